@@ -1,0 +1,50 @@
+# `make demo` runs the main job, `make test` the tests; both set up .venv first.
+PYTHON ?= python3.11
+VENV = .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: demo test test-faults test-k8s check format install protos lock clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $@
+
+# make demo LABELS=labels.csv IMAGES=train/ HUB_MODEL=URL-or-folder EPOCHS=15
+demo: install
+	$(BIN)/flow-images demo $(if $(LABELS),--labels '$(LABELS)') $(if $(IMAGES),--images '$(IMAGES)') \
+	  $(if $(HUB_MODEL),--hub-model '$(HUB_MODEL)') $(if $(EPOCHS),--epochs $(EPOCHS))
+
+test: check
+	$(BIN)/pytest -m "not k8s"
+
+# Formatter, linter and types, as CI runs them.
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test-faults: install
+	$(BIN)/pytest -m faults
+
+# Builds a real control plane and a real node from package registries (once, as root), and runs the tests on them.
+test-k8s: install
+	tests/k8s/run.sh
+
+protos: install
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/_wire/flow_wire.proto
+
+lock: install
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --upgrade -o constraints.txt
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info

@@ -1,0 +1,220 @@
+"""`flow-images predict` and `flow-images merge`: flags, signals and exit codes, nothing else."""
+
+import contextlib
+import functools
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from beam_jobs import watch
+from serving.cli import WIRE_NAMES, Connection, plain_model_flags, server_flags
+from serving.errors import EXIT_OVER_LIMIT, FlowImagesError, Transient, UsageError
+
+if TYPE_CHECKING:
+    from beam_jobs.job import Shard
+    from beam_jobs.ledger import Ledger
+    from beam_jobs.plan import Plan
+
+
+class Limit(click.ParamType[Any]):
+    """How many of the pictures: a count (`20`) or a share (`2%` or `0.02`)."""
+
+    name = "N|SHARE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Limit.Value":
+        if isinstance(value, Limit.Value):
+            return value
+        text = str(value)
+        try:
+            if text.endswith("%"):
+                return Limit.Value(share=float(text[:-1]) / 100, text=text)
+            if text.isdigit():
+                return Limit.Value(count=int(text), text=text)
+            return Limit.Value(share=float(text), text=text)
+        except ValueError:
+            self.fail(f"{text!r} is neither a count (20) nor a share (2% or 0.02)", param, ctx)
+
+    class Value:
+        """A parsed limit."""
+
+        def __init__(self, *, count: int | None = None, share: float = 0.0, text: str) -> None:
+            if not 0 <= share <= 1:
+                raise ValueError
+            self._count, self._share, self._text = count, share, text
+
+        def __str__(self) -> str:
+            return self._text
+
+        def allows(self, number: int, of: int) -> bool:
+            """Is a number of rows within the limit?"""
+            return number <= (self._count if self._count is not None else self._share * of)
+
+
+limit_flags = [
+    click.option("--max-rejected", type=Limit(), default="50%", show_default=True,
+                 help="More rejected pictures than this end with exit code 3. Half: a bucket of pictures has a few "
+                 "broken ones; where most are, the wrong folder was named."),
+    click.option("--max-failed", type=Limit(), default="0", show_default=True,
+                 help="The same for failed ones, which --retry-failed may mend."),
+]  # fmt: skip
+
+
+def _with_limits(command: Any) -> Any:
+    for flag in reversed(limit_flags):
+        command = flag(command)
+    return command
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.option("--input", "inputs", multiple=True, required=True,
+              help="A glob ('photos/**/*.jpg'), a folder, a .txt with a path a line, a .csv with a column path (id and "
+              "label are kept), or a picture; on a disk, gs:// or s3://. May be repeated.")  # fmt: skip
+@click.option("--output", required=True, help="Folder for predictions.csv, rejected.csv, failed.csv and run.json.")
+@server_flags
+@click.option("--wire", type=click.Choice(WIRE_NAMES),
+              help="How pictures travel: preprocessed here as float32 (the default: exact) or rounded to uint8 (a "
+              "quarter of the bytes), or as files, encoded (the server decodes).")  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures a request.")
+@click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Classes a picture in the CSV.")
+@click.option("--format", "format_", type=click.Choice(["csv", "kaggle"]), default="csv", show_default=True,
+              help="kaggle: a submission file with id and a column per class.")  # fmt: skip
+@click.option("--shard", metavar="I/N", help="Do only share I (from 0) of N; the last one to finish merges.")
+@click.option("--fresh", is_flag=True, help="Forget the run in --output and start over; leave it out to continue.")
+@click.option("--retry-failed", is_flag=True, help="Ask again for the pictures that failed.")
+@_with_limits
+@click.option("--max-image-bytes", type=click.IntRange(min=1), default=64 * 1024 * 1024, show_default=True)
+@click.option("--max-image-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
+@click.option("--readers", type=click.IntRange(1, 512), default=32, show_default=True,
+              help="Pictures read and decoded at once; more for a slow bucket.")  # fmt: skip
+@click.option("--requests-in-flight", type=click.IntRange(1, 64), default=3, show_default=True)
+@plain_model_flags
+@click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
+def predict(
+    connection: Connection, inputs: tuple[str, ...], output: str, wire: Any, batch_size: int, top_k: int, format_: Any,
+    shard: str | None, fresh: bool, retry_failed: bool, max_rejected: Limit.Value, max_failed: Limit.Value,
+    max_image_bytes: int, max_image_pixels: int, readers: int, requests_in_flight: int, beam_flags: tuple[str, ...],
+    **plain: Any,
+) -> None:  # fmt: skip
+    """Predict every picture of the inputs into one CSV.
+
+    Every picture ends in exactly one of predictions.csv, rejected.csv (its own fault) and failed.csv (the
+    system's). The same command continues a run that was stopped. Flags after -- are Beam's.
+
+    Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 complete, but over --max-rejected or --max-failed; 75, 130 and
+    143 stopped, the same command continues.
+    """
+    from beam_jobs.job import PredictOptions, run
+    from beam_jobs.model_store import local_copy
+    from beam_jobs.predict import ChunkOptions
+    from beam_jobs.progress import progress_bar
+    from serving.discovery import PlainModel
+    from serving.pictures import PictureLimits
+    from serving.quiet import import_tensorflow
+
+    options = PredictOptions(
+        inputs=inputs, output=output, wire=wire, format=format_, top_k=top_k, shard=_parse_shard(shard), fresh=fresh,
+        retry_failed=retry_failed, limits=PictureLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),
+        chunk=ChunkOptions(batch_size=batch_size, readers=readers, requests_in_flight=requests_in_flight),
+        retry=connection.retry, plain=PlainModel(**plain), beam_flags=beam_flags, asked=connection.asked,
+    )  # fmt: skip
+    with _stoppable(), progress_bar() as show:
+
+        def started(plan: "Plan", todo: int) -> None:
+            show(todo, plan.manifest.listed - todo if options.shard.of == 1 else 0)
+
+        prepare = import_tensorflow if wire != "encoded" else lambda: None
+        fetch = functools.partial(local_copy, beam_flags=beam_flags)
+        ledger = run(options, lambda: connection.connect(prepare, fetch), started)
+    if ledger is None:
+        click.echo(f"shard {shard} is done; others are not yet, so {output} is merged by the last one")
+    else:
+        _conclude(ledger, output, max_rejected, max_failed)
+
+
+@click.command()
+@click.option("--output", required=True, help="The run's output folder.")
+@_with_limits
+@click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
+def merge(output: str, max_rejected: Limit.Value, max_failed: Limit.Value, beam_flags: tuple[str, ...]) -> None:
+    """Write predictions.csv, rejected.csv, failed.csv and run.json from the parts of a run.
+
+    The last shard does so by itself; this repeats it, with the same result.
+    """
+    from beam_jobs.job import merge_folder
+
+    _conclude(merge_folder(output, beam_flags), output, max_rejected, max_failed)
+
+
+def _parse_shard(text: str | None) -> "Shard":
+    from beam_jobs.job import Shard
+
+    if text is None:
+        return Shard()
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
+        raise UsageError(f"--shard {text}: expected I/N with I from 0 to N-1, such as 0/4")
+    return Shard(int(number), int(of))
+
+
+def _conclude(ledger: "Ledger", output: str, max_rejected: Limit.Value, max_failed: Limit.Value) -> None:
+    """Prints the account; exits with 3 where it is over a limit."""
+    from beam_jobs.ledger import FAILED, PREDICTIONS, REJECTED
+    from beam_jobs.storage import join
+
+    click.echo(
+        f"{ledger.listed:,} listed = {ledger.predicted:,} predicted + {ledger.rejected:,} rejected + "
+        f"{ledger.failed:,} failed" + (f"; {ledger.duplicates:,} duplicates left out" if ledger.duplicates else "")
+    )
+    click.echo(f"predictions: {join(output, PREDICTIONS)}")
+    if ledger.labelled:
+        click.echo(f"accuracy: {ledger.correct / ledger.labelled:.3f} of {ledger.labelled:,} labelled pictures")
+    over = False
+    for number, limit, flag, name in (
+        (ledger.rejected, max_rejected, "--max-rejected", REJECTED),
+        (ledger.failed, max_failed, "--max-failed", FAILED),
+    ):
+        if number:
+            click.echo(f"{name.removesuffix('.csv')}: {join(output, name)}")
+        if not limit.allows(number, ledger.listed):
+            click.echo(f"flow-images: {number:,} in {name}, over {flag} {limit}", err=True)
+            over = True
+    if over:
+        raise click.exceptions.Exit(EXIT_OVER_LIMIT)
+
+
+_STOP_WITHIN_S = 5.0
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop the run within seconds, resumable; a second one ends the process at once."""
+    received: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if received:
+            watch.exit_now(128 + number)
+        received.append(number)
+        click.echo("\nstopping; once more to end at once", err=True)
+        watch.exit_after(_STOP_WITHIN_S, 128 + number)
+        watch.request_stop()
+
+    watch.reset()
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Exception as error:
+        # What a stop breaks off may fail in any way; without one, an error is an error.
+        if not received:
+            if isinstance(error, Transient):
+                error.args = (f"{error.args[0]}; what is done is kept: the same command continues", *error.args[1:])
+            raise
+        message = error if isinstance(error, FlowImagesError) else "interrupted; the same command continues"
+        click.echo(f"flow-images predict: {message}", err=True)
+        sys.exit(128 + received[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

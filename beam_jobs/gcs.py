@@ -1,0 +1,96 @@
+"""gs:// objects as `beam_jobs.storage.Storage`, on google-cloud-storage, with the credentials that Beam finds.
+
+Create-if-absent is the precondition `if_generation_match=0`. `STORAGE_EMULATOR_HOST` points it at an emulator.
+"""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+import google.api_core.exceptions as gcp_errors
+import google.auth.exceptions
+import requests.adapters
+from apache_beam.io.gcp.gcsio import create_storage_client
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.cloud import storage
+
+from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, TooLarge, spooled
+
+_TIMEOUT_S = 60
+
+
+class Gcs:
+    """Google Cloud Storage. Safe to use from several threads."""
+
+    def __init__(self, beam_flags: Sequence[str]) -> None:
+        emulated = "STORAGE_EMULATOR_HOST" in os.environ
+        self._client = create_storage_client(PipelineOptions(list(beam_flags)), use_credentials=not emulated)
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        with _plain_errors(path):
+            blob = self._blob(path)
+            # One byte more than the limit tells, in a single request, whether the object is over it.
+            data = blob.download_as_bytes(end=limit, timeout=_TIMEOUT_S, checksum=None)
+            if limit is not None and len(data) > limit:
+                raise TooLarge
+            return data
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        if start == end:
+            return b""
+        with _plain_errors(path):
+            return self._blob(path).download_as_bytes(start=start, end=end - 1, timeout=_TIMEOUT_S, checksum=None)
+
+    def create(self, path: str, data: bytes) -> bool:
+        if self.exists(path):  # also for emulators that ignore the precondition
+            return False
+        try:
+            with _plain_errors(path):
+                self._blob(path).upload_from_file(io.BytesIO(data), if_generation_match=0, timeout=_TIMEOUT_S)
+        except FileExistsError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def replacing(self, path: str) -> Iterator[IO[bytes]]:
+        with _plain_errors(path), spooled(lambda file: self._blob(path).upload_from_file(file)) as file:
+            yield file
+
+    def exists(self, path: str) -> bool:
+        with _plain_errors(path):
+            return bool(self._blob(path).exists(timeout=_TIMEOUT_S))
+
+    def walk(self, folder: str) -> Iterator[FileInfo]:
+        bucket, _, prefix = (folder.rstrip("/") + "/").removeprefix("gs://").partition("/")
+        with _plain_errors(folder):
+            for blob in self._client.list_blobs(bucket, prefix=prefix, timeout=_TIMEOUT_S):
+                if not blob.name.endswith("/"):
+                    yield FileInfo(f"gs://{bucket}/{blob.name}", blob.size)
+
+    def delete(self, path: str) -> None:
+        with _plain_errors(path), contextlib.suppress(gcp_errors.NotFound):
+            self._blob(path).delete(timeout=_TIMEOUT_S)
+
+    def _blob(self, path: str) -> storage.Blob:
+        bucket, _, name = path.removeprefix("gs://").partition("/")
+        return self._client.bucket(bucket).blob(name)
+
+
+@contextlib.contextmanager
+def _plain_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except gcp_errors.NotFound as error:
+        raise FileNotFoundError(path) from error
+    except gcp_errors.PreconditionFailed as error:
+        raise FileExistsError(path) from error
+    except (gcp_errors.Forbidden, gcp_errors.Unauthorized, google.auth.exceptions.DefaultCredentialsError) as error:
+        raise PermissionError(f"{path}: {error}") from error
+    except (gcp_errors.ServerError, gcp_errors.TooManyRequests, gcp_errors.RetryError) as error:
+        raise StorageUnavailable(f"{path}: {error}") from error
+    except (requests.exceptions.RequestException, google.auth.exceptions.TransportError) as error:
+        raise StorageUnavailable(f"{path}: {error}") from error
+    except gcp_errors.GoogleAPICallError as error:
+        raise StorageError(f"{path}: {error}") from error

@@ -1,0 +1,231 @@
+"""The prediction job from options to results: agree on a plan, run the chunks, merge the parts."""
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any, Literal, NamedTuple
+
+from beam_jobs import ledger as ledger_
+from beam_jobs import watch
+from beam_jobs.generations import Todo, count_generations, first_todo, retry_todo
+from beam_jobs.inputs import list_pictures
+from beam_jobs.ledger import Ledger, RunLog
+from beam_jobs.manifest import Manifest, build_manifest
+from beam_jobs.parts import Parts
+from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.predict import ChunkOptions
+from beam_jobs.storage import join, own_files, storage_for
+from beam_jobs.worker import WorkerSpec, version_gone
+from serving.client import PredictClient
+from serving.contract import Wire
+from serving.discovery import PlainModel, choose_wire, discover
+from serving.errors import ModelNotFound, UsageError
+from serving.options import Endpoint, RetryPolicy
+from serving.pictures import PictureLimits
+from serving.predictor import ImagePredictor
+
+
+class Shard(NamedTuple):
+    """Share `number` of `of`, from 0: the chunks k with k mod of = number."""
+
+    number: int = 0
+    of: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PredictOptions:
+    """All that a user decides about a run, but for the endpoint."""
+
+    inputs: tuple[str, ...]
+    output: str
+    wire: Wire | None = None
+    """None for the plan's, or the first that the model has."""
+    format: Literal["csv", "kaggle"] = "csv"
+    top_k: int = 5
+    shard: Shard = Shard()
+    fresh: bool = False
+    retry_failed: bool = False
+    limits: PictureLimits = PictureLimits()
+    chunk: ChunkOptions = ChunkOptions()
+    retry: RetryPolicy = RetryPolicy()
+    plain: PlainModel = PlainModel()
+    asked: tuple[str, int | None] | None = None
+    """Name and version of the model that is asked for, so that a finished run of another one is no answer."""
+    beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    """Beam's own; they may hold secrets, so they are shown nowhere."""
+
+    def result_options(self, wire: Wire) -> ResultOptions:
+        """Those that decide what the output says."""
+        return ResultOptions(
+            inputs=list(self.inputs),
+            wire=wire,
+            top_k=0 if self.format == "kaggle" else self.top_k,
+            format=self.format,
+            max_image_bytes=self.limits.max_bytes,
+            max_image_pixels=self.limits.max_pixels,
+            shards=self.shard.of,
+        )
+
+
+Connect = Callable[[], contextlib.AbstractContextManager[Endpoint]]
+"""Gives the endpoint to ask; called only if there is something to ask, as it may start a server."""
+Started = Callable[[Plan, int], None]
+"""Told the plan and the number of rows to do, when the first picture is about to be read."""
+
+
+def run(options: PredictOptions, connect: Connect, started: Started) -> Ledger | None:
+    """Runs, continues or completes a prediction job.
+
+    Returns:
+      The account, or None where other shards still have chunks to do.
+    Raises:
+      UsageError: wrong input, or options that would mix results with those in `output`; nothing was sent.
+      ContractError: the server does not keep the model's contract; nothing was predicted.
+      FlowImagesError: the run stopped; its `exit_code` tells whether the same command continues it.
+    """
+    from beam_jobs.pipeline import beam_options  # Beam takes seconds to import
+
+    pipeline_options = beam_options(options.beam_flags)
+    if options.fresh and options.shard.of > 1:
+        raise UsageError("--fresh with --shard: each shard would clear the others' work; choose another --output")
+    with own_files(options.output):
+        return _run(options, connect, started, pipeline_options)
+
+
+def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_options: Any) -> Ledger | None:
+    from beam_jobs.pipeline import run_pipeline
+
+    folder = RunFolder(storage_for(options.output, options.beam_flags), options.output)
+    parts = Parts(folder.storage, folder.parts)
+    plan = None if options.fresh else folder.load_plan()
+    if plan and not options.retry_failed and not ledger_.missing_chunks(plan, parts):
+        plan.check(options.result_options(options.wire or plan.options.wire), _asked(options, plan), options.output)
+        return _merge(folder, plan, _shown(options))
+    with connect() as endpoint:
+        plan, endpoint = _agree(options, folder, endpoint, plan)
+        steps = [functools.partial(first_todo, plan, parts)]
+        if options.retry_failed:
+            steps.append(functools.partial(retry_todo, folder, plan, parts))
+        for find in steps:
+            todo = find().share(*options.shard)
+            if todo.generation and todo.rows:
+                folder.storage.delete(join(folder.output, ledger_.RUN))  # until the retried rows are merged
+            started(plan, sum(todo.rows.values()))
+            run_pipeline(_worker_spec(options, plan, endpoint, todo), list(todo.rows), pipeline_options)
+    if options.shard.of > 1 and ledger_.missing_chunks(plan, parts):
+        return None
+    return _merge(folder, plan, _shown(options))
+
+
+def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
+    """Writes the results of a run from its parts alone; no server is asked.
+
+    Raises:
+      UsageError: there is no run.
+      Incomplete: chunks are not done yet.
+    """
+    folder = RunFolder(storage_for(output, beam_flags), output)
+    with own_files(output):
+        plan = folder.load_plan()
+        if plan is None:
+            raise UsageError(f"--output {output}: no run in it (no {folder.state})")
+        return _merge(folder, plan, {"merged": True})
+
+
+def _merge(folder: RunFolder, plan: Plan, options: dict[str, Any]) -> Ledger:
+    parts = Parts(folder.storage, folder.parts)
+    log = RunLog(plan.options.model_dump(mode="json") | options, library_versions())
+    return ledger_.merge(folder, plan, parts, count_generations(folder), log)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that results depend on, for the record."""
+    found = {}
+    for name in ("flow-images", "apache-beam", "grpcio", "numpy", "pillow", "protobuf", "tensorflow"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _agree(options: PredictOptions, folder: RunFolder, endpoint: Endpoint, plan: Plan | None) -> tuple[Plan, Endpoint]:
+    """The run's plan, made or adopted, and the endpoint with its version pinned, found to keep the contract."""
+    asked = endpoint
+    if endpoint.version is None:
+        endpoint = dataclasses.replace(endpoint, version=plan.model.version if plan else _latest(endpoint, options))
+    with _client(endpoint, options) as client:
+        try:
+            contract = discover(client, options.plain)
+        except ModelNotFound as error:
+            raise (version_gone(plan, error) if plan else error) from error
+        wire = choose_wire(contract, options.wire or (plan.options.wire if plan else None))
+        model = PlannedModel(name=endpoint.model_name, version=endpoint.version or 0, contract=contract)
+        result_options = options.result_options(wire)
+        if plan is not None:
+            plan.check(result_options, model, options.output)
+        ImagePredictor(client, contract, wire).check_golden()
+    if plan is not None:
+        return plan, endpoint
+    plan = folder.adopt_plan(_first_plan(options, folder, result_options, model))
+    if plan.model.version != model.version and asked.version is None:
+        return _agree(options, folder, asked, plan)  # another process was first, before a version was published
+    plan.check(result_options, model, options.output)
+    return plan, endpoint
+
+
+def _asked(options: PredictOptions, plan: Plan) -> PlannedModel:
+    """The plan's model with the name and version of the flags."""
+    name, version = options.asked or (plan.model.name, None)
+    return plan.model.model_copy(update={"name": name, "version": plan.model.version if version is None else version})
+
+
+def _latest(endpoint: Endpoint, options: PredictOptions) -> int:
+    with _client(endpoint, options) as client:
+        return client.latest_version()
+
+
+def _client(endpoint: Endpoint, options: PredictOptions) -> PredictClient:
+    client = PredictClient(endpoint, retry=options.retry, stop=watch.STOP)
+    watch.at_stop(client.close)
+    return client
+
+
+def _first_plan(options: PredictOptions, folder: RunFolder, result_options: ResultOptions, model: PlannedModel) -> Plan:
+    started = datetime.datetime.now(datetime.UTC)
+    pictures = list_pictures(options.inputs, leave_out=options.output, beam_flags=options.beam_flags)
+    with tempfile.TemporaryFile() as file:
+        manifest = build_manifest(
+            pictures, file, batch_size=options.chunk.batch_size, shards=options.shard.of,
+            unique_ids=options.format == "kaggle",
+        )  # fmt: skip
+        if options.fresh:  # only now, when a new run is sure to start
+            folder.clear([join(options.output, name) for name in ledger_.RESULTS])
+        _store_manifest(folder, manifest, file)
+    return Plan(started=started, options=result_options, model=model, manifest=manifest)
+
+
+def _store_manifest(folder: RunFolder, manifest: Manifest, file: Any) -> None:
+    file.seek(0)
+    with folder.storage.replacing(folder.manifest_path(manifest)) as stored:
+        shutil.copyfileobj(file, stored)
+
+
+def _worker_spec(options: PredictOptions, plan: Plan, endpoint: Endpoint, todo: Todo) -> WorkerSpec:
+    wire = plan.options.wire
+    to_blame = wire == "encoded" and plan.model.contract.signature(wire).ok is None
+    chunk = dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=to_blame)
+    return WorkerSpec(
+        output=options.output, plan=plan, endpoint=endpoint, retry=options.retry, chunk=chunk,
+        generation=todo.generation, beam_flags=options.beam_flags,
+    )  # fmt: skip
+
+
+def _shown(options: PredictOptions) -> dict[str, Any]:
+    """Options as run.json has them; of Beam's flags only the names, as their values may be secrets."""
+    shown = dataclasses.asdict(options)
+    shown["beam_flags"] = [flag.split("=", 1)[0] for flag in options.beam_flags if flag.startswith("-")]
+    return shown

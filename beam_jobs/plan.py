@@ -1,0 +1,121 @@
+"""The plan of a run: what was decided once, by its first process, and holds for every shard, pod and rerun.
+
+It is created beside the manifest if there is none; whoever comes later adopts it, or is refused if its own options
+would mix results.
+"""
+
+import datetime
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pydantic
+
+from beam_jobs.manifest import Manifest
+from beam_jobs.storage import Storage, join
+from serving.contract import ModelContract, Wire
+from serving.errors import FlowImagesError, UsageError
+
+STATE = "_state"
+"""Folder below the output that holds manifest, plan and parts."""
+
+
+class ResultOptions(pydantic.BaseModel):
+    """Options that decide what the output says: a run has one set of them."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    inputs: list[str]
+    wire: Wire
+    top_k: int
+    format: Literal["csv", "kaggle"]
+    max_image_bytes: int
+    max_image_pixels: int
+    shards: int
+
+
+class PlannedModel(pydantic.BaseModel):
+    """The one model version of a run."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    name: str
+    version: int
+    contract: ModelContract
+
+
+class Plan(pydantic.BaseModel):
+    """What every process of a run agrees on."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    started: datetime.datetime
+    options: ResultOptions
+    model: PlannedModel
+    manifest: Manifest
+
+    def check(self, options: ResultOptions, model: PlannedModel, output: str) -> None:
+        """Refuses a process whose results would not fit the run's.
+
+        Raises:
+          UsageError: names the option that differs, and the choice.
+        """
+        ours: dict[str, Any] = self.options.model_dump() | _identity(self.model)
+        theirs: dict[str, Any] = options.model_dump() | _identity(model)
+        differing = [
+            f"{name} {ours[name]!r} there, {theirs[name]!r} now" for name in ours if ours[name] != theirs[name]
+        ]
+        if differing:
+            raise UsageError(
+                f"{output} holds a run with other options ({'; '.join(differing)}). To continue it, give the same "
+                "ones; to start over, add --fresh; or choose another --output"
+            )
+
+
+class RunFolder:
+    """Paths of a run below its output folder, and its plan."""
+
+    def __init__(self, storage: Storage, output: str) -> None:
+        self.storage = storage
+        self.output = output
+        self.state = join(output, STATE)
+        self.parts = join(self.state, "parts")
+
+    def manifest_path(self, manifest: Manifest) -> str:
+        """Named after its content, so that two first processes can't overwrite each other's."""
+        return join(self.state, f"manifest-{manifest.digest[:16]}.jsonl")
+
+    def load_plan(self) -> Plan | None:
+        """The plan, or None before a run.
+
+        Raises:
+          FlowImagesError: it can't be read by this release.
+        """
+        try:
+            return Plan.model_validate_json(self.storage.read(self._plan_path))
+        except FileNotFoundError:
+            return None
+        except pydantic.ValidationError as error:
+            raise FlowImagesError(
+                f"{self._plan_path} is of another release or damaged; use --fresh to start over"
+            ) from error
+
+    def adopt_plan(self, plan: Plan) -> Plan:
+        """Creates the plan, or gives the one that another process created meanwhile."""
+        if self.storage.create(self._plan_path, plan.model_dump_json(indent=1).encode()):
+            return plan
+        return self.load_plan() or plan
+
+    def clear(self, files: Sequence[str]) -> None:
+        """Forgets a run: its results first, so that no stale one looks complete, then the state."""
+        for path in (*files, self._plan_path):
+            self.storage.delete(path)
+        for info in self.storage.walk(self.state):
+            self.storage.delete(info.path)
+
+    @property
+    def _plan_path(self) -> str:
+        return join(self.state, "plan.json")
+
+
+def _identity(model: PlannedModel) -> dict[str, Any]:
+    return {"model_name": model.name, "model_version": model.version, "contract": model.contract.fingerprint}

@@ -1,0 +1,132 @@
+"""s3:// objects as `beam_jobs.storage.Storage`, on boto3, set up by Beam's own `--s3_…` flags.
+
+Create-if-absent is S3's conditional put, `If-None-Match: *`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+from apache_beam.options.pipeline_options import PipelineOptions, S3Options
+
+from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, TooLarge, spooled
+
+_CONFIG = botocore.config.Config(
+    max_pool_connections=64,  # as many as a job reads at once
+    connect_timeout=10,
+    read_timeout=60,
+    retries={"mode": "standard", "max_attempts": 5},
+)
+_ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+_TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+# Credentials that ended are no picture's fault; they may be renewed, by boto3 itself or for the next run.
+_PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired"}
+
+
+class S3:
+    """Amazon S3, or any store that speaks its protocol. Safe to use from several threads."""
+
+    def __init__(self, beam_flags: Sequence[str]) -> None:
+        options = PipelineOptions(list(beam_flags)).view_as(S3Options)
+        self._client = boto3.session.Session().client(
+            "s3",
+            aws_access_key_id=options.s3_access_key_id,
+            aws_secret_access_key=options.s3_secret_access_key,
+            aws_session_token=options.s3_session_token,
+            endpoint_url=options.s3_endpoint_url,
+            region_name=options.s3_region_name,
+            api_version=options.s3_api_version,
+            use_ssl=not options.s3_disable_ssl,
+            verify=options.s3_verify,
+            config=_CONFIG,
+        )
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        with _plain_errors(path):
+            answer = self._client.get_object(**_address(path))
+            with contextlib.closing(answer["Body"]) as body:
+                if limit is not None and answer["ContentLength"] > limit:
+                    raise TooLarge(answer["ContentLength"])
+                data: bytes = body.read()
+                return data
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        if start == end:
+            return b""
+        with _plain_errors(path):
+            answer = self._client.get_object(**_address(path), Range=f"bytes={start}-{end - 1}")
+            with contextlib.closing(answer["Body"]) as body:
+                data: bytes = body.read()
+                return data
+
+    def create(self, path: str, data: bytes) -> bool:
+        if self.exists(path):  # also for S3-compatible stores that ignore the condition
+            return False
+        try:
+            with _plain_errors(path):
+                self._client.put_object(**_address(path), Body=data, IfNoneMatch="*")
+        except FileExistsError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def replacing(self, path: str) -> Iterator[IO[bytes]]:
+        with _plain_errors(path), spooled(lambda file: self._client.upload_fileobj(file, **_address(path))) as file:
+            yield file
+
+    def exists(self, path: str) -> bool:
+        try:
+            with _plain_errors(path):
+                self._client.head_object(**_address(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def walk(self, folder: str) -> Iterator[FileInfo]:
+        where = _address(folder.rstrip("/") + "/")
+        bucket, prefix = where["Bucket"], where["Key"]
+        with _plain_errors(folder):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    if not item["Key"].endswith("/"):
+                        yield FileInfo(f"s3://{bucket}/{item['Key']}", item["Size"])
+
+    def delete(self, path: str) -> None:
+        with _plain_errors(path):
+            self._client.delete_object(**_address(path))
+
+
+def _address(path: str) -> dict[str, Any]:
+    bucket, _, key = path.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
+@contextlib.contextmanager
+def _plain_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except botocore.exceptions.ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _ABSENT:
+            raise FileNotFoundError(path) from error
+        if code in _TAKEN:
+            raise FileExistsError(path) from error
+        if code in _DENIED:
+            raise PermissionError(f"{path}: {error}") from error
+        if status >= 500 or status == 429 or code in _PASSING:
+            raise StorageUnavailable(f"{path}: {error}") from error
+        raise StorageError(f"{path}: {error}") from error
+    except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
+        raise PermissionError(f"{path}: {error}") from error
+    except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError) as error:
+        raise StorageUnavailable(f"{path}: {error}") from error
+    except botocore.exceptions.ParamValidationError as error:
+        raise FileNotFoundError(f"{path}: {error}") from error
+    except botocore.exceptions.BotoCoreError as error:
+        raise StorageError(f"{path}: {error}") from error

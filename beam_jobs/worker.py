@@ -1,0 +1,152 @@
+"""What one worker of the job holds: a channel, a decoder, threads; and what it does: one chunk, one part."""
+
+import dataclasses
+from collections import Counter
+from typing import Self
+
+from beam_jobs import watch
+from beam_jobs.manifest import Row
+from beam_jobs.parts import Outcome, Parts
+from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.predict import ChunkOptions, ChunkPredictor, read_row
+from beam_jobs.storage import own_files, storage_for
+from serving.client import PredictClient
+from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
+from serving.options import Endpoint, RetryPolicy
+from serving.payload import make_payload
+from serving.pictures import PictureLimits
+from serving.predictor import ImagePredictor
+from serving.retry import Retrier
+
+
+class Interrupted(FlowImagesError):
+    """A stop was asked for; parts that are written stay."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+class VersionGone(FlowImagesError):
+    """The run's model version is no longer served; the run can go on once it is again."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+def version_gone(plan: Plan, error: ModelNotFound) -> VersionGone:
+    """The error for a run whose version the server does not know, or no longer."""
+    return VersionGone(
+        f"version {plan.model.version} of {plan.model.name} is not served any more ({error}). Load it again and "
+        "repeat the command, or start over with another version: --fresh"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSpec:
+    """All that a worker needs, on this machine or another; no secrets."""
+
+    output: str
+    plan: Plan
+    endpoint: Endpoint
+    """With the plan's version pinned."""
+    retry: RetryPolicy
+    chunk: ChunkOptions
+    generation: int = 0
+    beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+
+
+class ChunkWorker:
+    """Works through chunks, also a few at once in several threads. A context manager."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        """Opens a channel and loads the decoder; TensorFlow only if the wire form needs it."""
+        options, contract = spec.plan.options, spec.plan.model.contract
+        limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
+        self._spec = spec
+        self._folder = RunFolder(storage_for(spec.output, spec.beam_flags), spec.output)
+        self._parts = Parts(self._folder.storage, self._folder.parts)
+        retry = _shared(spec.retry, spec.chunk.requests_in_flight)
+        self._client = PredictClient(spec.endpoint, retry=retry, stop=watch.STOP)
+        watch.at_stop(self._client.close)
+        self._failure: Exception | None = None
+        self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), watch.STOP)
+        self._predictor = ChunkPredictor(
+            read_row(self._read, limits.max_bytes),
+            make_payload(contract.preprocessing, options.wire, limits),
+            ImagePredictor(self._client, contract, options.wire),
+            spec.chunk,
+            watch.STOP,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends threads and channel."""
+        self._predictor.close()
+        self._client.close()
+
+    def work(self, chunk: int) -> Counter[str]:
+        """Gives the chunk its part, unless it has one; counts of the outcomes by verdict.
+
+        Raises:
+          ServingError, StorageUnavailable: the run has to stop; the chunk has no part.
+          VersionGone: the pinned version is not served any more.
+          Interrupted: a stop was asked for.
+        """
+        try:
+            with own_files(self._spec.output):
+                return self._work(chunk)
+        except Exception as error:
+            self._failure = self._failure or error
+            raise
+
+    def forget_failure(self) -> None:
+        """Makes the worker usable after a failure, which ended all the chunks under way."""
+        self._failure = None
+
+    def _work(self, chunk: int) -> Counter[str]:
+        spec = self._spec
+        if self._retrier(lambda: self._parts.exists(spec.generation, chunk)):
+            return Counter()
+        outcomes = []
+        try:
+            for outcome in self._predictor.outcomes(self._retrier(lambda: self._rows(chunk))):
+                outcomes.append(outcome)
+                watch.report_progress(1)
+                _raise_if_stopped()
+                if self._failure:
+                    raise self._failure  # of another chunk: the run is over, and that is why
+        except ModelNotFound as error:
+            raise version_gone(spec.plan, error) from error
+        except Exception:
+            _raise_if_stopped()  # a stop closes the channel, which is no error of the server's
+            raise
+        self._retrier(lambda: self._parts.write(spec.generation, chunk, outcomes))
+        return Counter(outcome.verdict for outcome in outcomes)
+
+    def _rows(self, chunk: int) -> list[tuple[int, Row]]:
+        manifest = self._spec.plan.manifest
+        rows = manifest.read_chunk(self._folder.storage, self._folder.manifest_path(manifest), chunk)
+        if self._spec.generation == 0:
+            return list(enumerate(rows))
+        return [(outcome.row, rows[outcome.row]) for outcome in self._failed(chunk, len(rows))]
+
+    def _failed(self, chunk: int, rows: int) -> list[Outcome]:
+        latest = self._parts.latest(chunk, rows, self._spec.generation - 1)
+        return [outcome for outcome in latest if outcome.verdict == "failed"]
+
+    def _read(self, path: str, limit: int) -> bytes:
+        storage = storage_for(path, self._spec.beam_flags)
+        return self._retrier(lambda: storage.read(path, limit))
+
+
+def _shared(policy: RetryPolicy, callers: int) -> RetryPolicy:
+    """The policy for several callers at once: while a server is away each of them spends retries of its own."""
+    return dataclasses.replace(policy, budget=policy.budget * callers)
+
+
+def _raise_if_stopped() -> None:
+    if watch.STOP.is_set():
+        raise Interrupted("interrupted; the same command continues")

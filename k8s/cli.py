@@ -1,0 +1,321 @@
+"""`flow-images deploy …`: trains, serves and predicts on a Kubernetes cluster, from the manifests beside this file."""
+
+import datetime
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from k8s.errors import DeployError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _target(command: _F) -> _F:
+    """The options that say which cluster, as kubectl spells them."""
+    for option in (
+        click.option("--kubeconfig", help="The kubeconfig; by default as for kubectl."),
+        click.option("--context", help="The kubeconfig's context; by default the current one."),
+        click.option("-n", "--namespace", default="flow-images", show_default=True, help="The namespace."),
+    ):
+        command = option(command)
+    return command
+
+
+def _submits(command: _F) -> _F:
+    """The options of everything that sends manifests."""
+    for option in (
+        click.option(
+            "--dry-run",
+            type=click.Choice(["none", "client", "server"]),
+            default="none",
+            help="client: print the manifests. server: let the cluster check them, and change nothing.",
+        ),
+        click.option("--wait/--no-wait", default=True, help="Wait for the end, and tell what happens until then."),
+        click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait at most."),
+        click.option(
+            "-k",
+            "--manifests",
+            default="local",
+            show_default=True,
+            help="local, gpu, bucket-gs, bucket-s3, or a folder of your own with a kustomization.yaml.",
+        ),
+    ):
+        command = option(command)
+    return _target(command)
+
+
+class _Failure(click.ClickException):
+    """A DeployError as click shows it: one line on stderr, and its exit code."""
+
+    def __init__(self, error: DeployError) -> None:
+        super().__init__(str(error))
+        self.code = error.exit_code
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        return self.code
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}; install it: pip install 'flow-images[k8s]'") from error
+    except DeployError as error:
+        raise _Failure(error) from error
+
+
+def _command(function: _F) -> _F:
+    """Lets an error end the command with one line and its exit code."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with _plain_errors():
+            return function(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+@click.group()
+def deploy() -> None:
+    """Train, serve and predict on a Kubernetes cluster.
+
+    The same manifests work without this command: kubectl apply -k. Exit codes: 0 done; 1 failed; 2 wrong usage;
+    3 predicted, but with more rejected or failed pictures than allowed.
+    """
+
+
+@deploy.command()
+@_submits
+@click.option("--labels", help="labels.csv, as the pods see it.")
+@click.option("--images", help="The folder of its pictures, as the pods see it.")
+@click.option("--hub-model", help="TensorFlow Hub module: URL or folder.")
+@click.option("--model-store", help="Where models are published, as the pods see it.")
+@click.option("--name", "model_name", help="The model's name.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the pictures.")
+@click.option("--version", type=click.IntRange(min=1), help="The version to publish; by default the UTC seconds now.")
+@click.argument("more", nargs=-1)
+@_command
+def train(
+    labels: str | None,
+    images: str | None,
+    hub_model: str | None,
+    model_store: str | None,
+    model_name: str | None,
+    epochs: int | None,
+    version: int | None,
+    more: tuple[str, ...],
+    **common: Any,
+) -> None:
+    """Train a model and publish it as a new version.
+
+    MORE, after --, goes to `flow-images train` as it is.
+    """
+    from k8s import overlay, submit
+
+    version = version or submit.utc_seconds()  # Fixed now, so that a retried pod doesn't publish twice.
+    options = {
+        "LABELS": labels,
+        "IMAGES": images,
+        "HUB_MODEL": hub_model,
+        "MODEL_STORE": model_store,
+        "MODEL_NAME": model_name,
+        "EPOCHS": None if epochs is None else str(epochs),
+        "VERSION": str(version),
+    }
+    objects = submit.train(overlay.folder_of(common["manifests"]), common["namespace"], options, more)
+    _send(objects, job=f"train-{version}", **common)
+
+
+@deploy.command()
+@_submits
+@click.option("--model-name", help="The model's name; by default that of models.config.")
+@click.option("--replicas", type=click.IntRange(min=0), help="How many servers.")
+@_command
+def serve(model_name: str | None, replicas: int | None, **common: Any) -> None:
+    """Serve the newest version, and keep the one before it loaded."""
+    _serve(version=None, model_name=model_name, replicas=replicas, **common)
+
+
+@deploy.command()
+@_submits
+@click.option("--version", type=click.IntRange(min=1), required=True, help="The version to go back to.")
+@click.option("--model-name", help="The model's name; by default that of models.config.")
+@_command
+def rollback(version: int, model_name: str | None, **common: Any) -> None:
+    """Serve one version only, until the next `deploy serve`.
+
+    Servers are replaced one by one; a version that can't be loaded replaces none.
+    """
+    _serve(version=version, model_name=model_name, replicas=None, **common)
+
+
+@deploy.command()
+@_submits
+@click.option("--input", "input_", help="Folder, glob or list of pictures, as the pods see it.")
+@click.option("--output", help="Folder for predictions.csv, as the pods see it. One that is unfinished is resumed.")
+@click.option("--model-name", help="The model's name.")
+@click.option("--server", help="HOST:PORT of a server elsewhere.")
+@click.option("--wire", type=click.Choice(["float32", "uint8", "encoded"]), help="How pictures are sent.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Pictures in one request.")
+@click.option("--shards", type=click.IntRange(min=1), help="How many pods share the work.")
+@click.option("--job-name", help="Name of the Job; by default predict- and the time.")
+@click.argument("more", nargs=-1)
+@_command
+def predict(
+    input_: str | None,
+    output: str | None,
+    model_name: str | None,
+    server: str | None,
+    wire: str | None,
+    batch_size: int | None,
+    shards: int | None,
+    job_name: str | None,
+    more: tuple[str, ...],
+    **common: Any,
+) -> None:
+    """Predict a bucket or volume of pictures.
+
+    MORE, after --, goes to `flow-images predict` as it is, e.g. -- --model-version=7 --max-rejected=10.
+    """
+    from k8s import overlay, submit
+
+    name = job_name or f"predict-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    options = {
+        "INPUT": input_,
+        "OUTPUT": output,
+        "MODEL_NAME": model_name,
+        "SERVER": server,
+        "WIRE": wire,
+        "BATCH_SIZE": None if batch_size is None else str(batch_size),
+    }
+    folder = overlay.folder_of(common["manifests"])
+    objects = submit.predict(folder, common["namespace"], name, options, shards, more)
+    _send(objects, job=name, **common)
+
+
+@deploy.command()
+@_target
+@_command
+def status(**target: Any) -> None:
+    """Show servers and Jobs, and what is in their way."""
+    from k8s import explain
+    from k8s.overlay import PART_OF
+
+    cluster = _connect(**target)
+    for deployment in cluster.all("apps/v1", "Deployment", label_selector=PART_OF):
+        click.echo(f"deployment/{deployment['metadata']['name']}: {explain.rollout_state(deployment)[1]}")
+    for job in cluster.all("batch/v1", "Job", label_selector=PART_OF):
+        state, words = explain.job_state(job)
+        click.echo(f"job/{job['metadata']['name']} {state}: {words}")
+        if state == "running" and (refused := explain.refused_pods(cluster.events_of(job["metadata"]["name"]))):
+            click.echo(f"  {refused}")
+    for pod in cluster.all("v1", "Pod", label_selector=PART_OF):
+        if problem := explain.pod_problem(pod, cluster.events_of(pod["metadata"]["name"])):
+            click.echo(f"  {problem}")
+
+
+@deploy.command()
+@_target
+@click.argument("job")
+@_command
+def suspend(job: str, **target: Any) -> None:
+    """Stop a Job's pods, and keep what they have done."""
+    _connect(**target).patch("batch/v1", "Job", job, {"spec": {"suspend": True}})
+    click.echo(f"job/{job} suspended; go on with: flow-images deploy resume {job}")
+
+
+@deploy.command()
+@_target
+@click.argument("job")
+@_command
+def resume(job: str, **target: Any) -> None:
+    """Let a suspended Job go on."""
+    _connect(**target).patch("batch/v1", "Job", job, {"spec": {"suspend": False}})
+    click.echo(f"job/{job} goes on")
+
+
+@deploy.command()
+@_target
+@click.option("--all", "everything", is_flag=True, help="Also the servers and the Jobs that still run.")
+@click.option("--volumes", is_flag=True, help="Also the volumes: pictures, models and output are lost.")
+@_command
+def cleanup(everything: bool, volumes: bool, **target: Any) -> None:
+    """Delete finished Jobs, or all that was deployed."""
+    from k8s import explain
+    from k8s.overlay import PART_OF
+
+    cluster = _connect(**target)
+    jobs = cluster.all("batch/v1", "Job", label_selector=PART_OF)
+    names = [j["metadata"]["name"] for j in jobs if everything or explain.job_state(j)[0] in ("complete", "failed")]
+    _delete(cluster, (("batch/v1", "Job", name) for name in names))
+    kinds = [
+        ("autoscaling/v2", "HorizontalPodAutoscaler"),
+        ("apps/v1", "Deployment"),
+        ("policy/v1", "PodDisruptionBudget"),
+        ("v1", "Service"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+        ("v1", "ConfigMap"),
+        ("v1", "ServiceAccount"),
+    ]
+    wanted = (kinds if everything else []) + ([("v1", "PersistentVolumeClaim")] if volumes else [])
+    for api_version, kind in wanted:
+        found = cluster.all(api_version, kind, label_selector=PART_OF)
+        _delete(cluster, ((api_version, kind, o["metadata"]["name"]) for o in found))
+
+
+def _connect(*, context: str | None, kubeconfig: str | None, namespace: str, **_: Any) -> Any:
+    from k8s.cluster import Cluster
+
+    return Cluster(context=context, kubeconfig=kubeconfig, namespace=namespace)
+
+
+def _delete(cluster: Any, objects: Iterable[tuple[str, str, str]]) -> None:
+    for api_version, kind, name in objects:
+        cluster.delete(api_version, kind, name)
+        click.echo(f"{kind.lower()}/{name} deleted")
+
+
+def _serve(*, version: int | None, model_name: str | None, replicas: int | None, **common: Any) -> None:
+    from k8s import overlay, submit
+
+    folder = overlay.folder_of(common["manifests"])
+    objects = submit.serve(folder, common["namespace"], version=version, model_name=model_name, replicas=replicas)
+    _send(objects, **common)
+
+
+def _send(
+    objects: list[dict[str, Any]],
+    *,
+    dry_run: str,
+    wait: bool,
+    timeout: float | None,
+    job: str | None = None,
+    manifests: str,
+    **target: Any,
+) -> None:
+    if dry_run == "client":
+        import yaml
+
+        click.echo(yaml.safe_dump_all(objects), nl=False)
+        return
+    from k8s.follow import Follower
+
+    cluster = _connect(**target)
+    for line in cluster.apply(objects, dry_run=dry_run == "server"):
+        click.echo(line)
+    if dry_run == "server" or not wait:
+        return
+    follower = Follower(cluster, click.echo, timeout_s=timeout)
+    try:
+        if job:
+            follower.job(job, logs=True)
+        else:
+            follower.rollout("serving")
+    except KeyboardInterrupt:
+        click.echo("no longer waiting; what runs in the cluster goes on", err=True)
+        raise SystemExit(130) from None

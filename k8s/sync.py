@@ -1,0 +1,83 @@
+"""Copies new model versions from s3:// to a folder beside the server: `python -m k8s.sync --source s3://…`.
+
+TensorFlow Serving can't read s3://, and loads a version folder as soon as it sees it. So each version is copied aside
+and renamed into place, and only once it is whole: `saved_model.pb` is published last.
+"""
+
+import shutil
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from k8s import s3
+
+ASIDE = ".incoming"
+
+
+def published(client: Any, source: str) -> dict[int, dict[str, str]]:
+    """The whole versions in a model's folder: version -> path in the version -> key."""
+    versions: dict[int, dict[str, str]] = defaultdict(dict)
+    for name, key in s3.keys(client, source).items():
+        version, _, path = name.partition("/")
+        if version.isdecimal() and path:
+            versions[int(version)][path] = key
+    return {version: files for version, files in versions.items() if s3.COMPLETE in files}
+
+
+def sync(client: Any, source: str, target: Path, keep: int) -> list[int]:
+    """Makes the target hold the newest `keep` versions, and gives those that it copied just now.
+
+    Versions that are no longer wanted go last, so that there is never a moment without a model. A source without
+    any version changes nothing: an empty answer is more likely a mistake than a wish.
+    """
+    bucket, prefix = s3.split(source)
+    versions = published(client, source)
+    wanted = sorted(versions, reverse=True)[:keep]
+    folder = target / Path(prefix).name
+    copied = []
+    for version in wanted:
+        if not (folder / str(version)).exists():
+            aside = target / ASIDE
+            shutil.rmtree(aside, ignore_errors=True)  # What an interrupted copy left.
+            s3.download(client, bucket, versions[version], aside)
+            folder.mkdir(parents=True, exist_ok=True)
+            aside.rename(folder / str(version))
+            copied.append(version)
+    for old in folder.iterdir() if wanted else ():
+        if old.name.isdecimal() and int(old.name) not in wanted:
+            shutil.rmtree(old)
+    return copied
+
+
+@click.command()
+@click.option("--source", required=True, help="s3://BUCKET/…/MODEL, the folder of the versions.")
+@click.option("--target", required=True, type=click.Path(path_type=Path), help="Local folder that gets MODEL/VERSION.")
+@click.option("--keep", type=click.IntRange(min=1), default=2, show_default=True, help="How many of the newest.")
+@click.option("--every", type=float, help="Seconds between two looks; by default only one look.")
+def main(source: str, target: Path, keep: int, every: float | None) -> None:
+    """Copy new model versions from S3, once or for ever."""
+    if not source.startswith("s3://") or "/" not in source.removeprefix("s3://").strip("/"):
+        raise click.UsageError(f"--source must be s3://BUCKET/…/MODEL, not {source}")
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = s3.client()
+    while True:
+        try:
+            for version in sync(client, source, target, keep):
+                click.echo(f"copied version {version}")
+        except (BotoCoreError, Boto3Error, ClientError, OSError) as error:
+            click.echo(f"{source}: {error}", err=True)
+            if every is None:
+                sys.exit(1)
+        if every is None:
+            return
+        time.sleep(every)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""A client of TensorFlow Serving's gRPC API that needs no TensorFlow.
+
+Protocol: `tensorflow_serving/apis/prediction_service.proto` and `model_service.proto`.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
+
+import grpc
+import numpy as np
+
+from serving import contract as contract_
+from serving._wire import flow_wire_pb2 as pb
+from serving._wire import tensors
+from serving.contract import ModelContract
+from serving.errors import (
+    ModelNotFound,
+    RequestTooLarge,
+    translated,
+)
+from serving.options import Endpoint, RetryPolicy, bearer_token
+from serving.retry import Retrier
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Value = Array | Sequence[bytes]
+Reply = TypeVar("Reply")
+
+MAX_MESSAGE_BYTES = 2**31 - 1
+"""protobuf's limit, and the server's receive limit."""
+AVAILABLE = 30
+STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", AVAILABLE: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+
+_CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.enable_retries", 0),  # retrying is ours, once
+    # A server that is restarted is found again within seconds, not gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A connection cut without a word is noticed; a server allows two pings without data.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
+
+
+class TensorSpec(NamedTuple):
+    """A tensor of a signature: dtype as TensorFlow names it; -1 for an unknown size, None for an unknown rank."""
+
+    dtype: str
+    shape: tuple[int, ...] | None
+
+
+class Signature(NamedTuple):
+    """Named tensors that a signature takes and gives."""
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+
+
+class ModelMetadata(NamedTuple):
+    """The version that answered and its signatures."""
+
+    version: int
+    signatures: dict[str, Signature]
+
+
+class VersionStatus(NamedTuple):
+    """A version that the server knows: state by name (`AVAILABLE`, …) and its error, empty if none."""
+
+    version: int
+    state: str
+    error: str
+
+
+class PredictClient:
+    """Asks one model on one server (or on all addresses behind its name), with deadlines and retries.
+
+    Safe to use from several threads. A context manager; `close` ends its channel.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, retry: RetryPolicy | None = None, stop: threading.Event | None = None
+    ) -> None:
+        """Opens no connection yet.
+
+        Args:
+          endpoint: server, model and the version to pin.
+          retry: patience, deadline and budget.
+          stop: when set, ends waits between retries.
+        """
+        self.endpoint = endpoint
+        self._policy = retry or RetryPolicy()
+        self._retrier = Retrier(self._policy, stop)
+        options = list(_CHANNEL_OPTIONS)
+        if endpoint.tls is None:
+            self._channel = grpc.insecure_channel(endpoint.target, options)
+        else:
+            if endpoint.tls.server_name:
+                options.append(("grpc.ssl_target_name_override", endpoint.tls.server_name))
+            self._channel = grpc.secure_channel(endpoint.target, endpoint.tls.credentials(), options)
+        token = bearer_token(endpoint)
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._predict = self._method("PredictionService/Predict", pb.PredictResponse)
+        self._get_metadata = self._method("PredictionService/GetModelMetadata", pb.GetModelMetadataResponse)
+        self._get_status = self._method("ModelService/GetModelStatus", pb.GetModelStatusResponse)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the channel; calls in flight fail."""
+        self._channel.close()
+
+    @property
+    def retries(self) -> int:
+        """Retries made so far."""
+        return self._retrier.retries
+
+    def predict(
+        self,
+        inputs: Mapping[str, Value],
+        *,
+        signature: str = contract_.STANDARD_SIGNATURES["float32"].name,
+        outputs: Sequence[str] = (),
+    ) -> dict[str, Array]:
+        """Runs a signature once.
+
+        Args:
+          inputs: arrays, or lists of byte strings for string tensors, by the signature's names.
+          signature: its name.
+          outputs: names of the outputs wanted; empty for all.
+        Returns:
+          Arrays by output name.
+        Raises:
+          InvalidRequest: refused by the server, RequestTooLarge over a size limit.
+          ModelNotFound: no such model or version; also when another version answered than the pinned one.
+          Transient: still failing after `RetryPolicy.patience_s`, or the retry budget is spent.
+        """
+        request = pb.PredictRequest(
+            model_spec=self._spec(signature),
+            inputs={name: tensors.pack(value) for name, value in inputs.items()},
+            output_filter=outputs,
+        )
+        if request.ByteSize() > MAX_MESSAGE_BYTES:
+            raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
+        reply = self._call(self._predict, request)
+        self._check_version(reply.model_spec.version.value)
+        return {name: tensors.unpack(tensor) for name, tensor in reply.outputs.items()}
+
+    def metadata(self) -> ModelMetadata:
+        """The version that answers and its signatures.
+
+        Raises:
+          ModelNotFound: no such model or version.
+        """
+        request = pb.GetModelMetadataRequest(model_spec=self._spec(), metadata_field=["signature_def"])
+        reply = self._call(self._get_metadata, request)
+        found = pb.SignatureDefMap.FromString(reply.metadata["signature_def"].value)
+        signatures = {
+            name: Signature(_specs(definition.inputs), _specs(definition.outputs))
+            for name, definition in found.signature_def.items()
+        }
+        return ModelMetadata(reply.model_spec.version.value, signatures)
+
+    def versions(self) -> list[VersionStatus]:
+        """All versions that the server knows of the model, highest first.
+
+        Raises:
+          ModelNotFound: none.
+        """
+        reply = self._call(self._get_status, pb.GetModelStatusRequest(model_spec=self._spec()))
+        return [
+            VersionStatus(one.version, STATES.get(one.state, str(one.state)), one.status.error_message)
+            for one in reply.model_version_status
+        ]
+
+    def latest_version(self) -> int:
+        """The version to pin: the endpoint's, or the highest one that is available.
+
+        Raises:
+          ModelNotFound: none is.
+        """
+        versions = self.versions()
+        available = [one.version for one in versions if one.state == STATES[AVAILABLE]]
+        if not available:
+            known = ", ".join(f"{v.version} is {v.state} {v.error}".rstrip() for v in versions)
+            raise ModelNotFound(f"no version of model {self.endpoint.model_name} is available: {known}",
+                                self.endpoint.address)  # fmt: skip
+        return max(available)
+
+    def lookup(self, key: str) -> bytes:
+        """The value that the model's `contract` signature has for a key, empty for an unknown one.
+
+        One key a request: a server's largest batch may be small.
+        """
+        answer = self.predict({contract_.CONTRACT_INPUT: [key.encode()]}, signature=contract_.CONTRACT_SIGNATURE)
+        value: bytes = answer[contract_.CONTRACT_OUTPUT][0]
+        return value
+
+    def contract(self) -> ModelContract | None:
+        """The model's contract, or None for a model without one.
+
+        Raises:
+          ContractError: there is one that this release can't keep.
+        """
+        if contract_.CONTRACT_SIGNATURE not in self.metadata().signatures:
+            return None
+        return ModelContract.from_json(self.lookup(contract_.CONTRACT_KEY))
+
+    def _method(self, name: str, reply: type[Reply]) -> Callable[..., Reply]:
+        method: Callable[..., Reply] = self._channel.unary_unary(
+            f"/tensorflow.serving.{name}",
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=reply.FromString,  # type: ignore[attr-defined]
+        )
+        return method
+
+    def _spec(self, signature: str = "") -> pb.ModelSpec:
+        spec = pb.ModelSpec(name=self.endpoint.model_name, signature_name=signature)
+        if self.endpoint.version is not None:
+            spec.version.value = self.endpoint.version
+        return spec
+
+    def _call(self, method: Callable[..., Reply], request: object) -> Reply:
+        def once() -> Reply:
+            with translated(self.endpoint.address):
+                return method(request, timeout=self._policy.deadline_s, metadata=self._metadata)
+
+        return self._retrier(once)
+
+    def _check_version(self, answered: int) -> None:
+        wanted = self.endpoint.version
+        if wanted is not None and answered != wanted:
+            raise ModelNotFound(f"version {answered} answered for version {wanted}", self.endpoint.address)
+
+
+def _specs(infos: Mapping[str, pb.TensorInfo]) -> dict[str, TensorSpec]:
+    return {
+        name: TensorSpec(
+            tensors.dtype_name(info.dtype),
+            None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim),
+        )
+        for name, info in infos.items()
+    }

@@ -1,0 +1,171 @@
+"""The model contract: all that a client must know of a model to ask it about pictures.
+
+It is exported with the model, answered by the model's own `contract` signature, and therefore reachable through
+any server of the model. One JSON document, of this schema.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, Self
+
+import pydantic
+
+from serving.errors import ContractError
+
+SCHEMA_VERSION: Final = 1
+ALGORITHM = 1
+"""Number of the preprocessing that `serving.preprocessing` implements; it changes whenever a pixel would."""
+
+Wire = Literal["float32", "uint8", "encoded"]
+"""How pictures travel: preprocessed as float32 0..1, rounded to uint8, or as whole files that the server decodes."""
+WIRES: tuple[Wire, ...] = ("float32", "uint8", "encoded")
+
+CONTRACT_SIGNATURE = "contract"
+CONTRACT_INPUT, CONTRACT_OUTPUT = "keys", "values"
+CONTRACT_KEY = "contract"
+CONTRACT_ASSET = "contract.json"
+"""File name in the version's `assets.extra` folder of the same JSON."""
+
+
+def golden_key(index: int) -> str:
+    """Key under which the `contract` signature answers golden picture `index`, as a whole file."""
+    return f"golden/{index}"
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Preprocessing(_Frozen):
+    """From the bytes of a picture file to float32 [height, width, 3], RGB, 0..1. See `serving.preprocessing`."""
+
+    algorithm: int = ALGORITHM
+    height: Annotated[int, pydantic.Field(ge=1, le=8192)]
+    width: Annotated[int, pydantic.Field(ge=1, le=8192)]
+    orientation: Literal["ignore", "exif"] = "ignore"
+    """`exif` turns a picture upright by its EXIF orientation; `ignore` takes the pixels as stored."""
+    resize: Literal["bilinear"] = "bilinear"
+    antialias: Literal[False] = False
+    channels: Literal["RGB"] = "RGB"
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the canonical parameters: equal exactly if every picture gets the same pixels."""
+        return _digest(self.model_dump(mode="json"))
+
+
+class SignatureRef(_Frozen):
+    """One way to ask: the signature's name and the names of its tensors, batched on the first axis."""
+
+    name: str
+    input: str
+    output: str
+    ok: str | None = None
+    """Output that says of each row whether its picture could be decoded; None where decoding is the client's."""
+
+
+STANDARD_SIGNATURES: dict[Wire, SignatureRef] = {
+    "float32": SignatureRef(name="serving_default", input="images", output="probabilities"),
+    "uint8": SignatureRef(name="serving_uint8", input="images", output="probabilities"),
+    "encoded": SignatureRef(name="serving_encoded", input="image_bytes", output="probabilities", ok="ok"),
+}
+
+
+class Golden(_Frozen):
+    """Pictures that travel with the model and what it answered for them when it was exported."""
+
+    count: Annotated[int, pydantic.Field(ge=1)]
+    references: dict[Wire, list[list[float]]]
+    """Probabilities [count, classes] per wire form."""
+    tolerance: Annotated[float, pydantic.Field(gt=0)]
+    """Largest allowed `golden_distance` between a server's answers and the references."""
+    controls: dict[str, float]
+    """`golden_distance` that each wrong preprocessing would cause, measured at export; the check
+    notices those above the tolerance."""
+
+
+class ModelContract(_Frozen):
+    """What a served image classifier is: labels, preprocessing, signatures and golden pictures."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    labels: Annotated[list[str], pydantic.Field(min_length=2)]
+    """Class names; position i names output i."""
+    preprocessing: Preprocessing
+    signatures: dict[Wire, SignatureRef] = pydantic.Field(default_factory=lambda: dict(STANDARD_SIGNATURES))
+    golden: Golden | None = None
+    """None for a plain SavedModel that was described by flags."""
+    versions: dict[str, str] = pydantic.Field(default_factory=dict)
+    """Versions of the main libraries at export, for the record."""
+
+    @pydantic.model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be distinct")
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the whole contract: two models with the same one give the same answers to the same pictures."""
+        return _digest(self.model_dump(mode="json", exclude={"versions"}))
+
+    def signature(self, wire: Wire) -> SignatureRef:
+        """The signature for a wire form.
+
+        Raises:
+          ContractError: the model has none for it.
+        """
+        if wire not in self.signatures:
+            raise ContractError(f"the model has no signature for --wire {wire}; it has {', '.join(self.signatures)}")
+        return self.signatures[wire]
+
+    def to_json(self) -> str:
+        """The JSON document that the `contract` signature answers."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "ModelContract":
+        """Reads a contract.
+
+        Raises:
+          ContractError: not JSON of this schema, or of another schema version or preprocessing algorithm
+            than this release knows.
+        """
+        try:
+            schema_version = json.loads(text).get("schema_version")
+        except (ValueError, AttributeError) as error:
+            raise ContractError(f"the model's contract is not a JSON object: {error}") from error
+        if schema_version != SCHEMA_VERSION:
+            raise ContractError(
+                f"the model's contract has schema version {schema_version}, this release reads "
+                f"{SCHEMA_VERSION}: use a flow-images release that is as new as the trainer's"
+            )
+        try:
+            contract = cls.model_validate_json(text)
+        except pydantic.ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ContractError(f"the model's contract is not valid: {problems}") from error
+        if contract.preprocessing.algorithm != ALGORITHM:
+            raise ContractError(
+                f"the model was exported with preprocessing algorithm {contract.preprocessing.algorithm}, "
+                f"this release implements {ALGORITHM}: predictions would be skewed, so nothing was sent"
+            )
+        return contract
+
+
+def golden_distance(answers: Sequence[Sequence[float]], references: Sequence[Sequence[float]]) -> float:
+    """Mean over the pictures of the largest change of any probability, in 0..1.
+
+    The mean, because one picture near a decision boundary can move far by noise alone.
+    """
+    changes = [
+        max(abs(a - r) for a, r in zip(answer, reference, strict=True))
+        for answer, reference in zip(answers, references, strict=True)
+    ]
+    return sum(changes) / len(changes)
+
+
+def _digest(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,0 +1,109 @@
+"""Scores pictures with a served model, in the wire form of its contract."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from serving.client import PredictClient
+from serving.contract import Golden, ModelContract, Wire, golden_distance, golden_key
+from serving.errors import ContractError, InvalidRequest
+from serving.payload import Payload, make_payload
+from serving.pictures import PictureLimits
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Scores(NamedTuple):
+    """Answers for n pictures: row i belongs to picture i."""
+
+    probabilities: Array
+    """float32 [n, classes]."""
+    ok: Array
+    """bool [n]: False where the server could not decode the picture, whose row then means nothing."""
+
+
+class ImagePredictor:
+    """One call, one batch of pictures; every answer is checked against what was asked."""
+
+    def __init__(self, client: PredictClient, contract: ModelContract, wire: Wire) -> None:
+        """Raises ContractError where the model has no signature for the wire form."""
+        self.contract = contract
+        self.wire = wire
+        self._client = client
+        self._signature = contract.signature(wire)
+        self._shape = (contract.preprocessing.height, contract.preprocessing.width, 3)
+
+    def predict(self, pictures: Sequence[Payload]) -> Scores:
+        """Scores a batch.
+
+        Args:
+          pictures: n ≥ 1 payloads as `serving.payload.make_payload` gives them for this wire form.
+        Returns:
+          n rows.
+        Raises:
+          InvalidRequest: a payload of the wrong shape or dtype (seen before sending), or the server refuses.
+          ContractError: the answer has not n rows of as many classes as the contract has labels.
+          ServingError: see `PredictClient.predict`.
+        """
+        signature = self._signature
+        wanted = [signature.output, *([signature.ok] if signature.ok else [])]
+        answer = self._client.predict(
+            {signature.input: self._batch(pictures)}, signature=signature.name, outputs=wanted
+        )
+        probabilities = answer[signature.output]
+        expected = (len(pictures), len(self.contract.labels))
+        if probabilities.shape != expected:
+            raise ContractError(
+                f"output {signature.output} of signature {signature.name} has shape {list(probabilities.shape)}, "
+                f"expected {list(expected)}: {expected[1]} labels don't fit this model"
+            )
+        ok = answer[signature.ok] if signature.ok else np.ones(len(pictures), dtype=bool)
+        if ok.shape != (len(pictures),):
+            raise ContractError(f"output {signature.ok} has shape {list(ok.shape)}, expected [{len(pictures)}]")
+        return Scores(probabilities, ok)
+
+    def check_golden(self) -> float:
+        """Replays the golden pictures against the server, preprocessed as the job will do it.
+
+        Returns:
+          `golden_distance` from the references; 0 for a contract without golden pictures.
+        Raises:
+          ContractError: it is over the contract's tolerance.
+        """
+        golden = self.contract.golden
+        if golden is None or self.wire not in golden.references:
+            return 0.0
+        encode = make_payload(self.contract.preprocessing, self.wire, PictureLimits())
+        pictures = [encode(self._client.lookup(golden_key(index))) for index in range(golden.count)]
+        return _accept(self._predict_in_parts(pictures), golden, self.wire)
+
+    def _predict_in_parts(self, pictures: Sequence[Payload]) -> Scores:
+        """Halves what the server refuses, which may allow only smaller batches."""
+        try:
+            return self.predict(pictures)
+        except InvalidRequest:
+            if len(pictures) == 1:
+                raise
+            half = len(pictures) // 2
+            first, second = self._predict_in_parts(pictures[:half]), self._predict_in_parts(pictures[half:])
+            return Scores(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+
+    def _batch(self, pictures: Sequence[Payload]) -> Array | list[bytes]:
+        if self.wire == "encoded":
+            return [bytes(picture) for picture in pictures]
+        for picture in pictures:
+            if not isinstance(picture, np.ndarray) or picture.shape != self._shape or picture.dtype != self.wire:
+                raise InvalidRequest(f"a picture must be {self.wire} {list(self._shape)}", "nothing was sent")
+        return np.stack(pictures)
+
+
+def _accept(scores: Scores, golden: Golden, wire: Wire) -> float:
+    distance = golden_distance(scores.probabilities.tolist(), golden.references[wire])
+    if distance > golden.tolerance or not scores.ok.all():
+        raise ContractError(
+            f"the server does not answer as the model did when it was exported: over the {golden.count} golden "
+            f"pictures a probability differs by {distance:.3f} in the mean, {golden.tolerance:.3f} is allowed. "
+            "Preprocessing or model differ, so no picture was sent"
+        )
+    return distance

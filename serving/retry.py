@@ -1,0 +1,98 @@
+"""The one retry loop: exponential backoff with full jitter, and a budget over all calls.
+
+Backoff and jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. The budget is a
+token bucket as in gRPC's retry throttling (gRFC A6): an overloaded server is not buried under retries.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+
+from serving.errors import Transient
+from serving.options import RetryPolicy
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+_QUIET_S = 30.0
+"""Seconds between two warnings of a retrier."""
+
+
+class RetryBudget:
+    """Tokens that retries cost and successes give back; safe to share between threads."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._tokens = float(policy.budget)
+        self._policy = policy
+        self._lock = threading.Lock()
+
+    def spend(self) -> bool:
+        """Takes a token for a retry; False if there is none."""
+        with self._lock:
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True
+
+    def refund(self) -> None:
+        """Puts back a part of a token after a success."""
+        with self._lock:
+            self._tokens = min(self._policy.budget, self._tokens + self._policy.refund)
+
+
+class _BudgetSpent(tenacity.stop.stop_base):
+    def __init__(self, budget: RetryBudget) -> None:
+        self._budget = budget
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        return not self._budget.spend()
+
+
+class Retrier:
+    """Calls a function until it succeeds, fails for good, or patience, budget or the stop event end it."""
+
+    def __init__(self, policy: RetryPolicy, stop: threading.Event | None = None) -> None:
+        self._policy = policy
+        self._budget = RetryBudget(policy)
+        self._stop = stop or threading.Event()
+        self._retries = 0
+        self._warned = float("-inf")
+
+    @property
+    def retries(self) -> int:
+        """Retries made so far, for metrics."""
+        return self._retries
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        """The function's value.
+
+        Raises:
+          Transient: the last error, when retrying ended.
+          ServingError: at once, if it is not transient.
+        """
+        policy = self._policy
+        loop = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Transient),
+            wait=tenacity.wait_random_exponential(multiplier=policy.first_delay_s, max=policy.max_delay_s),
+            stop=tenacity.stop_any(
+                tenacity.stop_before_delay(policy.patience_s),
+                tenacity.stop_when_event_set(self._stop),
+                _BudgetSpent(self._budget),
+            ),
+            before_sleep=self._count,
+            sleep=tenacity.sleep_using_event(self._stop),
+            reraise=True,
+        )
+        value: T = loop(call)
+        self._budget.refund()
+        return value
+
+    def _count(self, state: tenacity.RetryCallState) -> None:
+        self._retries += 1
+        # A single refusal is an everyday matter; a second one in a row is worth a word to who waits.
+        if state.attempt_number > 1 and time.monotonic() - self._warned > _QUIET_S and state.outcome:
+            self._warned = time.monotonic()
+            _LOG.warning("trying again for up to %g s: %s", self._policy.patience_s, state.outcome.exception())

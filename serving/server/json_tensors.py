@@ -1,0 +1,312 @@
+"""JSON to arrays and back, for the REST API.
+
+Shapes come from the JSON's nesting, dtypes from the signature. A whole number will do for a float, but 1.0 for no
+integer; `{"b64": "…"}` stands for bytes; NaN and the infinities are written bare.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.dtypes import as_dtype
+
+from serving.server.status import Code, ServingError, invalid_argument
+from serving.server.tensors import Array
+
+Json = Any
+_TYPES = {str: "String", float: "Number", int: "Number", dict: "Object", list: "Array", type(None): "Null"}
+_INT32 = (-(2**31), 2**31 - 1)
+_INTEGERS = {
+    **dict.fromkeys([types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8], _INT32),
+    types_pb2.DT_INT64: (-(2**63), 2**63 - 1),
+    types_pb2.DT_UINT32: (0, 2**32 - 1),
+    types_pb2.DT_UINT64: (0, 2**64 - 1),
+}
+_EXACT = {types_pb2.DT_FLOAT: (2**24 - 1, float(np.finfo(np.float32).max)), types_pb2.DT_DOUBLE: (2**53 - 1, math.inf)}
+_WRITTEN = {*_INTEGERS, *_EXACT, types_pb2.DT_BOOL, types_pb2.DT_STRING}
+
+
+def parse(body: bytes) -> dict[str, Json]:
+    """The request's object; what follows it is ignored.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT if it isn't JSON, or no object.
+    """
+    text = body.decode("utf-8", "surrogateescape").lstrip(" \t\r\n\ufeff")
+    if not text:
+        raise invalid_argument("JSON Parse error: The document is empty")
+    try:
+        document, _ = json.JSONDecoder().raw_decode(text)
+    except json.JSONDecodeError as error:
+        raise invalid_argument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
+    except (RecursionError, ValueError) as error:
+        raise invalid_argument(f"JSON Parse error: {error}") from error
+    if not isinstance(document, dict):
+        raise invalid_argument(f"JSON Value: {shown(document)} Is not object")
+    return document
+
+
+def shown(value: Json) -> str:
+    """A value as error messages show it."""
+    return json.dumps(value, indent=4, ensure_ascii=False)
+
+
+def is_b64(value: Json) -> bool:
+    """Whether this object stands for bytes."""
+    return isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str)
+
+
+def b64(value: Json) -> bytes:
+    """The bytes of `{"b64": "…"}`."""
+    if not is_b64(value):
+        raise invalid_argument(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
+    text = value["b64"].rstrip("=\n")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid_argument("Unable to base64 decode") from error
+
+
+def array(value: Json, dtype: int) -> Array:
+    """A value or nested lists of values as an array.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT for ragged lists or a value of another type; UNIMPLEMENTED for a dtype that JSON
+        can't carry.
+    """
+    shape: list[int] = []
+    level = value
+    while isinstance(level, list):
+        shape.append(len(level))
+        level = level[0] if level else None
+    values: list[Json] = []
+    _collect(value, 0, shape, dtype, values)
+    return _typed(values, dtype).reshape(shape)
+
+
+def _collect(value: Json, level: int, shape: Sequence[int], dtype: int, values: list[Json]) -> None:
+    rank = len(shape)
+    if not isinstance(value, list):
+        if level != rank:
+            raise invalid_argument(
+                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} "
+                f"in the JSON DOM. Expected at level: {rank}"
+            )
+        values.append(_checked(value, dtype))
+        return
+    if level >= rank:
+        raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {rank}")
+    if len(value) != shape[level]:
+        raise invalid_argument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    if level == rank - 1 and dtype in _EXACT and set(map(type, value)) <= {float}:
+        values.extend(value)  # the common case, at the speed of C
+        if dtype == types_pb2.DT_FLOAT:
+            for item in value:
+                if not -_EXACT[dtype][1] <= item <= _EXACT[dtype][1]:
+                    _checked(item, dtype)
+        return
+    for item in value:
+        _collect(item, level + 1, shape, dtype, values)
+
+
+def _checked(value: Json, dtype: int) -> Json:
+    """The value if it fits the dtype."""
+    kind = type(value)
+    fits = False
+    if dtype in _EXACT:
+        fits = kind in (int, float)
+        if fits and not _lossless(value, dtype):
+            raise invalid_argument(
+                f"Cannot convert JSON value: {shown(value)} to {_name(dtype)} without loss of precision."
+            )
+    elif dtype in _INTEGERS:
+        low, high = _INTEGERS[dtype]
+        fits = kind is int and low <= value <= high
+    elif dtype == types_pb2.DT_BOOL:
+        fits = kind is bool
+    elif dtype == types_pb2.DT_STRING:
+        if kind is dict:
+            return b64(value)
+        if kind is str:
+            return value.encode("utf-8", "surrogateescape")
+    else:
+        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(value)} to type: {_name(dtype)}")
+    if not fits:
+        raise invalid_argument(
+            f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {_name(dtype)}"
+        )
+    return value
+
+
+def _lossless(value: float, dtype: int) -> bool:
+    largest_int, largest = _EXACT[dtype]
+    if isinstance(value, int):
+        return abs(value) <= largest_int
+    return not math.isfinite(value) or -largest <= value <= largest
+
+
+def _typed(values: list[Json], dtype: int) -> Array:
+    if dtype == types_pb2.DT_STRING:
+        strings: Array = np.empty(len(values), object)
+        strings[:] = values
+        return strings
+    numpy_dtype = np.dtype(as_dtype(dtype).as_numpy_dtype)
+    if dtype in (types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8):
+        return np.array(values, np.int32).astype(numpy_dtype)  # wraps, as the binary does
+    return np.array(values, numpy_dtype)
+
+
+def rows(instances: list[Json], inputs: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Array]:
+    """`instances`: one array per input alias, each with a batch dimension in front."""
+    objects = _is_object(instances[0])
+    if len(inputs) > 1 and not isinstance(instances[0], dict):
+        raise invalid_argument(
+            "instances is a plain list, but expecting list of objects as multiple "
+            "input tensors required as per tensorinfo_map"
+        )
+    columns: dict[str, list[Array]] = {}
+    for index, element in enumerate(instances):
+        if objects and not _is_object(element):
+            raise invalid_argument(f"Expecting object but got list at item {index} of input list")
+        if not objects and _is_object(element):
+            raise invalid_argument(f"Expecting value/list but got object at item {index} of input list")
+        named = element if objects else {next(iter(inputs)): element}
+        for alias, value in named.items():
+            try:
+                _add_row(columns, alias, value, inputs)
+            except ServingError as error:
+                key = f" key: {alias}" if objects else ""
+                raise invalid_argument(
+                    f"Failed to process element: {index}{key} of 'instances' list. Error: {error}"
+                ) from error
+        if objects and set(named) != set(inputs):
+            raise invalid_argument(
+                f"Failed to process element: {index} of 'instances' list. JSON object: {shown(element)} "
+                f"keys must be equal to: {','.join(sorted(inputs))}"
+            )
+    return {alias: np.stack(column) for alias, column in columns.items()}
+
+
+def _add_row(
+    columns: dict[str, list[Array]], alias: str, value: Json, inputs: Mapping[str, meta_graph_pb2.TensorInfo]
+) -> None:
+    if alias not in inputs:
+        raise invalid_argument(f"JSON object: does not have named input: {alias}")
+    row = array(value, inputs[alias].dtype)
+    column = columns.setdefault(alias, [])
+    if column and column[0].size != row.size:
+        raise invalid_argument(f"Expecting tensor size: {column[0].size} but got: {row.size}")
+    if column and column[0].shape != row.shape:
+        raise invalid_argument(f"Expecting shape {_shape(column[0].shape)} but got: {_shape(row.shape)}")
+    column.append(row)
+
+
+def column(value: Json, inputs: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Array]:
+    """`inputs`: one array per input alias, as they stand."""
+    if not _is_object(value):
+        if len(inputs) > 1:
+            raise invalid_argument(
+                "inputs is a plain value/list, but expecting an object as multiple "
+                "input tensors required as per tensorinfo_map"
+            )
+        alias, info = next(iter(inputs.items()))
+        return {alias: array(value, info.dtype)}
+    arrays = {}
+    for alias in sorted(inputs):
+        if alias not in value:
+            raise invalid_argument(f"Missing named input: {alias} in 'inputs' object.")
+        arrays[alias] = array(value[alias], inputs[alias].dtype)
+    return arrays
+
+
+def written_rows(outputs: Mapping[str, Array]) -> str:
+    """The answer to `instances`: a list of values, or of objects if there is more than one output."""
+    size: int | None = None
+    for alias, output in outputs.items():
+        if output.ndim == 0:
+            raise invalid_argument(f"Tensor name: {alias} has no shape information ")
+        if size is not None and output.shape[0] != size:
+            raise invalid_argument(
+                f"Tensor name: {alias} has inconsistent batch size: {output.shape[0]} expecting: {size}"
+            )
+        size = output.shape[0]
+    columns = {
+        alias: [_nested(row, write) for row in output.tolist()]
+        for alias, output in outputs.items()
+        for write in [_writer(output, alias)]
+    }
+    if len(columns) == 1:
+        items: Iterable[str] = next(iter(columns.values()))
+    else:
+        items = (
+            "{" + ", ".join(f"{json.dumps(alias)}: {texts[row]}" for alias, texts in columns.items()) + "}"
+            for row in range(size or 0)
+        )
+    return '{\n    "predictions": [' + ",\n        ".join(items) + "\n    ]\n}"
+
+
+def written_column(outputs: Mapping[str, Array]) -> str:
+    """The answer to `inputs`: the value of the one output, or an object of them."""
+    texts = {alias: _nested(output.tolist(), _writer(output, alias)) for alias, output in outputs.items()}
+    if len(texts) == 1:
+        return '{\n    "outputs": ' + next(iter(texts.values())) + "\n}"
+    inside = ",\n        ".join(f"{json.dumps(alias)}: {text}" for alias, text in texts.items())
+    return '{\n    "outputs": {\n        ' + inside + "\n    }\n}"
+
+
+def _nested(value: Json, write: Callable[[Json], str]) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join([_nested(item, write) for item in value]) + "]"
+    return write(value)
+
+
+def _writer(output: Array, alias: str) -> Callable[[Json], str]:
+    """What writes one value of this output."""
+    number = types_pb2.DT_STRING if output.dtype == object else as_dtype(output.dtype).as_datatype_enum
+    if number not in _WRITTEN:
+        raise invalid_argument(f"Failed to write JSON value for tensor type: {_name(number)}")
+    if number in _EXACT:
+        return functools.partial(decimal, double=number == types_pb2.DT_DOUBLE)
+    if number != types_pb2.DT_STRING:
+        return json.dumps
+    if alias.endswith("_bytes"):
+        return lambda item: json.dumps({"b64": base64.b64encode(item).decode()})
+    return lambda item: json.dumps(item.decode("utf-8", "surrogateescape"), ensure_ascii=False)
+
+
+def decimal(value: float, *, double: bool = False) -> str:
+    """A float as the binary writes it: six digits if they read back, else 9 (17 for a double); whole ones get `.0`."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    text = f"{value:.6g}"
+    exact = float(text) == value if double else np.float32(text) == np.float32(value)
+    if not exact:
+        text = f"{value:.17g}" if double else f"{value:.9g}"
+    return text if "." in text or "e" in text else text + ".0"
+
+
+def _is_object(value: Json) -> bool:
+    return isinstance(value, dict) and not is_b64(value)
+
+
+def json_type(value: Json) -> str:
+    return str(value) if isinstance(value, bool) else _TYPES[type(value)]
+
+
+def _name(dtype: int) -> str:
+    return str(types_pb2.DataType.Name(dtype)).removeprefix("DT_").lower()
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "[" + ",".join(map(str, shape)) + "]"

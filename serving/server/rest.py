@@ -1,0 +1,122 @@
+"""The REST port: Starlette's request and response around `rest_api`, on a uvicorn server in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+import uvicorn
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from serving.server import monitoring, textprotos
+from serving.server.core import ServerCore
+from serving.server.options import ANY_PORT, ServerOptions
+from serving.server.rest_api import Answer, RestApi
+from serving.server.status import Code, ServingError
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "*",
+}
+
+
+class RestServer:
+    """The REST server of a ServerCore. The port is bound by the constructor and served from `start` on."""
+
+    def __init__(self, core: ServerCore) -> None:
+        """Binds the port.
+
+        Raises:
+          ServingError: it can't be bound, or the monitoring file does not parse.
+        """
+        self._options = core.options
+        self._core = core
+        self._api = RestApi(core)
+        self._metrics_path = _metrics_path(core.options)
+        self._socket = _bind(core.options)
+        self.port = int(self._socket.getsockname()[1])
+        config = uvicorn.Config(
+            self._app, interface="asgi3", log_config=None, access_log=False, lifespan="off", log_level="warning"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    def start(self) -> None:
+        """Begins to serve."""
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.01)
+
+    def stop(self, grace_s: float) -> None:
+        """Takes no new requests and gives those in flight `grace_s` seconds."""
+        self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
+        self._server.should_exit = True
+        self._thread.join(grace_s + 5)
+        self._socket.close()
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
+        path = raw.partition(b"?")[0].decode("ascii", "replace")
+        cors = _CORS if self._options.rest_api_enable_cors_support else {}
+        if cors and request.method == "OPTIONS":
+            return Response(status_code=200, headers=cors)
+        if self._metrics_path and path == self._metrics_path:
+            return Response(self._core.metrics.page(), media_type=monitoring.CONTENT_TYPE, headers=cors)
+        body = await request.body()
+        if self._limiter is None:
+            threads = self._options.rest_api_num_threads or 4 * (os.cpu_count() or 1)
+            self._limiter = anyio.CapacityLimiter(threads)
+        answer: Answer = await anyio.to_thread.run_sync(
+            self._api.answer,
+            request.method,
+            path,
+            body,
+            request.headers.get("content-encoding", ""),
+            limiter=self._limiter,
+        )
+        headers = {"content-type": answer.content_type, **cors}
+        return Response(answer.body.encode("utf-8", "surrogateescape"), status_code=answer.status, headers=headers)
+
+
+def _metrics_path(options: ServerOptions) -> str:
+    """Where the Prometheus page is; empty without one."""
+    if not options.monitoring_config_file:
+        return ""
+    config = textprotos.read(options.monitoring_config_file, textprotos.MonitoringConfig())
+    if not config.prometheus_config.enable:
+        return ""
+    return config.prometheus_config.path or monitoring.DEFAULT_PATH
+
+
+def _bind(options: ServerOptions) -> socket.socket:
+    host = options.host.strip("[]")
+    port = 0 if options.rest_api_port == ANY_PORT else options.rest_api_port
+    try:
+        if host == "0.0.0.0" and socket.has_dualstack_ipv6():  # the binary's REST port takes IPv6, too
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise ServingError(Code.UNAVAILABLE, f"Can't listen on {host}:{port} for REST: {error}") from error

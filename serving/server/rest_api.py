@@ -1,0 +1,289 @@
+"""The REST API as a function from request to answer; `rest.py` puts it on a port.
+
+| Verb | Path |
+| --- | --- |
+| POST | `/v1/models/<name>[/versions/<n>|/labels/<l>]:predict`, `:classify`, `:regress` |
+| GET | `/v1/models/<name>[/versions/<n>|/labels/<l>]`, the status |
+| GET | `/v1/models/<name>[/versions/<n>|/labels/<l>]/metadata` |
+
+Case is ignored, but for the verb. Anything else under `/v1/` is `Malformed request: <VERB> <path>`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+import numpy as np
+from google.protobuf import json_format
+from tensorflow.core.example import example_pb2, feature_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    regression_pb2,
+)
+
+from serving.server import json_tensors
+from serving.server.core import ServerCore
+from serving.server.json_tensors import Json
+from serving.server.servable import DEFAULT_SIGNATURE
+from serving.server.status import Code, from_exception, invalid_argument
+
+_MODEL = r"(?i:/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?)"
+_ACTION = re.compile(_MODEL + r":(?P<action>classify|regress|predict)")
+_STATUS = re.compile(_MODEL)
+_METADATA = re.compile(_MODEL + r"(?i:/metadata)")
+_NO_NAME = re.compile(r"(?i:/v1/models(?:/versions/\d+|/labels/[^/:]+)?)")
+_MAX_UNPACKED = 100 * 1024 * 1024
+
+HTTP_STATUS = {
+    Code.OK: 200,
+    Code.INVALID_ARGUMENT: 400,
+    Code.FAILED_PRECONDITION: 400,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.ABORTED: 409,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.CANCELLED: 499,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+    Code.DEADLINE_EXCEEDED: 504,
+}
+"""All other codes are 500."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    body: str
+    content_type: str = "application/json"
+
+
+class RestApi:
+    """Answers REST requests for a ServerCore."""
+
+    def __init__(self, core: ServerCore) -> None:
+        self._core = core
+        self._timeout_s = core.options.rest_api_timeout_in_ms / 1000
+
+    def answer(self, verb: str, path: str, body: bytes, encoding: str = "") -> Answer:
+        """Answers one request.
+
+        Args:
+          verb: GET, POST, …
+          path: as it came, still percent-encoded, without the query.
+          body: as it came.
+          encoding: the Content-Encoding header.
+        """
+        if not path.lower().startswith("/v1/"):
+            return Answer(404, "<html><body><h1>Not Found</h1></body></html>", "text/html")
+        if verb == "OPTIONS":
+            return Answer(400, "", "text/html")
+        found = _ACTION.fullmatch(path) or _METADATA.fullmatch(path) or _STATUS.fullmatch(path)
+        if found and found["version"] and int(found["version"]) >= 1 << 63:
+            return Answer(400, "")
+        try:
+            return Answer(200, self._answer(verb, path, body, encoding))
+        except Exception as error:
+            refusal = from_exception(error)
+            text = json.dumps({"error": refusal.message}, ensure_ascii=False)
+            return Answer(HTTP_STATUS.get(refusal.code, 500), text)
+
+    def _answer(self, verb: str, path: str, body: bytes, encoding: str) -> str:
+        if verb == "POST" and (found := _ACTION.fullmatch(path)):
+            spec, body = _spec(found), _unpacked(body, encoding)
+            if found["action"] == "predict":
+                with self._core.metrics.request(spec.name, "predict", "REST"):
+                    return self._predict(spec, body)
+            if found["action"] == "classify":
+                return self._classify(spec, body)
+            return self._regress(spec, body)
+        if verb == "GET" and (found := _METADATA.fullmatch(path)):
+            spec = _spec(found)
+            with self._core.metrics.request(spec.name, "metadata", "REST"):
+                return self._metadata(spec)
+        if verb == "GET" and (found := _STATUS.fullmatch(path)):
+            spec = _spec(found)
+            with self._core.metrics.request(spec.name, "status", "REST"):
+                request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+                return json.dumps(_as_dict(self._core.get_model_status(request)), indent=1)
+        if verb == "GET" and _NO_NAME.fullmatch(path):
+            raise invalid_argument("Missing model name in request.")
+        raise invalid_argument(f"Malformed request: {verb} {path}")
+
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
+        document = json_tensors.parse(body)
+        name = _signature_name(document) or DEFAULT_SIGNATURE
+        with self._core.serving(spec, "Predict") as servable:
+            if name not in servable.signatures:
+                raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+            signature = servable.signatures[name]
+            if not signature.inputs:
+                raise invalid_argument(f"Failed to get input map for signature: {name}")
+            by_row = _by_row(document)
+            if by_row:
+                arrays = json_tensors.rows(document["instances"], signature.inputs)
+            else:
+                arrays = json_tensors.column(document["inputs"], signature.inputs)
+            feeds = {signature.inputs[alias].name: array for alias, array in arrays.items()}
+            aliases = sorted(signature.outputs)
+            fetches = [signature.outputs[alias].name for alias in aliases]
+            values = servable.run(feeds, fetches, self._timeout_s)
+        outputs = dict(zip(aliases, map(np.asarray, values), strict=True))
+        return json_tensors.written_rows(outputs) if by_row else json_tensors.written_column(outputs)
+
+    def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
+        request = classification_pb2.ClassificationRequest(model_spec=spec)
+        _fill_examples(json_tensors.parse(body), request)
+        response = self._core.classify(request, self._timeout_s, "REST")
+        decimal = json_tensors.decimal
+        lines = [
+            "["
+            + ", ".join(f"[{json.dumps(c.label, ensure_ascii=False)}, {decimal(c.score)}]" for c in row.classes)
+            + "]"
+            for row in response.result.classifications
+        ]
+        return '{\n    "results": [' + ",\n        ".join(lines) + "\n    ]\n}"
+
+    def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
+        request = regression_pb2.RegressionRequest(model_spec=spec)
+        _fill_examples(json_tensors.parse(body), request)
+        response = self._core.regress(request, self._timeout_s, "REST")
+        values = ", ".join(json_tensors.decimal(regression.value) for regression in response.result.regressions)
+        return '{\n    "results": [' + values + "]\n}"
+
+    def _metadata(self, spec: model_pb2.ModelSpec) -> str:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        response = self._core.get_model_metadata(request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        document = {"model_spec": _as_dict(response.model_spec), "metadata": {"signature_def": _as_dict(signatures)}}
+        return json.dumps(document, indent=1)
+
+
+def _as_dict(message: model_pb2.ModelSpec) -> dict[str, Json]:
+    return dict(
+        json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    )
+
+
+def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=unquote(found["name"]))
+    if found["version"]:
+        spec.version.value = int(found["version"])
+    elif found["label"]:
+        spec.version_label = unquote(found["label"])
+    return spec
+
+
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    if "gzip" not in encoding.lower():
+        return body
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpacker.decompress(body, _MAX_UNPACKED)
+    except zlib.error as error:
+        raise invalid_argument(f"Failed to unpack the gzip body: {error}") from error
+    if unpacker.unconsumed_tail:
+        raise invalid_argument(f"The gzip body has more than {_MAX_UNPACKED} bytes")
+    return plain
+
+
+def _signature_name(document: Mapping[str, Json]) -> str:
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid_argument(
+            f"JSON Value: {json_tensors.shown(document)} not formatted correctly. "
+            "'signature_name' key must be a string value."
+        )
+    return name
+
+
+def _by_row(document: Mapping[str, Json]) -> bool:
+    """Whether the request is in row form; says what is wrong if it is in neither."""
+    prefix = f"JSON Value: {json_tensors.shown(document)} " if len(document) < 3 else "JSON Value: "
+    if "instances" in document and "inputs" in document:
+        raise invalid_argument(
+            prefix + "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
+        )
+    if "instances" in document:
+        if not isinstance(document["instances"], list):
+            raise invalid_argument(prefix + "Excepting 'instances' to be an list/array")
+        if not document["instances"]:
+            raise invalid_argument(prefix + "No values in 'instances' array")
+        return True
+    if "inputs" in document:
+        return False
+    raise invalid_argument("Missing 'inputs' or 'instances' key")
+
+
+def _fill_examples(
+    document: Mapping[str, Json], request: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest
+) -> None:
+    """Puts `signature_name`, `context` and `examples` of the JSON into the request."""
+    request.model_spec.signature_name = _signature_name(document)
+    prefix = f"JSON Value: {json_tensors.shown(document)} "
+    if "examples" not in document:
+        raise invalid_argument(prefix + "When method is classify, key 'examples' is expected and was not found")
+    if not isinstance(document["examples"], list):
+        raise invalid_argument(prefix + "Expecting 'examples' value to be an list/array")
+    if not document["examples"]:
+        raise invalid_argument(prefix + "'examples' value is an empty array")
+    if "context" in document:
+        request.input.example_list_with_context.context.CopyFrom(_example(document["context"]))
+        filled = request.input.example_list_with_context.examples
+    else:
+        filled = request.input.example_list.examples
+    filled.extend(_example(value) for value in document["examples"])
+
+
+def _example(value: Json) -> example_pb2.Example:
+    if not isinstance(value, dict):
+        raise invalid_argument(f"Example must be JSON object but got JSON {json_tensors.json_type(value)}")
+    example = example_pb2.Example()
+    for name, content in value.items():
+        values = content if isinstance(content, list) else [content]
+        example.features.feature[name].CopyFrom(_feature(name, values))
+    return example
+
+
+_KIND_NAMES = {"int64_list": "int64", "float_list": "float", "bytes_list": "bytes"}
+
+
+def _feature(name: str, values: list[Json]) -> feature_pb2.Feature:
+    feature = feature_pb2.Feature()
+    for value in values:
+        kind, item = _feature_value(name, value)
+        known = feature.WhichOneof("kind")
+        if known is not None and known != kind:
+            raise invalid_argument(f"Unexpected element type in feature: {name} expecting type: {_KIND_NAMES[known]}")
+        getattr(feature, kind).value.append(item)
+    return feature
+
+
+def _feature_value(name: str, value: Json) -> tuple[str, Json]:
+    """The list of a Feature that this value belongs to, and the value as it stands there."""
+    if isinstance(value, bool):
+        return "int64_list", int(value)
+    if isinstance(value, int):
+        if value >= 1 << 63:
+            raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
+        return "int64_list", value
+    if isinstance(value, float):
+        return "float_list", value
+    if isinstance(value, str):
+        return "bytes_list", value.encode("utf-8", "surrogateescape")
+    if json_tensors.is_b64(value):
+        return "bytes_list", json_tensors.b64(value)
+    raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {json_tensors.json_type(value)}")

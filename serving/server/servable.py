@@ -1,0 +1,181 @@
+"""A servable: one version of a SavedModel, run as TensorFlow Serving runs it.
+
+That is as a session over the graph, in which named tensors are fed and fetched, whether the model was exported by
+TensorFlow 1 or 2. The session is entered below its Python `run`, which would check shapes against the placeholders and
+cast dtypes without a word; here, as in the binary, only kernels and the dtype check of the runtime complain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.saved_model import loader_impl
+
+from serving.server import textprotos
+from serving.server.options import ServerOptions
+from serving.server.status import Code, ServingError, from_exception, invalid_argument
+from serving.server.tensors import Array
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+class Runner(Protocol):
+    """Feeds and fetches tensors of one graph: a session, or a session behind a batching layer."""
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_s: float | None) -> list[Array]:
+        """Runs the graph once.
+
+        Args:
+          feeds: tensor name (`x:0`) to array; strings as object arrays of bytes.
+          fetches: tensor names.
+          timeout_s: after this the run is cancelled; None for no limit.
+
+        Returns:
+          One array per fetch, in order.
+
+        Raises:
+          ServingError: with the code and text of whatever refused.
+        """
+        ...
+
+
+class GraphSession:
+    """A SavedModel's graph in a session of its own, with its variables restored and its tables initialised."""
+
+    def __init__(self, path: str, options: ServerOptions) -> None:
+        """Loads the version folder `path`.
+
+        Raises:
+          ServingError: NOT_FOUND without a SavedModel or its tags; UNIMPLEMENTED for a session bundle; else the code
+            of what failed in TensorFlow.
+        """
+        _check_folder(path)
+        self._outputs: dict[str, Any] = {}
+        self.graph = tf.Graph()
+        self._session = tf.compat.v1.Session(graph=self.graph, config=session_config(options))
+        try:
+            with self.graph.as_default():
+                loader = loader_impl.SavedModelLoader(path)
+                tags = options.saved_model_tags.split(",")
+                try:
+                    meta_graph: meta_graph_pb2.MetaGraphDef = loader.get_meta_graph_def_from_tags(tags)
+                except RuntimeError as error:
+                    wanted = " ".join(sorted(tags))
+                    message = f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. {error}"
+                    raise ServingError(Code.NOT_FOUND, message) from error
+                # A copy, so that the rest of the meta graph can go: it may hold all weights.
+                copied = meta_graph_pb2.MetaGraphDef(signature_def=meta_graph.signature_def)
+                self.signatures = dict(copied.signature_def)
+                loader.load(self._session, tags)
+            self.extend()
+        except (OSError, DecodeError) as error:
+            self.close()
+            raise ServingError(Code.DATA_LOSS, f"Could not read the SavedModel at {path}: {error}") from error
+        except Exception as error:
+            self.close()
+            raise from_exception(error) from error
+
+    def extend(self) -> None:
+        """Makes nodes that were added to `graph` known to the session."""
+        self._session._extend_graph()
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_s: float | None) -> list[Array]:
+        """See `Runner.run`."""
+        by_output = {self.output(name): array for name, array in feeds.items()}
+        return self.run_outputs(by_output, [self.output(name) for name in fetches], timeout_s)
+
+    def run_outputs(self, feeds: Mapping[Any, Array], fetches: list[Any], timeout_s: float | None) -> list[Array]:
+        """`run` with the tensors as handles from `output`."""
+        options = None
+        if timeout_s is not None:
+            if timeout_s <= 0:
+                raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out before the run began")
+            milliseconds = max(1, min(int(timeout_s * 1000), 2**31))
+            proto = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)
+            options = pywrap_tf_session.TF_NewBufferFromString(proto.SerializeToString())
+        try:
+            result: list[Array] = pywrap_tf_session.TF_SessionRun_wrapper(
+                self._session._session, options, feeds, fetches, [], None
+            )
+        except tf.errors.OpError as error:
+            raise from_exception(error) from error
+        finally:
+            if options is not None:
+                pywrap_tf_session.TF_DeleteBuffer(options)
+        return result
+
+    def tensor(self, name: str) -> Any:
+        """The graph's tensor of that name, `:0` being understood.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT without such a node, OUT_OF_RANGE without such an output of it.
+        """
+        node, _, index = name.partition(":")
+        try:
+            operation = self.graph.get_operation_by_name(node)
+        except (KeyError, ValueError) as error:
+            text = f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in the Graph"
+            raise invalid_argument(text) from error
+        number = int(index or 0)
+        if number >= len(operation.outputs):
+            raise ServingError(
+                Code.OUT_OF_RANGE,
+                f"Node '{node}' (type: '{operation.type}', num of outputs: {len(operation.outputs)})"
+                f" does not have output {number}",
+            )
+        return operation.outputs[number]
+
+    def output(self, name: str) -> Any:
+        """The handle by which the session feeds or fetches the tensor `name`; raises as `tensor`."""
+        handle = self._outputs.get(name)
+        if handle is None:
+            handle = self._outputs[name] = self.tensor(name)._as_tf_output()
+        return handle
+
+    def close(self) -> None:
+        """Frees the session; nothing may run in it."""
+        self._session.close()
+
+
+class Servable:
+    """One loaded version of a model."""
+
+    def __init__(self, name: str, version: int, path: str, session: GraphSession, runner: Runner) -> None:
+        self.name = name
+        self.version = version
+        self.path = path
+        self.signatures = session.signatures
+        self.run = runner.run
+        self._session = session
+
+    def close(self) -> None:
+        """Frees the model; the manager calls it when the last request has let go."""
+        self._session.close()
+
+
+def session_config(options: ServerOptions) -> tf.compat.v1.ConfigProto:
+    """The ConfigProto that the flags ask for."""
+    config = tf.compat.v1.ConfigProto()
+    if options.tensorflow_session_config_file:
+        textprotos.read(options.tensorflow_session_config_file, config)
+    both = options.tensorflow_session_parallelism
+    config.intra_op_parallelism_threads = options.tensorflow_intra_op_parallelism or both
+    config.inter_op_parallelism_threads = options.tensorflow_inter_op_parallelism or both
+    if options.per_process_gpu_memory_fraction:
+        config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
+    return config
+
+
+def _check_folder(path: str) -> None:
+    exists = tf.io.gfile.exists
+    if exists(f"{path}/saved_model.pb") or exists(f"{path}/saved_model.pbtxt"):
+        return
+    if exists(f"{path}/export.meta"):
+        raise ServingError(Code.UNIMPLEMENTED, "Session Bundle is deprecated and removed.")
+    message = f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}."
+    raise ServingError(Code.NOT_FOUND, message)

@@ -1,0 +1,32 @@
+"""What the command refuses before it asks anybody, and what it never repeats."""
+
+import pytest
+from click.testing import CliRunner
+
+from beam_jobs.cli import predict
+from serving.errors import UsageError
+
+NOBODY = ["--server", "127.0.0.1:1", "--model-name", "x"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ([*NOBODY, "--fresh", "--shard", "0/2"], "each shard would clear the others' work"),
+        ([*NOBODY, "--shard", "2/2"], "I from 0 to N-1"),
+    ],
+    ids=["fresh-shard", "shard"],
+)
+def test_wrong_usage_says_what_to_do(tmp_path: object, flags: list[str], says: str) -> None:
+    found = CliRunner().invoke(predict, ["--input", str(tmp_path), "--output", f"{tmp_path}/out", *flags])
+    assert isinstance(found.exception, UsageError)
+    assert says in str(found.exception)
+
+
+@pytest.mark.parametrize("flags", [["--s3_secret_acess_key=hunter2"], ["--s3_secret_acess_key", "hunter2"]])
+def test_a_misspelt_flag_does_not_tell_its_secret(tmp_path: object, flags: list[str]) -> None:
+    words = ["--input", str(tmp_path), "--output", f"{tmp_path}/out", *NOBODY, "--", *flags]
+    found = CliRunner().invoke(predict, words)
+    assert isinstance(found.exception, UsageError)
+    assert "--s3_secret_acess_key" in str(found.exception)
+    assert "hunter2" not in str(found.exception) + found.output

@@ -1,0 +1,91 @@
+"""What users name as input, against real folders and files."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_jobs.inputs import Listed, glob_to_regex, list_pictures
+from serving.errors import UsageError
+
+
+def listed(*inputs: str | Path, leave_out: str = "/nowhere") -> list[str]:
+    return sorted(one.path for one in list_pictures([str(i) for i in inputs], leave_out=leave_out))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.jpg", "b/c.jpg", "b/d/e.jpg", "b/.hidden.jpg", ".git/f.jpg", "c[1].jpg", "notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def test_two_stars_match_zero_or_more_folders(folder: Path) -> None:
+    assert listed(f"{folder}/**/*.jpg") == [f"{folder}/{n}" for n in ("a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg")]
+
+
+def test_a_folder_means_every_file_that_is_not_hidden(folder: Path) -> None:
+    assert listed(folder) == [f"{folder}/{n}" for n in ("a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg", "notes.md")]
+
+
+def test_a_name_with_brackets_is_a_name(folder: Path) -> None:
+    names = folder.parent / "names.txt"
+    names.write_text(f"{folder}/c[1].jpg\r\n\n{folder}/a.jpg\n")
+    assert listed(names) == [f"{folder}/a.jpg", f"{folder}/c[1].jpg"]
+    assert listed(f"{folder}/c[1].jpg") == [f"{folder}/c[1].jpg"]
+
+
+def test_lists_keep_names_that_are_hard_to_write(tmp_path: Path) -> None:
+    hard = ["=1+1.jpg", 'quo"te.jpg', "com,ma.jpg", " blank .jpg", "犬.jpg", "new\nline.jpg"]
+    with open(tmp_path / "l.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["id", "path", "label"], *[[str(i), p, "cat"] for i, p in enumerate(hard)]])
+    found = list(list_pictures([str(tmp_path / "l.csv")], leave_out="/nowhere"))
+    assert found == [Listed(p, None, str(i), "cat") for i, p in enumerate(hard)]
+
+
+def test_the_output_folder_is_never_input(folder: Path) -> None:
+    assert listed(folder, leave_out=f"{folder}/b") == [f"{folder}/{n}" for n in ("a.jpg", "c[1].jpg", "notes.md")]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("id,label\n1,cat\n", "no column 'path'"),
+        ("", "no column 'path'"),
+        ('path\n""\n', "the path is empty"),
+        ('path\n"a" b\n', "bad.csv, line"),
+    ],
+    ids=["columns", "empty-file", "empty-path", "quotes"],
+)
+def test_a_bad_csv_is_named_with_its_fault(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "bad.csv").write_text(content)
+    with pytest.raises(UsageError, match=says) as error:
+        listed(tmp_path / "bad.csv")
+    assert "bad.csv" in str(error.value)
+
+
+def test_an_input_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        listed(tmp_path / "missing")
+    with pytest.raises(UsageError, match=r"hdfs:// is not supported"):
+        listed("hdfs://x/y")
+
+
+def test_a_name_that_is_not_utf8_is_listed(tmp_path: Path) -> None:
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xff.jpg")).write_bytes(b"x")
+    assert len(listed(tmp_path)) == 1
+
+
+@given(st.lists(st.sampled_from(["a", "b", "[", "]", ".", "*", "?", "/", "**/", "\\", "^", "-", "!"]), max_size=8))
+def test_a_pattern_without_wildcards_matches_itself_only(pieces: list[str]) -> None:
+    import re
+
+    pattern = "".join(pieces)
+    expression = re.compile(glob_to_regex(pattern), re.DOTALL)  # any pattern compiles
+    if not set(pattern) & set("*?["):
+        assert expression.fullmatch(pattern)
+        assert not expression.fullmatch(pattern + "x")

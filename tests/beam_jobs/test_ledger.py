@@ -1,0 +1,180 @@
+"""The account over random verdicts, retries and shards; and what the CSVs keep of any name."""
+
+import csv
+import datetime
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from beam_jobs import ledger
+from beam_jobs.generations import count_generations, first_todo, retry_todo
+from beam_jobs.inputs import Listed
+from beam_jobs.job import merge_folder
+from beam_jobs.ledger import Incomplete, RunLog
+from beam_jobs.manifest import build_manifest
+from beam_jobs.parts import BrokenPart, Outcome, Parts, Verdict
+from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.storage import Disk
+from serving.contract import ModelContract, Preprocessing
+from serving.errors import FlowImagesError
+
+LOG = RunLog({}, {})
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8) | st.sampled_from(
+    ["=1+1", '"', "a,b", "a\nb", "\r", " ", "\ufeff", "'", "@x", "\u2028", "\x1c", "犬"]
+)
+
+
+def planned(folder: Path, pictures: list[Listed], labels: list[str], *, chunk_rows: int = 4) -> tuple[RunFolder, Plan]:
+    """A run's folder before its first part."""
+    buffer = io.BytesIO()
+    manifest = build_manifest(pictures, buffer, batch_size=chunk_rows, shards=1, unique_ids=False)
+    run = RunFolder(Disk(), str(folder))
+    run.storage.create(run.manifest_path(manifest), buffer.getvalue())
+    contract = ModelContract(labels=labels, preprocessing=Preprocessing(height=8, width=8))
+    options = ResultOptions(inputs=["x"], wire="encoded", top_k=2, format="csv", max_image_bytes=1,
+                            max_image_pixels=1, shards=1)  # fmt: skip
+    model = PlannedModel(name="m", version=1, contract=contract)
+    plan = Plan(started=datetime.datetime.now(datetime.UTC), options=options, model=model, manifest=manifest)
+    return run, run.adopt_plan(plan)
+
+
+def outcome(row: int, verdict: Verdict) -> Outcome:
+    if verdict == "predicted":
+        return Outcome(row, verdict, [row % 2, 1 - row % 2], [0.75, 0.25])
+    return Outcome(row, verdict, stage="predict", reason="refused", message=f'row "{row}",\n=x')
+
+
+verdicts = st.sampled_from(get_args(Verdict))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@given(st.lists(verdicts, min_size=1, max_size=40), st.integers(1, 5), st.integers(1, 4), st.data())
+def test_the_account_balances_whatever_becomes_of_the_rows(
+    tmp_path_factory: pytest.TempPathFactory, first: list[Verdict], chunk_rows: int, shards: int, data: st.DataObject
+) -> None:
+    """Every row ends in exactly one CSV, by the last word on it, over shards and retries in any order."""
+    pictures = [Listed(f"{i:03}.jpg") for i in range(len(first))]
+    folder, plan = planned(tmp_path_factory.mktemp("run"), pictures, ["a", "b"], chunk_rows=chunk_rows)
+    parts = Parts(folder.storage, folder.parts)
+    last, rows = list(first), plan.manifest.chunk_rows
+    todo = first_todo(plan, parts)
+    for shard in data.draw(st.permutations(range(shards))):
+        for chunk in todo.share(shard, shards).rows:
+            numbers = range(chunk * rows, chunk * rows + plan.manifest.rows_in(chunk))
+            assert parts.write(0, chunk, [outcome(i - chunk * rows, first[i]) for i in numbers])
+            assert not parts.write(0, chunk, [])
+    for _ in range(data.draw(st.integers(0, 3))):
+        todo = retry_todo(folder, plan, parts)
+        if not todo.rows:
+            assert "failed" not in last
+            break
+        for chunk in todo.rows:
+            again = [i for i in range(chunk * rows, min((chunk + 1) * rows, len(last))) if last[i] == "failed"]
+            assert len(again) == todo.rows[chunk]
+            for i in again:
+                last[i] = data.draw(verdicts)
+            parts.write(todo.generation, chunk, [outcome(i - chunk * rows, last[i]) for i in again])
+    found = ledger.merge(folder, plan, parts, count_generations(folder), LOG)
+    counts = Counter(last)
+    assert found.balanced
+    assert (found.predicted, found.rejected, found.failed) == tuple(counts[verdict] for verdict in get_args(Verdict))
+    for name, verdict in (("predictions", "predicted"), ("rejected", "rejected"), ("failed", "failed")):
+        with open(Path(folder.output) / f"{name}.csv", newline="") as file:
+            paths = [row["path"] for row in csv.DictReader(file)]
+        assert paths == [f"{i:03}.jpg" for i in range(len(last)) if last[i] == verdict]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(texts, st.tuples(texts, texts), min_size=1, max_size=12), st.lists(texts, min_size=2, unique=True)
+)
+def test_names_ids_and_labels_come_back_unaltered(
+    tmp_path_factory: pytest.TempPathFactory, pictures: dict[str, tuple[str, str]], labels: list[str]
+) -> None:
+    listed = [Listed(path, None, id_, label) for path, (id_, label) in pictures.items()]
+    folder, plan = planned(tmp_path_factory.mktemp("run"), listed, labels)
+    parts = Parts(folder.storage, folder.parts)
+    for chunk in range(plan.manifest.chunks):
+        parts.write(0, chunk, [outcome(row, "predicted") for row in range(plan.manifest.rows_in(chunk))])
+    ledger.merge(folder, plan, parts, 0, LOG)
+    with open(Path(folder.output) / "predictions.csv", newline="", encoding="utf-8") as file:
+        found = list(csv.reader(file))[1:]
+    assert [(row[0], row[-2], row[-1]) for row in found] == [(path, *pictures[path]) for path in sorted(pictures)]
+    assert {row[1] for row in found} <= set(labels)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[RunFolder, Plan]:
+    """A finished run of ten pictures in chunks of four."""
+    folder, plan = planned(tmp_path, [Listed(f"{i}.jpg") for i in range(10)], ["a", "b"])
+    parts = Parts(folder.storage, folder.parts)
+    for chunk in range(3):
+        parts.write(0, chunk, [outcome(row, "predicted") for row in range(plan.manifest.rows_in(chunk))])
+    return folder, plan
+
+
+def part(folder: RunFolder, chunk: int) -> Path:
+    return Path(folder.parts) / "0" / f"{chunk:08}.jsonl"
+
+
+def test_run_json_is_written_last(run: tuple[RunFolder, Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("killed here")
+
+    monkeypatch.setattr(ledger, "_write_run", fails)
+    with pytest.raises(FlowImagesError):
+        merge_folder(run[0].output)
+    assert (Path(run[0].output) / "predictions.csv").exists()
+    assert not (Path(run[0].output) / "run.json").exists()
+
+
+def test_paths_that_are_not_accounted_for_are_named(run: tuple[RunFolder, Plan]) -> None:
+    lines = part(run[0], 1).read_text().splitlines(keepends=True)
+    part(run[0], 1).write_text("".join(lines[:2]))
+    with pytest.raises(BrokenPart, match=r"Not accounted for: 6\.jpg, 7\.jpg$") as error:
+        merge_folder(run[0].output)
+    assert error.value.exit_code == 1
+    assert not (Path(run[0].output) / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda text: text + text.splitlines()[0] + "\n", lambda text: text.replace("predicted", "invented"),
+     lambda text: text[:-9], lambda text: "", lambda text: "{}\n" * 4],
+    ids=["repeated", "verdict", "cut", "empty", "objects"],
+)  # fmt: skip
+def test_a_changed_part_is_found_out(run: tuple[RunFolder, Plan], change: object) -> None:
+    part(run[0], 0).write_text(change(part(run[0], 0).read_text()))  # type: ignore[operator]
+    with pytest.raises(BrokenPart):
+        merge_folder(run[0].output)
+
+
+def test_a_lost_part_is_to_be_done_again(run: tuple[RunFolder, Plan]) -> None:
+    part(run[0], 2).unlink()
+    with pytest.raises(Incomplete, match=r"2 of 10 pictures have no outcome yet \(8\.jpg, 9\.jpg") as error:
+        merge_folder(run[0].output)
+    assert error.value.exit_code == 75
+
+
+def test_a_changed_manifest_is_found_out(run: tuple[RunFolder, Plan]) -> None:
+    manifest = Path(run[0].manifest_path(run[1].manifest))
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    with pytest.raises(FlowImagesError, match="was changed"):
+        merge_folder(run[0].output)
+
+
+def test_merging_twice_gives_the_same(run: tuple[RunFolder, Plan]) -> None:
+    output = Path(run[0].output)
+    merge_folder(run[0].output)
+    first = (output / "predictions.csv").read_bytes(), json.loads((output / "run.json").read_text())
+    merge_folder(run[0].output)
+    second = (output / "predictions.csv").read_bytes(), json.loads((output / "run.json").read_text())
+    for one in (first[1], second[1]):
+        del one["finished"], one["seconds"]
+    assert first == second

@@ -1,0 +1,70 @@
+"""The manifest: sorted, distinct, complete, and readable in chunks."""
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_jobs.inputs import Listed
+from beam_jobs.manifest import MAX_CHUNK_ROWS, Manifest, Row, build_manifest
+from beam_jobs.storage import Disk
+from serving.errors import UsageError
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
+
+
+def build(paths: list[str], path: Path, *, batch_size: int = 4, shards: int = 1) -> tuple[Manifest, list[list[Row]]]:
+    with open(path, "wb") as file:
+        manifest = build_manifest(
+            (Listed(p) for p in paths), file, batch_size=batch_size, shards=shards, unique_ids=False
+        )
+    return manifest, [manifest.read_chunk(Disk(), str(path), chunk) for chunk in range(manifest.chunks)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(names, min_size=1, max_size=200), st.integers(1, 64), st.integers(1, 9))
+def test_chunks_hold_every_distinct_path_once_in_order(
+    tmp_path_factory: pytest.TempPathFactory, paths: list[str], batch_size: int, shards: int
+) -> None:
+    path = tmp_path_factory.mktemp("manifest") / "m.jsonl"
+    manifest, chunks = build(paths, path, batch_size=batch_size, shards=shards)
+    assert [row.path for chunk in chunks for row in chunk] == sorted(set(paths))
+    assert [len(chunk) for chunk in chunks] == [manifest.rows_in(chunk) for chunk in range(manifest.chunks)]
+    assert (manifest.listed, manifest.duplicates) == (len(set(paths)), len(paths) - len(set(paths)))
+
+
+@given(st.integers(1, 10_000), st.integers(1, 40))
+def test_shards_share_the_chunks_out(chunks: int, of: int) -> None:
+    from beam_jobs.generations import Todo
+
+    todo = Todo(0, dict.fromkeys(range(chunks), 1))
+    shares = [set(todo.share(number, of).rows) for number in range(of)]
+    assert set().union(*shares) == set(todo.rows)
+    assert sum(map(len, shares)) == chunks
+
+
+def test_a_large_listing_has_chunks_of_the_largest_size(tmp_path: Path) -> None:
+    manifest, _ = build([f"{i:06}" for i in range(10_000)], tmp_path / "m", batch_size=32)
+    assert manifest.chunk_rows == MAX_CHUNK_ROWS
+
+
+def test_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path) -> None:
+    _, [[row]] = build(["caf\udce9.jpg"], tmp_path / "m")
+    assert row == Row("caf\\xe9.jpg", unnameable=True)
+
+
+def test_no_picture_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="matches no picture"):
+        build([], tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [[Listed("a/x.jpg"), Listed("b/x.png")], [Listed("a", None, "7"), Listed("7.jpg")]],
+    ids=["stems", "given-id"],
+)
+def test_a_submission_file_needs_distinct_ids(pictures: list[Listed]) -> None:
+    with pytest.raises(UsageError, match="the same id"):
+        build_manifest(pictures, io.BytesIO(), batch_size=4, shards=1, unique_ids=True)

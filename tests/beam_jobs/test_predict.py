@@ -1,0 +1,137 @@
+"""One chunk with a fake model: every row gets one verdict, whatever the server does."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_jobs.manifest import Row
+from beam_jobs.parts import Outcome
+from beam_jobs.predict import ChunkOptions, ChunkPredictor, rank, read_row
+from serving.errors import InvalidRequest, RequestTooLarge, ServerUnavailable
+from serving.payload import Payload
+from serving.pictures import PictureRejected
+from serving.predictor import Scores
+
+
+class FakePredictor:
+    """Scores a picture by its first byte; refuses requests that hold a `poison` byte."""
+
+    def __init__(self, poison: bytes = b"", most: int = 10**6, innocent_refusals: int = 0) -> None:
+        self.poison, self.most, self.innocent_refusals = poison, most, innocent_refusals
+        self.sizes: list[int] = []
+        self._lock = threading.Lock()
+
+    def predict(self, pictures: Sequence[Payload]) -> Scores:
+        first = [bytes(picture)[:1] for picture in pictures]
+        with self._lock:
+            self.sizes.append(len(pictures))
+            if self.innocent_refusals:
+                self.innocent_refusals -= 1
+                raise InvalidRequest("another client's picture", "fake")
+        if len(pictures) > self.most:
+            raise RequestTooLarge("too large", "fake")
+        if any(byte in self.poison for byte in first):
+            raise InvalidRequest("refused", "fake")
+        values = np.array([byte[0] for byte in first], np.float32)
+        return Scores(np.stack([values / 256, 1 - values / 256], axis=1), np.array([b != b"\xff" for b in first]))
+
+
+def outcomes(files: Sequence[bytes], predictor: FakePredictor, **options: int) -> list[Outcome]:
+    def read(row: Row) -> bytes:
+        return files[int(row.path)]
+
+    def encode(data: bytes) -> Payload:
+        if not data:
+            raise PictureRejected("empty", "no bytes")
+        return data
+
+    rows = [(i, Row(str(i))) for i in range(len(files))]
+    with ChunkPredictor(read, encode, predictor, ChunkOptions(**options)) as chunk:
+        return list(chunk.outcomes(rows))
+
+
+def verdicts(found: Sequence[Outcome]) -> str:
+    return "".join(outcome.verdict[0] for outcome in found)
+
+
+def test_rows_keep_their_order_and_their_own_scores() -> None:
+    files = [bytes([i]) for i in range(200)]
+    found = outcomes(files, FakePredictor(), batch_size=7, top_k=0)
+    assert [outcome.row for outcome in found] == list(range(200))
+    assert [outcome.scores[0] for outcome in found] == pytest.approx([i / 256 for i in range(200)], abs=1e-6)
+
+
+def test_a_refused_picture_costs_only_itself() -> None:
+    predictor = FakePredictor(poison=b"!")
+    found = outcomes([b"a", b"b", b"!", b"c"] * 8, predictor, batch_size=16)
+    assert verdicts(found) == "ppfp" * 8
+    assert found[2].stage == "predict"
+    assert found[2].reason == "refused"
+
+
+def test_files_that_the_server_refuses_are_the_pictures_fault() -> None:
+    assert verdicts(outcomes([b"a", b"!"], FakePredictor(poison=b"!"), decoded_by_server=True)) == "pr"
+
+
+def test_another_clients_bad_picture_does_not_condemn_ours() -> None:
+    assert verdicts(outcomes([b"a"], FakePredictor(innocent_refusals=2))) == "p"
+
+
+def test_a_batch_over_the_servers_limit_is_halved_until_it_fits() -> None:
+    predictor = FakePredictor(most=3)
+    assert verdicts(outcomes([b"a"] * 32, predictor, batch_size=16)) == "p" * 32
+    assert min(predictor.sizes) == 2
+
+
+def test_an_unreachable_server_is_no_verdict() -> None:
+    class Away(FakePredictor):
+        def predict(self, pictures: Sequence[Payload]) -> Scores:
+            raise ServerUnavailable("away", "fake")
+
+    with pytest.raises(ServerUnavailable):
+        outcomes([b"a"] * 5, Away())
+
+
+def test_an_answer_that_is_no_number_is_a_failure() -> None:
+    class Nan(FakePredictor):
+        def predict(self, pictures: Sequence[Payload]) -> Scores:
+            return Scores(np.full((len(pictures), 2), np.nan, np.float32), np.ones(len(pictures), bool))
+
+    assert outcomes([b"a"], Nan())[0].reason == "not_finite"
+
+
+def test_rejected_pictures_do_not_shrink_the_batches_of_others() -> None:
+    predictor = FakePredictor()
+    found = outcomes([b"a", b""] * 32, predictor, batch_size=8)
+    assert verdicts(found) == "pr" * 32
+    assert predictor.sizes == [8] * 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([b"a", b"b", b"!", b"\xff", b""]), max_size=60),
+    st.integers(1, 9),
+    st.integers(1, 5),
+)
+def test_every_row_gets_the_verdict_it_gets_alone(files: list[bytes], batch_size: int, in_flight: int) -> None:
+    expected = {b"a": "p", b"b": "p", b"!": "f", b"\xff": "r", b"": "r"}
+    found = outcomes(files, FakePredictor(poison=b"!"), batch_size=batch_size, requests_in_flight=in_flight,
+                     readers=3, lone_retries=0)  # fmt: skip
+    assert verdicts(found) == "".join(expected[file] for file in files)
+
+
+def test_equal_scores_stand_in_label_order() -> None:
+    assert rank(np.array([0.2, 0.4, 0.4000001, 0.0], np.float32), 3) == ([1, 2, 0], [0.4, 0.4, 0.2])
+
+
+def test_a_file_that_is_not_there_is_the_pictures_fault() -> None:
+    def read(path: str, limit: int) -> bytes:
+        raise FileNotFoundError(path)
+
+    with pytest.raises(PictureRejected) as error:
+        read_row(read, 10)(Row("gone.jpg"))
+    assert error.value.reason == "missing"

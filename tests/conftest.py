@@ -1,0 +1,162 @@
+"""Shared fixtures: bucket servers, drawn pictures, a trained model, a server that serves it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the caller's shell reaches a test."""
+    for name in [name for name in os.environ if name.startswith("FLOW_IMAGES_") and name != "FLOW_IMAGES_DATA"]:
+        monkeypatch.delenv(name)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int) -> None:
+    """Returns when somebody listens on a port of this machine; raises TimeoutError after two minutes."""
+    for _ in range(1200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nobody listens on port {port}")
+
+
+def _start(command: list[str], url: str, log: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT)
+    for _ in range(1200):
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+        except urllib.error.HTTPError:
+            return process
+        except OSError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.1)
+        else:
+            return process
+    raise RuntimeError(log.read_text())
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real S3 server (moto's), with the bucket `pictures`."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = _start(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], url,
+        tmp_path_factory.mktemp("moto") / "log",
+    )  # fmt: skip
+    import boto3
+
+    boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test",
+                 aws_secret_access_key="test").create_bucket(Bucket="pictures")  # fmt: skip
+    yield url
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def s3_folder(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An empty s3:// folder of this test, reached by AWS's own environment variables."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    return f"s3://pictures/{tmp_path.name}"
+
+
+@pytest.fixture(scope="session")
+def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a GCS emulator, with the bucket `pictures`."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = _start(
+        [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1", "--port", str(port),
+         "--in-memory", "--default-bucket", "pictures"], url,
+        tmp_path_factory.mktemp("gcs") / "log",
+    )  # fmt: skip
+    yield url
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def gs_folder(gcs_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An empty gs:// folder of this test."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
+    return f"gs://pictures/{tmp_path.name}"
+
+
+IMAGE_SIZE = 64
+MODEL_NAME = "textures"
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn pictures in Kaggle's layout: labels.csv and train/, 8 of each of 6 textures."""
+    from trainer.drawing import draw_pictures
+
+    return draw_pictures(tmp_path_factory.mktemp("drawn"), per_class=8).parent
+
+
+@pytest.fixture(scope="session")
+def hub_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small module in TF Hub's reusable form, for pictures of IMAGE_SIZE."""
+    from trainer.drawing import make_hub_module
+
+    return make_hub_module(tmp_path_factory.mktemp("hub") / "gabor", image_size=IMAGE_SIZE)
+
+
+@pytest.fixture(scope="session")
+def model_store(tmp_path_factory: pytest.TempPathFactory, drawn: Path, hub_module: Path) -> Path:
+    """A model folder, STORE/NAME, with version 1: trained on the drawn pictures and exported."""
+    from trainer.export import export
+    from trainer.labels import read_labels
+    from trainer.options import TrainOptions
+    from trainer.train import train
+
+    pictures = read_labels(str(drawn / "labels.csv"), str(drawn / "train"))
+    trained = train(pictures, TrainOptions(hub_model=str(hub_module), image_size=IMAGE_SIZE, epochs=8))
+    store = tmp_path_factory.mktemp("models")
+    export(trained.model, trained.labels, trained.preprocessing, [picture.path for picture in pictures],
+           store=str(store), name=MODEL_NAME, version=1)  # fmt: skip
+    return store / MODEL_NAME
+
+
+@pytest.fixture(scope="session")
+def server(model_store: Path) -> Iterator[str]:
+    """Address of an embedded server that serves `model_store` as MODEL_NAME."""
+    from serving.server import EmbeddedServer
+
+    with EmbeddedServer(str(model_store), model_name=MODEL_NAME) as running:
+        yield running.address
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real photos and awkward files, which are not part of the project (FLOW_IMAGES_DATA, or ../shared/data)."""
+    folder = Path(os.environ.get("FLOW_IMAGES_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures: {folder} is absent")
+    return folder

@@ -1,0 +1,74 @@
+"""One suite of behaviours for every server that speaks TensorFlow Serving's API.
+
+By default it runs against the embedded server. For another one, write the models, serve them, and name the server:
+
+    python -m tests.contract.conftest /models
+    tensorflow_model_server --port=8500 --model_config_file=/models/models.config
+    pytest tests/contract --server localhost:8500
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving.server.client import Client
+from tests.serving.server.models import write_half_plus_two, write_model
+
+CONFIG = """
+model_config_list {{
+  config {{
+    name: "m" base_path: "{folder}/m" model_platform: "tensorflow"
+    model_version_policy {{ latest {{ num_versions: 2 }} }}
+  }}
+  config {{ name: "half_plus_two" base_path: "{folder}/half_plus_two" model_platform: "tensorflow" }}
+}}
+"""
+
+
+def write_all(folder: Path) -> Path:
+    """Writes the suite's models and their config file, whose path it returns."""
+    write_model(folder / "m", 1)
+    write_model(folder / "m", 2)
+    write_half_plus_two(folder / "half_plus_two", 123)
+    config = folder / "models.config"
+    config.write_text(CONFIG.format(folder=folder.resolve()))
+    return config
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--server", metavar="HOST:PORT", help="run the contract suite against this server")
+
+
+@pytest.fixture(scope="session")
+def address(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The server under test, with the models of `write_all`."""
+    given = pytestconfig.getoption("--server", default=None)
+    if given:
+        yield given
+        return
+    from serving.server import EmbeddedServer, ServerOptions
+
+    config = write_all(tmp_path_factory.mktemp("models"))
+    options = ServerOptions(model_config_file=str(config), port=-1, host="127.0.0.1")
+    with EmbeddedServer(options=options) as server:
+        yield server.address
+
+
+@pytest.fixture
+def client(address: str) -> Client:
+    """Asks the TF 2 model `m`, versions 1 and 2."""
+    return Client(address, "m")
+
+
+@pytest.fixture
+def half_plus_two(address: str) -> Client:
+    """Asks the TF 1 model `half_plus_two`, version 123."""
+    return Client(address, "half_plus_two")
+
+
+if __name__ == "__main__":
+    print(write_all(Path(sys.argv[1])))

@@ -1,0 +1,297 @@
+"""The job end to end, by its command, against a real server of a real model: compared with a plain loop."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from beam_jobs import watch
+from serving.contract import ModelContract
+from serving.errors import FlowImagesError
+from tests.conftest import MODEL_NAME
+
+Predict = Callable[..., Result]
+
+
+@pytest.fixture
+def predict(server: str) -> Predict:
+    """Runs `flow-images predict` in this process against the session's server."""
+    from beam_jobs.cli import predict as command
+
+    def run(*arguments: object, server: str = server) -> Result:
+        watch.reset()
+        words = ["--server", server, "--model-name", MODEL_NAME, *map(str, arguments)]
+        return CliRunner().invoke(command, words)
+
+    return run
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def account(output: Path) -> tuple[int, int, int, int]:
+    run = json.loads((output / "run.json").read_text())
+    return run["listed"], run["predicted"], run["rejected"], run["failed"]
+
+
+def plain_loop(model_store: Path, paths: Sequence[str]) -> dict[str, tuple[str, float]]:
+    """Label and score of each picture, one by one in this process."""
+    import tensorflow as tf
+
+    from serving.preprocessing import make_decoder
+
+    version = model_store / "1"
+    model = tf.saved_model.load(str(version))
+    contract = ModelContract.from_json((version / "assets.extra" / "contract.json").read_text())
+    decode = make_decoder(contract.preprocessing, "float32")
+    answers = {}
+    for path in paths:
+        image = decode(Path(path).read_bytes())
+        scores = model.signatures["serving_default"](tf.constant(image[np.newaxis]))["probabilities"].numpy()[0]
+        answers[path] = (contract.labels[int(scores.argmax())], float(scores.max()))
+    return answers
+
+
+@pytest.mark.parametrize(("wire", "tolerance"), [("float32", 1e-4), ("uint8", 0.1), ("encoded", 1e-4)])
+def test_the_job_answers_as_a_plain_loop(
+    predict: Predict, drawn: Path, model_store: Path, tmp_path: Path, wire: str, tolerance: float
+) -> None:
+    result = predict("--input", f"{drawn}/train/*.jpg", "--output", tmp_path / "out", "--wire", wire)
+    assert result.exit_code == 0, result.output
+    found = rows(tmp_path / "out" / "predictions.csv")
+    expected = plain_loop(model_store, sorted(str(path) for path in (drawn / "train").glob("*.jpg")))
+    assert [row["path"] for row in found] == list(expected)
+    assert len(list((tmp_path / "out" / "_state" / "parts" / "0").iterdir())) > 1  # several chunks, or it proves little
+    for row in found:
+        label, score = expected[row["path"]]
+        assert float(row["score"]) == pytest.approx(score, abs=tolerance)
+        if wire != "uint8":
+            assert row["label"] == label
+
+
+def test_columns_are_the_best_classes_in_order(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    predict("--input", drawn / "train", "--output", tmp_path / "out", "--top-k", 3)
+    found = rows(tmp_path / "out" / "predictions.csv")
+    assert list(found[0]) == ["path", "label", "score", "label_2", "score_2", "label_3", "score_3"]
+    for row in found:
+        assert float(row["score"]) >= float(row["score_2"]) >= float(row["score_3"])
+
+
+def test_broken_pictures_cost_only_themselves(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(drawn / "train", folder)
+    whole = sorted(folder.iterdir())[0].read_bytes()
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "page.jpg").write_bytes(b"<html>not found</html>")
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "link.jpg").symlink_to(folder / "gone.jpg")
+    (folder / "vector.svg").write_bytes(b"<svg/>")
+    Path(os.fsdecode(bytes(folder) + b"/\xff\xfe.jpg")).write_bytes(whole)
+    verdicts = {}
+    for wire in ("float32", "uint8", "encoded"):
+        result = predict("--input", folder, "--output", tmp_path / wire, "--wire", wire)
+        assert result.exit_code == 0, result.output
+        assert account(tmp_path / wire) == (54, 48, 6, 0)
+        verdicts[wire] = {(Path(row["path"]).name, row["reason"]) for row in rows(tmp_path / wire / "rejected.csv")}
+    assert verdicts["float32"] == verdicts["uint8"] == verdicts["encoded"]
+    assert verdicts["float32"] == {
+        ("empty.jpg", "empty"), ("page.jpg", "not_an_image"), ("cut.jpg", "corrupt"), ("link.jpg", "missing"),
+        ("vector.svg", "not_an_image"), ("\\xff\\xfe.jpg", "bad_name"),
+    }  # fmt: skip
+
+
+def test_names_that_break_other_csvs_come_back_unaltered(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    picture = sorted((drawn / "train").iterdir())[0]
+    names = ["=1+1.jpg", 'quo"te.jpg', "com,ma.jpg", "new\nline.jpg", "cr\r.jpg", " blank.jpg", "犬 &.jpg", "@x.jpg"]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(picture, tmp_path / "in" / name)
+    assert predict("--input", tmp_path / "in", "--output", tmp_path / "out").exit_code == 0
+    found = [row["path"] for row in rows(tmp_path / "out" / "predictions.csv")]
+    assert found == sorted(f"{tmp_path}/in/{name}" for name in names)
+
+
+def test_a_csv_keeps_its_ids_and_labels(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    pictures = rows(drawn / "labels.csv")
+    with open(tmp_path / "in.csv", "w", newline="") as file:
+        table = [[f"{drawn}/train/{row['id']}.jpg", row["id"], row["breed"]] for row in pictures]
+        csv.writer(file).writerows([["path", "id", "label"], *table, table[0]])
+    result = predict("--input", tmp_path / "in.csv", "--output", tmp_path / "out")
+    found = rows(tmp_path / "out" / "predictions.csv")
+    assert [(row["path"], row["id"], row["true_label"]) for row in found] == sorted(map(tuple, table))
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["duplicates"] == 1
+    assert run["accuracy"] == pytest.approx(np.mean([row["label"] == row["true_label"] for row in found]), abs=1e-6)
+    assert "1 duplicates left out" in result.output
+
+
+def test_a_submission_file_has_every_listed_id(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    shutil.copytree(drawn / "train", folder)
+    (folder / "broken.jpg").write_bytes(b"x")
+    predict("--input", folder, "--output", tmp_path / "out", "--format", "kaggle")
+    found = rows(tmp_path / "out" / "predictions.csv")
+    labels = list(found[0])[1:]
+    assert labels == sorted({row["breed"] for row in rows(drawn / "labels.csv")})
+    assert [row["id"] for row in found] == sorted(path.stem for path in folder.iterdir())
+    for row in found:
+        assert sum(float(row[label]) for label in labels) == pytest.approx(1, abs=1e-4)
+    broken = next(row for row in found if row["id"] == "broken")
+    assert [float(broken[label]) for label in labels] == pytest.approx([1 / 6] * 6, abs=1e-6)
+
+
+def test_a_finished_run_is_not_asked_again(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    first = predict("--input", drawn / "train", "--output", tmp_path / "out")
+    before = (tmp_path / "out" / "predictions.csv").read_bytes()
+    again = predict("--input", drawn / "train", "--output", tmp_path / "out", server="127.0.0.1:1")
+    assert again.exit_code == 0, again.exception
+    assert again.output == first.output
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+
+
+def test_a_run_that_lost_parts_asks_only_for_those(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    predict("--input", drawn / "train", "--output", output)
+    before = (output / "predictions.csv").read_bytes()
+    parts = output / "_state" / "parts" / "0"
+    kept = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
+    (parts / "00000001.jsonl").unlink()
+    (output / "run.json").unlink()
+    assert predict("--input", drawn / "train", "--output", output).exit_code == 0
+    assert (output / "predictions.csv").read_bytes() == before
+    times = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
+    assert {name for name in times if times[name] != kept[name]} == {"00000001.jsonl"}
+
+
+@pytest.mark.parametrize("change", [["--top-k", "2"], ["--wire", "uint8"], ["--format", "kaggle"]])
+def test_options_that_would_mix_results_are_refused(
+    predict: Predict, drawn: Path, tmp_path: Path, change: list[str]
+) -> None:
+    predict("--input", drawn / "train", "--output", tmp_path / "out")
+    result = predict("--input", drawn / "train", "--output", tmp_path / "out", *change)
+    assert isinstance(result.exception, FlowImagesError)
+    assert result.exception.exit_code == 2
+    assert "--fresh" in str(result.exception)
+    assert predict("--input", drawn / "train", "--output", tmp_path / "out", *change, "--fresh").exit_code == 0
+
+
+def test_shards_together_write_what_one_run_writes(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    predict("--input", drawn / "train", "--output", tmp_path / "one", "--batch-size", 4)
+    for number in (2, 0, 1):
+        result = predict("--input", drawn / "train", "--output", tmp_path / "many", "--shard", f"{number}/3",
+                         "--batch-size", 4)  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "many" / "run.json").exists() == (number == 1)
+    for row, expected in zip(rows(tmp_path / "many/predictions.csv"), rows(tmp_path / "one/predictions.csv"),
+                             strict=True):  # fmt: skip
+        assert row["label"] == expected["label"]
+        assert float(row["score"]) == pytest.approx(float(expected["score"]), abs=1e-4)
+
+
+def test_too_many_rejected_pictures_end_with_3(predict: Predict, tmp_path: Path, drawn: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(b"x")
+    shutil.copy(sorted((drawn / "train").iterdir())[0], tmp_path / "in" / "b.jpg")
+    arguments = ("--input", tmp_path / "in", "--output", tmp_path / "out")
+    assert predict(*arguments).exit_code == 0
+    assert predict(*arguments, "--max-rejected", "0").exit_code == 3
+    assert predict(*arguments, "--max-rejected", "49%").exit_code == 3
+    assert predict(*arguments, "--max-rejected", "1").exit_code == 0
+
+
+def test_an_empty_input_is_never_a_success(predict: Predict, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    result = predict("--input", tmp_path / "in", "--output", tmp_path / "out")
+    assert isinstance(result.exception, FlowImagesError)
+    assert result.exception.exit_code == 2
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--", "--runer=FlinkRunner"], "--runer"),
+        (["--", "--direct_running_mode=multi_threading"], "loses rows"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--shard", "3/3"], "0 to N-1"),
+        (["--labels", "x.txt"], "its own contract"),
+        (["--tls-cert", "x.pem"], "--tls-key"),
+    ],
+)
+def test_wrong_usage_names_the_flag(predict: Predict, drawn: Path, tmp_path: Path, flags: list[str], says: str) -> None:
+    result = predict("--input", drawn / "train", "--output", tmp_path / "out", *flags)
+    assert isinstance(result.exception, FlowImagesError)
+    assert says in str(result.exception)
+    assert result.exception.exit_code == 2
+
+
+def test_secrets_of_beam_are_written_nowhere(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    secret = "s3cr3t-value"
+    result = predict("--input", drawn / "train", "--output", tmp_path / "out", "--", f"--s3_secret_access_key={secret}")
+    assert result.exit_code == 0, result.exception
+    for path in (tmp_path / "out").rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes()
+    assert "--s3_secret_access_key" in (tmp_path / "out" / "run.json").read_text()
+
+
+@pytest.mark.parametrize("place", ["s3_folder", "gs_folder"])
+def test_buckets_hold_input_and_output(
+    predict: Predict, drawn: Path, tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
+    from beam_jobs.storage import storage_for
+
+    folder = request.getfixturevalue(place)
+    storage = storage_for(folder)
+    for path in sorted((drawn / "train").iterdir())[:12]:
+        storage.create(f"{folder}/in/deep/{path.name}", path.read_bytes())
+    storage.create(f"{folder}/in/broken.jpg", b"x")
+    result = predict("--input", f"{folder}/in/**/*.jpg", "--output", f"{folder}/out")
+    assert result.exit_code == 0, result.output + str(result.exception)
+    run = json.loads(storage.read(f"{folder}/out/run.json"))
+    assert (run["listed"], run["predicted"], run["rejected"]) == (13, 12, 1)
+    predict("--input", drawn / "train", "--output", tmp_path / "local")
+    local = {Path(row["path"]).name: row["label"] for row in rows(tmp_path / "local" / "predictions.csv")}
+    text = storage.read(f"{folder}/out/predictions.csv").decode().splitlines()
+    for row in csv.DictReader(text):
+        assert row["label"] == local[row["path"].rsplit("/", 1)[1]]
+
+
+def test_a_model_in_a_bucket_is_served_from_a_copy(
+    model_store: Path, drawn: Path, tmp_path: Path, s3_folder: str
+) -> None:
+    from beam_jobs.cli import predict as command
+    from beam_jobs.storage import storage_for
+
+    watch.reset()
+    for path in (path for path in model_store.rglob("*") if path.is_file()):
+        storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/{path.relative_to(model_store)}", path.read_bytes())
+    storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/2/variables/half-copied", b"x")
+    arguments = ["--model", f"{s3_folder}/{MODEL_NAME}", "--input", str(drawn / "train"), "--wire", "encoded"]
+    result = CliRunner().invoke(command, [*arguments, "--output", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output + str(result.exception)
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["version"] == 1
+    missing = CliRunner().invoke(command, [*arguments, "--output", str(tmp_path / "o"), "--model-version", "7"])
+    assert isinstance(missing.exception, FlowImagesError)
+    assert "no version 7" in str(missing.exception)
+
+
+@pytest.mark.parametrize("wire", ["float32", "uint8", "encoded"])
+def test_awkward_files_end_in_exactly_one_csv(predict: Predict, shared_data: Path, tmp_path: Path, wire: str) -> None:
+    files = shared_data / "awkward" / "files"
+    expected = {row["file"]: row["tf_decode_image_ch3"].startswith("ok")
+                for row in rows(shared_data / "awkward" / "expected.csv")}  # fmt: skip
+    result = predict("--input", files, "--output", tmp_path, "--wire", wire)
+    assert result.exit_code == 0, result.output
+    predicted = {Path(row["path"]).name for row in rows(tmp_path / "predictions.csv")}
+    rejected = {Path(row["path"]).name: row["message"] for row in rows(tmp_path / "rejected.csv")}
+    assert predicted == {name for name, decodes in expected.items() if decodes}
+    assert rejected.keys() == {name for name, decodes in expected.items() if not decodes}
+    assert all(rejected.values())

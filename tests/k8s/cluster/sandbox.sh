@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Runs a command where a real node can live: with private network, mounts and processes, so that nothing of the
+# node is seen by the machine or outlives the command. Needs root.
+#
+#   tests/k8s/cluster/sandbox.sh .venv/bin/pytest -m k8s tests/k8s/test_pods.py
+set -euo pipefail
+export FLOW_IMAGES_SANDBOX=${FLOW_IMAGES_SANDBOX:-$(mktemp -d -t flow-images-node.XXXXXX)}
+
+if [ "${1:-}" != --inside ]; then
+  [ "$(id -u)" = 0 ] || { echo "sandbox.sh: needs root" >&2; exit 2; }
+  code=0
+  unshare --net --mount --pid --fork --mount-proc --kill-child "$0" --inside "$@" || code=$?
+  # The pods' groups are all empty now; a busy one is not ours.
+  for top in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/kubepods; do
+    [ ! -d "$top" ] || find "$top" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  done
+  rm -rf "$FLOW_IMAGES_SANDBOX"
+  exit "$code"
+fi
+shift
+
+mount --make-rslave /          # What is mounted here stays here …
+mount --bind "$FLOW_IMAGES_SANDBOX" "$FLOW_IMAGES_SANDBOX"
+mount --make-rshared /         # … and containers see what the kubelet mounts.
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/lock
+for folder in /var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers; do
+  mkdir -p "$folder" "$FLOW_IMAGES_SANDBOX/node$folder"
+  mount --bind "$FLOW_IMAGES_SANDBOX/node$folder" "$folder"
+done
+# The kubelet insists on these kernel settings. It finds them here, and the machine's own stay as they are.
+for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
+  kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
+  file=/run/setting-$(tr / - <<<"${setting%=*}")
+  echo "${setting#*=}" >"$file"
+  mount --bind "$file" "/proc/sys/${setting%=*}"
+done
+ip link set lo up
+ip link add node0 type bridge
+ip address add 10.10.0.1/24 dev node0
+ip link set node0 up
+ip route add default via 10.10.0.254 dev node0  # Leads nowhere, but the node's own address is found by it.
+echo 1 >/proc/sys/net/ipv4/ip_forward
+"$@"

@@ -1,0 +1,258 @@
+"""What must hold for our manifests that neither the API server nor a linter looks at.
+
+Each rule takes all objects of a build and yields one sentence for each breach; `breaches` runs every rule.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.k8s.builds import Object
+
+Rule = Callable[[list[Object]], Iterator[str]]
+RULES: list[Rule] = []
+
+GIVEN_BY_JOBS = {"JOB_COMPLETION_INDEX"}
+RERUN_WONT_HELP = {"train": {1, 2}, "predict": {1, 2, 3}}
+WRITABLE = {("train", "models"), ("train", "pictures"), ("predict", "output"), ("sync", "models")}
+"""Which container may write where, besides its own /tmp; `pictures` only while they are a copy on the node."""
+
+
+def breaches(objects: list[Object]) -> list[str]:
+    """Every breach of every rule."""
+    return [breach for rule in RULES for breach in rule(objects)]
+
+
+def rule(function: Rule) -> Rule:
+    """Adds a rule to those that `breaches` runs."""
+    RULES.append(function)
+    return function
+
+
+def workloads(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
+    """(name, object, pod template) of everything that makes pods."""
+    for o in objects:
+        if template := o.get("spec", {}).get("template"):
+            yield o["metadata"]["name"], o, template
+
+
+def containers(template: Object) -> Iterator[Object]:
+    """All containers of a pod template, those that run first included."""
+    yield from template["spec"].get("initContainers", [])
+    yield from template["spec"]["containers"]
+
+
+def each_container(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
+    """("workload/container", container, pod template)."""
+    for name, _, template in workloads(objects):
+        for container in containers(template):
+            yield f"{name}/{container['name']}", container, template
+
+
+def named(objects: list[Object], kind: str) -> dict[str, Object]:
+    """The objects of one kind by name."""
+    return {o["metadata"]["name"]: o for o in objects if o["kind"] == kind}
+
+
+def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    """Whether a label selector without expressions takes an object with these labels."""
+    return selector.items() <= labels.items()
+
+
+@rule
+def restricted(objects: list[Object]) -> Iterator[str]:
+    """Pod Security `restricted` and more, in Job templates too (the API server looks at those only as pods)."""
+    for name, _, template in workloads(objects):
+        pod = template["spec"]
+        context = pod.get("securityContext", {})
+        if not (context.get("runAsNonRoot") and context.get("runAsUser", 0) > 10000):
+            yield f"{name}: must run as a user above 10000"
+        if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+            yield f"{name}: no seccomp profile"
+        for key in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"):
+            if pod.get(key):
+                yield f"{name}: {key}"
+        allowed = {"emptyDir", "configMap", "secret", "persistentVolumeClaim"}
+        for volume in pod.get("volumes", []):
+            if not set(volume) - {"name"} <= allowed:
+                yield f"{name}: volume {volume['name']} of another kind"
+    for name, container, _ in each_container(objects):
+        context = container.get("securityContext", {})
+        if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
+            yield f"{name}: may gain privileges"
+        if context.get("readOnlyRootFilesystem") is not True:
+            yield f"{name}: root file system is writable"
+        if context.get("capabilities") != {"drop": ["ALL"]}:
+            yield f"{name}: keeps capabilities"
+        if set(context) & {"runAsUser", "runAsNonRoot", "seccompProfile"}:
+            yield f"{name}: overrides the pod's security context"
+
+
+@rule
+def no_rights(objects: list[Object]) -> Iterator[str]:
+    """Nothing of ours talks to the API server."""
+    for o in objects:
+        if o["kind"] in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"):
+            yield f"{o['kind']} {o['metadata']['name']}: nothing needs rights"
+    accounts = named(objects, "ServiceAccount")
+    for name, _, template in workloads(objects):
+        pod = template["spec"]
+        account = accounts.get(pod.get("serviceAccountName", ""))
+        if account is None:
+            yield f"{name}: no ServiceAccount of its own"
+        elif account.get("automountServiceAccountToken") is not False:
+            yield f"{name}: its ServiceAccount mounts tokens"
+        if pod.get("automountServiceAccountToken") is not False:
+            yield f"{name}: mounts a token"
+        if pod.get("enableServiceLinks") is not False:
+            yield f"{name}: gets a variable for each Service (SERVING_PORT…)"
+
+
+@rule
+def ports(objects: list[Object]) -> Iterator[str]:
+    """A probe or Service that names no port of the container is accepted by the API server, and never works."""
+    for name, container, _ in each_container(objects):
+        known = {p["name"] for p in container.get("ports", [])}
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            probe = container.get(kind, {})
+            for how in ("httpGet", "tcpSocket", "grpc"):
+                if how in probe and probe[how]["port"] not in known:
+                    yield f"{name}: {kind} asks port {probe[how]['port']}, which it has not"
+    for service_name, service in named(objects, "Service").items():
+        taken = [t for _, _, t in workloads(objects) if selects(service["spec"]["selector"], t["metadata"]["labels"])]
+        if len(taken) != 1:
+            yield f"Service {service_name}: selects {len(taken)} workloads"
+        open_ports = {p["name"] for t in taken for c in containers(t) for p in c.get("ports", [])}
+        for port in service["spec"]["ports"]:
+            if port["targetPort"] not in open_ports:
+                yield f"Service {service_name}: leads to port {port['targetPort']}, which no container has"
+
+
+@rule
+def selectors(objects: list[Object]) -> Iterator[str]:
+    """Budgets and policies that select nothing protect nothing."""
+    labels = [t["metadata"]["labels"] for _, _, t in workloads(objects)]
+    for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        for name, o in named(objects, kind).items():
+            wanted = o["spec"][key].get("matchLabels", {})
+            if name != "workload-identity" and not any(selects(wanted, given) for given in labels):
+                yield f"{kind} {name}: selects no pod"
+    for name, o in named(objects, "HorizontalPodAutoscaler").items():
+        target = named(objects, o["spec"]["scaleTargetRef"]["kind"]).get(o["spec"]["scaleTargetRef"]["name"])
+        if target is None:
+            yield f"HorizontalPodAutoscaler {name}: scales nothing"
+        elif "replicas" in target["spec"]:
+            yield f"HorizontalPodAutoscaler {name}: each apply would set the number of replicas back"
+
+
+@rule
+def references(objects: list[Object]) -> Iterator[str]:
+    """Every ConfigMap, volume, claim and variable that is used exists."""
+    maps, claims = named(objects, "ConfigMap"), named(objects, "PersistentVolumeClaim")
+    classes = named(objects, "PriorityClass")
+    for name, _, template in workloads(objects):
+        pod = template["spec"]
+        for volume in pod.get("volumes", []):
+            if "configMap" in volume and volume["configMap"]["name"] not in maps:
+                yield f"{name}: no ConfigMap {volume['configMap']['name']}"
+            if "persistentVolumeClaim" in volume and volume["persistentVolumeClaim"]["claimName"] not in claims:
+                yield f"{name}: no claim {volume['persistentVolumeClaim']['claimName']}"
+            if "secret" in volume and volume["secret"].get("optional") is not True:
+                yield f"{name}: Secret {volume['secret']['secretName']} must be optional"
+        if pod.get("priorityClassName", "") and pod["priorityClassName"] not in classes:
+            yield f"{name}: no PriorityClass {pod['priorityClassName']}"
+    for name, container, template in each_container(objects):
+        volumes = {v["name"] for v in template["spec"].get("volumes", [])}
+        for mount in container.get("volumeMounts", []):
+            if mount["name"] not in volumes:
+                yield f"{name}: mounts {mount['name']}, which the pod has not"
+            may_write = mount["name"] == "tmp" or (container["name"], mount["name"]) in WRITABLE
+            claimed = any(v["name"] == "pictures" and "persistentVolumeClaim" in v for v in template["spec"]["volumes"])
+            may_write &= not (mount["name"] == "pictures" and claimed)
+            if not mount.get("readOnly") and not may_write:
+                yield f"{name}: may write to {mount['mountPath']}"
+        given = GIVEN_BY_JOBS | {e["name"] for e in container.get("env", [])}
+        for source in container.get("envFrom", []):
+            config = maps.get(source["configMapRef"]["name"])
+            if config is None:
+                yield f"{name}: no ConfigMap {source['configMapRef']['name']}"
+            else:
+                given |= set(config["data"])
+        for word in [*container.get("command", []), *container.get("args", [])]:
+            for variable in set(re.findall(r"\$\((\w+)\)", word)) - given:
+                yield f"{name}: {word} uses {variable}, which is not set"
+
+
+@rule
+def resources(objects: list[Object]) -> Iterator[str]:
+    """Requests for the scheduler, a limit on memory, pinned images."""
+    for name, container, _ in each_container(objects):
+        wants = container.get("resources", {})
+        if not {"cpu", "memory"} <= set(wants.get("requests", {})):
+            yield f"{name}: no request for cpu and memory"
+        if "memory" not in wants.get("limits", {}):
+            yield f"{name}: no limit on memory"
+        gpus = [wants.get(k, {}).get("nvidia.com/gpu") for k in ("requests", "limits")]
+        if gpus[0] != gpus[1]:
+            yield f"{name}: GPUs must be requested as they are limited"
+        _, _, tag = container["image"].rpartition("/")[2].partition(":")
+        if not tag or tag.startswith("latest"):
+            yield f"{name}: image {container['image']} has no version"
+
+
+@rule
+def jobs(objects: list[Object]) -> Iterator[str]:
+    """Retries follow the exit codes, and the shards are as many as the pods."""
+    for name, job in named(objects, "Job").items():
+        spec: dict[str, Any] = job["spec"]
+        if spec["template"]["spec"].get("restartPolicy") != "Never":
+            yield f"Job {name}: without restartPolicy Never there is no pod failure policy"
+        policy = spec.get("podFailurePolicy", {}).get("rules", [])
+        if not policy or policy[0] != {
+            "action": "Ignore",
+            "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+        }:
+            yield f"Job {name}: an eviction must not count as a failure, and must be looked at first"
+        (main,) = spec["template"]["spec"]["containers"]
+        ends: set[int] = set()
+        for entry in policy:
+            codes = entry.get("onExitCodes", {})
+            if entry["action"] == "FailJob":
+                ends |= set(codes.get("values", []))
+            if codes and (codes["operator"], codes.get("containerName")) != ("In", main["name"]):
+                yield f"Job {name}: exit codes of {codes.get('containerName')} instead of {main['name']}"
+        kind = main["args"][0]
+        if ends != RERUN_WONT_HELP[kind]:
+            yield f"Job {name}: fails at once on {sorted(ends)}, not on {sorted(RERUN_WONT_HELP[kind])}"
+        if not spec.get("ttlSecondsAfterFinished"):
+            yield f"Job {name}: is never cleaned up"
+        if kind == "predict":
+            shards = [a.rpartition("/")[2] for a in main["args"] if a.startswith("--shard=")]
+            if spec.get("completionMode") != "Indexed" or shards != [str(spec["completions"])]:
+                yield f"Job {name}: {spec.get('completions')} pods for {shards} shards"
+            if "backoffLimitPerIndex" not in spec or "backoffLimit" in spec:
+                yield f"Job {name}: one unlucky index spends the retries of all"
+        if kind == "train" and not any(a.startswith("--version=") for a in main["args"]):
+            yield f"Job {name}: a retried pod would publish another version"
+
+
+@rule
+def drains(objects: list[Object]) -> Iterator[str]:
+    """A server pod that ends has time to be left by every client."""
+    for name, deployment in named(objects, "Deployment").items():
+        pod = deployment["spec"]["template"]["spec"]
+        for container in pod["containers"]:
+            text = " ".join(container.get("args", []))
+            ages = [int(n) / 1000 for n in re.findall(r"grpc\.max_connection_age(?:_grace)?_ms=(\d+)", text)]
+            sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            # gRPC spreads the age by a tenth either way.
+            if len(ages) != 2 or sleep < ages[0] * 1.1 + ages[1]:
+                yield f"{name}: ends {sleep} s after it left the Services, its connections live {ages}"
+            if pod.get("terminationGracePeriodSeconds", 30) <= sleep:
+                yield f"{name}: is killed while preStop still runs"
+            if container["readinessProbe"]["httpGet"]["path"].rpartition("/")[2] != "metadata":
+                yield f"{name}: readiness does not mean that a model can be asked"
+            if container["livenessProbe"]["httpGet"]["path"].endswith("metadata"):
+                yield f"{name}: liveness asks for a model, which a restart can't bring"
+            if "--enable_profiler=false" not in container.get("args", []):
+                yield f"{name}: the profiler is on"

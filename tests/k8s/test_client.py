@@ -1,0 +1,294 @@
+"""The client's parts that need no cluster: words, overlays, waiting for a model, copying versions from S3."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from k8s import explain, overlay, s3, staged, sync, wait
+from k8s.cli import deploy
+from k8s.errors import DeployError
+from tests.k8s.builds import K8S, kubectl
+
+needs_kubectl = pytest.mark.skipif(kubectl() is None, reason="needs kubectl")
+
+
+def _pod(status: dict[str, Any], limit: str = "2Gi") -> dict[str, Any]:
+    container = {"name": "predict", "resources": {"limits": {"memory": limit}}}
+    return {"metadata": {"name": "p-0-x"}, "spec": {"containers": [container]}, "status": status}
+
+
+def _ended(code: int, reason: str = "Error") -> dict[str, Any]:
+    state = {"terminated": {"exitCode": code, "reason": reason}}
+    return {"phase": "Failed", "containerStatuses": [{"name": "predict", "image": "i", "state": state}]}
+
+
+def _waiting(reason: str, message: str = "because", **more: Any) -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"phase": "Pending", "containerStatuses": [{"name": "predict", "image": "i:1", "state": state, **more}]}
+
+
+def _unscheduled(message: str) -> dict[str, Any]:
+    return {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": message}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (_ended(75), "p-0-x: predict ended with exit code 75 (stopped, and is resumed by a retry)"),
+        (_ended(1), "p-0-x: predict ended with exit code 1 (failed, and a rerun won't help: its log says why)"),
+        (_ended(137, "OOMKilled"), "ran out of memory and was killed: raise its limit of 2Gi"),
+        (_ended(139), "ended with exit code 139 (Error)"),
+        (_waiting("ImagePullBackOff"), "image i:1 can't be pulled; push it"),
+        (_waiting("CreateContainerConfigError", 'configmap "x" not found'), 'can\'t be started: configmap "x"'),
+        (
+            _waiting("CrashLoopBackOff", lastState=_ended(1)["containerStatuses"][0]["state"]),
+            "restarts again and again; predict ended with exit code 1",
+        ),
+        (_unscheduled("0/3 nodes are available: 3 Insufficient nvidia.com/gpu."), "no node has a free GPU"),
+        (_unscheduled("pod has unbound immediate PersistentVolumeClaims"), "its volume isn't there"),
+        (_unscheduled("1 node(s) had untolerated taint {a: b}"), "no node fits its selector or taints"),
+        (_unscheduled("0/1 nodes are available: 1 Insufficient cpu."), "1 Insufficient cpu"),
+        ({"phase": "Failed", "reason": "Evicted", "message": "low on disk"}, "was evicted from its node: low on disk"),
+    ],
+)
+def test_what_is_wrong_with_a_pod_is_said(status: dict[str, Any], words: str) -> None:
+    problem = explain.pod_problem(_pod(status))
+    assert problem is not None
+    assert words in problem
+
+
+def test_a_healthy_or_leaving_pod_has_no_problem() -> None:
+    state = {"running": {"startedAt": "now"}}
+    assert (
+        explain.pod_problem(_pod({"phase": "Running", "containerStatuses": [{"name": "predict", "state": state}]}))
+        is None
+    )
+    assert explain.pod_problem(_pod(_ended(0, "Completed"))) is None
+    leaving = _pod(_ended(143))
+    leaving["metadata"]["deletionTimestamp"] = "now"
+    assert explain.pod_problem(leaving) is None
+
+
+def test_a_pod_that_hangs_is_explained_by_its_last_warning() -> None:
+    events = [
+        {"type": "Warning", "message": "old"},
+        {"type": "Warning", "message": "can't mount"},
+        {"type": "Normal", "message": "pulled"},
+    ]
+    assert explain.pod_problem(_pod({"phase": "Pending"}), events) == "p-0-x does not start: can't mount"
+    assert explain.pod_problem(_pod({"phase": "Pending"})) is None
+
+
+def test_the_verdict_of_a_job_comes_before_what_was_retried() -> None:
+    assert explain.exit_code([_pod(_ended(137)), _pod(_ended(3)), _pod(_ended(0))]) == 3
+    assert explain.exit_code([_pod(_ended(0))]) is None
+
+
+def test_a_rollout_is_done_when_only_new_pods_are_left() -> None:
+    def state(generation: int, **status: int) -> bool:
+        spec = {"replicas": 2}
+        seen = {"observedGeneration": 2, **status}
+        return explain.rollout_state({"metadata": {"generation": generation}, "spec": spec, "status": seen})[0]
+
+    assert state(2, updatedReplicas=2, availableReplicas=2, replicas=2)
+    assert not state(2, updatedReplicas=2, availableReplicas=2, replicas=3)
+    assert not state(2, updatedReplicas=1, availableReplicas=2, replicas=2)
+    assert not state(3, updatedReplicas=2, availableReplicas=2, replicas=2)
+
+
+def test_models_config_is_changed_in_place() -> None:
+    ours = (K8S / "base/models.config").read_text()
+    one_version = overlay.served(ours, version=7, model_name="cats")
+    assert "model_version_policy { specific { versions: 7 } }" in one_version
+    assert 'name: "cats"' in one_version
+    assert 'base_path: "/models/cats"' in one_version
+    back = overlay.served(one_version, version=None, model_name="dogs")
+    assert "latest { num_versions: 2 }" in back
+    assert "specific" not in back
+    with pytest.raises(DeployError, match="exactly one model_version_policy"):
+        overlay.served(ours + ours, version=7, model_name=None)
+    with pytest.raises(DeployError, match="exactly one model"):
+        overlay.served(ours.replace("model_platform", 'name: "b"'), version=7, model_name="c")
+
+
+@needs_kubectl
+def test_without_a_cluster_the_manifests_are_printed() -> None:
+    result = CliRunner().invoke(
+        deploy, ["predict", "--dry-run=client", "--shards=5", "-k", "bucket-gs", "-n", "team-a"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "--shard=$(JOB_COMPLETION_INDEX)/5" in result.output
+    assert "namespace: team-a" in result.output
+    assert "kind: Deployment" not in result.output
+
+
+@needs_kubectl
+def test_a_model_of_another_name_is_asked_for_everywhere() -> None:
+    result = CliRunner().invoke(deploy, ["serve", "--dry-run=client", "--model-name=cats", "-k", "bucket-s3"])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("/v1/models/cats") == 3
+    assert "MODEL_SOURCE: s3://example-bucket/models/cats" in result.output
+    assert "dogs" not in result.output
+
+
+@needs_kubectl
+def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    missing = CliRunner().invoke(deploy, ["serve", "--dry-run=client", "-k", str(tmp_path)])
+    assert missing.exit_code == 2
+    assert f"no kustomization.yaml in {tmp_path}: give a folder that has one, or one of bucket-gs" in missing.output
+    (tmp_path / "kustomization.yaml").write_text("resources: [nowhere.yaml]\n")
+    broken = CliRunner().invoke(deploy, ["serve", "--dry-run=client", "-k", str(tmp_path)])
+    assert broken.exit_code == 2
+    assert "don't build" in broken.output
+    assert CliRunner().invoke(deploy, ["rollback", "--version=0"]).exit_code == 2
+    assert len(broken.output.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def status_server() -> Iterator[tuple[str, dict[str, int]]]:
+    """A server that answers each path with the status that the test puts there."""
+    answers: dict[str, int] = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answers.get(self.path, 404))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", answers
+        server.shutdown()
+
+
+def test_loaded_means_that_a_version_can_be_asked(status_server: tuple[str, dict[str, int]]) -> None:
+    url, answers = status_server
+    answers["/v1/models/dogs"] = 200  # The status page answers for a model that failed to load, too.
+    assert not wait.loaded(url, "dogs")
+    answers["/v1/models/dogs/metadata"] = 200
+    assert wait.loaded(url, "dogs")
+    assert not wait.loaded("http://127.0.0.1:9", "dogs")
+
+
+def test_waiting_in_vain_is_resumable(status_server: tuple[str, dict[str, int]]) -> None:
+    url, answers = status_server
+    arguments = [f"--url={url}", "--model-name=dogs", "--timeout=0.1", "--every=0.05"]
+    assert CliRunner().invoke(wait.main, arguments).exit_code == 75
+    answers["/v1/models/dogs/metadata"] = 200
+    assert CliRunner().invoke(wait.main, arguments).exit_code == 0
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A real S3 client against an S3 in memory, with one bucket."""
+    moto = pytest.importorskip("moto")
+    boto3 = pytest.importorskip("boto3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with moto.mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="bucket")
+        yield client
+
+
+def _publish(store: Any, version: str, *files: str) -> None:
+    for file in files or ("variables/variables.index", "saved_model.pb"):
+        store.put_object(Bucket="bucket", Key=f"models/dogs/{version}/{file}", Body=f"{version} {file}".encode())
+
+
+def test_the_newest_whole_versions_are_copied(store: Any, tmp_path: Path) -> None:
+    for version in ("1", "2", "10"):
+        _publish(store, version)
+    _publish(store, "11", "variables/variables.index")  # Still being published.
+    _publish(store, "notes")
+    _publish(store, "1/assets", "breeds.txt")
+    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == [10, 2]
+    folder = tmp_path / "dogs"
+    assert sorted(p.name for p in folder.iterdir()) == ["10", "2"]
+    assert (folder / "10/variables/variables.index").read_text() == "10 variables/variables.index"
+    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == []
+    _publish(store, "11", "saved_model.pb")
+    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == [11]
+    assert sorted(p.name for p in folder.iterdir()) == ["10", "11"]
+
+
+def test_an_empty_source_takes_no_model_away(store: Any, tmp_path: Path) -> None:
+    _publish(store, "1")
+    sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2)
+    assert sync.sync(store, "s3://bucket/models/cats", tmp_path, keep=2) == []
+    store.delete_object(Bucket="bucket", Key="models/dogs/1/saved_model.pb")
+    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == []
+    assert (tmp_path / "dogs/1/saved_model.pb").exists()
+
+
+def test_an_interrupted_copy_leaves_nothing_behind(store: Any, tmp_path: Path) -> None:
+    _publish(store, "1")
+    (tmp_path / sync.ASIDE / "variables").mkdir(parents=True)
+    (tmp_path / sync.ASIDE / "variables/stale").touch()
+    sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2)
+    assert not (tmp_path / sync.ASIDE).exists()
+    assert not (tmp_path / "dogs/1/variables/stale").exists()
+
+
+def test_a_key_cannot_lead_out_of_the_folder(store: Any, tmp_path: Path) -> None:
+    _publish(store, "1", "saved_model.pb", "../../../evil")
+    with pytest.raises(ValueError, match="outside"):
+        sync.sync(store, "s3://bucket/models/dogs", tmp_path / "in", keep=1)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_sync_once_by_the_command(store: Any, tmp_path: Path) -> None:
+    _publish(store, "5")
+    arguments = ["--source=s3://bucket/models/dogs", f"--target={tmp_path}"]
+    done = CliRunner().invoke(sync.main, arguments)
+    assert (done.exit_code, done.output) == (0, "copied version 5\n")
+    wrong = CliRunner().invoke(sync.main, ["--source=s3://bucket", f"--target={tmp_path}"])
+    assert wrong.exit_code == 2
+    gone = CliRunner().invoke(sync.main, ["--source=s3://nobody/models/dogs", f"--target={tmp_path}"])
+    assert gone.exit_code == 1
+    assert "NoSuchBucket" in gone.output
+
+
+def test_training_runs_on_copies_of_a_bucket(store: Any, tmp_path: Path) -> None:
+    store.put_object(Bucket="bucket", Key="pictures/labels.csv", Body=b"id,breed")
+    store.put_object(Bucket="bucket", Key="pictures/train/a.jpg", Body=b"jpg")
+    train = "test $(cat pictures/train/a.jpg) = jpg && mkdir -p models/dogs/7 && touch models/dogs/7/saved_model.pb"
+    arguments = [
+        f"--fetch=s3://bucket/pictures={tmp_path}/pictures",
+        f"--publish={tmp_path}/models=s3://bucket/models",
+        "--",
+        "sh",
+        "-c",
+    ]
+    done = CliRunner().invoke(staged.main, [*arguments, f"cd {tmp_path} && {train}"])
+    assert done.exit_code == 0, done.output
+    assert "published s3://bucket/models/dogs/7" in done.output
+    again = CliRunner().invoke(staged.main, [*arguments, f"cd {tmp_path} && {train}"])
+    assert again.exit_code == 2
+    assert "s3://bucket/models/dogs/7 exists already" in again.output
+    assert CliRunner().invoke(staged.main, [*arguments, "exit 2"]).exit_code == 2
+    gone = CliRunner().invoke(staged.main, [f"--fetch=s3://nobody/pictures={tmp_path}/x", "--", "true"])
+    assert gone.exit_code == 75
+
+
+def test_what_makes_a_version_whole_is_uploaded_last(tmp_path: Path) -> None:
+    sent: list[str] = []
+
+    class Client:
+        def upload_file(self, path: str, bucket: str, key: str) -> None:
+            sent.append(key)
+
+    for name in ("saved_model.pb", "variables/a", "assets/b"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    s3.upload(Client(), tmp_path, "s3://bucket/models/dogs/7")
+    assert sorted(sent[:2]) == ["models/dogs/7/assets/b", "models/dogs/7/variables/a"]
+    assert sent[2:] == ["models/dogs/7/saved_model.pb"]

@@ -1,0 +1,270 @@
+"""Tier (b): the manifests and the client against a real API server, controllers and scheduler; the nodes are fake."""
+
+import copy
+import json
+from collections.abc import Callable
+
+import pytest
+import yaml
+from click.testing import Result
+
+from tests.k8s.builds import K8S, Object, build, one
+from tests.k8s.cluster.control_plane import ControlPlane
+from tests.k8s.conftest import Deploy, Team
+
+pytestmark = pytest.mark.k8s
+
+GPU_NODES = {"gpu-a", "gpu-b"}
+Manifests = Callable[..., str]
+
+
+def _output(result: Result) -> str:
+    return f"{result.output}\n{result.stderr}"
+
+
+@pytest.mark.parametrize("overlay", ["local", "gpu", "bucket-gs", "bucket-s3"])
+def test_apply_trains_serves_and_predicts(overlay: str, plane: ControlPlane, team: Team) -> None:
+    # Another namespace than the manifests' own, so that tests do not meet.
+    objects = build(K8S / "overlays" / overlay)
+    for o in objects:
+        if "namespace" in o["metadata"]:
+            o["metadata"]["namespace"] = team.namespace
+    text = yaml.safe_dump_all(o for o in objects if o["kind"] != "Namespace")
+    warned = plane.kubectl("apply", "--server-side", "--validate=strict", "-f", "-", stdin=text)
+    assert "Warning" not in warned
+    team.kubectl("wait", "--for=condition=Available", "deployment/serving", "--timeout=180s")
+    for job in ("train", "predict"):
+        team.kubectl("wait", "--for=condition=Complete", f"job/{job}", "--timeout=180s")
+    nodes = {p["spec"]["nodeName"] for p in team.get("pods", "-l", "app.kubernetes.io/name=serving")}
+    assert nodes == ({"plain"} if overlay == "local" else GPU_NODES)
+    jobs = team.get("pods", "-l", "app.kubernetes.io/name in (train,predict)")
+    assert {p["spec"]["nodeName"] for p in jobs} == {"plain"}
+    budget = team.get("poddisruptionbudget", "serving")["status"]
+    assert budget["expectedPods"] == len(nodes)
+    slices = team.get("endpointslices", "-l", "kubernetes.io/service-name=serving-pods")
+    assert sum(len(s["endpoints"] or []) for s in slices) == len(nodes)
+
+
+def _set(o: Object, path: str, value: object) -> None:
+    *way, last = path.split(".")
+    for step in way:
+        o = o[int(step)] if step.isdecimal() else o[step]
+    o[last] = value
+
+
+POD = "spec.template.spec"
+REFUSED = [
+    ("Deployment", "serving", "spec.replica", 1, "unknown field"),
+    ("Deployment", "serving", "spec.template.metadata.labels", {"a": "b"}, "selector"),
+    ("Deployment", "serving", f"{POD}.containers.0.resources.limits", {"nvidia.com/gpu": "0.5"}, "must be an integer"),
+    ("Deployment", "serving", f"{POD}.containers.0.resources.requests", {"nvidia.com/gpu": "1"}, "Limit must be set"),
+    ("Job", "train", f"{POD}.restartPolicy", "OnFailure", "restartPolicy"),
+    ("Job", "predict", "spec.completionMode", "NonIndexed", "backoffLimitPerIndex"),
+    ("Job", "predict", f"{POD}.containers.0.volumeMounts.0.name", "nowhere", "Not found"),
+    ("Job", "predict", "spec.podFailurePolicy.rules.1.onExitCodes.values", [0], "must not be 0"),
+    ("PodDisruptionBudget", "serving", "spec.minAvailable", 1, "cannot be both set"),
+    ("Service", "serving", "spec.ports.0.targetPort", "no_port", "must contain"),
+    ("ConfigMap", "train-options", "data.VERSION", 1, "cannot unmarshal number"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "path", "value", "why"), REFUSED)
+def test_wrong_manifests_are_refused(kind: str, name: str, path: str, value: object, why: str, team: Team) -> None:
+    o = copy.deepcopy(one(build(K8S / "overlays/local"), kind, name))
+    _set(o, path, value)
+    o["metadata"]["namespace"] = team.namespace
+    with pytest.raises(RuntimeError, match=why):
+        team.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=yaml.safe_dump(o))
+
+
+def test_train_waits_and_shows_the_log(team: Team, run: Deploy) -> None:
+    result = run("train", "--version=7", "--epochs=2", "--hub-model=/hub", "--timeout=180", "--", "--seed=1")
+    assert result.exit_code == 0, _output(result)
+    assert "job/train-7 complete: 1/1 done" in result.output
+    assert "a line of the pod" in result.output
+    job = team.get("job", "train-7")
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"][-1] == "--seed=1"
+    options = team.get("configmap", container["envFrom"][0]["configMapRef"]["name"])["data"]
+    assert (options["VERSION"], options["EPOCHS"], options["HUB_MODEL"]) == ("7", "2", "/hub")
+    assert options["LABELS"] == "/pictures/labels.csv"
+    # Only what training needs was sent.
+    assert team.get("deployments") == []
+    # The same version again is the same Job, and changes nothing.
+    uid = job["metadata"]["uid"]
+    again = run("train", "--version=7", "--epochs=2", "--hub-model=/hub", "--timeout=180", "--", "--seed=1")
+    assert (again.exit_code, team.get("job", "train-7")["metadata"]["uid"]) == (0, uid)
+    other = run("train", "--version=7", "--epochs=3", "--timeout=180")
+    assert other.exit_code == 1
+    assert "can't apply Job train-7: it is there with other values and can't be changed" in other.stderr
+
+
+def test_predict_makes_as_many_pods_as_shards(team: Team, run: Deploy) -> None:
+    result = run("predict", "--shards=3", "--job-name=p", "--input=/pictures/new", "--timeout=180")
+    assert result.exit_code == 0, _output(result)
+    assert "job/p complete: 3/3 done" in result.output
+    pods = team.get("pods", "-l", "batch.kubernetes.io/job-name=p")
+    assert sorted(p["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for p in pods) == list("012")
+    assert all("--shard=$(JOB_COMPLETION_INDEX)/3" in p["spec"]["containers"][0]["args"] for p in pods)
+    assert sum(f"[{p['metadata']['name']}] a line of the pod" in result.output for p in pods) == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "words"),
+    [
+        ("1", 1, "ended with exit code 1 (failed, and a rerun won't help"),
+        ("2", 1, "ended with exit code 2 (wrong usage"),
+        ("3", 3, "ended with exit code 3 (complete, but more pictures were rejected or failed"),
+    ],
+)
+def test_what_a_rerun_cannot_mend_fails_at_once(
+    code: str, exit_code: int, words: str, team: Team, run: Deploy, manifests: Manifests
+) -> None:
+    folder = manifests("local", "Job", "predict", exit_code=code)
+    result = run("predict", f"--manifests={folder}", "--shards=1", "--job-name=p", "--timeout=180")
+    assert result.exit_code == exit_code, _output(result)
+    assert words in result.stderr
+    assert len(team.get("pods", "-l", "batch.kubernetes.io/job-name=p")) == 1
+
+
+def test_a_stopped_pod_is_retried(team: Team, run: Deploy, manifests: Manifests) -> None:
+    folder = manifests("local", "Job", "predict", exit_code="75")
+    assert run("predict", f"--manifests={folder}", "--shards=2", "--job-name=p", "--no-wait").exit_code == 0
+    pods = ("pods", "-l", "batch.kubernetes.io/job-name=p")
+    team.until("each index has a second pod", lambda: len(team.get(*pods)) >= 4)
+    assert not any(c["type"] == "Failed" for c in team.get("job", "p")["status"].get("conditions", []))
+    status = run("status")
+    assert "ended with exit code 75 (stopped, and is resumed by a retry)" in status.output
+
+
+def test_running_out_of_memory_is_called_so(run: Deploy, manifests: Manifests) -> None:
+    folder = manifests("local", "Job", "train", {"backoffLimit": 0}, exit_code="137", reason="OOMKilled")
+    result = run("train", f"--manifests={folder}", "--timeout=180")
+    assert result.exit_code == 1
+    assert "train ran out of memory and was killed: raise its limit of 8Gi" in result.stderr
+
+
+def test_an_evicted_pod_does_not_count_as_failed(team: Team, run: Deploy, manifests: Manifests) -> None:
+    folder = manifests("local", "Job", "predict", {"backoffLimitPerIndex": 0}, runs_for="15s")
+    assert run("predict", f"--manifests={folder}", "--shards=1", "--job-name=p", "--no-wait").exit_code == 0
+    pods = ("pods", "-l", "batch.kubernetes.io/job-name=p", "--field-selector=status.phase=Running")
+    team.until("it runs", lambda: team.get(*pods))
+    pod = team.get(*pods)[0]["metadata"]["name"]
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": team.namespace},
+    }
+    path = f"/api/v1/namespaces/{team.namespace}/pods/{pod}/eviction"
+    team.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    team.kubectl("wait", "--for=condition=Complete", "job/p", "--timeout=180s")
+
+
+def test_an_image_that_cannot_be_pulled_is_named(run: Deploy, manifests: Manifests) -> None:
+    folder = manifests("local", "Deployment", "serving", starts="never")
+    result = run("serve", f"--manifests={folder}", "--timeout=3")
+    assert result.exit_code == 1
+    assert "image flow-images/server:0.1.0 can't be pulled; push it" in result.output
+    assert "the time is over" in result.stderr
+
+
+def test_too_few_gpus_are_named(team: Team, run: Deploy) -> None:
+    result = run("serve", "--manifests=gpu", "--replicas=3", "--timeout=15")
+    assert result.exit_code == 1
+    assert "has no node yet: no node has a free GPU" in result.output
+    assert "the time is over: deployment/serving is not there yet" in result.stderr
+    team.until("two servers run", lambda: team.get("deployment", "serving")["status"].get("availableReplicas") == 2)
+
+
+def test_refused_pods_are_explained(team: Team, run: Deploy, manifests: Manifests) -> None:
+    root = {"template": {"spec": {"securityContext": {"runAsNonRoot": False}}}}
+    folder = manifests("local", "Job", "train")
+    kustomization = yaml.safe_load((K8S.parent / folder / "kustomization.yaml").read_text())
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"}, "spec": root}
+    kustomization["patches"].append({"patch": yaml.safe_dump(job)})
+    (K8S.parent / folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    result = run("train", f"--manifests={folder}", "--version=1", "--timeout=180")
+    assert result.exit_code == 1
+    assert "job/train-1: its pods are refused:" in result.stderr
+    assert "runAsNonRoot" in result.stderr
+
+
+def test_rollback_serves_one_version_and_serve_the_newest_again(team: Team, run: Deploy) -> None:
+    def policy() -> str:
+        pod = team.get("deployment", "serving")["spec"]["template"]["spec"]
+        name = next(v["configMap"]["name"] for v in pod["volumes"] if v["name"] == "config")
+        return str(team.get("configmap", name)["data"]["models.config"])
+
+    first = run("serve", "--timeout=180")
+    assert first.exit_code == 0, _output(first)
+    assert "latest { num_versions: 2 }" in policy()
+    result = run("rollback", "--version=41", "--timeout=180")
+    assert result.exit_code == 0, _output(result)
+    assert "specific { versions: 41 }" in policy()
+    assert run("serve", "--timeout=180").exit_code == 0
+    assert "latest { num_versions: 2 }" in policy()
+
+
+def test_suspend_and_resume(team: Team, run: Deploy, manifests: Manifests) -> None:
+    folder = manifests("local", "Job", "predict", runs_for="15s")
+    assert run("predict", f"--manifests={folder}", "--shards=1", "--job-name=p", "--no-wait").exit_code == 0
+    pods = ("pods", "-l", "batch.kubernetes.io/job-name=p")
+    team.until("it runs", lambda: team.get(*pods))
+    assert run("suspend", "p").exit_code == 0
+    team.until("its pod is gone", lambda: not team.get(*pods))
+    assert "job/p suspended: 0/1 done" in run("status").output
+    assert run("resume", "p").exit_code == 0
+    team.kubectl("wait", "--for=condition=Complete", "job/p", "--timeout=180s")
+
+
+def test_cleanup_takes_what_is_finished_then_all_but_volumes(team: Team, run: Deploy) -> None:
+    assert run("serve", "--timeout=180").exit_code == 0
+    assert run("predict", "--shards=1", "--job-name=p", "--timeout=180").exit_code == 0
+    assert run("cleanup").output == "job/p deleted\n"
+    assert "serving" in team.kubectl("get", "deployments")
+    assert run("cleanup", "--all").exit_code == 0
+    ours = ("-l", "app.kubernetes.io/part-of=flow-images")
+    assert team.get("deployments,services,jobs,configmaps,networkpolicies,serviceaccounts", *ours) == []
+    assert len(team.get("pvc", *ours)) == 3
+    assert run("cleanup", "--volumes").exit_code == 0
+    team.until("no claims", lambda: team.get("pvc", *ours) == [])
+
+
+def test_dry_run_changes_nothing(team: Team, run: Deploy) -> None:
+    result = run("predict", "--dry-run=server", "--job-name=p")
+    assert result.exit_code == 0, _output(result)
+    assert "job/p would be applied" in result.output
+    assert team.get("jobs,pvc,serviceaccounts", "-l", "app.kubernetes.io/part-of=flow-images") == []
+
+
+def test_without_rights_it_says_who_to_ask(plane: ControlPlane, team: Team, run: Deploy) -> None:
+    stranger = plane.kubeconfig(f"stranger-{team.namespace}", "stranger")
+    result = run("predict", "--job-name=p", kubeconfig=stranger)
+    assert result.exit_code == 1
+    assert f"you may not apply ServiceAccount predict in namespace {team.namespace}" in result.stderr
+    assert "ask its administrator for the role `edit` there" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_rights_in_the_namespace_are_enough(plane: ControlPlane, team: Team, run: Deploy) -> None:
+    user = f"editor-{team.namespace}"
+    team.kubectl("create", "rolebinding", "editor", "--clusterrole=edit", f"--user={user}")
+    # An administrator made what lies above the namespace.
+    plane.kubectl("apply", "-f", str(K8S / "components/priority/classes.yaml"))
+    result = run("predict", "--job-name=p", "-k", "gpu", "--timeout=180", kubeconfig=plane.kubeconfig(user, user))
+    assert result.exit_code == 0, _output(result)
+    assert f"namespace/{team.namespace} is there" in result.output
+    assert "priorityclass/flow-images-batch left out" in result.output
+    assert "job/p complete: 4/4 done" in result.output
+
+
+def test_a_cluster_that_does_not_answer(team: Team, run: Deploy, tmp_path: object) -> None:
+    config = yaml.safe_load(team.plane.admin.read_text())
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
+    dead = team.plane.folder / "dead.conf"
+    dead.write_text(yaml.safe_dump(config))
+    result = run("status", kubeconfig=dead)
+    assert result.exit_code == 1
+    assert "no answer from the current context (https://127.0.0.1:9)" in result.stderr
+    missing = run("status", "--context=elsewhere")
+    assert (missing.exit_code, "no way to a cluster" in missing.stderr) == (1, True)

@@ -1,0 +1,237 @@
+"""Tier (a): every combination of manifests builds, is valid and keeps our own rules. Needs kubectl, no cluster."""
+
+import copy
+import itertools
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from tests.k8s import rules
+from tests.k8s.builds import CACHE, K8S, Object, build, compose, kubectl, one
+
+pytestmark = pytest.mark.skipif(kubectl() is None, reason="needs kubectl, or cluster/build.sh control-plane")
+
+OVERLAYS = sorted(p.parent.name for p in K8S.glob("overlays/*/kustomization.yaml"))
+SERVERS: list[list[str]] = [[], ["embedded-server"], ["gpu"]]
+SOURCE = {
+    "name": "train-options",
+    "namespace": "flow-images",
+    "behavior": "merge",
+    "literals": ["PICTURES_SOURCE=gs://example-bucket/pictures"],
+}
+ADDITIONS = ["autoscaling", "network-policies", "priority"]
+
+
+def combinations() -> list[tuple[str, list[str]]]:
+    """(folder, components) of everything that a team may combine."""
+    additions = [list(c) for n in range(len(ADDITIONS) + 1) for c in itertools.combinations(ADDITIONS, n)]
+    volumes = [("base", [*server, *more]) for server in SERVERS for more in additions]
+    one_node = [("base", ["single-node", *server, *more]) for server in SERVERS[:2] for more in additions]
+    bucket = [("base", ["bucket-gs", *server, *more]) for server in SERVERS for more in additions]
+    # Bucket-s3's ConfigMaps come with its overlay, which lists the GPU and the guards already.
+    return volumes + one_node + bucket + [("overlays/bucket-s3", []), ("overlays/bucket-s3", ["autoscaling"])]
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def overlay(request: pytest.FixtureRequest) -> list[Object]:
+    return build(K8S / "overlays" / request.param)
+
+
+@pytest.fixture(scope="module")
+def base() -> list[Object]:
+    return build(K8S / "base")
+
+
+def test_every_combination_builds_and_keeps_the_rules(tmp_path: Path) -> None:
+    every = combinations()
+    used = {c for _, components in every for c in components}
+    assert used | {"bucket-s3"} == {p.name for p in (K8S / "components").iterdir()}
+
+    def broken(combination: tuple[str, list[str]]) -> list[str]:
+        folder, components = combination
+        name = "+".join([folder.replace("/", "-"), *components])
+        options = [SOURCE] if "bucket-gs" in components else []
+        return [f"{name}: {b}" for b in rules.breaches(compose(tmp_path / name, folder, components, options))]
+
+    with ThreadPoolExecutor() as pool:  # Each one is a process that is waited for.
+        assert [breach for found in pool.map(broken, every) for breach in found] == []
+
+
+def test_overlays_keep_the_rules(overlay: list[Object]) -> None:
+    assert rules.breaches(overlay) == []
+
+
+def _container(objects: list[Object], kind: str, name: str) -> Object:
+    container: Object = one(objects, kind, name)["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+def _serving(o: list[Object]) -> Object:
+    return _container(o, "Deployment", "serving")
+
+
+def _job(o: list[Object], name: str) -> Object:
+    spec: Object = one(o, "Job", name)["spec"]
+    return spec
+
+
+WRONG: dict[str, Callable[[list[Object]], object]] = {
+    "root user": lambda o: _job(o, "train")["template"]["spec"]["securityContext"].update(runAsUser=0),
+    "writable root": lambda o: _serving(o)["securityContext"].update(readOnlyRootFilesystem=False),
+    "capability": lambda o: _serving(o)["securityContext"].update(capabilities={"add": ["SYS_ADMIN"]}),
+    "host path": lambda o: _job(o, "predict")["template"]["spec"]["volumes"].append(
+        {"name": "h", "hostPath": {"path": "/"}}
+    ),
+    "token": lambda o: one(o, "ServiceAccount", "serving").update(automountServiceAccountToken=True),
+    "role": lambda o: o.append({"kind": "Role", "metadata": {"name": "all"}}),
+    "probe port": lambda o: _serving(o)["readinessProbe"]["httpGet"].update(port="http"),
+    "service port": lambda o: one(o, "Service", "serving-pods")["spec"]["ports"][0].update(targetPort="http"),
+    "service selector": lambda o: one(o, "Service", "serving")["spec"].update(selector={"app": "serving"}),
+    "budget selector": lambda o: one(o, "PodDisruptionBudget", "serving")["spec"].update(
+        selector={"matchLabels": {"app": "x"}}
+    ),
+    "config map": lambda o: _job(o, "train")["template"]["spec"]["containers"][0]["envFrom"].append(
+        {"configMapRef": {"name": "x"}}
+    ),
+    "claim": lambda o: one(o, "PersistentVolumeClaim", "models")["metadata"].update(name="store"),
+    "variable": lambda o: _container(o, "Job", "train")["args"].append("--seed=$(SEED)"),
+    "writable pictures": lambda o: [m.pop("readOnly", 0) for m in _container(o, "Job", "train")["volumeMounts"]],
+    "no memory limit": lambda o: _serving(o)["resources"]["limits"].pop("memory"),
+    "latest": lambda o: _serving(o).update(image="tensorflow/serving:latest-gpu"),
+    "no tag": lambda o: _serving(o).update(image="registry.example:5000/serving"),
+    "gpu request": lambda o: _serving(o)["resources"]["limits"].update({"nvidia.com/gpu": "1"}),
+    "restart": lambda o: _job(o, "train")["template"]["spec"].update(restartPolicy="OnFailure"),
+    "75 fails": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"][1]["onExitCodes"].update(values=[1, 2, 75]),
+    "1 retried": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(),
+    "eviction counts": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(0),
+    "shards": lambda o: _job(o, "predict").update(completions=5),
+    "shared retries": lambda o: _job(o, "predict").update(backoffLimit=6),
+    "no ttl": lambda o: _job(o, "train").pop("ttlSecondsAfterFinished"),
+    "no version": lambda o: _container(o, "Job", "train")["args"].pop(),
+    "no drain": lambda o: _serving(o).pop("lifecycle"),
+    "short grace": lambda o: one(o, "Deployment", "serving")["spec"]["template"]["spec"].update(
+        terminationGracePeriodSeconds=35
+    ),
+    "status as readiness": lambda o: _serving(o)["readinessProbe"]["httpGet"].update(path="/v1/models/dogs"),
+    "model as liveness": lambda o: _serving(o)["livenessProbe"]["httpGet"].update(path="/v1/models/dogs/metadata"),
+    "profiler": lambda o: _serving(o)["args"].remove("--enable_profiler=false"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_manifest_is_noticed(wrong: str, base: list[Object]) -> None:
+    objects = copy.deepcopy(base)
+    WRONG[wrong](objects)
+    assert len(rules.breaches(objects)) >= 1
+
+
+def test_serving_config_is_the_servers_own() -> None:
+    for name in ("models.config", "batching.config", "monitoring.config"):
+        assert (K8S / "base" / name).read_text() == (K8S.parent / "serving/config" / name).read_text(), name
+
+
+def test_bucket_overlay_publishes_where_it_serves() -> None:
+    objects = build(K8S / "overlays/bucket-gs")
+    train = one(objects, "ConfigMap", "train-options")["data"]
+    served = one(objects, "ConfigMap", "serving-config")["data"]["models.config"]
+    assert f'base_path: "{train["MODEL_STORE"]}/{train["MODEL_NAME"]}"' in served
+    objects = build(K8S / "overlays/bucket-s3")
+    train = one(objects, "ConfigMap", "train-options")["data"]
+    synced = one(objects, "ConfigMap", "serving-sync")["data"]
+    assert synced["MODEL_SOURCE"] == f"{train['MODEL_TARGET']}/{train['MODEL_NAME']}"
+
+
+def test_gpu_pods_tolerate_and_choose_gpu_nodes() -> None:
+    pod = one(build(K8S / "overlays/gpu"), "Deployment", "serving")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert pod["containers"][0]["image"].endswith("-gpu")
+
+
+def test_only_prediction_reaches_the_port_that_can_load_models() -> None:
+    policies = [o for o in build(K8S / "overlays/gpu") if o["kind"] == "NetworkPolicy"]
+    opened = [
+        source
+        for policy in policies
+        for rule in policy["spec"].get("ingress", [])
+        if 8500 in [p["port"] for p in rule["ports"]]
+        for source in rule["from"]
+    ]
+    assert opened == [
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "predict"}}},
+        {"podSelector": {"matchLabels": {"flow-images/asks-models": "true"}}},
+    ]
+    deny = one(policies, "NetworkPolicy", "default-deny")["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def _linter(name: str) -> str:
+    path = CACHE / "bin" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not installed: tests/k8s/cluster/build.sh linters")
+    return str(path)
+
+
+def test_kubernetes_validate(overlay: list[Object], tmp_path: Path) -> None:
+    tool = _linter("kubernetes-validate")
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(overlay))
+    done = subprocess.run([tool, "-k", "1.34", "--strict", tmp_path / "all.yaml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_checkov(overlay: list[Object], tmp_path: Path) -> None:
+    tool = _linter("checkov")
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(overlay))
+    config = Path(__file__).with_name("checkov.yaml")
+    command = [tool, "--config-file", str(config), "-f", str(tmp_path / "all.yaml"), "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    report = json.loads(done.stdout)
+    failed = [f"{c['check_id']} {c['resource']}: {c['check_name']}" for c in report["results"]["failed_checks"]]
+    assert failed == []
+    assert report["summary"]["passed"] > 100
+
+
+def test_hadolint() -> None:
+    tool = _linter("hadolint")
+    done = subprocess.run([tool, K8S / "images/Containerfile"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _spoken(objects: list[Object], container: Object) -> list[str]:
+    """The arguments of a container, with its variables put in as Kubernetes does."""
+    values = {"JOB_COMPLETION_INDEX": "0"}
+    for source in container.get("envFrom", []):
+        values |= one(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
+    return [re.sub(r"\$\((\w+)\)", lambda m: values[m[1]], a) for a in container["args"]]
+
+
+def test_the_commands_know_their_options(overlay: list[Object]) -> None:
+    import flow_images
+    from k8s import staged, sync, wait
+    from serving.server.options import parse_flags
+
+    for job in ("train", "predict"):
+        container = _container(overlay, "Job", job)
+        name, *arguments = _spoken(overlay, container)
+        command = flow_images.cli.get_command(click.Context(flow_images.cli), name)
+        assert command is not None
+        assert command.make_context(name, arguments).command is command
+        if "command" in container:
+            wrapped = [w.replace("$(", "").replace(")", "") for w in container["command"]]
+            assert wrapped[:4] == ["dumb-init", "python", "-m", "k8s.staged"]
+            staged.main.make_context("staged", [*wrapped[4:], name, *arguments])
+    waits = one(overlay, "Job", "predict")["spec"]["template"]["spec"]["initContainers"][0]
+    wait.main.make_context("wait", _spoken(overlay, waits))
+    pod = one(overlay, "Deployment", "serving")["spec"]["template"]["spec"]
+    for container in pod.get("initContainers", []):
+        sync.main.make_context("sync", _spoken(overlay, container))
+    _, unknown = parse_flags(pod["containers"][0]["args"])
+    assert unknown == []

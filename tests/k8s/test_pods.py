@@ -1,0 +1,376 @@
+"""Tier (c): training, serving and prediction as real pods of the project's own images, under a real kubelet.
+
+    tests/k8s/cluster/sandbox.sh .venv/bin/pytest -m k8s tests/k8s/test_pods.py
+
+The tests of this file follow each other on one cluster, as its users' days do: each starts from what the last one left.
+"""
+
+import csv
+import json
+import os
+import random
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from k8s import s3
+from k8s.cli import deploy
+from tests.k8s.builds import compose
+from tests.k8s.cluster.control_plane import free_ports
+from tests.k8s.cluster.node import ADDRESS, NAME, Node, missing
+from tests.k8s.inputs import draw, draw_pictures, make_hub_module
+
+pytestmark = [
+    pytest.mark.k8s,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(missing() is not None, reason=missing() or ""),
+]
+
+NAMESPACE = "flow-images"
+CLASSES = {"cyan": (0, 200, 200), "magenta": (200, 0, 200), "yellow": (200, 200, 0)}
+NEW = 60
+MANY = 3000
+LARGE = (2400, 1800)
+
+
+class Site:
+    """The cluster, its volumes as folders, and the commands of the people who use it."""
+
+    def __init__(self, node: Node, folder: Path) -> None:
+        self.node = node
+        self.volumes = {name: folder / name for name in ("pictures", "models", "output")}
+        self.overlay = folder / "overlay"
+
+    def kubectl(self, *arguments: str) -> str:
+        return self.node.kubectl("-n", NAMESPACE, *arguments)
+
+    def get(self, *what: str) -> Any:
+        found = json.loads(self.kubectl("get", *what, "-o", "json"))
+        return found["items"] if found["kind"] == "List" else found
+
+    def deploy(self, command: str, *arguments: str) -> Result:
+        target = [f"--kubeconfig={self.node.admin}"]
+        return CliRunner().invoke(deploy, [command, *target, *arguments])
+
+    def submit(self, command: str, *arguments: str) -> Result:
+        return self.deploy(command, f"--manifests={self.overlay}", "--timeout=600", *arguments)
+
+    def rows(self, run: str) -> list[dict[str, str]]:
+        with (self.volumes["output"] / run / "predictions.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def report(self, run: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.volumes["output"] / run / "run.json").read_text())
+        return found
+
+    def until(self, what: str, true: Callable[[], object], seconds: float = 240) -> None:
+        self.node.wait_until(what, true, seconds)
+
+    def finish(self, job: str, seconds: float = 600) -> None:
+        """Waits until a Job is complete; fails at once, with all that is known, when it can't be any more."""
+
+        def ended() -> bool:
+            state = {c["type"] for c in self.get("job", job)["status"].get("conditions", []) if c["status"] == "True"}
+            if "Failed" in state:
+                pytest.fail(f"job {job} failed\n{self.diagnosis()}")
+            return "Complete" in state
+
+        try:
+            self.until(f"job {job} complete", ended, seconds)
+        except TimeoutError as error:
+            pytest.fail(f"{error}\n{self.diagnosis()}")
+
+    def diagnosis(self) -> str:
+        """What a person would look at when something went wrong."""
+        parts = [self.kubectl("get", "pods,jobs,deployments", "-o", "wide")]
+        for pod in self.get("pods"):
+            name = pod["metadata"]["name"]
+            parts.append(
+                f"--- {name}\n{self.kubectl('logs', name, '--all-containers', '--tail=15', '--ignore-errors')}"
+            )
+        parts.append(self.kubectl("get", "events", "--sort-by=.lastTimestamp")[-3000:])
+        return "\n".join(parts)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with Node() as node:
+        folder = node.folder / "site"
+        made = Site(node, folder)
+        for place in made.volumes.values():
+            place.mkdir(parents=True)
+        pictures = made.volumes["pictures"]
+        draw_pictures(pictures, CLASSES, each=20)
+        make_hub_module(pictures / "hub")
+        for place in made.volumes.values():  # fsGroup does the same to a new volume, but not to what lies in it.
+            for path in [place, *place.rglob("*")]:
+                os.chown(path, 10001, 10001)
+        _overlay(made.overlay)
+        node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_volumes(made.volumes)))
+        yield made
+
+
+def _overlay(folder: Path) -> None:
+    """The overlay `local`, with small pictures and few epochs."""
+    compose(folder, "overlays/local", [])
+    written = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    train = {"HUB_MODEL": "/pictures/hub", "EPOCHS": "15"}
+    options = [{"name": "train-options", "values": train}, {"name": "predict-options", "values": {"BATCH_SIZE": "16"}}]
+    written["configMapGenerator"] = [
+        {
+            "name": o["name"],
+            "namespace": NAMESPACE,
+            "behavior": "merge",
+            "literals": [f"{key}={value}" for key, value in o["values"].items()],  # type: ignore[attr-defined]
+        }
+        for o in options
+    ]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(written))
+
+
+def _volumes(folders: dict[str, Path]) -> list[dict[str, Any]]:
+    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NAME]}]}
+    storage = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "manual", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "kubernetes.io/no-provisioner",
+    }
+    return [
+        storage,
+        *(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": claim},
+                "spec": {
+                    "capacity": {"storage": "1Gi"},
+                    "accessModes": ["ReadWriteOnce"],
+                    "storageClassName": "manual",
+                    "claimRef": {"namespace": NAMESPACE, "name": claim},
+                    "local": {"path": str(folder)},
+                    "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
+                },
+            }
+            for claim, folder in folders.items()
+        ),
+    ]
+
+
+def test_one_apply_trains_serves_and_predicts(site: Site) -> None:
+    started = time.monotonic()
+    site.node.kubectl("apply", "-k", str(site.overlay))
+    site.finish("train")
+    site.finish("predict")
+    print(f"apply to CSV: {time.monotonic() - started:.0f} s")
+    assert (site.volumes["models"] / "dogs/1/saved_model.pb").exists()
+    rows = site.rows("predictions")
+    assert [Path(row["path"]).name for row in rows] == [f"new-{i:04d}.jpg" for i in range(NEW)]
+    right = [row["label"] == list(CLASSES)[i % len(CLASSES)] for i, row in enumerate(rows)]
+    assert sum(right) > 0.8 * NEW
+    report = site.report("predictions")
+    assert (report["listed"], report["predicted"], report["failed"]) == (NEW, NEW, 0)
+    assert report["model"]["version"] == 1
+    for pod in site.get("pods"):
+        for status in pod["status"]["containerStatuses"]:
+            assert status["restartCount"] == 0, pod["metadata"]["name"]
+
+
+@pytest.fixture(scope="module")
+def many(site: Site) -> str:
+    """So many and such large pictures that something can happen while they are predicted."""
+    folder = site.volumes["pictures"] / "many"
+    folder.mkdir()
+    for i, colour in enumerate(CLASSES.values()):
+        draw(colour, random.Random(i), LARGE).save(folder / f"{i:05d}.jpg")
+    for i in range(len(CLASSES), MANY):
+        os.link(folder / f"{i % len(CLASSES):05d}.jpg", folder / f"{i:05d}.jpg")
+    return "/pictures/many"
+
+
+def _has_begun(site: Site, run: str) -> bool:
+    """Some parts are written, and the rest is still to come."""
+    folder = site.volumes["output"] / run
+    return any(folder.glob("_state/parts/*/*.jsonl")) and not (folder / "predictions.csv").exists()
+
+
+def _complete(site: Site, run: str, version: int) -> None:
+    report = site.report(run)
+    assert (report["listed"], report["predicted"], report["failed"], report["rejected"]) == (MANY, MANY, 0, 0)
+    assert report["model"]["version"] == version
+    assert [Path(row["path"]).name for row in site.rows(run)] == [f"{i:05d}.jpg" for i in range(MANY)]
+
+
+def test_a_rolling_restart_costs_no_row(site: Site, many: str) -> None:
+    before = {p["metadata"]["uid"] for p in site.get("pods", "-l", "app.kubernetes.io/name=serving")}
+    assert (
+        site.submit("predict", "--job-name=roll", f"--input={many}", "--output=/output/roll", "--no-wait").exit_code
+        == 0
+    )
+    site.until("prediction has begun", lambda: _has_begun(site, "roll"))
+    site.kubectl("rollout", "restart", "deployment/serving")
+    site.kubectl("rollout", "status", "deployment/serving", "--timeout=300s")
+    during = "Complete" not in json.dumps(site.get("job", "roll")["status"].get("conditions", []))
+    site.finish("roll")
+    after = {p["metadata"]["uid"] for p in site.get("pods", "-l", "app.kubernetes.io/name=serving")}
+    assert during, "the run ended before the restart did: too few pictures"
+    assert after.isdisjoint(before)
+    assert site.get("job", "roll")["status"].get("failed", 0) == 0
+    _complete(site, "roll", version=1)
+
+
+def test_a_killed_index_is_resumed(site: Site, many: str) -> None:
+    assert (
+        site.submit("predict", "--job-name=kill", f"--input={many}", "--output=/output/kill", "--no-wait").exit_code
+        == 0
+    )
+    site.until("prediction has begun", lambda: _has_begun(site, "kill"))
+    victim = next(
+        p["metadata"]["name"]
+        for p in site.get("pods", "-l", "batch.kubernetes.io/job-name=kill")
+        if p["status"]["phase"] == "Running"
+    )
+    site.kubectl("exec", victim, "-c", "predict", "--", "sh", "-c", "kill -KILL -1 || true")
+    site.until("its death is counted", lambda: site.get("job", "kill")["status"].get("failed", 0) >= 1)
+    assert "killed from outside; is retried" in site.deploy("status").output
+    site.finish("kill")
+    _complete(site, "kill", version=1)
+
+
+def test_a_version_published_while_a_job_runs_does_not_cut_it_off(site: Site, many: str) -> None:
+    assert (
+        site.submit("predict", "--job-name=old", f"--input={many}", "--output=/output/old", "--no-wait").exit_code == 0
+    )
+    site.until("prediction has begun", lambda: _has_begun(site, "old"))
+    trained = site.submit("train", "--version=2")
+    assert trained.exit_code == 0, f"{trained.output}\n{site.diagnosis()}"
+    site.finish("old")
+    _complete(site, "old", version=1)
+    new = site.submit("predict", "--output=/output/new")
+    assert new.exit_code == 0, f"{new.output}\n{site.diagnosis()}"
+    assert site.report("new")["model"]["version"] == 2
+
+
+def test_rollback_goes_back(site: Site) -> None:
+    back = site.submit("rollback", "--version=1")
+    assert back.exit_code == 0, f"{back.output}\n{site.diagnosis()}"
+    again = site.submit("predict", "--output=/output/back")
+    assert again.exit_code == 0, f"{again.output}\n{site.diagnosis()}"
+    assert site.report("back")["model"]["version"] == 1
+
+
+def test_a_version_that_is_not_there_replaces_no_server(site: Site) -> None:
+    before = {p["metadata"]["name"] for p in site.get("pods", "-l", "app.kubernetes.io/name=serving")}
+    result = site.deploy("rollback", f"--manifests={site.overlay}", "--version=99", "--timeout=30")
+    assert result.exit_code == 1
+    assert "a pod becomes ready once it has loaded a model" in result.output
+    ready = {
+        p["metadata"]["name"]
+        for p in site.get("pods", "-l", "app.kubernetes.io/name=serving")
+        if any(c["type"] == "Ready" and c["status"] == "True" for c in p["status"]["conditions"])
+    }
+    assert ready <= before
+    assert ready
+    assert site.submit("serve").exit_code == 0
+
+
+def test_running_out_of_memory_is_called_so(site: Site, tmp_path: Path) -> None:
+    # Through another overlay on top of ours, as a user would set a limit.
+    folder = tmp_path / "small"
+    folder.mkdir()
+    limit = [{"op": "replace", "path": "/spec/template/spec/containers/0/resources", "value": _resources("64Mi")}]
+    never = [{"op": "replace", "path": "/spec/backoffLimit", "value": 0}]
+    kustomization = {
+        "resources": [os.path.relpath(site.overlay, folder)],
+        "patches": [{"target": {"kind": "Job", "name": "train"}, "patch": json.dumps(limit + never)}],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    result = site.deploy("train", f"--manifests={folder}", "--version=3", "--timeout=120")
+    assert result.exit_code == 1
+    assert "train ran out of memory and was killed: raise its limit of 64Mi" in result.output, result.output
+    assert not (site.volumes["models"] / "dogs/3").exists()
+
+
+def _resources(memory: str) -> dict[str, Any]:
+    return {"requests": {"cpu": "100m", "memory": memory}, "limits": {"memory": memory}}
+
+
+def test_wrong_usage_fails_at_once(site: Site) -> None:
+    result = site.submit("predict", "--job-name=wrong", "--output=/output/wrong", "--", "--no-such-option")
+    assert result.exit_code == 1
+    assert "ended with exit code 2 (wrong usage" in result.output
+    assert len(site.get("pods", "-l", "batch.kubernetes.io/job-name=wrong")) <= 2
+
+
+@pytest.fixture
+def store(site: Site) -> Any:
+    """An S3 on the node's address, with the pictures and the first model."""
+    boto3 = pytest.importorskip("boto3")
+    (port,) = free_ports(ADDRESS, 1)
+    site.node.start("s3", [sys.executable, "-m", "moto.server", "-H", ADDRESS, "-p", str(port)])
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=f"http://{ADDRESS}:{port}", **keys)
+    site.until("S3 answers", lambda: _answers(ADDRESS, port))
+    client.create_bucket(Bucket="bucket")
+    for picture in (site.volumes["pictures"] / "photos").iterdir():
+        client.upload_file(str(picture), "bucket", f"photos/{picture.name}")
+    s3.upload(client, site.volumes["models"] / "dogs/1", "s3://bucket/models/dogs/1")
+    return client
+
+
+def _answers(address: str, port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex((address, port)) == 0
+
+
+def test_a_bucket_is_served_from_and_predicted(site: Site, store: Any, tmp_path: Path) -> None:
+    options = {
+        "bucket": {
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": store.meta.endpoint_url,
+            "AWS_SHARED_CREDENTIALS_FILE": "/etc/bucket/credentials",
+        },
+        "serving-sync": {"MODEL_SOURCE": "s3://bucket/models/dogs"},
+        "predict-options": {"INPUT": "s3://bucket/photos", "OUTPUT": "s3://bucket/predictions"},
+    }
+    generators = [
+        {"name": name, "namespace": NAMESPACE, "literals": [f"{key}={value}" for key, value in values.items()]}
+        for name, values in options.items()
+    ]
+    generators[-1]["behavior"] = "merge"
+    compose(tmp_path, "base", ["bucket-s3", "single-node", "embedded-server", "network-policies"], generators)
+    target = [f"--manifests={tmp_path}", "--namespace=bucket-team", "--timeout=300"]
+    secret = "[default]\naws_access_key_id = test\naws_secret_access_key = test\n"
+    kubectl = ["-n", "bucket-team"]
+    site.node.kubectl("create", "namespace", "bucket-team")
+    site.node.kubectl(
+        *kubectl, "create", "secret", "generic", "bucket-credentials", f"--from-literal=credentials={secret}"
+    )
+
+    def look() -> str:
+        logs = [
+            site.node.kubectl(*kubectl, "logs", "deployment/serving", "-c", c, "--tail=20") for c in ("sync", "serving")
+        ]
+        return "\n".join([site.node.kubectl(*kubectl, "get", "pods"), *logs])
+
+    served = site.deploy("serve", *target)
+    assert served.exit_code == 0, f"{served.output}\n{look()}"
+    predicted = site.deploy("predict", *target)
+    assert predicted.exit_code == 0, f"{predicted.output}\n{look()}"
+    text = store.get_object(Bucket="bucket", Key="predictions/predictions.csv")["Body"].read().decode()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["path"] for row in rows] == [f"s3://bucket/photos/new-{i:04d}.jpg" for i in range(NEW)]
+
+    s3.upload(store, site.volumes["models"] / "dogs/1", "s3://bucket/models/dogs/2")
+    site.until("version 2 is copied", lambda: "copied version 2" in look())
+    again = site.deploy("predict", *target, "--output=s3://bucket/again", "--", "--model-version=2")
+    assert again.exit_code == 0, f"{again.output}\n{look()}"
+    report = json.loads(store.get_object(Bucket="bucket", Key="again/run.json")["Body"].read())
+    assert (report["predicted"], report["model"]["version"]) == (NEW, 2)

@@ -1,0 +1,78 @@
+"""Models that are written once a session, and servers that a test starts."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.server import EmbeddedServer
+from tests.serving.server.client import Client
+from tests.serving.server.models import write_half_plus_two, write_model
+
+Serve = Callable[..., Client]
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the base paths `m` (versions 1 to 3) and `half_plus_two`; not to be changed."""
+    folder = tmp_path_factory.mktemp("written")
+    for version in (1, 2, 3):
+        write_model(folder / "m", version)
+    write_half_plus_two(folder / "half_plus_two")
+    return folder
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """An empty base path."""
+    path = tmp_path / "m"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def publish(written: Path, base: Path) -> Callable[[int], None]:
+    """Puts a version of `m` into the base path, whole."""
+
+    def put(version: int, source: str = "m") -> None:
+        origin = written / source / str(version)
+        (base / str(version)).symlink_to(origin, target_is_directory=True)
+
+    return put
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts an embedded server and returns a client of it; all are stopped after the test."""
+    with contextlib.ExitStack() as servers:
+
+        def start(base_path: Path | None = None, **flags: Any) -> Client:
+            name = flags.pop("model_name", "m")
+            server = servers.enter_context(EmbeddedServer(base_path, model_name=name, **flags))
+            client = Client(server.address, name)
+            client.server = server  # type: ignore[attr-defined]
+            return client
+
+        yield start
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Waits until the condition holds; fails if it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,239 @@
+"""The server as a process of its own: flags, exit statuses, draining, sockets, and dying with its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from serving.server import EmbeddedServer, ServerProcess
+from serving.server.cli import serve as serve_command
+from serving.server.options import FlagError, ServerOptions, parse_flags, to_flags
+from serving.server.status import ServingError
+from tests.serving.server.client import Client, refused
+from tests.serving.server.conftest import eventually
+from tests.serving.server.models import write_broken
+
+ROOT = Path(__file__).resolve().parents[3]
+Launch = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    """`python -m serving.server` with these flags; its output goes to the files out and err."""
+
+    def start(*flags: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "serving.server", *flags],
+            cwd=ROOT,
+            stdout=(tmp_path / "out").open("w"),
+            stderr=(tmp_path / "err").open("w"),
+            text=True,
+        )
+
+    return start
+
+
+def test_flags_are_read_as_the_binary_reads_them() -> None:
+    options, unknown = parse_flags(
+        ["--port=1", "--enable_batching", "--enable_profiler=false", "--port=2", "--model_name", "x", "--odd=1"]
+    )
+    assert (options.port, options.enable_batching, options.enable_profiler) == (2, True, False)
+    assert options.model_name == "default"  # a value after a blank is not understood
+    assert unknown == ["--model_name", "x", "--odd=1"]
+    for bad in ("--port=x", "--enable_batching=yes", "--per_process_gpu_memory_fraction=a"):
+        with pytest.raises(FlagError):
+            parse_flags([bad])
+
+
+def test_flags_can_be_written_back() -> None:
+    options = ServerOptions(port=7, enable_batching=True, enable_profiler=False, model_name="a b")
+    assert parse_flags(to_flags(options)) == (options, [])
+
+
+def test_no_port_at_all_is_an_error(written: Path) -> None:
+    options = ServerOptions(port=0, model_base_path=str(written / "m"))
+    with pytest.raises(ServingError, match="grpc_port is not set"):
+        EmbeddedServer(options=options).start()
+
+
+def test_the_defaults_of_tensorflow_model_server() -> None:
+    options = ServerOptions()
+    assert (options.port, options.rest_api_port, options.rest_api_timeout_in_ms) == (8500, 0, 30000)
+    assert (options.max_num_load_retries, options.load_retry_interval_micros) == (5, 60_000_000)
+    assert (options.file_system_poll_wait_seconds, options.enable_model_warmup) == (1, True)
+
+
+def test_it_serves_drains_on_sigterm_and_exits_with_0(
+    launch: Launch, written: Path, tmp_path: Path, free_port: int
+) -> None:
+    process = launch(
+        f"--port={free_port}",
+        f"--model_base_path={written / 'm'}",
+        "--model_name=m",
+        "--enable_grpc_healthcheck_service",
+        f"--grpc_socket_path={tmp_path / 's.sock'}",
+        "--no_such_flag=1",
+    )
+    client = Client(f"127.0.0.1:{free_port}")
+    grpc.channel_ready_future(client.channel).result(120)
+    assert client.predict(x=np.zeros([1, 2], np.float32))["y"].tolist() == [[3, 3]]
+    assert Client(f"unix:{tmp_path / 's.sock'}").status() == [(3, "AVAILABLE")]
+    health = health_pb2_grpc.HealthStub(client.channel)
+    for name in ("", "ModelService", "PredictionService"):
+        answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with refused("NOT_FOUND", "service name unknown", exact=True):
+        health.Check(health_pb2.HealthCheckRequest(service="other"))
+    watch = health.Watch(health_pb2.HealthCheckRequest())
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    slow = client.prediction.Predict.future(client.request("spin", x=np.float32([2000])), timeout=120)
+    assert not slow.done()
+    time.sleep(0.3)  # it must have been sent before the signal; nothing tells when it has arrived
+    process.send_signal(signal.SIGTERM)
+    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
+    assert slow.result().outputs["y"].float_val == [2000]
+    assert process.wait(60) == 0
+    assert "unknown argument: --no_such_flag=1" in (tmp_path / "out").read_text()
+
+
+@pytest.mark.faults
+def test_a_request_that_never_ends_does_not_hold_up_the_exit(launch: Launch, written: Path, free_port: int) -> None:
+    base_path = f"--model_base_path={written / 'm'}"
+    process = launch(f"--port={free_port}", base_path, "--model_name=m", "--shutdown_grace_s=0.5")
+    client = Client(f"127.0.0.1:{free_port}")
+    grpc.channel_ready_future(client.channel).result(120)
+    endless = client.prediction.Predict.future(client.request("spin", x=np.float32([10_000_000])))
+    time.sleep(0.5)  # it must have been sent before the signal; nothing tells when it has arrived
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert endless.exception() is not None
+
+
+@pytest.mark.parametrize(
+    ("flags", "out", "err"),
+    [
+        (["--port=x"], "usage", "Couldn't interpret value"),
+        (["--help"], "--rest_api_port", ""),
+        ([], "usage", ""),
+        (
+            ["--model_config_file={bad}"],
+            "Invalid protobuf file: '{bad}'",
+            "Error parsing text-format tensorflow.serving.ModelServerConfig",
+        ),
+    ],
+)
+def test_what_ends_with_255(launch: Launch, tmp_path: Path, flags: list[str], out: str, err: str) -> None:
+    bad = tmp_path / "bad.config"
+    bad.write_text("model_config_list { nonsense }")
+    process = launch(*[flag.format(bad=bad) for flag in flags])
+    assert process.wait(120) == 255
+    assert out.format(bad=bad) in (tmp_path / "out").read_text()
+    assert err in (tmp_path / "err").read_text()
+
+
+def test_version(launch: Launch, tmp_path: Path) -> None:
+    assert launch("--version").wait(60) == 0
+    assert "TensorFlow Library: 2." in (tmp_path / "out").read_text()
+
+
+def test_a_server_process_is_ready_when_it_is_entered(written: Path) -> None:
+    with ServerProcess(written / "m", model_name="m", extra_flags=["--enable_batching"]) as server:
+        assert Client(server.address).predict(x=np.zeros([1, 2], np.float32))["y"].tolist() == [[3, 3]]
+        assert os.getpgid(server.pid) != os.getpgid(0)  # the terminal's Ctrl-C is not for it
+        folder = Path(server.address.removeprefix("unix:")).parent
+        pid = server.pid
+    assert not folder.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_server_process_that_dies_says_why(base: Path) -> None:
+    write_broken(base, 1)
+    with pytest.raises(ServingError, match=r"(?s)status 255:.*Failed to start server. Error: UNKNOWN: 1 serv"):
+        ServerProcess(base, model_name="m").start()
+
+
+def test_a_server_process_for_no_model_fails_at_once(base: Path) -> None:
+    with pytest.raises(ServingError, match="no version folder"):
+        ServerProcess(base, model_name="m").start()
+
+
+def test_a_server_process_dies_with_its_parent(written: Path) -> None:
+    # It was started by a thread that has ended, which must not be taken for the parent's death.
+    script = f"""
+import threading, time
+from serving.server import ServerProcess
+server = ServerProcess({str(written / "m")!r}, model_name="m")
+thread = threading.Thread(target=server.start)
+thread.start()
+thread.join()
+print(server.pid, server.address, flush=True)
+time.sleep(1000)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid, address = parent.stdout.readline().split()
+    assert Client(address).status() == [(3, "AVAILABLE")]
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    eventually(lambda: not _alive(int(pid)))
+    assert not Path(address.removeprefix("unix:")).parent.exists()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, serving.server, serving.server.cli, serving.server.process\n"
+        "print([name for name in ('tensorflow', 'grpc', 'numpy', 'starlette') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_flow_images_serve(written: Path) -> None:
+    script = "from serving.server.cli import serve; serve()"
+    command = [sys.executable, "-c", script, "--model-base-path", str(written / "m"), "--port", "0"]
+    command += ["--rest-api-port", "0"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    ready = process.stdout.readline()
+    assert ready.startswith("Serving m version 3 at 127.0.0.1:")
+    assert "serving_default" in ready
+    assert Client(ready.split()[5]).status() == [(3, "AVAILABLE")]
+    assert process.stdout.readline().startswith("REST at http://127.0.0.1:")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_flow_images_serve_says_what_is_wrong(base: Path, written: Path) -> None:
+    run = CliRunner().invoke
+    missing = run(serve_command, ["--model-base-path", str(base / "x")])
+    assert missing.exit_code == 2
+    assert "no such folder" in missing.output
+    empty = run(serve_command, ["--model-base-path", str(base)])
+    assert empty.exit_code == 2
+    assert f"no version folder in {base}" in empty.output
+    remote = run(serve_command, ["--model-base-path", "s3://bucket/dogs"])
+    assert remote.exit_code == 2
+    assert "copy the model to a local folder" in remote.output

@@ -1,0 +1,125 @@
+"""Tensors and requests on the wire, against protobuf's and TensorFlow's own reading of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow_serving.apis import model_pb2, predict_pb2
+
+from serving.server import tensors, wire
+from serving.server.status import ServingError
+from tests.serving.server.models import TYPES
+
+
+def arrays(dtype: tf.DType) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    made = []
+    for shape in [(), (0,), (3,), (2, 3), (2, 0, 3), (4, 3, 2)]:
+        if dtype == tf.string:
+            array = np.full(shape, b"\x00\xffz", object)
+        elif dtype == tf.bool:
+            array = rng.random(shape) > 0.5
+        else:
+            array = (rng.random(shape) * 100).astype(dtype.as_numpy_dtype)
+        made.append(np.asarray(array))
+    return made
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("as_content", [False, True])
+def test_encoded_tensors_are_what_tensorflow_reads(dtype: tf.DType, as_content: bool) -> None:
+    for array in arrays(dtype):
+        proto = tensor_pb2.TensorProto.FromString(b"".join(tensors.encode(array, as_content=as_content)))
+        assert proto.dtype == dtype.as_datatype_enum
+        back = tf.make_ndarray(proto)
+        assert back.shape == array.shape
+        assert back.tolist() == array.tolist()
+        if array.size and dtype != tf.string:
+            assert bool(proto.tensor_content) == as_content
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: dtype.name)
+def test_decoded_tensors_are_what_tensorflow_wrote(dtype: tf.DType) -> None:
+    for array in arrays(dtype):
+        proto = tf.make_tensor_proto(array, dtype=dtype, shape=array.shape)
+        back = tensors.decode(proto)
+        assert back.shape == array.shape
+        assert back.tolist() == array.tolist()
+
+
+def test_arrays_that_are_not_contiguous() -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4).T[::2]
+    proto = tensor_pb2.TensorProto.FromString(b"".join(tensors.encode(array)))
+    assert tf.make_ndarray(proto).tolist() == array.tolist()
+
+
+def test_strings_in_tensor_content() -> None:
+    values = [b"a", b"", b"x" * 300]
+    lengths = b"".join(wire.varint(len(value)) for value in values)
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_content=lengths + b"".join(values))
+    proto.tensor_shape.dim.add(size=3)
+    assert tensors.decode(proto).tolist() == values
+    for broken in (lengths, lengths + b"a", b"\xff" * 12, b"\x05"):
+        proto.tensor_content = broken
+        with pytest.raises(ServingError):
+            tensors.decode(proto)
+
+
+def request(*sizes: int, typed: bool = False) -> predict_pb2.PredictRequest:
+    made = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name="m"), output_filter=["y"])
+    for index, size in enumerate(sizes):
+        array = np.arange(size, dtype=np.float32)
+        if typed:
+            made.inputs[f"x{index}"].CopyFrom(
+                tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=array.tolist())
+            )
+        else:
+            made.inputs[f"x{index}"].CopyFrom(tf.make_tensor_proto(array))
+    return made
+
+
+@pytest.mark.parametrize("sizes", [(), (3,), (100_000,), (100_000, 3, 50_000)])
+@pytest.mark.parametrize("typed", [False, True])
+def test_requests_are_read_as_protobuf_reads_them(sizes: tuple[int, ...], typed: bool) -> None:
+    whole = request(*sizes, typed=typed)
+    parsed, contents = wire.parse_predict(whole.SerializeToString())
+    assert set(contents) == {f"x{i}" for i, size in enumerate(sizes) if size > 20_000 and not typed}
+    for alias, content in contents.items():
+        assert not parsed.inputs[alias].tensor_content
+        parsed.inputs[alias].tensor_content = bytes(content)
+    assert parsed == whole
+
+
+def test_contents_are_views() -> None:
+    data = request(100_000).SerializeToString()
+    _, contents = wire.parse_predict(data)
+    assert contents["x0"].obj is data
+
+
+def test_unusual_messages_go_the_usual_way() -> None:
+    once = request(100_000)
+    again = request(50_000)
+    data = once.SerializeToString() + again.SerializeToString()  # the same key twice: the later entry wins
+    parsed, contents = wire.parse_predict(data)
+    assert not contents
+    assert parsed == predict_pb2.PredictRequest.FromString(data)
+
+
+@pytest.mark.parametrize("position", [0, 1, 5, 20, 40])
+def test_cut_messages_are_refused(position: int) -> None:
+    data = request(100_000).SerializeToString()
+    with pytest.raises(ServingError):
+        wire.parse_predict(data[: len(data) - 1 - position])
+
+
+def test_responses_are_what_protobuf_would_write() -> None:
+    outputs = {"y": np.float32([[1, 2]]), "words": np.array([b"a"], object), "large": np.zeros(100_000, np.float32)}
+    spec = model_pb2.ModelSpec(name="m", signature_name="s")
+    data = wire.predict_response(spec, ((alias, tensors.encode(array)) for alias, array in outputs.items()))
+    response = predict_pb2.PredictResponse.FromString(data)
+    assert response.model_spec == spec
+    assert {alias: tf.make_ndarray(proto).tolist() for alias, proto in response.outputs.items()} == {
+        alias: array.tolist() for alias, array in outputs.items()
+    }

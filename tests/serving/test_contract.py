@@ -1,0 +1,73 @@
+"""The contract as a document: canonical, versioned, refused when it can't be kept."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.contract import ALGORITHM, Golden, ModelContract, Preprocessing, SignatureRef, golden_distance
+from serving.errors import ContractError
+
+CONTRACT = ModelContract(labels=["cat", "dog"], preprocessing=Preprocessing(height=8, width=8))
+
+
+def changed(**fields: object) -> str:
+    return json.dumps(json.loads(CONTRACT.to_json()) | fields)
+
+
+def test_a_contract_survives_json() -> None:
+    assert ModelContract.from_json(CONTRACT.to_json()) == CONTRACT
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        (changed(schema_version=2), "schema version 2"),
+        (changed(labels=["cat", "cat"]), "labels must be distinct"),
+        (changed(labels=["cat"]), "labels"),
+        (changed(surprise=1), "surprise"),
+        (changed(preprocessing={"height": 8, "width": 8, "algorithm": ALGORITHM + 1}), "algorithm 2"),
+        (changed(preprocessing={"height": 8, "width": 8, "resize": "bicubic"}), "preprocessing.resize"),
+    ],
+)
+def test_a_contract_that_cannot_be_kept_is_refused(text: str, says: str) -> None:
+    with pytest.raises(ContractError, match=says):
+        ModelContract.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "other", [{"height": 9}, {"width": 9}, {"orientation": "exif"}, {"value_range": (-1.0, 1.0)}], ids=str
+)
+def test_a_fingerprint_changes_with_every_parameter(other: dict[str, object]) -> None:
+    same = Preprocessing.model_validate({"height": 8, "width": 8})
+    assert same.fingerprint == CONTRACT.preprocessing.fingerprint
+    assert Preprocessing.model_validate({"height": 8, "width": 8} | other).fingerprint != same.fingerprint
+
+
+def test_models_of_other_labels_or_answers_have_other_fingerprints() -> None:
+    golden = Golden(count=1, references={"float32": [[0.5, 0.5]]}, tolerance=0.01, controls={})
+    others = [
+        CONTRACT.model_copy(update={"labels": ["dog", "cat"]}),
+        CONTRACT.model_copy(update={"golden": golden}),
+        CONTRACT.model_copy(update={"signatures": {"uint8": SignatureRef(name="a", input="b", output="c")}}),
+    ]
+    assert len({CONTRACT.fingerprint, *(other.fingerprint for other in others)}) == 4
+    assert CONTRACT.model_copy(update={"versions": {"numpy": "1"}}).fingerprint == CONTRACT.fingerprint
+
+
+def test_a_missing_wire_form_names_those_there_are() -> None:
+    plain = CONTRACT.model_copy(update={"signatures": {"uint8": SignatureRef(name="a", input="b", output="c")}})
+    with pytest.raises(ContractError, match="--wire float32; it has uint8"):
+        plain.signature("float32")
+
+
+def test_golden_distance_is_the_mean_of_the_largest_changes() -> None:
+    assert golden_distance([[0.5, 0.5], [1, 0]], [[0.4, 0.6], [1, 0]]) == pytest.approx(0.05)
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_golden_distance_of_the_same_answers_is_zero(answers: list[list[float]]) -> None:
+    assert golden_distance(answers, answers) == 0

@@ -1,0 +1,343 @@
+"""The exported files, loaded and asked as a server and its clients would."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.contract import WIRES, ModelContract, Wire, golden_distance, golden_key
+from serving.errors import FlowImagesError, UsageError
+from serving.preprocessing import make_decoder
+from tests.conftest import IMAGE_SIZE, MODEL_NAME
+from trainer.export import Exported, export, exporting
+from trainer.golden import choose_golden, preprocessed, unnoticed
+from trainer.store import Version
+
+LABELS = ["checks", "clouds", "dots", "rings", "stripes", "waves"]
+SIDE = IMAGE_SIZE
+
+
+@pytest.fixture(scope="module")
+def version(model_store: Path) -> Path:
+    return model_store / "1"
+
+
+@pytest.fixture(scope="module")
+def loaded(version: Path) -> Any:
+    return tf.saved_model.load(str(version))
+
+
+@pytest.fixture(scope="module")
+def contract(loaded: Any) -> ModelContract:
+    return ModelContract.from_json(look_up(loaded, "contract")[0])
+
+
+@pytest.fixture(scope="module")
+def golden(loaded: Any, contract: ModelContract) -> list[bytes]:
+    assert contract.golden is not None
+    return look_up(loaded, *(golden_key(index) for index in range(contract.golden.count)))
+
+
+def look_up(loaded: Any, *keys: str) -> list[bytes]:
+    values: list[bytes] = loaded.signatures["contract"](tf.constant(list(keys)))["values"].numpy().tolist()
+    return values
+
+
+def ask(loaded: Any, contract: ModelContract, wire: Wire, value: Any) -> list[list[float]]:
+    reference = contract.signatures[wire]
+    answer = loaded.signatures[reference.name](**{reference.input: tf.constant(value)})
+    rows: list[list[float]] = answer[reference.output].numpy().tolist()
+    return rows
+
+
+def test_signatures_are_those_of_the_table(loaded: Any) -> None:
+    found = {
+        name: ({key: (spec.shape.as_list(), spec.dtype.name) for key, spec in tensors.items()}
+               for tensors in (signature.structured_input_signature[1], signature.structured_outputs))
+        for name, signature in loaded.signatures.items()
+    }  # fmt: skip
+    scores = {"probabilities": ([None, 6], "float32")}
+    picture = [None, SIDE, SIDE, 3]
+    assert {name: tuple(specs) for name, specs in found.items()} == {
+        "serving_default": ({"images": (picture, "float32")}, scores),
+        "serving_uint8": ({"images": (picture, "uint8")}, scores),
+        "serving_encoded": ({"image_bytes": ([None], "string")}, scores | {"ok": ([None], "bool")}),
+        "contract": ({"keys": ([None], "string")}, {"values": ([None], "string")}),
+    }
+
+
+def zeros(*shape: int, dtype: str = "float32") -> tf.Tensor:
+    return tf.zeros(shape, dtype) if dtype != "string" else tf.fill(shape, "")
+
+
+@pytest.mark.parametrize(
+    ("signature", "wrong"),
+    [
+        pytest.param("serving_default", zeros(1, SIDE, SIDE + 1, 3), id="size"),
+        pytest.param("serving_default", zeros(1, SIDE, SIDE, 1), id="channels"),
+        pytest.param("serving_default", zeros(SIDE, SIDE, 3), id="no-batch"),
+        pytest.param("serving_default", zeros(3), id="rank-1"),
+        pytest.param("serving_default", zeros(), id="scalar"),
+        pytest.param("serving_uint8", zeros(2, SIDE, 3, dtype="uint8"), id="uint8"),
+        pytest.param("serving_encoded", zeros(1, 1, dtype="string"), id="encoded-rank-2"),
+        pytest.param("serving_encoded", zeros(dtype="string"), id="encoded-scalar"),
+        pytest.param("contract", zeros(1, 1, dtype="string"), id="keys"),
+    ],
+)
+def test_a_wrong_shape_is_an_invalid_argument(loaded: Any, signature: str, wrong: tf.Tensor) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"ensure_shape|not compatible"):
+        loaded.signatures[signature](wrong)
+
+
+def test_a_session_as_in_a_server_refuses_a_wrong_shape_too(version: Path) -> None:
+    """A server feeds tensors below TensorFlow's Python, where placeholders check nothing."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], str(version))
+        signature = meta.signature_def["serving_default"]
+        options = tf.compat.v1.CallableOptions if hasattr(tf.compat.v1, "CallableOptions") else None
+        from tensorflow.core.protobuf import config_pb2
+
+        run = session._make_callable_from_options(
+            (options or config_pb2.CallableOptions)(
+                feed=[signature.inputs["images"].name], fetch=[signature.outputs["probabilities"].name]
+            )
+        )
+        assert run(np.zeros((2, SIDE, SIDE, 3), np.float32))[0].shape == (2, 6)
+        for shape in [(3,), (1, SIDE, SIDE + 2, 3)]:
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                run(np.zeros(shape, np.float32))
+
+
+def test_a_broken_picture_is_not_ok_and_changes_no_other_row(loaded: Any, golden: list[bytes]) -> None:
+    signature = loaded.signatures["serving_encoded"]
+    alone = signature(tf.constant(golden[:2]))
+    mixed = signature(tf.constant([b"", golden[0], b"no picture", golden[1], golden[0][:100]]))
+    assert mixed["ok"].numpy().tolist() == [False, True, False, True, False]
+    np.testing.assert_allclose(mixed["probabilities"].numpy()[[1, 3]], alone["probabilities"], atol=1e-5)
+    assert signature(tf.constant([b"?", b"!"]))["ok"].numpy().tolist() == [False, False]
+
+
+def test_the_contract_is_complete_and_equals_the_file(version: Path, contract: ModelContract) -> None:
+    assert ModelContract.from_json((version / "assets.extra" / "contract.json").read_bytes()) == contract
+    assert contract.labels == LABELS
+    assert (contract.preprocessing.height, contract.preprocessing.width) == (SIDE, SIDE)
+    assert set(contract.versions) >= {"flow-images", "tensorflow", "tf-keras", "tensorflow-hub"}
+    assert contract.golden is not None
+    assert contract.golden.count == 16
+
+
+def test_an_unknown_key_is_answered_with_nothing(loaded: Any) -> None:
+    assert look_up(loaded, "golden/99", "") == [b"", b""]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_the_model_answers_its_golden_pictures_as_recorded(
+    loaded: Any, contract: ModelContract, golden: list[bytes], wire: Wire
+) -> None:
+    assert contract.golden is not None
+    answers = ask(loaded, contract, wire, preprocessed(golden, contract.preprocessing, wire))
+    assert golden_distance(answers, contract.golden.references[wire]) < 1e-4
+
+
+def darker(images: Any) -> Any:
+    return images * 0.7
+
+
+@pytest.mark.parametrize(
+    "slip", [lambda x: x[..., ::-1], lambda x: x * 255, lambda x: x * 2 - 1, darker],
+    ids=["channel order", "0..255", "-1..1", "darker"],
+)  # fmt: skip
+def test_a_client_that_preprocesses_wrong_is_noticed(
+    loaded: Any, contract: ModelContract, golden: list[bytes], slip: Callable[[Any], Any]
+) -> None:
+    assert contract.golden is not None
+    wrong = slip(preprocessed(golden, contract.preprocessing, "float32"))
+    distance = golden_distance(ask(loaded, contract, "float32", wrong), contract.golden.references["float32"])
+    assert distance > contract.golden.tolerance
+
+
+def test_every_control_is_measured_and_would_be_noticed(contract: ModelContract) -> None:
+    assert contract.golden is not None
+    assert set(contract.golden.controls) == {"channel_order", "range_0_255", "range_-1_1", "antialias", "bicubic"}
+    assert min(contract.golden.controls.values()) > contract.golden.tolerance
+
+
+def test_a_slip_that_the_model_does_not_see_is_named(contract: ModelContract) -> None:
+    assert contract.golden is not None
+    blind = contract.golden.model_copy(update={"controls": dict.fromkeys("ab", 1) | {"antialias": 0.059}})
+    assert unnoticed(blind) == ["antialias"]
+
+
+def test_golden_pictures_are_the_users_and_screened_ones(contract: ModelContract, drawn: Path) -> None:
+    paths = [str(path) for path in sorted((drawn / "train").iterdir())]
+    files = choose_golden(paths, contract.preprocessing)
+    assert len(files) == len(set(files)) == 16
+    assert sum(data in {Path(path).read_bytes() for path in paths} for data in files) == 8
+    for data in files[8:]:  # large enough that resizing leaves pixels out
+        assert tf.io.decode_image(data).shape[0] > 2 * SIDE
+    few = choose_golden(paths[:1], contract.preprocessing)
+    assert len(set(few)) == 16
+
+
+def test_a_screen_keeps_large_files_out_of_the_model(contract: ModelContract, drawn: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    tf.io.write_file(str(tmp_path / "large.png"), tf.io.encode_png(pixels))
+    files = choose_golden([str(tmp_path / "large.png")], contract.preprocessing)
+    assert max(len(data) for data in files) < 256 * 1024 < (tmp_path / "large.png").stat().st_size
+
+
+def test_warm_up_is_one_row_for_each_signature_and_runs(version: Path, loaded: Any) -> None:
+    path = str(version / "assets.extra" / "tf_serving_warmup_requests")
+    logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
+    requests = [log.predict_log.request for log in logs]
+    assert {request.model_spec.signature_name for request in requests} == set(loaded.signatures)
+    for request in requests:
+        inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+        assert {len(value) for value in inputs.values()} == {1}
+        answer = loaded.signatures[request.model_spec.signature_name](
+            **{name: tf.constant(value) for name, value in inputs.items()}
+        )
+        assert all(len(value) == 1 for value in answer.values())
+        assert "ok" not in answer or answer["ok"].numpy().all()
+
+
+def test_the_optimizer_is_not_in_the_model(version: Path) -> None:
+    names = [name for name, _ in tf.train.list_variables(str(version / "variables" / "variables"))]
+    assert names
+    assert not [name for name in names if "optimizer" in name.lower() or "adam" in name.lower()]
+
+
+class Tiny(tf.Module):
+    """A model without a hub module: probabilities by brightness."""
+
+    @tf.function
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        brightness = tf.reduce_mean(images, [1, 2, 3])[:, tf.newaxis]
+        return tf.concat([brightness, 1 - brightness], axis=1)
+
+
+@pytest.fixture
+def publish(contract: ModelContract, drawn: Path, tmp_path: Path) -> Callable[..., str]:
+    """Exports a tiny model; keyword arguments as for `export`."""
+    paths = [str(path) for path in sorted((drawn / "train").iterdir())]
+
+    def publish(**where: Any) -> str:
+        where = {"store": str(tmp_path / "store"), "name": MODEL_NAME, **where}
+        return export(Tiny(), ["bright", "dark"], contract.preprocessing, paths, **where)
+
+    return publish
+
+
+def test_versions_are_integers_published_whole(publish: Callable[..., str], tmp_path: Path) -> None:
+    path = Path(publish())
+    assert path.parent == tmp_path / "store" / MODEL_NAME
+    assert path.name.isdigit()
+    assert int(path.name) > 1_700_000_000
+    assert Path(publish(version=7)).name == "7"
+    assert {child.name for child in path.parent.iterdir()} == {path.name, "7"}
+    assert (path.stat().st_mode & 0o055) == 0o055  # a server may run as another user
+
+
+def test_an_existing_version_is_never_overwritten(publish: Callable[..., str]) -> None:
+    path = publish(version=7)
+    before = sorted(child.stat().st_mtime_ns for child in Path(path).rglob("*"))
+    with pytest.raises(UsageError, match=f"{path} exists already.*--version"):
+        publish(version=7)
+    assert sorted(child.stat().st_mtime_ns for child in Path(path).rglob("*")) == before
+
+
+def test_what_is_not_good_enough_leaves_nothing_behind(contract: ModelContract, drawn: Path, tmp_path: Path) -> None:
+    paths = [str(path) for path in (drawn / "train").iterdir()]
+    target = Version(str(tmp_path), "model", 1)
+
+    def judge(exported: Exported) -> None:
+        assert Path(exported.folder, "saved_model.pb").is_file()
+        raise FlowImagesError("bad")
+
+    with (
+        pytest.raises(FlowImagesError, match="bad"),
+        exporting(Tiny(), ["a", "b"], contract.preprocessing, paths, target) as exported,
+    ):
+        judge(exported)
+    assert list((tmp_path / "model").iterdir()) == []
+
+
+def somebody_writes(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("somebody else's")
+
+
+def test_whoever_publishes_second_is_refused(contract: ModelContract, drawn: Path, tmp_path: Path) -> None:
+    paths = [str(path) for path in (drawn / "train").iterdir()]
+    target = Version(str(tmp_path), "model", 1)
+    with (
+        pytest.raises(UsageError, match="exists already"),
+        exporting(Tiny(), ["a", "b"], contract.preprocessing, paths, target),
+    ):
+        somebody_writes(tmp_path / "model" / "1" / "saved_model.pb")
+    assert (tmp_path / "model" / "1" / "saved_model.pb").read_text() == "somebody else's"
+    assert len(list((tmp_path / "model").iterdir())) == 1
+
+
+def test_a_bucket_gets_every_file_and_a_dead_upload_is_completed(publish: Callable[..., str], tmp_path: Path) -> None:
+    """On TensorFlow's file system in memory, through the calls that it writes a bucket with."""
+    half = f"ram://bucket/{tmp_path.name}/{MODEL_NAME}/7"
+    tf.io.gfile.makedirs(f"{half}/variables")
+    with tf.io.gfile.GFile(f"{half}/variables/variables.index", "w") as file:
+        file.write("half")
+    store = half.rsplit("/", 2)[0]
+    assert publish(store=store, version=7) == half
+    local = Path(publish(version=7))
+    names = {str(path.relative_to(local)) for path in local.rglob("*") if path.is_file()}
+    for name in names:
+        assert tf.io.gfile.exists(f"{half}/{name}")
+    assert tf.saved_model.load(half).signatures["contract"](tf.constant(["contract"]))["values"].numpy()[0]
+    with pytest.raises(UsageError, match=f"{half} exists already"):
+        publish(store=store, version=7)
+
+
+def test_stores_and_names_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for store, name, told in [
+        ("s3://bucket/models", "dogs", "can't write s3://"),
+        (f"{tmp_path}/file", "dogs", f"{tmp_path}/file/dogs can't be written"),
+        (str(tmp_path), "a/b", "--name a/b"),
+        (str(tmp_path), "..", r"--name \.\."),
+        (str(tmp_path), "", "--name"),
+    ]:
+        with pytest.raises(UsageError, match=told):
+            Version(store, name)
+
+
+def test_the_exif_orientation_of_a_contract_reaches_the_signature(drawn: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from serving.contract import Preprocessing
+
+    class Corner(tf.Module):
+        """Brightness of the upper left pixel."""
+
+        @tf.function
+        def __call__(self, images: tf.Tensor) -> tf.Tensor:
+            return images[:, 0, 0, :1] * [[1.0, 0.0]] + [[0.0, 1.0]]
+
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    half = np.zeros((40, 40, 3), np.uint8)
+    half[20:] = 255
+    Image.fromarray(half).save(tmp_path / "turned.jpg", exif=exif)
+    preprocessing = Preprocessing(height=SIDE, width=SIDE, orientation="exif")
+    path = export(Corner(), ["a", "b"], preprocessing, [str(tmp_path / "turned.jpg")],
+                  store=str(tmp_path / "store"), name="corner")  # fmt: skip
+    data = (tmp_path / "turned.jpg").read_bytes()
+    model = tf.saved_model.load(path)
+    answer = model.signatures["serving_encoded"](tf.constant([data]))["probabilities"].numpy()
+    assert answer[0, 0] == pytest.approx(1, abs=0.02)
+    assert make_decoder(preprocessing, "float32")(data)[0, 0, 0] == pytest.approx(1, abs=0.02)
+    recorded = json.loads((Path(path) / "assets.extra" / "contract.json").read_text())
+    assert recorded["preprocessing"]["orientation"] == "exif"

@@ -1,0 +1,80 @@
+"""Batches of pictures and one-hot labels for training, validation and testing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from serving.contract import Preprocessing
+from serving.preprocessing import decode_image
+
+IMG_SIZE = 224
+BATCH_SIZE = 32
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@tf.autograph.experimental.do_not_convert
+def process_image(image_path: tf.Tensor, img_size: int = IMG_SIZE, orientation: str = "ignore") -> tf.Tensor:
+    """Reads a picture file as the model sees it.
+
+    Args:
+      image_path: string scalar.
+      img_size: height and width of the result.
+      orientation: `ignore`, or `exif` to turn it upright.
+    Returns:
+      float32 [img_size, img_size, 3], RGB, values in 0..1.
+    """
+    preprocessing = Preprocessing.model_validate({"height": img_size, "width": img_size, "orientation": orientation})
+    return decode_image(tf.io.read_file(image_path), preprocessing)
+
+
+def get_image_label(image_path: tf.Tensor, label: tf.Tensor, **options: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """A picture as `process_image` reads it (which takes the options), with its label untouched."""
+    return process_image(image_path, **options), label
+
+
+def one_hot(labels: Sequence[str], names: Sequence[str]) -> Array:
+    """bool [pictures, classes]: True where the picture shows the class."""
+    return np.array(labels)[:, np.newaxis] == np.array(names)
+
+
+def create_data_batches(
+    X: Sequence[str],
+    y: Array | None = None,
+    batch_size: int = BATCH_SIZE,
+    valid_data: bool = False,
+    test_data: bool = False,
+    *,
+    seed: int | None = None,
+    **options: Any,
+) -> tf.data.Dataset:
+    """Batches of pictures, read and decoded in parallel.
+
+    Training data are shuffled anew in each epoch, over paths, so before any picture is read. Validation and test
+    data keep their order.
+
+    Args:
+      X: paths of pictures.
+      y: bool [pictures, classes]; unused for test data.
+      batch_size: pictures a batch; the last may be smaller.
+      valid_data: validation data.
+      test_data: data without labels.
+      seed: makes the shuffle the same in each run.
+      options: of `process_image`: img_size, orientation.
+    Returns:
+      float32 [batch, img_size, img_size, 3] in 0..1, for test data; else with bool [batch, classes].
+    """
+    paths = tf.constant(list(X), tf.string)
+    if test_data:
+        data = tf.data.Dataset.from_tensor_slices(paths)
+        data = data.map(lambda path: process_image(path, **options), num_parallel_calls=tf.data.AUTOTUNE)
+    else:
+        data = tf.data.Dataset.from_tensor_slices((paths, tf.constant(y, tf.bool)))
+        if not valid_data:
+            data = data.shuffle(len(X), seed=seed, reshuffle_each_iteration=True)
+        data = data.map(
+            lambda path, label: get_image_label(path, label, **options), num_parallel_calls=tf.data.AUTOTUNE
+        )
+    return data.batch(batch_size).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,200 @@
+"""Exports a trained model with its contract: one SavedModel in an integer version folder, published whole.
+
+A version is first written aside and checked there; what decides whether it is published can ask the written files.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from serving.contract import (
+    CONTRACT_ASSET,
+    CONTRACT_INPUT,
+    CONTRACT_KEY,
+    CONTRACT_OUTPUT,
+    CONTRACT_SIGNATURE,
+    STANDARD_SIGNATURES,
+    ModelContract,
+    Preprocessing,
+    Wire,
+    golden_distance,
+    golden_key,
+)
+from serving.errors import FlowImagesError
+from serving.preprocessing import decode_batch, from_uint8
+from trainer.golden import choose_golden, preprocessed, reference_answers
+from trainer.store import Version
+from trainer.warmup import write_warmup
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Model = Callable[[tf.Tensor], tf.Tensor]
+"""float32 [n, height, width, 3] in 0..1 to float32 [n, classes]; trackable, so that its variables are saved."""
+
+_EXTRA = "assets.extra"
+_SAME = 1e-3
+"""Largest `golden_distance` between the model in memory and what was written of it."""
+_LIBRARIES = ("flow-images", "tensorflow", "tf-keras", "tensorflow-hub", "numpy")
+
+
+class Exported:
+    """A version that is written, loads, and answers as the model did; not published yet."""
+
+    def __init__(self, folder: str, contract: ModelContract) -> None:
+        self.folder, self.contract = folder, contract
+        self._loaded = tf.saved_model.load(folder)
+
+    def ask(self, wire: Wire, value: Any) -> Array:
+        """Probabilities [n, classes] from the signature of a wire form."""
+        reference = STANDARD_SIGNATURES[wire]
+        answer: Array = self._loaded.signatures[reference.name](tf.constant(value))[reference.output].numpy()
+        return answer
+
+    def look_up(self, keys: Sequence[str]) -> list[bytes]:
+        """Values of the `contract` signature."""
+        answer = self._loaded.signatures[CONTRACT_SIGNATURE](tf.constant(list(keys)))[CONTRACT_OUTPUT]
+        values: list[bytes] = answer.numpy().tolist()
+        return values
+
+    def add(self, name: str, text: str) -> None:
+        """Writes one more file beside the contract, in `assets.extra`."""
+        (Path(self.folder) / _EXTRA / name).write_text(text, encoding="utf-8")
+
+    def check(self, golden: Sequence[bytes]) -> None:
+        """Asks it everything that a client would.
+
+        Raises:
+          FlowImagesError: an answer is not that of the model in memory.
+        """
+        expected = self.contract.golden
+        assert expected is not None
+        for wire, rows in expected.references.items():
+            value = preprocessed(golden, self.contract.preprocessing, wire)
+            distance = golden_distance(self.ask(wire, value).tolist(), rows)
+            if not distance < _SAME:
+                raise FlowImagesError(
+                    f"the exported model does not answer as the trained one (--wire {wire}: a probability differs by "
+                    f"{distance:.4f} in the mean); nothing was published"
+                )
+        stored, *files = self.look_up([CONTRACT_KEY, *map(golden_key, range(len(golden)))])
+        if ModelContract.from_json(stored) != self.contract or files != list(golden):
+            raise FlowImagesError("the exported model answers with another contract; nothing was published")
+
+
+def export(
+    model: Model,
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    pictures: Sequence[str],
+    *,
+    store: str,
+    name: str,
+    version: int | None = None,
+) -> str:
+    """Publishes a model as `<store>/<name>/<version>/` and returns that path; see `exporting` and `Version`."""
+    target = Version(store, name, version)
+    with exporting(model, labels, preprocessing, pictures, target):
+        return target.path
+
+
+@contextlib.contextmanager
+def exporting(
+    model: Model, labels: Sequence[str], preprocessing: Preprocessing, pictures: Sequence[str], version: Version
+) -> Iterator[Exported]:
+    """Writes a version aside, and publishes it when the block ends without an error.
+
+    Args:
+      model: what the signatures call.
+      labels: class names in the order of the outputs.
+      preprocessing: what the model was trained with.
+      pictures: paths to choose golden pictures from; the chosen files become part of the model.
+      version: where it will be published.
+    Raises:
+      FlowImagesError: the written model does not answer as the one in memory.
+      UsageError: the version was published by somebody else meanwhile, or can't be written.
+    """
+    module = _Module(model, preprocessing)
+    golden = choose_golden(pictures, preprocessing)
+    contract = ModelContract(
+        labels=list(labels), preprocessing=preprocessing,
+        golden=reference_answers(golden, preprocessing, module.answer),
+        versions={library: metadata.version(library) for library in _LIBRARIES},
+    )  # fmt: skip
+    with version.staging() as folder:
+        _write(module, contract, golden, folder)
+        exported = Exported(folder, contract)
+        exported.check(golden)
+        yield exported
+        version.publish(folder)
+
+
+def _write(module: "_Module", contract: ModelContract, golden: Sequence[bytes], folder: str) -> None:
+    contents = {CONTRACT_KEY: contract.to_json().encode()}
+    contents |= {golden_key(index): data for index, data in enumerate(golden)}
+    tf.saved_model.save(module, folder, signatures=module.signatures(contents))
+    extra = Path(folder) / _EXTRA
+    extra.mkdir()
+    (extra / CONTRACT_ASSET).write_text(contract.to_json(), encoding="utf-8")
+    write_warmup(extra, contract.preprocessing, golden[0])
+
+
+class _Module(tf.Module):
+    """The functions behind the signatures. Each checks its input's shape: a wrong rank may kill a real server."""
+
+    def __init__(self, model: Model, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        shape = [None, preprocessing.height, preprocessing.width, 3]
+        self.model = model
+        self.table: tf.lookup.StaticHashTable | None = None
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
+        def from_float32(images: tf.Tensor) -> tf.Tensor:
+            return tf.cast(model(tf.ensure_shape(images, shape)), tf.float32)
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, name="images")])
+        def from_bytes(images: tf.Tensor) -> tf.Tensor:
+            return from_float32(from_uint8(tf.ensure_shape(images, shape)))
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+        def from_files(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            images, ok = decode_batch(tf.ensure_shape(image_bytes, [None]), preprocessing)
+            return from_float32(images), ok
+
+        self.from_float32, self.from_bytes, self.from_files = from_float32, from_bytes, from_files
+
+    def answer(self, wire: Wire, value: Any) -> Array:
+        """Probabilities [n, classes] for the input of a wire form."""
+        answer: Array
+        if wire == "encoded":
+            answer = self.from_files(tf.constant(value))[0].numpy()
+        else:
+            answer = (self.from_float32 if wire == "float32" else self.from_bytes)(tf.constant(value)).numpy()
+        return answer
+
+    def signatures(self, contents: dict[str, bytes]) -> dict[str, Any]:
+        """The four signatures as `serving.contract` names them."""
+        keys, values = tf.constant(list(contents)), tf.constant(list(contents.values()))
+        table = self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), "")
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=CONTRACT_INPUT)])
+        def look_up(keys: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {CONTRACT_OUTPUT: table.lookup(tf.ensure_shape(keys, [None]))}
+
+        functions = {"float32": self.from_float32, "uint8": self.from_bytes, "encoded": self.from_files}
+        signatures: dict[str, Any] = {CONTRACT_SIGNATURE: look_up}
+        for wire, reference in STANDARD_SIGNATURES.items():
+            signatures[reference.name] = _named(functions[wire], reference.output, reference.ok)
+        return signatures
+
+
+def _named(function: Any, output: str, ok: str | None) -> Any:
+    @tf.function(input_signature=function.input_signature)
+    def signature(value: tf.Tensor) -> dict[str, tf.Tensor]:
+        answer = function(value)
+        return {output: answer[0], ok: answer[1]} if ok else {output: answer}
+
+    return signature

@@ -1,0 +1,127 @@
+"""Fine-tunes the model: split, fit, and what each epoch gave."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tf_keras
+
+from serving.contract import Preprocessing
+from serving.errors import UsageError
+from serving.preprocessing import make_decoder
+from trainer.data import create_data_batches, one_hot
+from trainer.labels import LabelledPicture, class_names, stratified_split
+from trainer.model import create_model
+from trainer.options import TrainOptions
+
+
+class Trained(NamedTuple):
+    """A trained model, and which pictures it has and has not seen."""
+
+    model: tf_keras.Model
+    labels: list[str]
+    preprocessing: Preprocessing
+    training: list[LabelledPicture]
+    validation: list[LabelledPicture]
+
+
+class Epoch(NamedTuple):
+    """What one pass over the training pictures gave."""
+
+    number: int
+    loss: float
+    accuracy: float
+    validation_accuracy: float
+
+
+def train(
+    pictures: Sequence[LabelledPicture],
+    options: TrainOptions,
+    *,
+    on_batch: Callable[[], None] = lambda: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Trained:
+    """Trains on one part of the pictures and validates on the other.
+
+    On a CPU the same pictures, options and library versions give the same weights.
+
+    Args:
+      pictures: checked by `trainer.labels.check_pictures`.
+      options: hyperparameters.
+      on_batch: called after each step.
+      on_epoch: called after each epoch.
+    Raises:
+      UsageError: the hub module can't be used, or a picture can't be decoded.
+    """
+    tf_keras.utils.set_random_seed(options.seed)
+    labels = class_names(pictures)
+    preprocessing = options.preprocessing()
+    training, validation = stratified_split(pictures, share=options.validation_share, seed=options.seed)
+    size = options.image_size
+    model = create_model(
+        [None, size, size, 3], len(labels), options.hub_model,
+        fine_tune=options.fine_tune, learning_rate=options.rate,
+    )  # fmt: skip
+    try:
+        model.fit(
+            _batches(training, labels, options),
+            validation_data=_batches(validation, labels, options, valid_data=True),
+            epochs=options.epochs,
+            callbacks=[_Report(on_batch, on_epoch)],
+            verbose=0,
+        )
+    except tf.errors.OpError as error:
+        _name_culprits(pictures, preprocessing, error)
+        raise
+    served = tf_keras.Sequential(model.layers)  # without the optimizer, which a server has no use for
+    served.build(model.input_shape)
+    return Trained(served, labels, preprocessing, training, validation)
+
+
+def _batches(
+    pictures: Sequence[LabelledPicture], labels: Sequence[str], options: TrainOptions, *, valid_data: bool = False
+) -> tf.data.Dataset:
+    return create_data_batches(
+        [picture.path for picture in pictures],
+        one_hot([picture.label for picture in pictures], labels),
+        batch_size=options.batch_size,
+        valid_data=valid_data,
+        seed=options.seed,
+        img_size=options.image_size,
+        orientation=options.orientation,
+    )
+
+
+class _Report(tf_keras.callbacks.Callback):
+    def __init__(self, on_batch: Callable[[], None], on_epoch: Callable[[Epoch], None]) -> None:
+        super().__init__()
+        self._on_batch, self._on_epoch = on_batch, on_epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._on_batch()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._on_epoch(Epoch(epoch + 1, logs["loss"], logs["accuracy"], logs["val_accuracy"]))
+
+
+def _name_culprits(pictures: Sequence[LabelledPicture], preprocessing: Preprocessing, error: Exception) -> None:
+    """Looks for pictures that can't be decoded: a sound header says little, and TensorFlow names no file.
+
+    Raises:
+      UsageError: some can't.
+    """
+    decode = make_decoder(preprocessing, "float32")
+    broken = []
+    for picture in pictures:
+        try:
+            decode(Path(picture.path).read_bytes())
+        except tf.errors.InvalidArgumentError:
+            broken.append(picture.path)
+        except OSError as missing:
+            raise UsageError(f"{picture.path}: {missing.strerror}, though it was there when the run began") from error
+    if broken:
+        more = f" (and {len(broken) - 1} more: {', '.join(broken[1:10])})" if len(broken) > 1 else ""
+        raise UsageError(
+            f"{broken[0]} is damaged and can't be decoded{more}; mend or remove it, and its label"
+        ) from error
