@@ -22,7 +22,7 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.dtypes import as_dtype
-from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
+from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, model_pb2, regression_pb2
 
 from serving.server.predict import model_spec
 from serving.server.servable import DEFAULT_SIGNATURE, Servable
@@ -53,12 +53,12 @@ def classify(
     Raises:
       ServingError: see the table above, or whatever the graph's parser says of the examples.
     """
-    name, signature = _signature(servable, request.model_spec.signature_name)
+    signature = _signature(servable, request.model_spec.signature_name)
     fed, fetched = _wiring(signature, CLASSIFY, check_method)
-    outputs, count = _run(servable, request.input, fed, fetched, timeout_s)
+    outputs, count = _run(servable, request.input, [fed], fetched, timeout_s)
     response = classification_pb2.ClassificationResponse()
     response.result.CopyFrom(_classifications(signature, outputs, count))
-    response.model_spec.CopyFrom(model_spec(request.model_spec.name, servable.version, name))
+    response.model_spec.CopyFrom(_ran(servable, request.model_spec))
     return response
 
 
@@ -70,12 +70,12 @@ def regress(
     check_method: bool = False,
 ) -> regression_pb2.RegressionResponse:
     """Answers a RegressionRequest; as `classify`."""
-    name, signature = _signature(servable, request.model_spec.signature_name)
+    signature = _signature(servable, request.model_spec.signature_name)
     fed, fetched = _wiring(signature, REGRESS, check_method)
-    outputs, count = _run(servable, request.input, fed, fetched, timeout_s)
+    outputs, count = _run(servable, request.input, [fed], fetched, timeout_s)
     response = regression_pb2.RegressionResponse()
     response.result.CopyFrom(_regressions(signature, outputs, count))
-    response.model_spec.CopyFrom(model_spec(request.model_spec.name, servable.version, name))
+    response.model_spec.CopyFrom(_ran(servable, request.model_spec))
     return response
 
 
@@ -92,26 +92,24 @@ def multi_inference(
       ServingError: INVALID_ARGUMENT for tasks that don't go together, UNIMPLEMENTED for another method, or as
         `classify`.
     """
-    planned: dict[str, tuple[Signature, str]] = {}
-    fed, fetched = "", set[str]()
+    planned: dict[str, Signature] = {}
+    fed, fetched = set[str](), set[str]()
     for task in request.tasks:
         name = task.model_spec.signature_name or DEFAULT_SIGNATURE
         signature = _task_signature(servable, request, task, name, planned)
         task_fed, task_fetched = _wiring(signature, task.method_name, check_method)
-        if fed and task_fed != fed:
-            raise invalid_argument("Input tensor must be the same for all Signatures.")
-        fed = task_fed
+        fed.add(task_fed)  # TensorFlow 2 gives each signature a placeholder of its own
         fetched.update(task_fetched)
-        planned[name] = signature, task.method_name
-    outputs, count = _run(servable, request.input, fed, sorted(fetched), timeout_s)
+        planned[name] = signature
+    outputs, count = _run(servable, request.input, sorted(fed), sorted(fetched), timeout_s)
     response = inference_pb2.MultiInferenceResponse()
-    for task, (name, (signature, method)) in zip(request.tasks, planned.items(), strict=True):
+    for task, signature in zip(request.tasks, planned.values(), strict=True):
         result = response.results.add()
-        if method == CLASSIFY:
+        if task.method_name == CLASSIFY:
             result.classification_result.CopyFrom(_classifications(signature, outputs, count))
         else:
             result.regression_result.CopyFrom(_regressions(signature, outputs, count))
-        result.model_spec.CopyFrom(model_spec(task.model_spec.name, servable.version, name))
+        result.model_spec.CopyFrom(_ran(servable, task.model_spec))
     return response
 
 
@@ -135,11 +133,16 @@ def _task_signature(
     return servable.signatures[name]
 
 
-def _signature(servable: Servable, name: str) -> tuple[str, Signature]:
+def _signature(servable: Servable, name: str) -> Signature:
     name = name or DEFAULT_SIGNATURE
     if name not in servable.signatures:
         raise invalid_argument(f"No signature was found with the name: {name}")
-    return name, servable.signatures[name]
+    return servable.signatures[name]
+
+
+def _ran(servable: Servable, asked: model_pb2.ModelSpec) -> model_pb2.ModelSpec:
+    """The model_spec of a response. Unlike Predict's, it leaves a signature's name empty if the request did."""
+    return model_spec(asked.name, servable.version, asked.signature_name)
 
 
 def _wiring(signature: Signature, method: str, check_method: bool) -> tuple[str, list[str]]:
@@ -184,13 +187,17 @@ def serialized_examples(request_input: input_pb2.Input) -> list[bytes]:
 
 
 def _run(
-    servable: Servable, request_input: input_pb2.Input, fed: str, fetched: Sequence[str], timeout_s: float | None
+    servable: Servable,
+    request_input: input_pb2.Input,
+    fed: Sequence[str],
+    fetched: Sequence[str],
+    timeout_s: float | None,
 ) -> tuple[dict[str, Array], int]:
-    """Tensor name to array of the outputs, and the number of examples."""
+    """Feeds the examples to each tensor of `fed`. Tensor name to array of the outputs, and the number of examples."""
     examples = serialized_examples(request_input)
     vector = np.empty(len(examples), object)
     vector[:] = examples
-    outputs = servable.run({fed: vector}, fetched, timeout_s)
+    outputs = servable.run(dict.fromkeys(fed, vector), fetched, timeout_s)
     return dict(zip(fetched, map(np.asarray, outputs), strict=True)), len(examples)
 
 

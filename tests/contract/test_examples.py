@@ -80,6 +80,12 @@ def test_multi_inference_answers_in_task_order(half_plus_two: Client) -> None:
     assert {result.model_spec.version.value for result in results} == {123}
 
 
+def test_multi_inference_feeds_every_signature_its_own_placeholder(client: Client) -> None:
+    results = client.multi(examples(1, 2), [("classify", "classify"), ("regress", "regress")]).results
+    assert [row.classes[1].score for row in results[0].classification_result.classifications] == [-1, -2]
+    assert [regression.value for regression in results[1].regression_result.regressions] == [1.5, 2.5]
+
+
 @pytest.mark.parametrize(
     ("tasks", "code", "message"),
     [
