@@ -77,8 +77,6 @@ def read(options: ServerOptions) -> model_server_config_pb2.ModelServerConfig:
     if options.model_config_file:
         textprotos.read(options.model_config_file, config)
         return config
-    if not options.model_base_path:
-        raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
     config.model_config_list.config.add(
         name=options.model_name, base_path=options.model_base_path, model_platform=_PLATFORM
     )

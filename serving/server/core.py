@@ -25,7 +25,7 @@ from serving.server.batching import BatchingOptions, BatchingSession
 from serving.server.manager import ModelManager
 from serving.server.monitoring import Metrics
 from serving.server.options import ServerOptions
-from serving.server.servable import GraphSession, Runner, Servable
+from serving.server.servable import GraphSession, Runner, Servable, session_config
 from serving.server.status import Code, ServingError, from_exception, invalid_argument
 from serving.server.tensors import Array
 from serving.server.versions import Version
@@ -42,8 +42,10 @@ class ServerCore:
         Raises:
           ServingError: they contradict each other, or a file does not parse.
         """
+        options.check()
         self.options = options
         self._batching = _batching(options)
+        self._session_config = session_config(options)
         self._first_config = config.check(config.read(options))
         self.metrics = Metrics()
         self.manager = ModelManager(self._load, options)
@@ -68,7 +70,7 @@ class ServerCore:
         return self.manager.stop()
 
     def _load(self, name: str, version: int, path: str) -> Servable:
-        session = GraphSession(path, self.options)
+        session = GraphSession(path, self.options.saved_model_tags.split(","), self._session_config)
         try:
             batching = self._batching
             if self.options.enable_per_model_batching_parameters and batching is not None:
@@ -264,10 +266,6 @@ def _not_available(kind: str, failed: Sequence[Version]) -> ServingError:
 
 def _batching(options: ServerOptions) -> BatchingOptions | None:
     if not options.enable_batching:
-        if options.batching_parameters_file:
-            raise invalid_argument(
-                "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
-            )
         return None
     if options.batching_parameters_file:
         return BatchingOptions.from_file(options.batching_parameters_file)

@@ -54,11 +54,9 @@ class GrpcServer:
         """Binds the ports.
 
         Raises:
-          ServingError: a port can't be bound, no port is given, or the TLS files don't parse.
+          ServingError: a port can't be bound, or the TLS file does not parse.
         """
         options = core.options
-        if options.port == 0 and not options.grpc_socket_path:
-            raise ServingError(Code.INVALID_ARGUMENT, "server_options.grpc_port is not set.")
         self._pool = concurrent.futures.ThreadPoolExecutor(_MAX_WORKERS, thread_name_prefix="grpc")
         self._server = grpc.server(self._pool, options=_channel_arguments(options))
         self._register(_limited(_prediction_handlers(core), options), "tensorflow.serving.PredictionService")
@@ -214,9 +212,6 @@ def _channel_arguments(options: ServerOptions) -> list[tuple[str, int | str]]:
 
 
 def _credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
-    if options.use_alts_credentials:
-        both = " and SSL can't be used together" if options.ssl_config_file else " is not available in this server"
-        raise ServingError(Code.INVALID_ARGUMENT, f"ALTS{both}")
     if not options.ssl_config_file:
         return None
     ssl = textprotos.read(options.ssl_config_file, textprotos.SSLConfig())

@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from serving.server.status import Code, ServingError, invalid_argument
+
 ANY_PORT = -1
 """As `port` or `rest_api_port`: let the system choose a free one. (0 means off, as it does for the binary.)"""
 
@@ -78,6 +80,34 @@ class ServerOptions:
     host: str = _flag("0.0.0.0", "address that the ports bind to")
     shutdown_grace_s: float = _flag(30.0, "seconds that SIGTERM leaves to requests in flight")
     parent_pipe_fd: int = _flag(-1, "internal: exit when this pipe closes")
+
+    def check(self) -> None:
+        """Looks for flags that contradict each other.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT, in the binary's words; UNIMPLEMENTED for ALTS.
+        """
+        if self.port == 0 and not self.grpc_socket_path:
+            raise invalid_argument("server_options.grpc_port is not set.")
+        if self.use_alts_credentials:
+            if self.ssl_config_file:
+                raise invalid_argument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+            raise ServingError(Code.UNIMPLEMENTED, "ALTS is not available in this server.")
+        if not self.model_base_path and not self.model_config_file:
+            raise invalid_argument(
+                "Both server_options.model_base_path and server_options.model_config_file are empty!"
+            )
+        if self.batching_parameters_file and not self.enable_batching:
+            raise invalid_argument(
+                "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+            )
+        separately = self.tensorflow_intra_op_parallelism > 0 and self.tensorflow_inter_op_parallelism > 0
+        if separately and self.tensorflow_session_parallelism > 0:
+            raise invalid_argument(
+                "Either configure server_options.tensorflow_session_parallelism or "
+                "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+                "separately. You cannot configure all."
+            )
 
 
 class FlagError(Exception):

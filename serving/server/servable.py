@@ -47,8 +47,8 @@ class Runner(Protocol):
 class GraphSession:
     """A SavedModel's graph in a session of its own, with its variables restored and its tables initialised."""
 
-    def __init__(self, path: str, options: ServerOptions) -> None:
-        """Loads the version folder `path`.
+    def __init__(self, path: str, tags: Sequence[str], config: tf.compat.v1.ConfigProto) -> None:
+        """Loads the meta graph with these tags from the version folder `path`.
 
         Raises:
           ServingError: NOT_FOUND without a SavedModel or its tags; UNIMPLEMENTED for a session bundle; else the code
@@ -57,11 +57,10 @@ class GraphSession:
         _check_folder(path)
         self._outputs: dict[str, Any] = {}
         self.graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=self.graph, config=session_config(options))
+        self._session = tf.compat.v1.Session(graph=self.graph, config=config)
         try:
             with self.graph.as_default():
                 loader = loader_impl.SavedModelLoader(path)
-                tags = options.saved_model_tags.split(",")
                 try:
                     meta_graph: meta_graph_pb2.MetaGraphDef = loader.get_meta_graph_def_from_tags(tags)
                 except RuntimeError as error:
