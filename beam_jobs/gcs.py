@@ -17,6 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from google.cloud import storage
 
 from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, TooLarge, spooled
+from serving.errors import AccessDenied
 
 _TIMEOUT_S = 60
 
@@ -32,7 +33,10 @@ class Gcs:
         with _plain_errors(path):
             blob = self._blob(path)
             # One byte more than the limit tells, in a single request, whether the object is over it.
-            data = blob.download_as_bytes(end=limit, timeout=_TIMEOUT_S, checksum=None)
+            try:
+                data = blob.download_as_bytes(end=limit, timeout=_TIMEOUT_S, checksum=None)
+            except gcp_errors.RequestRangeNotSatisfiable:  # of an object without bytes
+                return b""
             if limit is not None and len(data) > limit:
                 raise TooLarge
             return data
@@ -86,11 +90,19 @@ def _plain_errors(path: str) -> Iterator[None]:
         raise FileNotFoundError(path) from error
     except gcp_errors.PreconditionFailed as error:
         raise FileExistsError(path) from error
-    except (gcp_errors.Forbidden, gcp_errors.Unauthorized, google.auth.exceptions.DefaultCredentialsError) as error:
+    except gcp_errors.Forbidden as error:
         raise PermissionError(f"{path}: {error}") from error
-    except (gcp_errors.ServerError, gcp_errors.TooManyRequests, gcp_errors.RetryError) as error:
+    except _PASSING as error:
         raise StorageUnavailable(f"{path}: {error}") from error
-    except (requests.exceptions.RequestException, google.auth.exceptions.TransportError) as error:
-        raise StorageUnavailable(f"{path}: {error}") from error
+    except google.auth.exceptions.GoogleAuthError as error:
+        kind = StorageUnavailable if error.retryable else AccessDenied
+        raise kind(f"{path}: {error}") from error
     except gcp_errors.GoogleAPICallError as error:
         raise StorageError(f"{path}: {error}") from error
+
+
+_PASSING = (
+    gcp_errors.ServerError, gcp_errors.TooManyRequests, gcp_errors.RetryError,
+    gcp_errors.Unauthorized,  # a token that ended, which is no picture's fault and may be renewed
+    google.auth.exceptions.TransportError, google.auth.exceptions.TimeoutError, requests.exceptions.RequestException,
+)  # fmt: skip

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from beam_jobs.ledger import missing_chunks
 from beam_jobs.parts import Parts
-from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.plan import Plan
 from beam_jobs.storage import join
 
 
@@ -26,28 +26,28 @@ def first_todo(plan: Plan, parts: Parts) -> Todo:
     return Todo(0, {chunk: plan.manifest.rows_in(chunk) for chunk in missing_chunks(plan, parts)})
 
 
-def retry_todo(folder: RunFolder, plan: Plan, parts: Parts) -> Todo:
+def retry_todo(plan: Plan, parts: Parts) -> Todo:
     """Chunks of the newest generation that have no part in it; of a new one over all failed rows, if there are none.
 
     What a generation covers is written down first, so that every shard and rerun works on the same.
     """
-    newest = count_generations(folder)
+    newest = count_generations(parts)
     if newest:
-        rows = _covered(folder, newest)
+        rows = _covered(parts, newest)
         done = parts.done(newest)
         if rows.keys() - done:
             return Todo(newest, {chunk: n for chunk, n in rows.items() if chunk not in done})
     failed = _failed_rows(plan, parts, newest)
     if failed:
-        folder.storage.create(_path(folder, newest + 1), json.dumps(failed).encode())
-        return Todo(newest + 1, _covered(folder, newest + 1))
+        parts.storage.create(_path(parts, newest + 1), json.dumps(failed).encode())
+        return Todo(newest + 1, _covered(parts, newest + 1))
     return Todo(newest, {})
 
 
-def count_generations(folder: RunFolder) -> int:
+def count_generations(parts: Parts) -> int:
     """Number of generations after the run itself."""
     generation = 0
-    while folder.storage.exists(_path(folder, generation + 1)):
+    while parts.storage.exists(_path(parts, generation + 1)):
         generation += 1
     return generation
 
@@ -62,10 +62,10 @@ def _failed_rows(plan: Plan, parts: Parts, generations: int) -> dict[int, int]:
     return failed
 
 
-def _covered(folder: RunFolder, generation: int) -> dict[int, int]:
-    rows = json.loads(folder.storage.read(_path(folder, generation)))
+def _covered(parts: Parts, generation: int) -> dict[int, int]:
+    rows = json.loads(parts.storage.read(_path(parts, generation)))
     return {int(chunk): count for chunk, count in rows.items()}
 
 
-def _path(folder: RunFolder, generation: int) -> str:
-    return join(folder.state, f"generation-{generation}.json")
+def _path(parts: Parts, generation: int) -> str:
+    return join(parts.folder, f"generation-{generation}.json")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from beam_jobs.storage import FileInfo, join, scheme, storage_for
+from beam_jobs.storage import FileInfo, scheme, storage_for
 from serving.errors import UsageError
 
 _LISTS = (".txt", ".csv")
@@ -26,27 +26,32 @@ class Listed(NamedTuple):
     """The right answer, if a CSV has it."""
 
 
-def list_pictures(inputs: Sequence[str], *, leave_out: str, beam_flags: Sequence[str] = ()) -> Iterator[Listed]:
+def list_pictures(
+    inputs: Sequence[str], *, leave_out: Sequence[str] = (), beam_flags: Sequence[str] = ()
+) -> Iterator[Listed]:
     """Every picture of the inputs, in no order, repeated ones included.
 
     Args:
       inputs: globs (`**/` is any number of folders, none too), folders (every file in them that isn't hidden), text
-        files (a path a line), CSVs (a column `path`, and perhaps `id` and `label`), single pictures.
-      leave_out: the output folder, whose files are never input.
+        files (a path a line), CSVs (a column `path`, and perhaps `id` and `label`), single pictures. Links to folders
+        below a folder or in place of `**/` are not followed: they may lead in circles.
+      leave_out: files and folders that are never input, such as a run's own.
       beam_flags: for buckets.
     Raises:
       UsageError: an input that isn't there or can't be read.
     """
+    own = [_absolute(path) for path in leave_out]
     for one in inputs:
         if not one:
             raise UsageError("--input is empty")
         for listed in _expand(one, beam_flags):
-            if not _is_below(listed.path, leave_out):
+            path = _absolute(listed.path)
+            if not any(path == mine or path.startswith(mine + "/") for mine in own):
                 yield listed
 
 
 def _expand(one: str, beam_flags: Sequence[str]) -> Iterable[Listed]:
-    if one.endswith(_LISTS) and storage_for(one, beam_flags).exists(one):
+    if one.lower().endswith(_LISTS) and storage_for(one, beam_flags).exists(one):
         return _listed_in(one, beam_flags)
     found = _local(one) if scheme(one) == "" else _remote(one, beam_flags)
     return (Listed(info.path, info.size) for info in found)
@@ -56,17 +61,35 @@ def _local(one: str) -> Iterator[FileInfo]:
     if os.path.isfile(one):
         yield FileInfo(one, None)
     elif os.path.isdir(one):
-        for where, folders, names in os.walk(one, onerror=_unreadable):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            yield from (FileInfo(os.path.join(where, name), None) for name in names if not name.startswith("."))
+        yield from _below(one)
+    elif "**" in one:
+        # Not by `glob`, which follows links: one that leads upwards lists a picture 40 times, two of them 2^40 times.
+        top, wanted = one[: one.rfind("/", 0, one.index("**")) + 1], re.compile(glob_to_regex(one), re.DOTALL)
+        for folder in glob.iglob(top) if glob.has_magic(top) else [top]:
+            yield from (info for info in _below(folder) if wanted.fullmatch(info.path))
     elif glob.has_magic(one):
-        yield from (FileInfo(path, None) for path in glob.iglob(one, recursive=True) if not os.path.isdir(path))
+        yield from (FileInfo(path, None) for path in glob.iglob(one) if not os.path.isdir(path))
     else:
         raise UsageError(f"--input {one}: no such file or folder")
 
 
-def _unreadable(error: OSError) -> None:
-    raise UsageError(f"--input: the folder {error.filename} can't be listed: {error.strerror}")
+def _below(top: str) -> Iterator[FileInfo]:
+    """Every file in a folder and those below it, hidden ones left out; "" is the current one."""
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder or ".") as entries:
+                for entry in entries:
+                    path = os.path.join(folder, entry.name)
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(path)
+                    elif not entry.is_dir():
+                        yield FileInfo(path, None)
+        except OSError as error:
+            raise UsageError(f"--input: the folder {folder} can't be listed: {error.strerror}") from error
 
 
 def _remote(one: str, beam_flags: Sequence[str]) -> Iterator[FileInfo]:
@@ -114,27 +137,24 @@ def _listed_in(path: str, beam_flags: Sequence[str]) -> Iterator[Listed]:
         raise UsageError(f"--input {path}: {error}") from error
     # A path of a list may hold bytes that aren't UTF-8, as names on a disk may.
     text = data.decode("utf-8-sig", errors="surrogateescape")
-    if path.endswith(".txt"):
+    if path.lower().endswith(".txt"):
         return (Listed(line) for line in re.split(r"\r?\n", text) if line)
     return _rows(path, text)
 
 
 def _rows(path: str, text: str) -> Iterator[Listed]:
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if "path" not in (rows.fieldnames or ()):
-        raise UsageError(f"--input {path}: no column 'path' in its first line; it has {rows.fieldnames or 'no line'}")
     try:
+        columns = rows.fieldnames or []
+        if columns.count("path") != 1:
+            raise UsageError(f"--input {path}: its first line must name one column 'path'; it has {columns or 'none'}")
         for row in rows:
             if not row["path"]:
                 raise UsageError(f"--input {path}, line {rows.line_num}: the path is empty")
-            yield Listed(row["path"], None, row.get("id"), row.get("label"))
+            yield Listed(row["path"], None, row.get("id") or None, row.get("label") or None)
     except csv.Error as error:
         raise UsageError(f"--input {path}, line {rows.line_num}: {error}") from error
 
 
-def _is_below(path: str, folder: str) -> bool:
-    if scheme(path) != scheme(folder):
-        return False
-    if scheme(path) == "":
-        path, folder = os.path.abspath(path), os.path.abspath(folder)
-    return path.startswith(join(folder, ""))
+def _absolute(path: str) -> str:
+    return path if scheme(path) else os.path.abspath(path)

@@ -16,7 +16,6 @@ from beam_jobs.generations import Todo, count_generations, first_todo, retry_tod
 from beam_jobs.inputs import list_pictures
 from beam_jobs.ledger import Ledger, RunLog
 from beam_jobs.manifest import Manifest, build_manifest
-from beam_jobs.parts import Parts
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict import ChunkOptions
 from beam_jobs.storage import join, own_files, storage_for
@@ -28,6 +27,7 @@ from serving.errors import ModelNotFound, UsageError
 from serving.options import Endpoint, RetryPolicy
 from serving.pictures import PictureLimits
 from serving.predictor import ImagePredictor
+from serving.retry import Retrier
 
 
 class Shard(NamedTuple):
@@ -101,25 +101,31 @@ def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_o
     from beam_jobs.pipeline import run_pipeline
 
     folder = RunFolder(storage_for(options.output, options.beam_flags), options.output)
-    parts = Parts(folder.storage, folder.parts)
-    plan = None if options.fresh else folder.load_plan()
-    if plan and not options.retry_failed and not ledger_.missing_chunks(plan, parts):
+    patiently = Retrier(options.retry, watch.STOP)  # steps that may be repeated whole, while the store is away
+    plan = None if options.fresh else patiently(folder.load_plan)
+    if plan and not options.retry_failed and not patiently(functools.partial(_missing, folder, plan)):
         plan.check(options.result_options(options.wire or plan.options.wire), _asked(options, plan), options.output)
-        return _merge(folder, plan, _shown(options))
+        return patiently(functools.partial(_merge, folder, plan, _shown(options)))
     with connect() as endpoint:
-        plan, endpoint = _agree(options, folder, endpoint, plan)
+        plan, endpoint = _agree(options, folder, endpoint, plan, patiently)
+        parts = folder.parts(plan)
         steps = [functools.partial(first_todo, plan, parts)]
         if options.retry_failed:
-            steps.append(functools.partial(retry_todo, folder, plan, parts))
+            steps.append(functools.partial(retry_todo, plan, parts))
         for find in steps:
-            todo = find().share(*options.shard)
+            todo = patiently(find).share(*options.shard)
             if todo.generation and todo.rows:
-                folder.storage.delete(join(folder.output, ledger_.RUN))  # until the retried rows are merged
+                # Until the retried rows are merged.
+                patiently(functools.partial(folder.storage.delete, join(folder.output, ledger_.RUN)))
             started(plan, sum(todo.rows.values()))
             run_pipeline(_worker_spec(options, plan, endpoint, todo), list(todo.rows), pipeline_options)
-    if options.shard.of > 1 and ledger_.missing_chunks(plan, parts):
+    if options.shard.of > 1 and patiently(functools.partial(_missing, folder, plan)):
         return None
-    return _merge(folder, plan, _shown(options))
+    return patiently(functools.partial(_merge, folder, plan, _shown(options)))
+
+
+def _missing(folder: RunFolder, plan: Plan) -> list[int]:
+    return ledger_.missing_chunks(plan, folder.parts(plan))
 
 
 def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
@@ -138,9 +144,9 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
 
 
 def _merge(folder: RunFolder, plan: Plan, options: dict[str, Any]) -> Ledger:
-    parts = Parts(folder.storage, folder.parts)
+    parts = folder.parts(plan)
     log = RunLog(plan.options.model_dump(mode="json") | options, library_versions())
-    return ledger_.merge(folder, plan, parts, count_generations(folder), log)
+    return ledger_.merge(folder, plan, parts, count_generations(parts), log)
 
 
 def library_versions() -> dict[str, str]:
@@ -152,7 +158,9 @@ def library_versions() -> dict[str, str]:
     return found
 
 
-def _agree(options: PredictOptions, folder: RunFolder, endpoint: Endpoint, plan: Plan | None) -> tuple[Plan, Endpoint]:
+def _agree(
+    options: PredictOptions, folder: RunFolder, endpoint: Endpoint, plan: Plan | None, patiently: Retrier
+) -> tuple[Plan, Endpoint]:
     """The run's plan, made or adopted, and the endpoint with its version pinned, found to keep the contract."""
     asked = endpoint
     if endpoint.version is None:
@@ -170,9 +178,11 @@ def _agree(options: PredictOptions, folder: RunFolder, endpoint: Endpoint, plan:
         ImagePredictor(client, contract, wire).check_golden()
     if plan is not None:
         return plan, endpoint
-    plan = folder.adopt_plan(_first_plan(options, folder, result_options, model))
+    plan = patiently(lambda: folder.adopt_plan(_first_plan(options, folder, result_options, model)))
     if plan.model.version != model.version and asked.version is None:
-        return _agree(options, folder, asked, plan)  # another process was first, before a version was published
+        return _agree(
+            options, folder, asked, plan, patiently
+        )  # another process was first, before a version was published
     plan.check(result_options, model, options.output)
     return plan, endpoint
 
@@ -196,14 +206,15 @@ def _client(endpoint: Endpoint, options: PredictOptions) -> PredictClient:
 
 def _first_plan(options: PredictOptions, folder: RunFolder, result_options: ResultOptions, model: PlannedModel) -> Plan:
     started = datetime.datetime.now(datetime.UTC)
-    pictures = list_pictures(options.inputs, leave_out=options.output, beam_flags=options.beam_flags)
+    results = [join(options.output, name) for name in ledger_.RESULTS]
+    pictures = list_pictures(options.inputs, leave_out=[folder.state, *results], beam_flags=options.beam_flags)
     with tempfile.TemporaryFile() as file:
         manifest = build_manifest(
             pictures, file, batch_size=options.chunk.batch_size, shards=options.shard.of,
             unique_ids=options.format == "kaggle",
         )  # fmt: skip
         if options.fresh:  # only now, when a new run is sure to start
-            folder.clear([join(options.output, name) for name in ledger_.RESULTS])
+            folder.clear(results)
         _store_manifest(folder, manifest, file)
     return Plan(started=started, options=result_options, model=model, manifest=manifest)
 

@@ -92,7 +92,7 @@ def merge(folder: RunFolder, plan: Plan, parts: Parts, generations: int, log: Ru
         counts["labelled"], counts["correct"],
     )  # fmt: skip
     if not ledger.balanced:
-        raise FlowImagesError(f"the account does not balance: {ledger}; the parts in {folder.parts} were changed")
+        raise FlowImagesError(f"the account does not balance: {ledger}; the parts in {parts.folder} were changed")
     _write_run(folder, plan, ledger, log)
     return ledger
 
@@ -104,17 +104,13 @@ def _rows(folder: RunFolder, plan: Plan, parts: Parts, generations: int) -> Iter
         try:
             outcomes = parts.latest(chunk, len(rows), generations)
         except BrokenPart as error:
-            raise _named(error, rows) from error
+            raise BrokenPart(f"{error}. Not accounted for: {_names(rows)}") from error
         yield from zip(rows, outcomes, strict=True)
 
 
-def _named(error: BrokenPart, rows: Sequence[Row]) -> BrokenPart:
-    """The same error with the paths that are not accounted for."""
-    lost = [rows[place].path for place in error.args[1]] if len(error.args) > 1 else []
-    if not lost:
-        return error
-    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-    return BrokenPart(f"{error}. Not accounted for: {', '.join(lost[:_NAMED])}{more}")
+def _names(rows: Sequence[Row]) -> str:
+    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    return ", ".join(row.path for row in rows[:_NAMED]) + more
 
 
 _NAMED = 20

@@ -5,9 +5,11 @@ Sorting goes through a temporary SQLite table, so a listing of millions needs no
 """
 
 import hashlib
+import itertools
 import json
 import sqlite3
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -30,7 +32,8 @@ class Row(NamedTuple):
     id: str | None = None
     label: str | None = None
     unnameable: bool = False
-    """The name isn't UTF-8; `path` shows the bytes as escapes, and the file can't be asked for."""
+    """The name isn't UTF-8; `path` shows the bytes as escapes (and a backslash as two, so that unlike names look
+    unlike), and the file can't be asked for."""
 
 
 class Manifest(pydantic.BaseModel):
@@ -46,6 +49,8 @@ class Manifest(pydantic.BaseModel):
     chunk_rows: int
     offsets: list[int]
     """Byte offset of each chunk's first line, and the file's size at the end."""
+    checks: list[int]
+    """CRC-32 of each chunk's lines."""
     has_ids: bool
     has_labels: bool
 
@@ -64,14 +69,13 @@ class Manifest(pydantic.BaseModel):
         Raises:
           FlowImagesError: the file is not as it was written.
         """
-        data = storage.read_range(path, self.offsets[chunk], self.offsets[chunk + 1])
         try:
-            rows = [Row(*fields) for fields in json_lines(data)]
-        except (ValueError, TypeError):
-            rows = []
-        if len(rows) != self.rows_in(chunk):
+            data = storage.read_range(path, self.offsets[chunk], self.offsets[chunk + 1])
+        except FileNotFoundError as error:
+            raise FlowImagesError(f"{path} is gone, so the run can't be completed: start over with --fresh") from error
+        if zlib.crc32(data) != self.checks[chunk]:
             raise FlowImagesError(f"{path} was changed, so the run can't be completed: start over with --fresh")
-        return rows
+        return [Row(*fields) for fields in json_lines(data)]
 
 
 def json_lines(data: bytes) -> list[Any]:
@@ -111,7 +115,7 @@ def picture_id(row: Row) -> str:
 def _fill(table: sqlite3.Connection, pictures: Iterable[Listed]) -> int:
     table.executescript(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;"
-        "CREATE TABLE rows (path TEXT PRIMARY KEY, size, id, label, unnameable) WITHOUT ROWID;"
+        "CREATE TABLE rows (path TEXT, size, id, label, unnameable, PRIMARY KEY (path, unnameable)) WITHOUT ROWID;"
     )
     seen = 0
     for one in pictures:
@@ -121,9 +125,17 @@ def _fill(table: sqlite3.Connection, pictures: Iterable[Listed]) -> int:
 
 
 def _row(one: Listed) -> Row:
-    shown = [None if value is None else value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-             for value in (one.path, one.id, one.label)]  # fmt: skip
-    return Row(shown[0] or "", one.size, shown[1], shown[2], unnameable=shown[0] != one.path)
+    path, id_, label = (None if value is None else _escaped(value) for value in (one.path, one.id, one.label))
+    return Row(path or "", one.size, id_, label, unnameable=path != one.path)
+
+
+def _escaped(text: str) -> str:
+    """The text, or if it holds bytes that aren't UTF-8 one that shows them, different for different bytes."""
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
 def _refuse_repeated_ids(table: sqlite3.Connection) -> None:
@@ -147,22 +159,22 @@ def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, batch_size: in
     if not listed:
         raise UsageError("--input matches no picture; quote globs ('photos/**/*.jpg') and check the path")
     chunk_rows = _chunk_rows(listed, batch_size, shards)
-    digest, size, offsets = hashlib.sha256(), 0, []
-    for index, line in enumerate(_lines(table)):
-        if index % chunk_rows == 0:
-            offsets.append(size)
-        file.write(line)
-        digest.update(line)
-        size += len(line)
+    digest, offsets, checks = hashlib.sha256(), [0], []
+    lines = _lines(table)
+    while chunk := b"".join(itertools.islice(lines, chunk_rows)):
+        file.write(chunk)
+        digest.update(chunk)
+        offsets.append(offsets[-1] + len(chunk))
+        checks.append(zlib.crc32(chunk))
     return Manifest(
         digest=digest.hexdigest(), listed=listed, duplicates=seen - listed, chunk_rows=chunk_rows,
-        offsets=[*offsets, size], has_ids=ids > 0, has_labels=labels > 0,
+        offsets=offsets, checks=checks, has_ids=ids > 0, has_labels=labels > 0,
     )  # fmt: skip
 
 
 def _lines(table: sqlite3.Connection) -> Iterator[bytes]:
     # SQLite compares UTF-8 bytes, which is the order of code points and so Python's.
-    for row in table.execute("SELECT * FROM rows ORDER BY path"):
+    for row in table.execute("SELECT * FROM rows ORDER BY path, unnameable"):
         yield json.dumps([*row[:4], bool(row[4])], ensure_ascii=False).encode() + b"\n"
 
 

@@ -2,19 +2,21 @@
 
 Generation 0 is the run itself; each `--retry-failed` adds a generation with new parts for the rows that had failed.
 A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun are
-all harmless.
+all harmless. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
+found out.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from beam_jobs.manifest import json_lines
 from beam_jobs.storage import Storage, join
 from serving.errors import FlowImagesError
 
 Verdict = Literal["predicted", "rejected", "failed"]
-_VERDICTS = get_args(Verdict)
 
 
 class Outcome(NamedTuple):
@@ -33,40 +35,31 @@ class Outcome(NamedTuple):
     message: str = ""
 
 
-def _outcome(fields: list[Any]) -> Outcome:
-    outcome = Outcome(*fields)
-    if outcome.verdict not in _VERDICTS:
-        raise ValueError(f"unknown verdict {outcome.verdict!r}")
-    return outcome
-
-
 class BrokenPart(FlowImagesError):
-    """A part does not hold the rows of its chunk: it was changed after it was written.
-
-    `args` is (message, places of the rows that are missing).
-    """
+    """A part does not hold the rows of its chunk: it was changed after it was written."""
 
 
 class Parts:
     """The parts of one run, by generation and chunk."""
 
     def __init__(self, storage: Storage, folder: str) -> None:
-        self._storage = storage
-        self._folder = folder
+        """`folder` holds the parts of this run alone; see `RunFolder.parts`."""
+        self.storage = storage
+        self.folder = folder
 
     def exists(self, generation: int, chunk: int) -> bool:
         """Is the chunk done in this generation?"""
-        return self._storage.exists(self._path(generation, chunk))
+        return self.storage.exists(self._path(generation, chunk))
 
     def done(self, generation: int) -> set[int]:
         """Chunks that are done in a generation."""
-        names = [info.path.rsplit("/", 1)[-1] for info in self._storage.walk(join(self._folder, str(generation)))]
-        return {int(name.removesuffix(".jsonl")) for name in names if name.endswith(".jsonl")}
+        names = [_NAME.fullmatch(info.path.rsplit("/", 1)[-1]) for info in self.storage.walk(self.folder)]
+        return {int(name["chunk"]) for name in names if name and int(name["generation"]) == generation}
 
     def write(self, generation: int, chunk: int, outcomes: Sequence[Outcome]) -> bool:
         """Writes a part; False if another worker was first, whose part then stands."""
-        data = "".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in outcomes)
-        return self._storage.create(self._path(generation, chunk), data.encode("utf-8"))
+        rows = "".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in outcomes).encode("utf-8")
+        return self.storage.create(self._path(generation, chunk), rows + _checksum(generation, chunk, rows))
 
     def read(self, generation: int, chunk: int) -> list[Outcome]:
         """The outcomes of a chunk in one generation.
@@ -76,10 +69,11 @@ class Parts:
           BrokenPart: the file is not as it was written.
         """
         path = self._path(generation, chunk)
-        try:
-            return [_outcome(fields) for fields in json_lines(self._storage.read(path))]
-        except (ValueError, TypeError) as error:
-            raise BrokenPart(f"{path} is damaged ({error}): delete it and run again, to redo its chunk") from error
+        data = self.storage.read(path)
+        rows, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+        if checksum != _checksum(generation, chunk, rows):
+            raise BrokenPart(f"{path} is damaged: delete it and run again, to redo its chunk")
+        return [Outcome(*fields) for fields in json_lines(rows)]
 
     def latest(self, chunk: int, rows: int, generations: int) -> list[Outcome]:
         """The last word on each row of a chunk, in order, over all generations.
@@ -89,12 +83,9 @@ class Parts:
           BrokenPart: a row is missing, repeated or unknown.
         """
         first = self.read(0, chunk)
-        outcomes = {outcome.row: outcome for outcome in first}
         if [outcome.row for outcome in first] != list(range(rows)):
-            raise BrokenPart(
-                f"{self._path(0, chunk)} does not hold its {rows} rows once each: delete it and run again",
-                sorted(set(range(rows)) - outcomes.keys()),
-            )
+            raise BrokenPart(f"{self._path(0, chunk)} does not hold its {rows} rows: delete it and run again")
+        outcomes = {outcome.row: outcome for outcome in first}
         for generation in range(1, generations + 1):
             if self.exists(generation, chunk):
                 outcomes |= {outcome.row: outcome for outcome in self.read(generation, chunk)}
@@ -103,4 +94,19 @@ class Parts:
         return list(outcomes.values())
 
     def _path(self, generation: int, chunk: int) -> str:
-        return join(self._folder, str(generation), f"{chunk:08d}.jsonl")
+        return join(self.folder, _name(generation, chunk))
+
+
+_NAME = re.compile(r"(?P<generation>\d+)-(?P<chunk>\d+)\.jsonl")
+
+
+def _name(generation: int, chunk: int) -> str:
+    return f"{generation}-{chunk:08d}.jsonl"
+
+
+_CHECKSUM_BYTES = 2 * hashlib.sha256().digest_size + 1
+
+
+def _checksum(generation: int, chunk: int, rows: bytes) -> bytes:
+    """The last line of a part."""
+    return hashlib.sha256(f"{_name(generation, chunk)}\n".encode() + rows).hexdigest().encode() + b"\n"

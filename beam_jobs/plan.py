@@ -5,12 +5,14 @@ would mix results.
 """
 
 import datetime
+import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import pydantic
 
 from beam_jobs.manifest import Manifest
+from beam_jobs.parts import Parts
 from beam_jobs.storage import Storage, join
 from serving.contract import ModelContract, Wire
 from serving.errors import FlowImagesError, UsageError
@@ -48,6 +50,9 @@ class Plan(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True)
 
+    id: str = pydantic.Field(default_factory=lambda: uuid.uuid4().hex[:12])
+    """Of this run alone, also against one with the same options in the same output: a part of another, be it left by
+    an interrupted --fresh or written by a process that does not know yet, is never taken for its own."""
     started: datetime.datetime
     options: ResultOptions
     model: PlannedModel
@@ -78,7 +83,10 @@ class RunFolder:
         self.storage = storage
         self.output = output
         self.state = join(output, STATE)
-        self.parts = join(self.state, "parts")
+
+    def parts(self, plan: Plan) -> Parts:
+        """The parts of one run, which nobody else's are mixed with."""
+        return Parts(self.storage, join(self.state, "parts", plan.id))
 
     def manifest_path(self, manifest: Manifest) -> str:
         """Named after its content, so that two first processes can't overwrite each other's."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ class ChunkOptions:
 
 
 _REFUSED = "refused"
-_SMALLER = "larger than maximum input batch size"
+_LARGEST_BATCH = re.compile(r"larger than maximum input batch size (\d+)")
 """In the refusal of a request that the server's batches can't hold, which says nothing about a picture."""
 
 
@@ -85,6 +86,7 @@ class ChunkPredictor:
         self._options = options
         self._stop = stop or threading.Event()
         self._doubt = threading.Event()
+        self._largest = options.batch_size
         self._readers = ThreadPoolExecutor(options.readers, thread_name_prefix="read")
         self._requests = ThreadPoolExecutor(options.requests_in_flight, thread_name_prefix="ask")
 
@@ -138,20 +140,28 @@ class ChunkPredictor:
 
     def _score(self, pictures: Sequence[_Prepared]) -> list[Outcome]:
         """Asks once; a refused request is halved, as any of its pictures may be to blame, or none."""
+        if len(pictures) > self._largest:
+            return self._score_halves(pictures)
         try:
             scores = self._predictor.predict([one.payload for one in pictures])  # type: ignore[misc]
         except InvalidRequest as error:
             if len(pictures) == 1:
                 return [self._score_alone(pictures[0], error)]
-            half = len(pictures) // 2
-            halves = self._score(pictures[:half]) + self._score(pictures[half:])
-            if not isinstance(error, RequestTooLarge) and _SMALLER not in str(error):
+            if largest := _LARGEST_BATCH.search(str(error)):
+                self._largest = max(1, int(largest[1]))  # learned once, not by a refusal of each batch
+                return self._score_halves(pictures)
+            halves = self._score_halves(pictures)
+            if not isinstance(error, RequestTooLarge):
                 self._note_innocence(halves)
             return halves
         return [
             self._outcome(one.row, probabilities, bool(ok))
             for one, probabilities, ok in zip(pictures, scores.probabilities, scores.ok, strict=True)
         ]
+
+    def _score_halves(self, pictures: Sequence[_Prepared]) -> list[Outcome]:
+        half = len(pictures) // 2
+        return self._score(pictures[:half]) + self._score(pictures[half:])
 
     def _note_innocence(self, outcomes: Sequence[Outcome]) -> None:
         """A refused request of which no picture was to blame: somebody else's was, in the server's batch."""

@@ -13,6 +13,7 @@ import botocore.exceptions
 from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 
 from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, TooLarge, spooled
+from serving.errors import AccessDenied
 
 _CONFIG = botocore.config.Config(
     max_pool_connections=64,  # as many as a job reads at once
@@ -22,7 +23,9 @@ _CONFIG = botocore.config.Config(
 )
 _ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
-_DENIED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_DENIED = {"403", "AccessDenied"}
+# These are no picture's fault either, and the run is over.
+_REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
 # Credentials that ended are no picture's fault; they may be renewed, by boto3 itself or for the next run.
 _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired"}
 
@@ -119,11 +122,13 @@ def _plain_errors(path: str) -> Iterator[None]:
             raise FileExistsError(path) from error
         if code in _DENIED:
             raise PermissionError(f"{path}: {error}") from error
+        if code in _REFUSED:
+            raise AccessDenied(f"{path}: {error}") from error
         if status >= 500 or status == 429 or code in _PASSING:
             raise StorageUnavailable(f"{path}: {error}") from error
         raise StorageError(f"{path}: {error}") from error
     except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
-        raise PermissionError(f"{path}: {error}") from error
+        raise AccessDenied(f"{path}: {error}") from error
     except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError) as error:
         raise StorageUnavailable(f"{path}: {error}") from error
     except botocore.exceptions.ParamValidationError as error:

@@ -45,7 +45,11 @@ class TooLarge(Exception):
 
 
 class Storage(Protocol):
-    """Whole files by path. Errors are FileNotFoundError, PermissionError, StorageUnavailable or StorageError."""
+    """Whole files by path.
+
+    Errors are FileNotFoundError, IsADirectoryError (also for a socket or device), PermissionError, StorageUnavailable,
+    StorageError; and AccessDenied where the credentials themselves are refused, whatever the file.
+    """
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         """All bytes of a file; raises TooLarge over the limit, before reading more than that."""
@@ -209,6 +213,8 @@ def _plain_errors(path: str) -> Iterator[None]:
     except (NotADirectoryError, ValueError) as error:
         raise FileNotFoundError(f"{path}: {error}") from error
     except OSError as error:
+        if error.errno in _NO_FILE:
+            raise IsADirectoryError(path) from error
         if error.errno in _NO_SUCH_NAME:
             raise FileNotFoundError(f"{path}: {error.strerror}") from error
         if error.errno in _FULL:
@@ -217,6 +223,8 @@ def _plain_errors(path: str) -> Iterator[None]:
         raise kind(f"{path}: {error.strerror or error}") from error
 
 
+_NO_FILE = {errno.ENXIO, errno.ENODEV}
+"""Opening a socket, or a device that is not there."""
 _NO_SUCH_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MAY_PASS = {errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN,

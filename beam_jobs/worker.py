@@ -6,7 +6,7 @@ from typing import Self
 
 from beam_jobs import watch
 from beam_jobs.manifest import Row
-from beam_jobs.parts import Outcome, Parts
+from beam_jobs.parts import Outcome
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.predict import ChunkOptions, ChunkPredictor, read_row
 from beam_jobs.storage import own_files, storage_for
@@ -62,7 +62,7 @@ class ChunkWorker:
         limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
         self._spec = spec
         self._folder = RunFolder(storage_for(spec.output, spec.beam_flags), spec.output)
-        self._parts = Parts(self._folder.storage, self._folder.parts)
+        self._parts = self._folder.parts(spec.plan)
         retry = _shared(spec.retry, spec.chunk.requests_in_flight)
         self._client = PredictClient(spec.endpoint, retry=retry, stop=watch.STOP)
         watch.at_stop(self._client.close)

@@ -14,13 +14,9 @@ from serving import contract as contract_
 from serving._wire import flow_wire_pb2 as pb
 from serving._wire import tensors
 from serving.contract import ModelContract
-from serving.errors import (
-    ModelNotFound,
-    RequestTooLarge,
-    translated,
-)
+from serving.errors import MalformedAnswer, ModelNotFound, RequestTooLarge, translated
 from serving.options import Endpoint, RetryPolicy, bearer_token
-from serving.retry import Retrier
+from serving.retry import Retrier, heard_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Value = Array | Sequence[bytes]
@@ -137,7 +133,8 @@ class PredictClient:
         Returns:
           Arrays by output name.
         Raises:
-          InvalidRequest: refused by the server, RequestTooLarge over a size limit.
+          InvalidRequest: refused by the server, RequestTooLarge over a size limit, MalformedAnswer where an output
+            is missing or can't be read.
           ModelNotFound: no such model or version; also when another version answered than the pinned one.
           Transient: still failing after `RetryPolicy.patience_s`, or the retry budget is spent.
         """
@@ -150,7 +147,7 @@ class PredictClient:
             raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
         reply = self._call(self._predict, request)
         self._check_version(reply.model_spec.version.value)
-        return {name: tensors.unpack(tensor) for name, tensor in reply.outputs.items()}
+        return {name: self._unpack(name, reply.outputs) for name in outputs or reply.outputs}
 
     def metadata(self) -> ModelMetadata:
         """The version that answers and its signatures.
@@ -197,10 +194,20 @@ class PredictClient:
         """The value that the model's `contract` signature has for a key, empty for an unknown one.
 
         One key a request: a server's largest batch may be small.
+
+        Raises:
+          ServingError: as `predict`.
         """
-        answer = self.predict({contract_.CONTRACT_INPUT: [key.encode()]}, signature=contract_.CONTRACT_SIGNATURE)
-        value: bytes = answer[contract_.CONTRACT_OUTPUT][0]
-        return value
+        name = contract_.CONTRACT_OUTPUT
+
+        def once() -> bytes:
+            asked = {contract_.CONTRACT_INPUT: [key.encode()]}
+            values = self.predict(asked, signature=contract_.CONTRACT_SIGNATURE, outputs=[name])[name]
+            if values.shape != (1,) or not isinstance(values[0], bytes):
+                raise MalformedAnswer(f"output {name} is no single string", self.endpoint.address)
+            return values[0]
+
+        return heard_again(once)
 
     def contract(self) -> ModelContract | None:
         """The model's contract, or None for a model without one.
@@ -232,6 +239,14 @@ class PredictClient:
                 return method(request, timeout=self._policy.deadline_s, metadata=self._metadata)
 
         return self._retrier(once)
+
+    def _unpack(self, name: str, outputs: Mapping[str, pb.Tensor]) -> Array:
+        if name not in outputs:
+            raise MalformedAnswer(f"the answer has no output {name}", self.endpoint.address)
+        try:
+            return tensors.unpack(outputs[name])
+        except (ValueError, OverflowError) as error:
+            raise MalformedAnswer(f"output {name} can't be read: {error}", self.endpoint.address) from error
 
     def _check_version(self, answered: int) -> None:
         wanted = self.endpoint.version

@@ -76,7 +76,10 @@ def _describe(metadata: ModelMetadata, plain: PlainModel) -> ModelContract:
     dtype, shape = signature.inputs[input_name]
     if dtype not in _WIRE_BY_DTYPE:
         raise ContractError(f"input {input_name} is {dtype}; pictures can be sent as float32, uint8 or string")
-    classes = (signature.outputs[output_name].shape or (-1,))[-1]
+    scores = signature.outputs[output_name]
+    if not scores.dtype.startswith("float"):
+        raise ContractError(f"output {output_name} is {scores.dtype}, which are no scores: choose with --output-name")
+    classes = (scores.shape or (-1,))[-1]
     if classes not in (-1, len(labels)):
         raise ContractError(f"--labels {plain.labels} has {len(labels)} labels, the model {classes} classes")
     size = _image_size(shape if dtype != "string" else None, plain.image_size)

@@ -5,7 +5,8 @@ FlowImagesError                 every error that we raise for a user; `exit_code
 ├── ContractError               the model's contract is missing, unknown or not kept by the server (1)
 └── ServingError                a call to a server failed (1); `target` is the address asked
     ├── InvalidRequest          it would be refused again: wrong input, or a picture that breaks the graph
-    │   └── RequestTooLarge     the message is over a size limit: ask for fewer rows
+    │   ├── RequestTooLarge     the message is over a size limit: ask for fewer rows
+    │   └── MalformedAnswer     the answer lacks rows, outputs or bytes: fewer rows may be answered
     ├── ModelNotFound           no such model or version, or no longer
     ├── AccessDenied            credentials, or the server's certificate, are missing or refused
     ├── Unsupported             the server does not know the call
@@ -57,6 +58,10 @@ class RequestTooLarge(InvalidRequest):
     """The message is over the server's or the client's size limit; fewer rows may fit."""
 
 
+class MalformedAnswer(InvalidRequest):
+    """The answer is not one to the request: rows, outputs or bytes are missing, or of another kind."""
+
+
 class ModelNotFound(ServingError):
     """The server has no such model or version."""
 
@@ -89,7 +94,8 @@ class DeadlineExceeded(Transient):
 
 _BY_CODE: dict[grpc.StatusCode, type[ServingError]] = {
     grpc.StatusCode.CANCELLED: ServerUnavailable,
-    grpc.StatusCode.UNKNOWN: ServingError,
+    # A handler that raised: of a server in Python, or of a proxy.
+    grpc.StatusCode.UNKNOWN: InvalidRequest,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.NOT_FOUND: ModelNotFound,

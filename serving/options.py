@@ -1,6 +1,7 @@
 """How to reach a server and how patient to be: plain values, checked once."""
 
 import dataclasses
+import ipaddress
 import os
 from pathlib import Path
 
@@ -42,6 +43,10 @@ class TlsOptions:
         )
 
 
+_SCHEMES = ("unix:", "dns:", "ipv4:", "ipv6:")
+"""gRPC's own ways of naming a target."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
     """A model on a server."""
@@ -56,18 +61,35 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not self.model_name:
             raise UsageError("the model's name is empty: give --model-name")
-        for one in self.address.removeprefix("dns:///").split(","):
-            if ":" not in one or one.endswith(":"):
-                raise UsageError(f"--server {self.address}: expected HOST:PORT, for example localhost:{DEFAULT_PORT}")
+        if not self.address.startswith(_SCHEMES):
+            for one in self.address.split(","):
+                host, _, port = one.rpartition(":")
+                if not host or not port.isdecimal() or int(port) > 65535:
+                    raise UsageError(
+                        f"--server {self.address}: expected HOST:PORT, for example localhost:{DEFAULT_PORT}"
+                    )
+            if "," in self.address and not self._literal:
+                raise UsageError(
+                    f"--server {self.address}: of several addresses each must be IP:PORT, all of one kind; a name "
+                    "that stands for several needs no list"
+                )
 
     @property
     def target(self) -> str:
         """gRPC target: names resolve to all their addresses, so a headless service is balanced by the client."""
-        if "," in self.address:
-            return f"ipv4:{self.address}"
-        return (
-            self.address if self.address.startswith(("unix:", "dns:", "ipv4:", "ipv6:")) else f"dns:///{self.address}"
-        )
+        if self.address.startswith(_SCHEMES):
+            return self.address
+        return f"{self._literal or 'dns:///'}{self.address}"
+
+    @property
+    def _literal(self) -> str | None:
+        """gRPC's scheme for IP addresses, if they all are of one version."""
+        hosts = [one.rpartition(":")[0].strip("[]") for one in self.address.split(",")]
+        try:
+            versions = {ipaddress.ip_address(host).version for host in hosts}
+        except ValueError:
+            return None
+        return f"ipv{versions.pop()}:" if len(versions) == 1 else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,9 +117,11 @@ def bearer_token(endpoint: Endpoint) -> str | None:
     """The bearer token of `FLOW_IMAGES_TOKEN`, if it is set. It is read where a channel is opened and kept nowhere.
 
     Raises:
-      UsageError: the endpoint has no TLS, so anyone on the way could read it.
+      UsageError: the endpoint has no TLS, so anyone on the way could read it; or it is no token.
     """
-    token = os.environ.get(TOKEN_VARIABLE)
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()  # one that is read from a file often ends with its line
+    if not (token.isascii() and token.isprintable()):
+        raise UsageError(f"the bearer token in {TOKEN_VARIABLE} has characters that can't be sent")
     if token and endpoint.tls is None:
         raise UsageError(f"the bearer token in {TOKEN_VARIABLE} is only sent over TLS: add --tls, or unset it")
     return token or None

@@ -7,9 +7,10 @@ import numpy as np
 
 from serving.client import PredictClient
 from serving.contract import Golden, ModelContract, Wire, golden_distance, golden_key
-from serving.errors import ContractError, InvalidRequest
+from serving.errors import ContractError, InvalidRequest, MalformedAnswer
 from serving.payload import Payload, make_payload
 from serving.pictures import PictureLimits
+from serving.retry import heard_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,8 +43,9 @@ class ImagePredictor:
         Returns:
           n rows.
         Raises:
-          InvalidRequest: a payload of the wrong shape or dtype (seen before sending), or the server refuses.
-          ContractError: the answer has not n rows of as many classes as the contract has labels.
+          InvalidRequest: a payload of the wrong shape or dtype (seen before sending), or the server refuses;
+            MalformedAnswer where it has not n rows of numbers.
+          ContractError: the answer has not as many classes as the contract has labels.
           ServingError: see `PredictClient.predict`.
         """
         signature = self._signature
@@ -51,16 +53,17 @@ class ImagePredictor:
         answer = self._client.predict(
             {signature.input: self._batch(pictures)}, signature=signature.name, outputs=wanted
         )
-        probabilities = answer[signature.output]
-        expected = (len(pictures), len(self.contract.labels))
-        if probabilities.shape != expected:
+        probabilities, rows, labels = answer[signature.output], len(pictures), len(self.contract.labels)
+        if probabilities.ndim != 2 or len(probabilities) != rows or probabilities.dtype.kind != "f":
+            raise self._malformed(signature.output, probabilities, f"floats [{rows}, {labels}]")
+        if probabilities.shape[1] != labels:
             raise ContractError(
-                f"output {signature.output} of signature {signature.name} has shape {list(probabilities.shape)}, "
-                f"expected {list(expected)}: {expected[1]} labels don't fit this model"
+                f"output {signature.output} of signature {signature.name} has {probabilities.shape[1]} classes: "
+                f"{labels} labels don't fit this model"
             )
-        ok = answer[signature.ok] if signature.ok else np.ones(len(pictures), dtype=bool)
-        if ok.shape != (len(pictures),):
-            raise ContractError(f"output {signature.ok} has shape {list(ok.shape)}, expected [{len(pictures)}]")
+        ok = answer[signature.ok] if signature.ok else np.ones(rows, dtype=bool)
+        if ok.shape != (rows,) or ok.dtype != bool:
+            raise self._malformed(signature.ok or "", ok, f"bool [{rows}]")
         return Scores(probabilities, ok)
 
     def check_golden(self) -> float:
@@ -80,14 +83,19 @@ class ImagePredictor:
 
     def _predict_in_parts(self, pictures: Sequence[Payload]) -> Scores:
         """Halves what the server refuses, which may allow only smaller batches."""
+        if len(pictures) == 1:
+            return heard_again(lambda: self.predict(pictures))
         try:
             return self.predict(pictures)
         except InvalidRequest:
-            if len(pictures) == 1:
-                raise
             half = len(pictures) // 2
             first, second = self._predict_in_parts(pictures[:half]), self._predict_in_parts(pictures[half:])
             return Scores(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+
+    def _malformed(self, name: str, answer: Array, expected: str) -> MalformedAnswer:
+        return MalformedAnswer(
+            f"output {name} is {answer.dtype} {list(answer.shape)}, expected {expected}", self._client.endpoint.address
+        )
 
     def _batch(self, pictures: Sequence[Payload]) -> Array | list[bytes]:
         if self.wire == "encoded":

@@ -12,13 +12,31 @@ from typing import TypeVar
 
 import tenacity
 
-from serving.errors import Transient
+from serving.errors import InvalidRequest, Transient
 from serving.options import RetryPolicy
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _QUIET_S = 30.0
 """Seconds between two warnings of a retrier."""
+
+
+def heard_again(call: Callable[[], T]) -> T:
+    """The value of a call that is refused up to four times, for what is known to be no fault of the call itself.
+
+    Where a server batches requests together, another client's bad one can fail ours.
+
+    Raises:
+      InvalidRequest: the fifth refusal.
+    """
+    loop = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(InvalidRequest),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
+        stop=tenacity.stop_after_attempt(5),
+        reraise=True,
+    )
+    value: T = loop(call)
+    return value
 
 
 class RetryBudget:

@@ -1,7 +1,9 @@
 """What users name as input, against real folders and files."""
 
 import csv
+import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from beam_jobs.inputs import Listed, glob_to_regex, list_pictures
 from serving.errors import UsageError
 
 
-def listed(*inputs: str | Path, leave_out: str = "/nowhere") -> list[str]:
+def listed(*inputs: str | Path, leave_out: Sequence[str] = ()) -> list[str]:
     return sorted(one.path for one in list_pictures([str(i) for i in inputs], leave_out=leave_out))
 
 
@@ -43,23 +45,49 @@ def test_lists_keep_names_that_are_hard_to_write(tmp_path: Path) -> None:
     hard = ["=1+1.jpg", 'quo"te.jpg', "com,ma.jpg", " blank .jpg", "犬.jpg", "new\nline.jpg"]
     with open(tmp_path / "l.csv", "w", newline="") as file:
         csv.writer(file).writerows([["id", "path", "label"], *[[str(i), p, "cat"] for i, p in enumerate(hard)]])
-    found = list(list_pictures([str(tmp_path / "l.csv")], leave_out="/nowhere"))
+    found = list(list_pictures([str(tmp_path / "l.csv")]))
     assert found == [Listed(p, None, str(i), "cat") for i, p in enumerate(hard)]
 
 
-def test_the_output_folder_is_never_input(folder: Path) -> None:
-    assert listed(folder, leave_out=f"{folder}/b") == [f"{folder}/{n}" for n in ("a.jpg", "c[1].jpg", "notes.md")]
+def test_a_runs_own_files_are_never_input(folder: Path) -> None:
+    own = [f"{folder}/b/../b", f"{folder}/notes.md"]
+    assert listed(folder, leave_out=own) == [f"{folder}/{n}" for n in ("a.jpg", "c[1].jpg")]
+
+
+@pytest.mark.parametrize("pattern", ["**/*.jpg", "*/**/?.jpg", "b/**/d/*.jpg", "**"])
+def test_a_pattern_may_be_relative(folder: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
+    monkeypatch.chdir(folder)
+    found = [path for path in glob.glob(pattern, recursive=True) if Path(path).is_file()]
+    assert listed(pattern) == sorted(found)
+    assert listed(f"{folder}/{pattern}") == [f"{folder}/{path}" for path in sorted(found)]
+
+
+def test_links_that_lead_in_circles_list_nothing_twice(folder: Path) -> None:
+    for name in ("b/up", "b/again", "b/d/self"):
+        (folder / name).symlink_to(folder, target_is_directory=True)
+    (folder / "gone.jpg").symlink_to(folder / "nowhere")
+    names = ["a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg", "gone.jpg"]
+    assert listed(f"{folder}/**/*.jpg") == [f"{folder}/{name}" for name in names]
+    assert listed(folder) == [f"{folder}/{name}" for name in [*names, "notes.md"]]
+
+
+def test_an_empty_id_or_label_is_none(tmp_path: Path) -> None:
+    (tmp_path / "L.CSV").write_text("path,id,label,more\na.jpg,,,x\nb.jpg\n")
+    found = list(list_pictures([str(tmp_path / "L.CSV")]))
+    assert found == [Listed("a.jpg"), Listed("b.jpg")]
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("id,label\n1,cat\n", "no column 'path'"),
-        ("", "no column 'path'"),
+        ("id,label\n1,cat\n", "must name one column 'path'"),
+        ("path,path\na,b\n", "must name one column 'path'"),
+        ("", "must name one column 'path'"),
+        ('"path" x\n', "bad.csv, line"),
         ('path\n""\n', "the path is empty"),
         ('path\n"a" b\n', "bad.csv, line"),
     ],
-    ids=["columns", "empty-file", "empty-path", "quotes"],
+    ids=["columns", "two-columns", "empty-file", "quotes-in-header", "empty-path", "quotes"],
 )
 def test_a_bad_csv_is_named_with_its_fault(tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "bad.csv").write_text(content)

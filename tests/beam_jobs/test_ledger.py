@@ -4,7 +4,9 @@ import csv
 import datetime
 import io
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +20,7 @@ from beam_jobs.inputs import Listed
 from beam_jobs.job import merge_folder
 from beam_jobs.ledger import Incomplete, RunLog
 from beam_jobs.manifest import build_manifest
-from beam_jobs.parts import BrokenPart, Outcome, Parts, Verdict
+from beam_jobs.parts import BrokenPart, Outcome, Verdict
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.storage import Disk
 from serving.contract import ModelContract, Preprocessing
@@ -61,7 +63,7 @@ def test_the_account_balances_whatever_becomes_of_the_rows(
     """Every row ends in exactly one CSV, by the last word on it, over shards and retries in any order."""
     pictures = [Listed(f"{i:03}.jpg") for i in range(len(first))]
     folder, plan = planned(tmp_path_factory.mktemp("run"), pictures, ["a", "b"], chunk_rows=chunk_rows)
-    parts = Parts(folder.storage, folder.parts)
+    parts = folder.parts(plan)
     last, rows = list(first), plan.manifest.chunk_rows
     todo = first_todo(plan, parts)
     for shard in data.draw(st.permutations(range(shards))):
@@ -70,7 +72,7 @@ def test_the_account_balances_whatever_becomes_of_the_rows(
             assert parts.write(0, chunk, [outcome(i - chunk * rows, first[i]) for i in numbers])
             assert not parts.write(0, chunk, [])
     for _ in range(data.draw(st.integers(0, 3))):
-        todo = retry_todo(folder, plan, parts)
+        todo = retry_todo(plan, parts)
         if not todo.rows:
             assert "failed" not in last
             break
@@ -80,7 +82,7 @@ def test_the_account_balances_whatever_becomes_of_the_rows(
             for i in again:
                 last[i] = data.draw(verdicts)
             parts.write(todo.generation, chunk, [outcome(i - chunk * rows, last[i]) for i in again])
-    found = ledger.merge(folder, plan, parts, count_generations(folder), LOG)
+    found = ledger.merge(folder, plan, parts, count_generations(parts), LOG)
     counts = Counter(last)
     assert found.balanced
     assert (found.predicted, found.rejected, found.failed) == tuple(counts[verdict] for verdict in get_args(Verdict))
@@ -99,7 +101,7 @@ def test_names_ids_and_labels_come_back_unaltered(
 ) -> None:
     listed = [Listed(path, None, id_, label) for path, (id_, label) in pictures.items()]
     folder, plan = planned(tmp_path_factory.mktemp("run"), listed, labels)
-    parts = Parts(folder.storage, folder.parts)
+    parts = folder.parts(plan)
     for chunk in range(plan.manifest.chunks):
         parts.write(0, chunk, [outcome(row, "predicted") for row in range(plan.manifest.rows_in(chunk))])
     ledger.merge(folder, plan, parts, 0, LOG)
@@ -113,14 +115,15 @@ def test_names_ids_and_labels_come_back_unaltered(
 def run(tmp_path: Path) -> tuple[RunFolder, Plan]:
     """A finished run of ten pictures in chunks of four."""
     folder, plan = planned(tmp_path, [Listed(f"{i}.jpg") for i in range(10)], ["a", "b"])
-    parts = Parts(folder.storage, folder.parts)
+    parts = folder.parts(plan)
     for chunk in range(3):
         parts.write(0, chunk, [outcome(row, "predicted") for row in range(plan.manifest.rows_in(chunk))])
     return folder, plan
 
 
-def part(folder: RunFolder, chunk: int) -> Path:
-    return Path(folder.parts) / "0" / f"{chunk:08}.jsonl"
+def part(run: tuple[RunFolder, Plan], chunk: int) -> Path:
+    folder, plan = run
+    return Path(folder.parts(plan).folder) / f"0-{chunk:08}.jsonl"
 
 
 def test_run_json_is_written_last(run: tuple[RunFolder, Plan], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +138,9 @@ def test_run_json_is_written_last(run: tuple[RunFolder, Plan], monkeypatch: pyte
 
 
 def test_paths_that_are_not_accounted_for_are_named(run: tuple[RunFolder, Plan]) -> None:
-    lines = part(run[0], 1).read_text().splitlines(keepends=True)
-    part(run[0], 1).write_text("".join(lines[:2]))
-    with pytest.raises(BrokenPart, match=r"Not accounted for: 6\.jpg, 7\.jpg$") as error:
+    lines = part(run, 1).read_text().splitlines(keepends=True)
+    part(run, 1).write_text("".join(lines[:2]))
+    with pytest.raises(BrokenPart, match=r"Not accounted for: 4\.jpg, 5\.jpg, 6\.jpg, 7\.jpg$") as error:
         merge_folder(run[0].output)
     assert error.value.exit_code == 1
     assert not (Path(run[0].output) / "run.json").exists()
@@ -145,27 +148,50 @@ def test_paths_that_are_not_accounted_for_are_named(run: tuple[RunFolder, Plan])
 
 @pytest.mark.parametrize(
     "change",
-    [lambda text: text + text.splitlines()[0] + "\n", lambda text: text.replace("predicted", "invented"),
-     lambda text: text[:-9], lambda text: "", lambda text: "{}\n" * 4],
-    ids=["repeated", "verdict", "cut", "empty", "objects"],
+    [lambda text: text + text.splitlines()[0] + "\n", lambda text: text.replace("0.75", "0.76", 1),
+     lambda text: text[:-9], lambda text: "", lambda text: "\n".join(text.splitlines()[::-1])],
+    ids=["repeated", "score", "cut", "empty", "order"],
 )  # fmt: skip
 def test_a_changed_part_is_found_out(run: tuple[RunFolder, Plan], change: object) -> None:
-    part(run[0], 0).write_text(change(part(run[0], 0).read_text()))  # type: ignore[operator]
+    part(run, 0).write_text(change(part(run, 0).read_text()))  # type: ignore[operator]
     with pytest.raises(BrokenPart):
         merge_folder(run[0].output)
 
 
+def test_a_part_in_another_ones_place_is_found_out(run: tuple[RunFolder, Plan]) -> None:
+    shutil.copy(part(run, 0), part(run, 1))
+    with pytest.raises(BrokenPart, match="0-00000001"):
+        merge_folder(run[0].output)
+
+
+def test_parts_of_another_run_are_never_taken_for_ones_own(run: tuple[RunFolder, Plan]) -> None:
+    """As an interrupted --fresh leaves them, or a process that does not know of it."""
+    folder, _ = run
+    (Path(folder.state) / "plan.json").unlink()
+    _, plan = planned(Path(folder.output), [Listed(f"{i}.jpg") for i in range(10)], ["a", "b"])
+    assert first_todo(plan, folder.parts(plan)).rows == {0: 4, 1: 4, 2: 2}
+    with pytest.raises(Incomplete):
+        merge_folder(folder.output)
+
+
 def test_a_lost_part_is_to_be_done_again(run: tuple[RunFolder, Plan]) -> None:
-    part(run[0], 2).unlink()
+    part(run, 2).unlink()
     with pytest.raises(Incomplete, match=r"2 of 10 pictures have no outcome yet \(8\.jpg, 9\.jpg") as error:
         merge_folder(run[0].output)
     assert error.value.exit_code == 75
 
 
-def test_a_changed_manifest_is_found_out(run: tuple[RunFolder, Plan]) -> None:
+@pytest.mark.parametrize("change", [lambda data: data[:-20], lambda data: data.replace(b"3.jpg", b"x.jpg")])
+def test_a_changed_manifest_is_found_out(run: tuple[RunFolder, Plan], change: Callable[[bytes], bytes]) -> None:
     manifest = Path(run[0].manifest_path(run[1].manifest))
-    manifest.write_bytes(manifest.read_bytes()[:-20])
+    manifest.write_bytes(change(manifest.read_bytes()))
     with pytest.raises(FlowImagesError, match="was changed"):
+        merge_folder(run[0].output)
+
+
+def test_a_manifest_that_is_gone_is_said(run: tuple[RunFolder, Plan]) -> None:
+    Path(run[0].manifest_path(run[1].manifest)).unlink()
+    with pytest.raises(FlowImagesError, match=r"is gone.*--fresh"):
         merge_folder(run[0].output)
 
 

@@ -55,6 +55,18 @@ def test_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path) -> None
     assert row == Row("caf\\xe9.jpg", unnameable=True)
 
 
+@given(
+    st.lists(st.lists(st.sampled_from([b"\xff", b"\\", b"x", b"f", b"\xc3\xa9", b"e\xcc\x81"]), min_size=1, max_size=6))
+)
+def test_unlike_names_are_unlike_rows_whatever_their_bytes(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[list[bytes]]
+) -> None:
+    paths = ["x.jpg", *(b"".join(one).decode("utf-8", "surrogateescape") for one in pieces)]
+    manifest, chunks = build(paths, tmp_path_factory.mktemp("manifest") / "m")
+    rows = [(row.path, row.unnameable) for chunk in chunks for row in chunk]
+    assert len(set(rows)) == manifest.listed == len(set(paths))
+
+
 def test_no_picture_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="matches no picture"):
         build([], tmp_path / "m")

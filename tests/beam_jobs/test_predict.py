@@ -87,6 +87,19 @@ def test_a_batch_over_the_servers_limit_is_halved_until_it_fits() -> None:
     assert min(predictor.sizes) == 2
 
 
+def test_the_servers_largest_batch_is_learned_once() -> None:
+    class Small(FakePredictor):
+        def predict(self, pictures: Sequence[Payload]) -> Scores:
+            scores = super().predict(pictures)
+            if len(pictures) > 4:
+                raise InvalidRequest("Task size 16 is larger than maximum input batch size 4", "fake")
+            return scores
+
+    predictor = Small()
+    assert verdicts(outcomes([b"a"] * 64, predictor, batch_size=16, requests_in_flight=1)) == "p" * 64
+    assert predictor.sizes == [16] + [4] * 16
+
+
 def test_an_unreachable_server_is_no_verdict() -> None:
     class Away(FakePredictor):
         def predict(self, pictures: Sequence[Payload]) -> Scores:

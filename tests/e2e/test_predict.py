@@ -69,7 +69,7 @@ def test_the_job_answers_as_a_plain_loop(
     found = rows(tmp_path / "out" / "predictions.csv")
     expected = plain_loop(model_store, sorted(str(path) for path in (drawn / "train").glob("*.jpg")))
     assert [row["path"] for row in found] == list(expected)
-    assert len(list((tmp_path / "out" / "_state" / "parts" / "0").iterdir())) > 1  # several chunks, or it proves little
+    assert len(list((tmp_path / "out").glob("_state/parts/*/*.jsonl"))) > 1  # several chunks, or it proves little
     for row in found:
         label, score = expected[row["path"]]
         assert float(row["score"]) == pytest.approx(score, abs=tolerance)
@@ -161,14 +161,14 @@ def test_a_run_that_lost_parts_asks_only_for_those(predict: Predict, drawn: Path
     output = tmp_path / "out"
     predict("--input", drawn / "train", "--output", output)
     before = (output / "predictions.csv").read_bytes()
-    parts = output / "_state" / "parts" / "0"
+    (parts,) = (output / "_state" / "parts").iterdir()
     kept = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
-    (parts / "00000001.jsonl").unlink()
+    (parts / "0-00000001.jsonl").unlink()
     (output / "run.json").unlink()
     assert predict("--input", drawn / "train", "--output", output).exit_code == 0
     assert (output / "predictions.csv").read_bytes() == before
     times = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
-    assert {name for name in times if times[name] != kept[name]} == {"00000001.jsonl"}
+    assert {name for name in times if times[name] != kept[name]} == {"0-00000001.jsonl"}
 
 
 @pytest.mark.parametrize("change", [["--top-k", "2"], ["--wire", "uint8"], ["--format", "kaggle"]])

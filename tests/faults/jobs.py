@@ -112,8 +112,8 @@ def assert_same(output: Path, undisturbed: Path) -> None:
 
 def parts(output: Path, generation: int = 0) -> dict[str, int]:
     """Times of the committed parts by name."""
-    folder = output / "_state" / "parts" / str(generation)
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.jsonl")} if folder.is_dir() else {}
+    found = output.glob(f"_state/parts/*/{generation}-*.jsonl")
+    return {f"{path.parent.name}/{path.name}": path.stat().st_mtime_ns for path in found}
 
 
 def wait_until(condition: Callable[[], object], job: Job | None = None, seconds: float = 60.0) -> None:

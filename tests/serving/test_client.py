@@ -24,7 +24,7 @@ from serving.errors import (
     UsageError,
     from_status,
 )
-from serving.options import Endpoint, RetryPolicy, TlsOptions
+from serving.options import Endpoint, RetryPolicy, TlsOptions, bearer_token
 from serving.payload import make_payload
 from serving.pictures import PictureLimits
 from serving.predictor import ImagePredictor
@@ -149,16 +149,32 @@ def test_every_status_of_grpc_has_an_error() -> None:
     [
         lambda: Endpoint(address="localhost", model_name="x"),
         lambda: Endpoint(address="a:1,b", model_name="x"),
+        lambda: Endpoint(address="localhost:http", model_name="x"),
+        lambda: Endpoint(address="a:1,b:1", model_name="x"),
         lambda: Endpoint(address="a:1", model_name=""),
         lambda: TlsOptions(cert="only.pem"),
         lambda: TlsOptions(ca="/missing.pem").credentials(),
         lambda: RetryPolicy(deadline_s=0),
     ],
-    ids=["port", "second-port", "name", "key", "file", "deadline"],
+    ids=["port", "second-port", "port-name", "several-names", "name", "key", "file", "deadline"],
 )
 def test_wrong_options_are_refused(wrong: object) -> None:
     with pytest.raises(UsageError):
         wrong()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("serving:8500", "dns:///serving:8500"),
+        ("10.0.0.1:8500,10.0.0.2:8500", "ipv4:10.0.0.1:8500,10.0.0.2:8500"),
+        ("[::1]:8500", "ipv6:[::1]:8500"),
+        ("dns:///serving:8500", "dns:///serving:8500"),
+        ("unix:/run/serving.sock", "unix:/run/serving.sock"),
+    ],
+)
+def test_addresses_become_targets_of_grpc(address: str, target: str) -> None:
+    assert Endpoint(address=address, model_name="x").target == target
 
 
 def test_a_bearer_token_never_travels_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +182,16 @@ def test_a_bearer_token_never_travels_in_the_clear(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UsageError, match="only sent over TLS") as error:
         PredictClient(Endpoint(address="a:1", model_name="x"))
     assert "t0ken" not in str(error.value)
+
+
+def test_a_bearer_token_that_cannot_be_sent_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    secured = Endpoint(address="a:1", model_name="x", tls=TlsOptions())
+    monkeypatch.setenv("FLOW_IMAGES_TOKEN", "t0ken\n")
+    assert bearer_token(secured) == "t0ken"
+    monkeypatch.setenv("FLOW_IMAGES_TOKEN", "t0\nken")
+    with pytest.raises(UsageError, match="can't be sent") as error:
+        bearer_token(secured)
+    assert "ken" not in str(error.value).removeprefix("the bearer token in FLOW_IMAGES_TOKEN")
 
 
 def test_the_client_needs_no_tensorflow(server: str, drawn: Path) -> None:
