@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from serving.server import EmbeddedServer
@@ -16,6 +17,36 @@ from tests.serving.server.client import Client
 from tests.serving.server.models import write_half_plus_two, write_model
 
 Serve = Callable[..., Client]
+
+
+class Gate:
+    """Requests of `models.write_model`'s signature `gate`: each is in flight for as long as the test wants.
+
+    No test has to guess how long a computation takes on the machine that it runs on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def send(self, client: Client, timeout: float = 120) -> grpc.Future:
+        """Sends a request that runs until `open`."""
+        return client.prediction.Predict.future(client.request("gate", path=[self.path]), timeout=timeout)
+
+    def wait_until_reached(self) -> None:
+        """Returns when a request runs, and not only waits in some queue."""
+        eventually(Path(self.path + ".in").exists)
+
+    def open(self) -> None:
+        """Lets the requests answer."""
+        Path(self.path + ".out").touch()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate that is opened at the end, so that no server is left with work."""
+    made = Gate(tmp_path / "gate")
+    yield made
+    made.open()
 
 
 @pytest.fixture(scope="session")

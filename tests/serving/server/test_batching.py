@@ -14,9 +14,9 @@ import pytest
 from serving.server.batching import BatchingOptions
 from serving.server.status import ServingError
 from tests.serving.server.client import Client, examples, refused
-from tests.serving.server.conftest import Serve
+from tests.serving.server.conftest import Gate, Serve, eventually
 
-LONG_MICROS = 2_000_000
+LONG_MICROS = 40_000_000
 """A wait that a batch ends by being full; a test that had to wait for it would show in its time only."""
 
 
@@ -125,15 +125,16 @@ def test_large_requests_are_split_if_asked(batching: Any, sizes: dict[str, Any])
     assert client.predict(x=x)["y"].tolist() == (x + 3).tolist()
 
 
-def test_a_full_queue(batching: Any) -> None:
+def test_a_full_queue(batching: Any, gate: Gate) -> None:
     client = batching(max_batch_size=1, max_enqueued_batches=1, num_batch_threads=1)
-    spins = [{"x": np.float32([500])}] * 12
-    answers = together(client, "spin", spins)
-    errors = [answer for answer in answers if isinstance(answer, grpc.RpcError)]
-    assert errors
-    assert len(errors) < len(spins)
-    assert {error.code().name for error in errors} == {"UNAVAILABLE"}
-    assert all("The batch scheduling queue to which this task was submitted is full" in e.details() for e in errors)
+    calls = [gate.send(client) for _ in range(12)]
+    gate.wait_until_reached()
+    eventually(lambda: sum(call.done() for call in calls) >= 10)  # one runs, one is in the queue
+    gate.open()
+    refusals = [call for call in calls if call.exception() is not None]
+    assert 10 <= len(refusals) < len(calls)
+    assert {call.code().name for call in refusals} == {"UNAVAILABLE"}
+    assert all("The batch scheduling queue to which this task was submitted is full" in c.details() for c in refusals)
     assert client.predict(x=np.zeros([1, 2], np.float32))["y"].tolist() == [[3, 3]]
 
 
@@ -205,14 +206,14 @@ def test_one_bad_request_does_not_spoil_its_batch_mates(batching: Any) -> None:
     assert answers[2].code().name == "INVALID_ARGUMENT"
 
 
-def test_a_deadline_in_the_queue(batching: Any) -> None:
+def test_a_deadline_in_the_queue(batching: Any, gate: Gate) -> None:
     client = batching(max_batch_size=1, num_batch_threads=1, max_enqueued_batches=100)
-    spins = [client.prediction.Predict.future(client.request("spin", x=np.float32([500]))) for _ in range(3)]
+    running = gate.send(client)
+    gate.wait_until_reached()
     with refused("DEADLINE_EXCEEDED"):
-        client.send(client.request("spin", x=np.float32([1])), timeout=0.2)
-    for spin in spins:
-        spin.result()
-    assert client.predict("spin", x=np.float32([1]))["y"].tolist() == [1]
+        client.send(client.request("gate", path=[gate.path]), timeout=0.2)
+    gate.open()
+    assert running.result().outputs["y"].string_val == [gate.path.encode()]
 
 
 def test_parameters_from_the_version_folder(serve: Serve, written: Path, base: Path, tmp_path: Path) -> None:

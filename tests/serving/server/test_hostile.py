@@ -18,6 +18,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.server import EmbeddedServer, wire
 from tests.serving.server.client import Client, refused
+from tests.serving.server.conftest import Gate
 
 X = np.zeros([1, 2], np.float32)
 
@@ -138,21 +139,24 @@ def test_many_clients_at_once(server: EmbeddedServer) -> None:
         assert all(pool.map(ask, range(300)))
 
 
-def test_clients_that_hang_up(server: EmbeddedServer, client: Client) -> None:
+def test_clients_that_hang_up(server: EmbeddedServer, client: Client, gate: Gate) -> None:
     for _ in range(30):
         own = Client(server.address)
-        own.prediction.Predict.future(own.request("spin", x=np.float32([20])))
+        gate.send(own)
         own.channel.close()
+    gate.open()
     assert client.predict(x=X)["y"].tolist() == [[3, 3]]
 
 
-def test_a_limit_of_threads(written: Path) -> None:
+def test_a_limit_of_threads(written: Path, gate: Gate) -> None:
     with EmbeddedServer(written / "m", model_name="m", grpc_max_threads=1) as server:
         client = Client(server.address)
-        calls = [client.prediction.Predict.future(client.request("spin", x=np.float32([300]))) for _ in range(8)]
-        refusals = {(call.code().name, call.details()) for call in calls if call.exception() is not None}
-    assert refusals == {("RESOURCE_EXHAUSTED", "Server Threadpool Exhausted")}
-    assert any(call.exception() is None for call in calls)
+        running = gate.send(client)
+        gate.wait_until_reached()
+        with refused("RESOURCE_EXHAUSTED", "Server Threadpool Exhausted", exact=True):
+            client.predict(x=X)
+        gate.open()
+        assert running.exception() is None
 
 
 @pytest.mark.faults

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from serving.server.cli import serve as serve_command
 from serving.server.options import FlagError, ServerOptions, parse_flags, to_flags
 from serving.server.status import ServingError
 from tests.serving.server.client import Client, refused
-from tests.serving.server.conftest import eventually
+from tests.serving.server.conftest import Gate, eventually
 from tests.serving.server.models import write_broken
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -75,7 +74,7 @@ def test_the_defaults_of_tensorflow_model_server() -> None:
 
 
 def test_it_serves_drains_on_sigterm_and_exits_with_0(
-    launch: Launch, written: Path, tmp_path: Path, free_port: int
+    launch: Launch, written: Path, tmp_path: Path, free_port: int, gate: Gate
 ) -> None:
     process = launch(
         f"--port={free_port}",
@@ -97,25 +96,27 @@ def test_it_serves_drains_on_sigterm_and_exits_with_0(
         health.Check(health_pb2.HealthCheckRequest(service="other"))
     watch = health.Watch(health_pb2.HealthCheckRequest())
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-    slow = client.prediction.Predict.future(client.request("spin", x=np.float32([2000])), timeout=120)
-    assert not slow.done()
-    time.sleep(0.3)  # it must have been sent before the signal; nothing tells when it has arrived
+    slow = gate.send(client)
+    gate.wait_until_reached()
     process.send_signal(signal.SIGTERM)
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     watch.cancel()
-    assert slow.result().outputs["y"].float_val == [2000]
+    gate.open()
+    assert slow.result().outputs["y"].string_val == [gate.path.encode()]
     assert process.wait(60) == 0
     assert "unknown argument: --no_such_flag=1" in (tmp_path / "out").read_text()
 
 
 @pytest.mark.faults
-def test_a_request_that_never_ends_does_not_hold_up_the_exit(launch: Launch, written: Path, free_port: int) -> None:
+def test_a_request_that_never_ends_does_not_hold_up_the_exit(
+    launch: Launch, written: Path, free_port: int, gate: Gate
+) -> None:
     base_path = f"--model_base_path={written / 'm'}"
     process = launch(f"--port={free_port}", base_path, "--model_name=m", "--shutdown_grace_s=0.5")
     client = Client(f"127.0.0.1:{free_port}")
     grpc.channel_ready_future(client.channel).result(120)
-    endless = client.prediction.Predict.future(client.request("spin", x=np.float32([10_000_000])))
-    time.sleep(0.5)  # it must have been sent before the signal; nothing tells when it has arrived
+    endless = gate.send(client)
+    gate.wait_until_reached()
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert endless.exception() is not None

@@ -16,6 +16,7 @@ import pytest
 
 from serving.server import EmbeddedServer, ServerOptions
 from serving.server.json_tensors import decimal
+from tests.serving.server.conftest import Gate
 
 CONFIG = """
 model_config_list {{
@@ -253,12 +254,13 @@ def test_examples_that_are_refused(rest: httpx.Client, body: dict[str, Any], mes
     assert message in error(answer)
 
 
-def test_time_out(written: Path) -> None:
+def test_time_out(written: Path, gate: Gate) -> None:
     flags: dict[str, Any] = {"rest_api_port": -1, "rest_api_timeout_in_ms": 100}
     with EmbeddedServer(written / "m", model_name="m", **flags) as server:
-        body = {"signature_name": "spin", "instances": [3000]}
+        body = {"signature_name": "gate", "instances": [gate.path]}
         answer = httpx.post(f"http://{server.rest_address}/v1/models/m:predict", json=body, timeout=60)
         assert answer.status_code == 504
+        gate.open()
 
 
 def test_cross_origin(written: Path) -> None:

@@ -15,7 +15,7 @@ from serving.server import EmbeddedServer, ServerOptions
 from serving.server.status import ServingError
 from serving.server.versions import State, Version, next_action
 from tests.serving.server.client import Client, refused
-from tests.serving.server.conftest import Serve, eventually
+from tests.serving.server.conftest import Gate, Serve, eventually
 from tests.serving.server.models import write_broken
 
 X = np.zeros([1, 2], np.float32)
@@ -67,13 +67,17 @@ def test_no_request_fails_during_roll_over(base: Path, publish: Publish, serve: 
     assert not failures
 
 
-def test_a_request_in_flight_finishes_on_the_old_version(base: Path, publish: Publish, serve: Serve) -> None:
+def test_a_request_in_flight_finishes_on_the_old_version(
+    base: Path, publish: Publish, serve: Serve, gate: Gate
+) -> None:
     publish(1)
     client = serve(base)
-    slow = client.prediction.Predict.future(client.request("spin", x=np.float32([4000])), timeout=120)
-    eventually(lambda: not slow.done())
+    slow = gate.send(client)
+    gate.wait_until_reached()
     publish(2)
-    eventually(lambda: answering(client) == 2)
+    eventually(lambda: client.status() == [(2, "AVAILABLE"), (1, "UNLOADING")])
+    assert answering(client) == 2
+    gate.open()
     assert slow.result().model_spec.version.value == 1
     eventually(lambda: client.status() == [(2, "AVAILABLE"), (1, "END")])
 
