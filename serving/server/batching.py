@@ -134,7 +134,7 @@ class BatchingSession:
         try:
             outputs = self._session.run_outputs(dict(zip(queue.feeds, arrays, strict=True)), queue.fetches, timeout_s)
         except ServingError as error:
-            refusal = _refusal(error, names)
+            refusal = _refusal(error, dict(zip(names, arrays, strict=True)))
             if refusal is not None:
                 raise refusal from error
             # A kernel failed, perhaps on a batch-mate's rows: what this request does alone is its verdict.
@@ -253,7 +253,7 @@ def _padded(rows: Any, dtype: tf.DType, rank: int) -> Any:
 _PLACE = re.compile(r"\s*\[\[\{?\{?(node )?BatchFunction\w*\}?\}?\]\]")
 
 
-def _refusal(error: ServingError, names: Sequence[str]) -> ServingError | None:
+def _refusal(error: ServingError, sent: Mapping[str, Array]) -> ServingError | None:
     """The scheduler's own errors in TensorFlow Serving's words and codes; None for an error of the graph."""
     text = _PLACE.sub("", error.message)
     if text.startswith("Task size "):
@@ -261,12 +261,13 @@ def _refusal(error: ServingError, names: Sequence[str]) -> ServingError | None:
     if text.startswith("The batch scheduling queue"):
         return ServingError(Code.UNAVAILABLE, text)
     if text.startswith("Dimensions of inputs should match"):
-        named = names[0].removesuffix(":0") if len(names) == 1 else ", ".join(names)
+        # The text has but the two shapes: `shape[0] = [1,2] vs. shape[1] = [1,3]`.
+        clashing = [name for name, array in sent.items() if f" = {list(array.shape)}".replace(", ", ",") in text]
         return ServingError(
             Code.FAILED_PRECONDITION,
-            f"Tensors with name '{named}' from different tasks have different shapes and padding is turned off. "
-            f"Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have equal "
-            f"dimensions starting with the first dim. {text}",
+            f"Tensors with name '{(clashing or list(sent))[0]}' from different tasks have different shapes and padding "
+            "is turned off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have "
+            "equal dimensions starting with the first dim.",
         )
     if error.code in (Code.DEADLINE_EXCEEDED, Code.CANCELLED):
         return error

@@ -1,7 +1,7 @@
 """JSON to arrays and back, for the REST API.
 
 Shapes come from the JSON's nesting, dtypes from the signature. A whole number will do for a float, but 1.0 for no
-integer; `{"b64": "…"}` stands for bytes; NaN and the infinities are written bare.
+integer; `{"b64": "…"}` stands for bytes.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.dtypes import as_dtype
 
+from serving.server.json_text import Json, decimal, json_type, shown
 from serving.server.status import Code, ServingError, invalid_argument
 from serving.server.tensors import Array
 
-Json = Any
-_TYPES = {str: "String", float: "Number", int: "Number", dict: "Object", list: "Array", type(None): "Null"}
 _INT32 = (-(2**31), 2**31 - 1)
 _INTEGERS = {
     **dict.fromkeys([types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8], _INT32),
@@ -32,32 +30,9 @@ _INTEGERS = {
     types_pb2.DT_UINT64: (0, 2**64 - 1),
 }
 _EXACT = {types_pb2.DT_FLOAT: (2**24 - 1, float(np.finfo(np.float32).max)), types_pb2.DT_DOUBLE: (2**53 - 1, math.inf)}
+_MAX_RANK = 64
+"""numpy's."""
 _WRITTEN = {*_INTEGERS, *_EXACT, types_pb2.DT_BOOL, types_pb2.DT_STRING}
-
-
-def parse(body: bytes) -> dict[str, Json]:
-    """The request's object; what follows it is ignored.
-
-    Raises:
-      ServingError: INVALID_ARGUMENT if it isn't JSON, or no object.
-    """
-    text = body.decode("utf-8", "surrogateescape").lstrip(" \t\r\n\ufeff")
-    if not text:
-        raise invalid_argument("JSON Parse error: The document is empty")
-    try:
-        document, _ = json.JSONDecoder().raw_decode(text)
-    except json.JSONDecodeError as error:
-        raise invalid_argument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
-    except (RecursionError, ValueError) as error:
-        raise invalid_argument(f"JSON Parse error: {error}") from error
-    if not isinstance(document, dict):
-        raise invalid_argument(f"JSON Value: {shown(document)} Is not object")
-    return document
-
-
-def shown(value: Json) -> str:
-    """A value as error messages show it."""
-    return json.dumps(value, indent=4, ensure_ascii=False)
 
 
 def is_b64(value: Json) -> bool:
@@ -69,7 +44,7 @@ def b64(value: Json) -> bytes:
     """The bytes of `{"b64": "…"}`."""
     if not is_b64(value):
         raise invalid_argument(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
-    text = value["b64"].rstrip("=\n")
+    text = "".join(value["b64"].split()).rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -88,6 +63,8 @@ def array(value: Json, dtype: int) -> Array:
     while isinstance(level, list):
         shape.append(len(level))
         level = level[0] if level else None
+    if len(shape) > _MAX_RANK:
+        raise invalid_argument(f"Can't make a tensor of rank {len(shape)}")
     values: list[Json] = []
     _collect(value, 0, shape, dtype, values)
     return _typed(values, dtype).reshape(shape)
@@ -126,10 +103,8 @@ def _checked(value: Json, dtype: int) -> Json:
     fits = False
     if dtype in _EXACT:
         fits = kind in (int, float)
-        if fits and not _lossless(value, dtype):
-            raise invalid_argument(
-                f"Cannot convert JSON value: {shown(value)} to {_name(dtype)} without loss of precision."
-            )
+        if fits:
+            check_lossless(value, dtype)
     elif dtype in _INTEGERS:
         low, high = _INTEGERS[dtype]
         fits = kind is int and low <= value <= high
@@ -149,11 +124,17 @@ def _checked(value: Json, dtype: int) -> Json:
     return value
 
 
-def _lossless(value: float, dtype: int) -> bool:
-    largest_int, largest = _EXACT[dtype]
-    if isinstance(value, int):
-        return abs(value) <= largest_int
-    return not math.isfinite(value) or -largest <= value <= largest
+def check_lossless(value: float, dtype: int) -> None:
+    """Refuses a number that a float or double can't hold.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT for an integer with too many digits or a float that is too large.
+    """
+    largest = _EXACT[dtype][0 if isinstance(value, int) else 1]
+    if abs(value) > largest and math.isfinite(value):
+        raise invalid_argument(
+            f"Cannot convert JSON value: {shown(value)} to {_name(dtype)} without loss of precision."
+        )
 
 
 def _typed(values: list[Json], dtype: int) -> Array:
@@ -285,23 +266,8 @@ def _writer(output: Array, alias: str) -> Callable[[Json], str]:
     return lambda item: json.dumps(item.decode("utf-8", "surrogateescape"), ensure_ascii=False)
 
 
-def decimal(value: float, *, double: bool = False) -> str:
-    """A float as the binary writes it: six digits if they read back, else 9 (17 for a double); whole ones get `.0`."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    text = f"{value:.6g}"
-    exact = float(text) == value if double else np.float32(text) == np.float32(value)
-    if not exact:
-        text = f"{value:.17g}" if double else f"{value:.9g}"
-    return text if "." in text or "e" in text else text + ".0"
-
-
 def _is_object(value: Json) -> bool:
     return isinstance(value, dict) and not is_b64(value)
-
-
-def json_type(value: Json) -> str:
-    return str(value) if isinstance(value, bool) else _TYPES[type(value)]
 
 
 def _name(dtype: int) -> str:

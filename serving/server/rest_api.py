@@ -21,6 +21,7 @@ from urllib.parse import unquote
 import numpy as np
 from google.protobuf import json_format
 from tensorflow.core.example import example_pb2, feature_pb2
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -29,11 +30,11 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import json_tensors
+from serving.server import json_tensors, json_text
 from serving.server.core import ServerCore
-from serving.server.json_tensors import Json
+from serving.server.json_text import Json
 from serving.server.servable import DEFAULT_SIGNATURE
-from serving.server.status import Code, from_exception, invalid_argument
+from serving.server.status import Code, ServingError, from_exception, invalid_argument
 
 _MODEL = r"(?i:/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?)"
 _ACTION = re.compile(_MODEL + r":(?P<action>classify|regress|predict)")
@@ -97,7 +98,7 @@ class RestApi:
             return Answer(200, self._answer(verb, path, body, encoding))
         except Exception as error:
             refusal = from_exception(error)
-            text = json.dumps({"error": refusal.message}, ensure_ascii=False)
+            text = json.dumps({"error": refusal.message}, ensure_ascii=False, indent=4)
             return Answer(HTTP_STATUS.get(refusal.code, 500), text)
 
     def _answer(self, verb: str, path: str, body: bytes, encoding: str) -> str:
@@ -123,7 +124,7 @@ class RestApi:
         raise invalid_argument(f"Malformed request: {verb} {path}")
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
-        document = json_tensors.parse(body)
+        document = json_text.parse(body)
         name = _signature_name(document) or DEFAULT_SIGNATURE
         with self._core.serving(spec, "Predict") as servable:
             if name not in servable.signatures:
@@ -145,9 +146,9 @@ class RestApi:
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
         request = classification_pb2.ClassificationRequest(model_spec=spec)
-        _fill_examples(json_tensors.parse(body), request)
+        _fill_examples(json_text.parse(body), request)
         response = self._core.classify(request, self._timeout_s, "REST")
-        decimal = json_tensors.decimal
+        decimal = json_text.decimal
         lines = [
             "["
             + ", ".join(f"[{json.dumps(c.label, ensure_ascii=False)}, {decimal(c.score)}]" for c in row.classes)
@@ -158,9 +159,9 @@ class RestApi:
 
     def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
         request = regression_pb2.RegressionRequest(model_spec=spec)
-        _fill_examples(json_tensors.parse(body), request)
+        _fill_examples(json_text.parse(body), request)
         response = self._core.regress(request, self._timeout_s, "REST")
-        values = ", ".join(json_tensors.decimal(regression.value) for regression in response.result.regressions)
+        values = ", ".join(json_text.decimal(regression.value) for regression in response.result.regressions)
         return '{\n    "results": [' + values + "]\n}"
 
     def _metadata(self, spec: model_pb2.ModelSpec) -> str:
@@ -203,25 +204,25 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
 def _signature_name(document: Mapping[str, Json]) -> str:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise invalid_argument(
-            f"JSON Value: {json_tensors.shown(document)} not formatted correctly. "
-            "'signature_name' key must be a string value."
-        )
+        raise _misformatted(document, "not formatted correctly. 'signature_name' key must be a string value.")
     return name
+
+
+def _misformatted(document: Mapping[str, Json], what: str) -> ServingError:
+    return invalid_argument(f"JSON Value: {json_text.shown(document)} {what}")
 
 
 def _by_row(document: Mapping[str, Json]) -> bool:
     """Whether the request is in row form; says what is wrong if it is in neither."""
-    prefix = f"JSON Value: {json_tensors.shown(document)} " if len(document) < 3 else "JSON Value: "
     if "instances" in document and "inputs" in document:
-        raise invalid_argument(
-            prefix + "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
+        raise _misformatted(
+            document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
         )
     if "instances" in document:
         if not isinstance(document["instances"], list):
-            raise invalid_argument(prefix + "Excepting 'instances' to be an list/array")
+            raise _misformatted(document, "Excepting 'instances' to be an list/array")
         if not document["instances"]:
-            raise invalid_argument(prefix + "No values in 'instances' array")
+            raise _misformatted(document, "No values in 'instances' array")
         return True
     if "inputs" in document:
         return False
@@ -233,13 +234,12 @@ def _fill_examples(
 ) -> None:
     """Puts `signature_name`, `context` and `examples` of the JSON into the request."""
     request.model_spec.signature_name = _signature_name(document)
-    prefix = f"JSON Value: {json_tensors.shown(document)} "
     if "examples" not in document:
-        raise invalid_argument(prefix + "When method is classify, key 'examples' is expected and was not found")
+        raise _misformatted(document, "When method is classify, key 'examples' is expected and was not found")
     if not isinstance(document["examples"], list):
-        raise invalid_argument(prefix + "Expecting 'examples' value to be an list/array")
+        raise _misformatted(document, "Expecting 'examples' value to be an list/array")
     if not document["examples"]:
-        raise invalid_argument(prefix + "'examples' value is an empty array")
+        raise _misformatted(document, "'examples' value is an empty array")
     if "context" in document:
         request.input.example_list_with_context.context.CopyFrom(_example(document["context"]))
         filled = request.input.example_list_with_context.examples
@@ -250,7 +250,7 @@ def _fill_examples(
 
 def _example(value: Json) -> example_pb2.Example:
     if not isinstance(value, dict):
-        raise invalid_argument(f"Example must be JSON object but got JSON {json_tensors.json_type(value)}")
+        raise invalid_argument(f"Example must be JSON object but got JSON {json_text.json_type(value)}")
     example = example_pb2.Example()
     for name, content in value.items():
         values = content if isinstance(content, list) else [content]
@@ -281,9 +281,10 @@ def _feature_value(name: str, value: Json) -> tuple[str, Json]:
             raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
         return "int64_list", value
     if isinstance(value, float):
+        json_tensors.check_lossless(value, types_pb2.DT_FLOAT)
         return "float_list", value
     if isinstance(value, str):
         return "bytes_list", value.encode("utf-8", "surrogateescape")
     if json_tensors.is_b64(value):
         return "bytes_list", json_tensors.b64(value)
-    raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {json_tensors.json_type(value)}")
+    raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {json_text.json_type(value)}")

@@ -65,8 +65,11 @@ class GraphSession:
                     meta_graph: meta_graph_pb2.MetaGraphDef = loader.get_meta_graph_def_from_tags(tags)
                 except RuntimeError as error:
                     wanted = " ".join(sorted(tags))
-                    message = f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. {error}"
-                    raise ServingError(Code.NOT_FOUND, message) from error
+                    raise ServingError(
+                        Code.NOT_FOUND,
+                        f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. To inspect available "
+                        "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
+                    ) from error
                 # A copy, so that the rest of the meta graph can go: it may hold all weights.
                 copied = meta_graph_pb2.MetaGraphDef(signature_def=meta_graph.signature_def)
                 self.signatures = dict(copied.signature_def)
@@ -74,7 +77,7 @@ class GraphSession:
             self.extend()
         except (OSError, DecodeError) as error:
             self.close()
-            raise ServingError(Code.DATA_LOSS, f"Could not read the SavedModel at {path}: {error}") from error
+            raise ServingError(Code.DATA_LOSS, f"Can't parse {path}/saved_model.pb as binary proto") from error
         except Exception as error:
             self.close()
             raise from_exception(error) from error
@@ -176,5 +179,8 @@ def _check_folder(path: str) -> None:
         return
     if exists(f"{path}/export.meta"):
         raise ServingError(Code.UNIMPLEMENTED, "Session Bundle is deprecated and removed.")
-    message = f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}."
-    raise ServingError(Code.NOT_FOUND, message)
+    raise ServingError(
+        Code.NOT_FOUND,
+        f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}. "
+        "Check that the directory exists and that you have the right permissions for accessing it.",
+    )

@@ -176,7 +176,19 @@ def test_unlike_shapes_in_one_batch_without_padding(batching: Any) -> None:
     for error in answers:
         assert isinstance(error, grpc.RpcError)
         assert error.code().name == "FAILED_PRECONDITION"
-        assert "from different tasks have different shapes and padding is turned off" in error.details()
+        assert error.details() == (
+            "Tensors with name 'same_float32_x:0' from different tasks have different shapes and padding is turned "
+            "off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have equal "
+            "dimensions starting with the first dim."
+        )
+
+
+def test_the_input_whose_shapes_clash_is_named(batching: Any) -> None:
+    client = batching(max_batch_size=2, batch_timeout_micros=LONG_MICROS)
+    one, wide, wider = (np.ones(shape, np.float32) for shape in ([1], [1, 1], [1, 2]))
+    for error in together(client, "two", [{"a": one, "b": wide}, {"a": one, "b": wider}]):
+        assert isinstance(error, grpc.RpcError)
+        assert error.details().startswith("Tensors with name 'two_b:0' from different tasks")
 
 
 def test_variable_lengths_are_padded_if_asked(batching: Any) -> None:
