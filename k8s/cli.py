@@ -1,14 +1,17 @@
 """`flow-images deploy …`: trains, serves and predicts on a Kubernetes cluster, from the manifests beside this file."""
 
 import datetime
-import functools
+import importlib.util
+import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from k8s.errors import DeployError
+
+if TYPE_CHECKING:
+    from k8s.cluster import Cluster, Object
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -18,7 +21,7 @@ def _target(command: _F) -> _F:
     for option in (
         click.option("--kubeconfig", help="The kubeconfig; by default as for kubectl."),
         click.option("--context", help="The kubeconfig's context; by default the current one."),
-        click.option("-n", "--namespace", default="flow-images", show_default=True, help="The namespace."),
+        click.option("-n", "--namespace", help="The namespace; by default the manifests' own, which is flow-images."),
     ):
         command = option(command)
     return command
@@ -47,37 +50,16 @@ def _submits(command: _F) -> _F:
     return _target(command)
 
 
-class _Failure(click.ClickException):
-    """A DeployError as click shows it: one line on stderr, and its exit code."""
-
-    def __init__(self, error: DeployError) -> None:
-        super().__init__(str(error))
-        self.code = error.exit_code
-
-    @property
-    def exit_code(self) -> int:  # type: ignore[override]
-        return self.code
+def _model_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
+        raise click.BadParameter("expected letters, digits, '.', '-' and '_', as it becomes part of URLs")
+    return name
 
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error}; install it: pip install 'flow-images[k8s]'") from error
-    except DeployError as error:
-        raise _Failure(error) from error
-
-
-def _command(function: _F) -> _F:
-    """Lets an error end the command with one line and its exit code."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with _plain_errors():
-            return function(*args, **kwargs)
-
-    return wrapped  # type: ignore[return-value]
+def _more(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
+    if words and not words[0].startswith("-"):
+        raise click.BadParameter(f"{words[0]!r} is not expected here; what goes to the pods' command begins with --")
+    return words
 
 
 @click.group()
@@ -85,8 +67,11 @@ def deploy() -> None:
     """Train, serve and predict on a Kubernetes cluster.
 
     The same manifests work without this command: kubectl apply -k. Exit codes: 0 done; 1 failed; 2 wrong usage;
-    3 predicted, but with more rejected or failed pictures than allowed.
+    3 predicted, but with more rejected or failed pictures than allowed; 75 stopped after all retries: the same command
+    with the same --output goes on.
     """
+    if importlib.util.find_spec("kubernetes") is None:
+        raise DeployError("the Kubernetes client is not installed: pip install 'flow-images[k8s]'")
 
 
 @deploy.command()
@@ -95,11 +80,10 @@ def deploy() -> None:
 @click.option("--images", help="The folder of its pictures, as the pods see it.")
 @click.option("--hub-model", help="TensorFlow Hub module: URL or folder.")
 @click.option("--model-store", help="Where models are published, as the pods see it.")
-@click.option("--name", "model_name", help="The model's name.")
+@click.option("--name", "model_name", callback=_model_name, help="The model's name.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the pictures.")
 @click.option("--version", type=click.IntRange(min=1), help="The version to publish; by default the UTC seconds now.")
-@click.argument("more", nargs=-1)
-@_command
+@click.argument("more", nargs=-1, callback=_more)
 def train(
     labels: str | None,
     images: str | None,
@@ -133,9 +117,8 @@ def train(
 
 @deploy.command()
 @_submits
-@click.option("--model-name", help="The model's name; by default that of models.config.")
+@click.option("--model-name", callback=_model_name, help="The model's name; by default that of models.config.")
 @click.option("--replicas", type=click.IntRange(min=0), help="How many servers.")
-@_command
 def serve(model_name: str | None, replicas: int | None, **common: Any) -> None:
     """Serve the newest version, and keep the one before it loaded."""
     _serve(version=None, model_name=model_name, replicas=replicas, **common)
@@ -144,8 +127,7 @@ def serve(model_name: str | None, replicas: int | None, **common: Any) -> None:
 @deploy.command()
 @_submits
 @click.option("--version", type=click.IntRange(min=1), required=True, help="The version to go back to.")
-@click.option("--model-name", help="The model's name; by default that of models.config.")
-@_command
+@click.option("--model-name", callback=_model_name, help="The model's name; by default that of models.config.")
 def rollback(version: int, model_name: str | None, **common: Any) -> None:
     """Serve one version only, until the next `deploy serve`.
 
@@ -158,14 +140,13 @@ def rollback(version: int, model_name: str | None, **common: Any) -> None:
 @_submits
 @click.option("--input", "input_", help="Folder, glob or list of pictures, as the pods see it.")
 @click.option("--output", help="Folder for predictions.csv, as the pods see it. One that is unfinished is resumed.")
-@click.option("--model-name", help="The model's name.")
+@click.option("--model-name", callback=_model_name, help="The model's name.")
 @click.option("--server", help="HOST:PORT of a server elsewhere.")
 @click.option("--wire", type=click.Choice(["float32", "uint8", "encoded"]), help="How pictures are sent.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Pictures in one request.")
 @click.option("--shards", type=click.IntRange(min=1), help="How many pods share the work.")
 @click.option("--job-name", help="Name of the Job; by default predict- and the time.")
-@click.argument("more", nargs=-1)
-@_command
+@click.argument("more", nargs=-1, callback=_more)
 def predict(
     input_: str | None,
     output: str | None,
@@ -200,29 +181,34 @@ def predict(
 
 @deploy.command()
 @_target
-@_command
 def status(**target: Any) -> None:
     """Show servers and Jobs, and what is in their way."""
+    cluster = _connect(**target)
+    lines = list(_overview(cluster))
+    click.echo("\n".join(lines or [f"nothing of flow-images is in namespace {cluster.namespace}"]))
+
+
+def _overview(cluster: "Cluster") -> Iterator[str]:
     from k8s import explain
     from k8s.overlay import PART_OF
 
-    cluster = _connect(**target)
     for deployment in cluster.all("apps/v1", "Deployment", label_selector=PART_OF):
-        click.echo(f"deployment/{deployment['metadata']['name']}: {explain.rollout_state(deployment)[1]}")
+        yield f"deployment/{deployment['metadata']['name']}: {explain.rollout_state(deployment)[1]}"
+        if stuck := explain.rollout_problem(deployment):
+            yield f"  {stuck}"
     for job in cluster.all("batch/v1", "Job", label_selector=PART_OF):
         state, words = explain.job_state(job)
-        click.echo(f"job/{job['metadata']['name']} {state}: {words}")
-        if state == "running" and (refused := explain.refused_pods(cluster.events_of(job["metadata"]["name"]))):
-            click.echo(f"  {refused}")
+        yield f"job/{job['metadata']['name']} {state}: {words}"
+        if state == "running" and (refused := explain.refused_pods(cluster.events_of(job))):
+            yield f"  {refused}"
     for pod in cluster.all("v1", "Pod", label_selector=PART_OF):
-        if problem := explain.pod_problem(pod, cluster.events_of(pod["metadata"]["name"])):
-            click.echo(f"  {problem}")
+        if problem := explain.pod_problem(pod, cluster.events_of(pod)):
+            yield f"  {problem}"
 
 
 @deploy.command()
 @_target
 @click.argument("job")
-@_command
 def suspend(job: str, **target: Any) -> None:
     """Stop a Job's pods, and keep what they have done."""
     _connect(**target).patch("batch/v1", "Job", job, {"spec": {"suspend": True}})
@@ -232,7 +218,6 @@ def suspend(job: str, **target: Any) -> None:
 @deploy.command()
 @_target
 @click.argument("job")
-@_command
 def resume(job: str, **target: Any) -> None:
     """Let a suspended Job go on."""
     _connect(**target).patch("batch/v1", "Job", job, {"spec": {"suspend": False}})
@@ -243,7 +228,6 @@ def resume(job: str, **target: Any) -> None:
 @_target
 @click.option("--all", "everything", is_flag=True, help="Also the servers and the Jobs that still run.")
 @click.option("--volumes", is_flag=True, help="Also the volumes: pictures, models and output are lost.")
-@_command
 def cleanup(everything: bool, volumes: bool, **target: Any) -> None:
     """Delete finished Jobs, or all that was deployed."""
     from k8s import explain
@@ -268,13 +252,13 @@ def cleanup(everything: bool, volumes: bool, **target: Any) -> None:
         _delete(cluster, ((api_version, kind, o["metadata"]["name"]) for o in found))
 
 
-def _connect(*, context: str | None, kubeconfig: str | None, namespace: str, **_: Any) -> Any:
+def _connect(*, context: str | None, kubeconfig: str | None, namespace: str | None) -> "Cluster":
     from k8s.cluster import Cluster
 
-    return Cluster(context=context, kubeconfig=kubeconfig, namespace=namespace)
+    return Cluster(context=context, kubeconfig=kubeconfig, namespace=namespace or "flow-images")
 
 
-def _delete(cluster: Any, objects: Iterable[tuple[str, str, str]]) -> None:
+def _delete(cluster: "Cluster", objects: Iterable[tuple[str, str, str]]) -> None:
     for api_version, kind, name in objects:
         cluster.delete(api_version, kind, name)
         click.echo(f"{kind.lower()}/{name} deleted")
@@ -285,19 +269,22 @@ def _serve(*, version: int | None, model_name: str | None, replicas: int | None,
 
     folder = overlay.folder_of(common["manifests"])
     objects = submit.serve(folder, common["namespace"], version=version, model_name=model_name, replicas=replicas)
-    _send(objects, **common)
+    _send(objects, deployment="serving", **common)
 
 
 def _send(
-    objects: list[dict[str, Any]],
+    objects: "list[Object]",
     *,
     dry_run: str,
     wait: bool,
     timeout: float | None,
     job: str | None = None,
+    deployment: str | None = None,
     manifests: str,
+    namespace: str | None,
     **target: Any,
 ) -> None:
+    """Applies the objects, and waits for the Job or the Deployment among them."""
     if dry_run == "client":
         import yaml
 
@@ -305,7 +292,8 @@ def _send(
         return
     from k8s.follow import Follower
 
-    cluster = _connect(**target)
+    own = next((o["metadata"]["namespace"] for o in objects if "namespace" in o["metadata"]), None)
+    cluster = _connect(**target, namespace=namespace or own)
     for line in cluster.apply(objects, dry_run=dry_run == "server"):
         click.echo(line)
     if dry_run == "server" or not wait:
@@ -313,9 +301,9 @@ def _send(
     follower = Follower(cluster, click.echo, timeout_s=timeout)
     try:
         if job:
-            follower.job(job, logs=True)
-        else:
-            follower.rollout("serving")
+            follower.job(job)
+        if deployment:
+            follower.rollout(deployment)
     except KeyboardInterrupt:
         click.echo("no longer waiting; what runs in the cluster goes on", err=True)
-        raise SystemExit(130) from None
+        raise

@@ -5,7 +5,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from k8s.errors import DeployError
+from kubernetes import client, config, dynamic
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
+from urllib3.exceptions import HTTPError
+from yaml import YAMLError
+
+from k8s.errors import DeployError, Forbidden, Unreachable
 
 Object = dict[str, Any]
 
@@ -21,15 +26,13 @@ class Cluster:
     """One context and namespace of a kubeconfig."""
 
     def __init__(self, *, context: str | None, kubeconfig: str | None, namespace: str) -> None:
-        from kubernetes import client, config, dynamic
-
         self.namespace = namespace
         try:
             api = config.new_client_from_config(config_file=kubeconfig, context=context)
-        except (config.ConfigException, OSError) as error:
-            raise DeployError(f"no way to a cluster: {error}; see `kubectl config get-contexts`") from error
+        except (config.ConfigException, OSError, YAMLError) as error:
+            why = " ".join(str(error).split())
+            raise DeployError(f"no way to a cluster: {why}; see `kubectl config get-contexts`") from error
         api.configuration.retries = 1
-        self._api = api
         self.where = f"{context or 'the current context'} ({api.configuration.host})"
         self._core = client.CoreV1Api(api)
         with self._translated("ask the cluster what it knows"):
@@ -77,9 +80,9 @@ class Cluster:
             items: list[Object] = found.to_dict()["items"]
             return items
 
-    def events_of(self, name: str) -> list[Object]:
-        """Events about one object, the oldest first."""
-        found = self.all("v1", "Event", field_selector=f"involvedObject.name={name}")
+    def events_of(self, obj: Object) -> list[Object]:
+        """Events about one object, the oldest first; not those of an earlier one of the same name."""
+        found = self.all("v1", "Event", field_selector=f"involvedObject.uid={obj['metadata']['uid']}")
         return sorted(found, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
 
     def patch(self, api_version: str, kind: str, name: str, patch: Object) -> None:
@@ -97,9 +100,6 @@ class Cluster:
 
     def log_lines(self, pod: str, container: str) -> Iterator[str]:
         """The log of a container, as it comes, until the container ends."""
-        from kubernetes import client
-        from urllib3.exceptions import HTTPError
-
         pending = b""
         with contextlib.suppress(client.ApiException, HTTPError, OSError):  # A pod that goes takes its log along.
             answer: Any = self._core.read_namespaced_pod_log(
@@ -113,8 +113,6 @@ class Cluster:
             yield pending.decode(errors="replace")
 
     def _resource(self, api_version: str, kind: str) -> Any:
-        from kubernetes.dynamic.exceptions import ResourceNotFoundError
-
         try:
             with self._translated(f"look for {kind}"):
                 return self._dynamic.resources.get(api_version=api_version, kind=kind)
@@ -124,8 +122,6 @@ class Cluster:
             ) from error
 
     def _exists(self, resource: Any, name: str, o: Object) -> bool:
-        from kubernetes import client
-
         try:
             resource.get(name=name, namespace=o["metadata"].get("namespace"))
         except client.ApiException as error:
@@ -137,32 +133,25 @@ class Cluster:
     @contextlib.contextmanager
     def _translated(self, action: str) -> Iterator[None]:
         """Turns the client's errors into one plain sentence."""
-        from kubernetes import client
-        from urllib3.exceptions import HTTPError
-
         try:
             yield
         except client.ApiException as error:
             raise _api_error(error, action, self) from error
         except (HTTPError, OSError) as error:
-            raise DeployError(f"can't {action}: no answer from {self.where}: {_short(error)}") from error
+            raise Unreachable(f"can't {action}: no answer from {self.where}: {_short(error)}") from error
 
 
-class Forbidden(DeployError):
-    """The user has no right to do this."""
-
-
-def _api_error(error: Any, action: str, cluster: Cluster) -> DeployError:
+def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> DeployError:
     try:
-        message = json.loads(error.body)["message"]
+        message = json.loads(error.body or "")["message"]
     except (TypeError, ValueError, KeyError):
         message = str(error.reason)
     where = f"in namespace {cluster.namespace} of {cluster.where}"
+    if not error.status:  # It didn't come to a conversation, e.g. for want of a certificate that fits.
+        return Unreachable(f"can't {action}: no answer from {cluster.where}: {_short(error)}")
     if error.status == 401:
         return DeployError(f"can't {action}: {cluster.where} does not know you; log in again")
-    if error.status == 403 and "exceeded quota" in message:
-        return DeployError(f"can't {action}: the namespace's quota is used up: {message}")
-    if error.status == 403:
+    if error.status == 403 and " cannot " in message:  # Else it's not about rights: a quota, a namespace that ends.
         return Forbidden(f"you may not {action} {where}: ask its administrator for the role `edit` there ({message})")
     if error.status == 404 and "namespaces" in message:
         return DeployError(f"can't {action}: there is no namespace {cluster.namespace}; make it first")
@@ -170,6 +159,8 @@ def _api_error(error: Any, action: str, cluster: Cluster) -> DeployError:
         return DeployError(f"can't {action}: it is not {where}")
     if error.status == 422 and "field is immutable" in message:
         return DeployError(f"can't {action}: it is there with other values and can't be changed; delete it first")
+    if error.status == 429 or error.status >= 500:
+        return Unreachable(f"can't {action}: {cluster.where} answers {error.status}: {message}")
     return DeployError(f"can't {action}: {message}")
 
 

@@ -14,12 +14,14 @@ EXIT_CODES = {
     137: "killed from outside; is retried",
     143: "interrupted, and is resumed by a retry",
 }
+VERDICTS = (1, 2, 3)
+"""Exit codes that a retry would not change, and that end a Job at once."""
 
 
-def condition(obj: Object, kind: str) -> Object | None:
-    """The status condition of this type, if it is true."""
+def condition(obj: Object, kind: str, status: str = "True") -> Object | None:
+    """The condition of this type, if it has this status."""
     for each in obj.get("status", {}).get("conditions") or []:
-        if each["type"] == kind and each["status"] == "True":
+        if each["type"] == kind and each["status"] == status:
             return dict(each)
     return None
 
@@ -31,27 +33,30 @@ def pod_problem(pod: Object, events: Iterable[Object] = ()) -> str | None:
         return None
     if status.get("reason") == "Evicted":
         return f"{name} was evicted from its node: {status.get('message', '')}".rstrip(": ")
-    for each in status.get("conditions") or []:
-        if each["type"] == "PodScheduled" and each["status"] == "False":
-            return f"{name} has no node yet: {_scheduling(each.get('message', ''))}"
+    if unscheduled := condition(pod, "PodScheduled", "False"):
+        return f"{name} has no node yet: {_scheduling(unscheduled.get('message', ''))}"
     for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         if problem := _container_problem(pod, each):
             return f"{name}: {problem}"
+    if status.get("phase") == "Failed":  # Without a container that says why: e.g. the node had no room after all.
+        return f"{name} failed: {status.get('message') or status.get('reason') or 'its node does not say why'}"
     if status.get("phase") == "Pending":
         warnings = [e["message"] for e in events if e.get("type") == "Warning"]
-        return f"{name} does not start: {warnings[-1]}" if warnings else None
+        return f"{name} does not start: {warnings[-1]}" if warnings else _runs_first(pod)
     return None
 
 
-def exit_code(pods: Iterable[Object]) -> int | None:
-    """The exit code of the container that ended a failed Job: a verdict (1, 2, 3) before one that is retried."""
-    codes = [
-        terminated["exitCode"]
-        for pod in pods
-        for each in pod.get("status", {}).get("containerStatuses") or []
-        if (terminated := each.get("state", {}).get("terminated")) and terminated["exitCode"]
-    ]
-    return min(codes, default=None)
+def exit_code(pod: Object) -> int:
+    """What the pod's containers ended with, 0 if none failed."""
+    states = [each.get("state", {}) for each in pod.get("status", {}).get("containerStatuses") or []]
+    return max((state["terminated"]["exitCode"] for state in states if "terminated" in state), default=0)
+
+
+def decisive(pods: Iterable[Object]) -> Object | None:
+    """The pod that says why its Job failed: one that ended with a verdict, else the last one that failed."""
+    failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
+    verdicts = [pod for pod in failed if exit_code(pod) in VERDICTS]
+    return next(reversed(verdicts or failed), None)
 
 
 def job_state(job: Object) -> tuple[str, str]:
@@ -80,11 +85,30 @@ def rollout_state(deployment: Object) -> tuple[bool, str]:
     return done, f"{counts[0]}/{wanted} new, {counts[1]} ready, {counts[2]} in all"
 
 
+def rollout_problem(deployment: Object) -> str | None:
+    """Why a rollout can't come to its end by itself, or None."""
+    if (deployment.get("status", {}).get("observedGeneration") or 0) < deployment["metadata"].get("generation", 0):
+        return None  # What stands there is about its last change.
+    if refused := condition(deployment, "ReplicaFailure"):
+        return f"its pods are refused: {refused['message']}"
+    progress = condition(deployment, "Progressing", "False")
+    return str(progress["message"]) if progress else None
+
+
 def refused_pods(events: Sequence[Object]) -> str | None:
     """What the API server said to a controller that could not make a pod."""
     for event in reversed(events):
         if event.get("reason") == "FailedCreate":
             return f"its pods are refused: {event['message']}"
+    return None
+
+
+def _runs_first(pod: Object) -> str | None:
+    beside = {c["name"] for c in pod["spec"].get("initContainers") or [] if c.get("restartPolicy") == "Always"}
+    for each in pod.get("status", {}).get("initContainerStatuses") or []:
+        if "running" in each.get("state", {}) and each["name"] not in beside:
+            name = pod["metadata"]["name"]
+            return f"{name} has not begun: {each['name']} comes first, see `kubectl logs {name} -c {each['name']}`"
     return None
 
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 
 from k8s import explain
 from k8s.cluster import Cluster, Object
-from k8s.errors import DeployError
+from k8s.errors import DeployError, Unreachable
+from serving.errors import EXIT_FAILED, EXIT_OVER_LIMIT, EXIT_RESUMABLE, EXIT_USAGE
 
 POLL_S = 1.0
 """Seconds between two looks at the cluster."""
+SILENCE_S = 120.0
+"""Seconds without any answer after which the cluster is given up: an upgrade of its API server takes less."""
 LOGS_AT_ONCE = 20
 """How many logs are followed together; a Job of a thousand pods would be unreadable anyway."""
 EVENTS_AT_ONCE = 10
@@ -30,51 +33,60 @@ class Follower:
         self._said: set[str] = set()
         self._logs: dict[tuple[str, str], threading.Thread] = {}
 
-    def job(self, name: str, *, logs: bool) -> None:
+    def job(self, name: str) -> None:
         """Returns when the Job is complete; raises with the reason when it fails."""
-        shown = len(self.pods_of_job(name)) > 1
-        while True:
-            job = self._cluster.get("batch/v1", "Job", name)
-            pods = self.pods_of_job(name)
-            if logs:
-                self._follow_logs(pods, prefix=job["spec"].get("completions", 1) > 1 or shown)
-            state, words = explain.job_state(job)
-            self._once(f"job/{name} {state}: {words}")
-            self._problems(pods)
-            if state == "running" and not pods and (refused := explain.refused_pods(self._cluster.events_of(name))):
-                raise DeployError(f"job/{name}: {refused}")
-            if state in ("complete", "failed"):
-                self._finish_logs()
-            if state == "complete":
-                return
-            if state == "failed":
-                raise _job_failed(name, words, pods)
-            self._wait(f"job/{name} is {state} ({words})")
+        self._until_done(lambda: self._look_at_job(name))
 
     def rollout(self, name: str) -> None:
         """Returns when all pods of a Deployment are of its newest kind and ready."""
-        while True:
-            deployment = self._cluster.get("apps/v1", "Deployment", name)
-            done, words = explain.rollout_state(deployment)
-            self._once(f"deployment/{name}: {words}")
-            if done:
-                return
-            pods = self._pods(f"app.kubernetes.io/name={name}")
-            self._problems(pods)
-            if not pods:
-                for replica_set in self._cluster.all(
-                    "apps/v1", "ReplicaSet", label_selector=f"app.kubernetes.io/name={name}"
-                ):
-                    if refused := explain.refused_pods(self._cluster.events_of(replica_set["metadata"]["name"])):
-                        raise DeployError(f"deployment/{name}: {refused}")
-            self._wait(
-                f"deployment/{name} is not there yet ({words}); a pod becomes ready once it has loaded a model: "
-                f"`kubectl -n {self._cluster.namespace} logs deployment/{name}`"
-            )
+        self._until_done(lambda: self._look_at_rollout(name))
 
-    def pods_of_job(self, name: str) -> list[Object]:
-        """The pods that a Job has made and that are still there."""
-        return self._pods(f"batch.kubernetes.io/job-name={name}")
+    def _until_done(self, look: Callable[[], str | None]) -> None:
+        """Looks again and again, as long as there is something that is waited for."""
+        answered = time.monotonic()
+        while True:
+            try:
+                waits_for = look()
+                answered = time.monotonic()
+            except Unreachable as error:
+                if time.monotonic() - answered > SILENCE_S:
+                    raise
+                waits_for = str(error)
+                self._once(f"{error}; asking on")
+            if waits_for is None:
+                return
+            if self._end is not None and time.monotonic() > self._end:
+                raise DeployError(f"the time is over: {waits_for}; nothing was stopped, so look again later")
+            time.sleep(POLL_S)
+
+    def _look_at_job(self, name: str) -> str | None:
+        job = self._cluster.get("batch/v1", "Job", name)
+        pods = self._pods(f"batch.kubernetes.io/job-name={name}")
+        self._follow_logs(pods, prefix=job["spec"].get("completions", 1) > 1)
+        state, words = explain.job_state(job)
+        self._once(f"job/{name} {state}: {words}")
+        self._problems(pods)
+        if state == "running" and not pods and (refused := explain.refused_pods(self._cluster.events_of(job))):
+            raise DeployError(f"job/{name}: {refused}")
+        if state in ("complete", "failed"):
+            self._finish_logs()
+        if state == "failed":
+            raise _job_failed(name, words, pods)
+        return None if state == "complete" else f"job/{name} is {state} ({words})"
+
+    def _look_at_rollout(self, name: str) -> str | None:
+        deployment = self._cluster.get("apps/v1", "Deployment", name)
+        done, words = explain.rollout_state(deployment)
+        self._once(f"deployment/{name}: {words}")
+        if done:
+            return None
+        self._problems(self._pods(f"app.kubernetes.io/name={name}"))
+        if stuck := explain.rollout_problem(deployment):
+            raise DeployError(f"deployment/{name}: {stuck}")
+        return (
+            f"deployment/{name} is not there yet ({words}); a pod becomes ready once it has loaded a model: "
+            f"`kubectl -n {self._cluster.namespace} logs deployment/{name}`"
+        )
 
     def _pods(self, selector: str) -> list[Object]:
         pods = self._cluster.all("v1", "Pod", label_selector=selector)
@@ -85,19 +97,13 @@ class Follower:
         for pod in pods:
             ask = pod.get("status", {}).get("phase") == "Pending" and asked < EVENTS_AT_ONCE
             asked += ask
-            events = self._cluster.events_of(pod["metadata"]["name"]) if ask else []
-            if problem := explain.pod_problem(pod, events):
+            if problem := explain.pod_problem(pod, self._cluster.events_of(pod) if ask else []):
                 self._once(f"  {problem}")
 
     def _once(self, line: str) -> None:
         if line not in self._said:
             self._said.add(line)
             self._say(line)
-
-    def _wait(self, state: str) -> None:
-        if self._end is not None and time.monotonic() > self._end:
-            raise DeployError(f"the time is over: {state}; nothing was stopped, so look again later")
-        time.sleep(POLL_S)
 
     def _follow_logs(self, pods: Iterable[Object], *, prefix: bool) -> None:
         for pod in pods:
@@ -121,7 +127,9 @@ class Follower:
 
 
 def _job_failed(name: str, reason: str, pods: list[Object]) -> DeployError:
-    problems = [p for pod in pods if (p := explain.pod_problem(pod))]
-    because = "; ".join(dict.fromkeys([*problems[-1:], reason]))
-    # 3 is a result of its own: the predictions are there.
-    return DeployError(f"job/{name} failed: {because}", 3 if explain.exit_code(pods) == 3 else 1)
+    pod = explain.decisive(pods)
+    problem = explain.pod_problem(pod) if pod else None
+    code = explain.exit_code(pod) if pod else EXIT_FAILED
+    # These mean the same to our own caller; all others of a container, no more than that it failed.
+    ours = code if code in (EXIT_USAGE, EXIT_OVER_LIMIT, EXIT_RESUMABLE) else EXIT_FAILED
+    return DeployError(f"job/{name} failed: {'; '.join(filter(None, [problem, reason]))}", ours)

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from k8s.errors import DeployError
+from serving.errors import EXIT_USAGE
 
 Object = dict[str, Any]
 
@@ -28,7 +31,9 @@ def folder_of(manifests: str) -> Path:
     folder = ours if ours.is_dir() else Path(manifests)
     if not (folder / "kustomization.yaml").is_file():
         names = ", ".join(sorted(p.name for p in (HERE / "overlays").iterdir()))
-        raise DeployError(f"no kustomization.yaml in {folder}: give a folder that has one, or one of {names}", 2)
+        raise DeployError(
+            f"no kustomization.yaml in {folder}: give a folder that has one, or one of {names}", EXIT_USAGE
+        )
     return folder
 
 
@@ -45,11 +50,23 @@ class Change:
     """Kustomize patches: {"target": ..., "patch": ..., "options": ...}."""
 
 
-def render(folder: Path, change: Change | None = None) -> list[Object]:
-    """All objects of a folder of manifests, with the change on top."""
-    if change is None:
-        return _kustomize(folder)
-    current = _kustomize(folder)
+def build(folder: Path) -> list[Object]:
+    """All objects of a folder of manifests."""
+    if kubectl := shutil.which("kubectl"):
+        command = [kubectl, "kustomize", str(folder)]
+    elif kustomize := shutil.which("kustomize"):
+        command = [kustomize, "build", str(folder)]
+    else:
+        raise DeployError("the manifests are built by kubectl: install it, and put it on the PATH")
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        why = done.stderr.strip().splitlines()
+        raise DeployError(f"the manifests in {folder} don't build: {why[-1] if why else command}", EXIT_USAGE)
+    return [o for o in yaml.safe_load_all(done.stdout) if o]
+
+
+def changed(folder: Path, current: Sequence[Object], change: Change) -> list[Object]:
+    """All objects of a folder, which is `current` as it is, with a change on top."""
     with tempfile.TemporaryDirectory(prefix="flow-images-") as written:
         top = Path(written).resolve() / "top"
         options = Path(written).resolve() / "options"
@@ -61,7 +78,7 @@ def render(folder: Path, change: Change | None = None) -> list[Object]:
         if change.namespace:
             outer["namespace"] = change.namespace
         _write(top, outer)
-        return _kustomize(top)
+        return build(top)
 
 
 def only(objects: Sequence[Object], component: str) -> list[Object]:
@@ -75,7 +92,7 @@ def find(objects: Sequence[Object], kind: str, name: str) -> Object:
     for o in objects:
         if _is(o, kind, name):
             return o
-    raise DeployError(f"the manifests have no {kind} {name}: start from one of the project's overlays", 2)
+    raise DeployError(f"the manifests have no {kind} {name}: start from one of the project's overlays", EXIT_USAGE)
 
 
 def has(objects: Sequence[Object], kind: str, name: str) -> bool:
@@ -92,13 +109,13 @@ def served(models_config: str, *, version: int | None, model_name: str | None) -
         models_config,
     )
     if count != 1:
-        raise DeployError("models.config must have exactly one model_version_policy { … }: edit it by hand", 2)
+        raise DeployError("models.config must have exactly one model_version_policy { … }: edit it by hand", EXIT_USAGE)
     if model_name is None:
         return changed
     changed, names = re.subn(r'(\bname:\s*")[^"]*(")', rf"\g<1>{model_name}\g<2>", changed)
     changed, paths = re.subn(r'(\bbase_path:\s*"[^"]*/)[^"/]+(")', rf"\g<1>{model_name}\g<2>", changed)
     if (names, paths) != (1, 1):
-        raise DeployError("models.config must name exactly one model: edit it by hand", 2)
+        raise DeployError("models.config must name exactly one model: edit it by hand", EXIT_USAGE)
     return changed
 
 
@@ -126,23 +143,5 @@ def _options(folder: Path, where: Path, current: Sequence[Object], change: Chang
 
 
 def _write(folder: Path, kustomization: Object) -> None:
-    import yaml
-
     kinds = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump({**kinds, **kustomization}))
-
-
-def _kustomize(folder: Path) -> list[Object]:
-    import yaml
-
-    if kubectl := shutil.which("kubectl"):
-        command = [kubectl, "kustomize", str(folder)]
-    elif kustomize := shutil.which("kustomize"):
-        command = [kustomize, "build", str(folder)]
-    else:
-        raise DeployError("the manifests are built by kubectl: install it, and put it on the PATH")
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        why = done.stderr.strip().splitlines()
-        raise DeployError(f"the manifests in {folder} don't build: {why[-1] if why else command}", 2)
-    return [o for o in yaml.safe_load_all(done.stdout) if o]

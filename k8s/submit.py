@@ -2,11 +2,13 @@
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from k8s import overlay
 from k8s.overlay import Change, Object
+
+_POD = "/spec/template/spec"
 
 
 def utc_seconds() -> int:
@@ -15,78 +17,107 @@ def utc_seconds() -> int:
 
 
 def train(
-    folder: Path, namespace: str | None, options: dict[str, str | None], arguments: Sequence[str]
+    folder: Path, namespace: str | None, options: Mapping[str, str | None], arguments: Sequence[str]
 ) -> list[Object]:
     """The training Job and what it needs, named after the version that it publishes."""
-    values = {key: value for key, value in options.items() if value is not None}
-    patches = _job_patches(overlay.render(folder), "train", f"train-{values['VERSION']}", arguments)
-    return _rendered(folder, "train", Change(namespace=namespace, options={"train-options": values}, patches=patches))
+    current = overlay.build(folder)
+    values = _given(options)
+    patch = _job_patch("train", f"train-{values['VERSION']}", [_append(argument) for argument in arguments])
+    change = Change(namespace=namespace, options={"train-options": values}, patches=[patch])
+    return overlay.only(overlay.changed(folder, current, change), "train")
 
 
 def predict(
     folder: Path,
     namespace: str | None,
     name: str,
-    options: dict[str, str | None],
+    options: Mapping[str, str | None],
     shards: int | None,
     arguments: Sequence[str],
 ) -> list[Object]:
     """The prediction Job and what it needs, with as many pods as shards."""
-    values = {key: value for key, value in options.items() if value is not None}
-    patches = _job_patches(overlay.render(folder), "predict", name, arguments, shards)
-    return _rendered(
-        folder, "predict", Change(namespace=namespace, options={"predict-options": values}, patches=patches)
+    current = overlay.build(folder)
+    pod = overlay.find(current, "Job", "predict")["spec"]["template"]["spec"]
+    values = _given(options)
+    operations = [_append(argument) for argument in arguments]
+    if shards is not None:
+        operations += _shards(pod["containers"][0]["args"], shards)
+    if "SERVER" in values:
+        operations += _no_wait(pod)
+    change = Change(
+        namespace=namespace,
+        options={"predict-options": values},
+        patches=[_job_patch("predict", name, operations)],
     )
+    return overlay.only(overlay.changed(folder, current, change), "predict")
 
 
 def serve(
     folder: Path, namespace: str | None, *, version: int | None, model_name: str | None, replicas: int | None
 ) -> list[Object]:
     """The server and what it needs; with a version, that one alone."""
-    current = overlay.render(folder)
+    current = overlay.build(folder)
     config = overlay.find(current, "ConfigMap", "serving-config")["data"]["models.config"]
     operations: list[Object] = []
+    options: dict[str, dict[str, str]] = {}
     if replicas is not None:
         operations.append({"op": "add", "path": "/spec/replicas", "value": replicas})
     if model_name is not None:
-        container = "/spec/template/spec/containers/0"
-        for probe, path in (("startupProbe", "/metadata"), ("readinessProbe", "/metadata"), ("livenessProbe", "")):
-            where = f"{container}/{probe}/httpGet/path"
-            operations.append({"op": "replace", "path": where, "value": f"/v1/models/{model_name}{path}"})
-    target = {"kind": "Deployment", "name": "serving"}
-    options: dict[str, dict[str, str]] = {}
-    if model_name is not None and overlay.has(current, "ConfigMap", "serving-sync"):
+        operations += _probes(model_name)
+    if overlay.has(current, "ConfigMap", "serving-sync"):
         source = overlay.find(current, "ConfigMap", "serving-sync")["data"]["MODEL_SOURCE"]
-        options["serving-sync"] = {"MODEL_SOURCE": f"{source.rpartition('/')[0]}/{model_name}"}
-    return _rendered(
-        folder,
-        "serving",
-        Change(
-            namespace=namespace,
-            options=options,
-            files={"models.config": overlay.served(config, version=version, model_name=model_name)},
-            patches=[{"target": target, "patch": json.dumps(operations)}] if operations else [],
-        ),
+        options["serving-sync"] = {
+            "MODEL_SOURCE": f"{source.rpartition('/')[0]}/{model_name}" if model_name else source,
+            "PINNED_VERSION": "" if version is None else str(version),
+        }
+    change = Change(
+        namespace=namespace,
+        options=options,
+        files={"models.config": overlay.served(config, version=version, model_name=model_name)},
+        patches=[_patch("Deployment", "serving", operations)] if operations else [],
     )
+    return overlay.only(overlay.changed(folder, current, change), "serving")
 
 
-def _rendered(folder: Path, component: str, change: Change) -> list[Object]:
-    return overlay.only(overlay.render(folder, change), component)
+def _given(options: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in options.items() if value is not None}
 
 
-def _job_patches(
-    current: Sequence[Object], job: str, name: str, arguments: Sequence[str], shards: int | None = None
-) -> list[Object]:
-    spec = overlay.find(current, "Job", job)["spec"]
-    args = "/spec/template/spec/containers/0/args"
-    operations: list[Object] = [{"op": "replace", "path": "/metadata/name", "value": name}]
-    operations += [{"op": "add", "path": f"{args}/-", "value": argument} for argument in arguments]
-    if shards is not None:
-        for key in ("completions", "parallelism"):
-            operations.append({"op": "replace", "path": f"/spec/{key}", "value": shards})
-        for place, argument in enumerate(spec["template"]["spec"]["containers"][0]["args"]):
-            if argument.startswith("--shard="):
-                value = f"--shard=$(JOB_COMPLETION_INDEX)/{shards}"
-                operations.append({"op": "replace", "path": f"{args}/{place}", "value": value})
-    target = {"kind": "Job", "name": job}
-    return [{"target": target, "patch": json.dumps(operations), "options": {"allowNameChange": True}}]
+def _patch(kind: str, name: str, operations: Sequence[Object]) -> Object:
+    return {"target": {"kind": kind, "name": name}, "patch": json.dumps(operations)}
+
+
+def _job_patch(job: str, name: str, operations: Sequence[Object]) -> Object:
+    rename = {"op": "replace", "path": "/metadata/name", "value": name}
+    return {**_patch("Job", job, [rename, *operations]), "options": {"allowNameChange": True}}
+
+
+def _append(argument: str) -> Object:
+    return {"op": "add", "path": f"{_POD}/containers/0/args/-", "value": argument}
+
+
+def _shards(args: Sequence[str], shards: int) -> list[Object]:
+    counts = [{"op": "replace", "path": f"/spec/{key}", "value": shards} for key in ("completions", "parallelism")]
+    value = f"--shard=$(JOB_COMPLETION_INDEX)/{shards}"
+    places = [place for place, argument in enumerate(args) if argument.startswith("--shard=")]
+    return counts + [{"op": "replace", "path": f"{_POD}/containers/0/args/{i}", "value": value} for i in places]
+
+
+def _no_wait(pod: Object) -> list[Object]:
+    """What waits for our own server has nothing to wait for when another one is asked."""
+    first = [container["name"] for container in pod.get("initContainers", [])]
+    if "wait-for-model" not in first:
+        return []
+    return [{"op": "remove", "path": f"{_POD}/initContainers/{first.index('wait-for-model')}"}]
+
+
+def _probes(model_name: str) -> list[Object]:
+    pages = {"startupProbe": "/metadata", "readinessProbe": "/metadata", "livenessProbe": ""}
+    return [
+        {
+            "op": "replace",
+            "path": f"{_POD}/containers/0/{probe}/httpGet/path",
+            "value": f"/v1/models/{model_name}{page}",
+        }
+        for probe, page in pages.items()
+    ]

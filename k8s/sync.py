@@ -28,15 +28,16 @@ def published(client: Any, source: str) -> dict[int, dict[str, str]]:
     return {version: files for version, files in versions.items() if s3.COMPLETE in files}
 
 
-def sync(client: Any, source: str, target: Path, keep: int) -> list[int]:
-    """Makes the target hold the newest `keep` versions, and gives those that it copied just now.
+def sync(client: Any, source: str, target: Path, keep: int, pinned: int | None = None) -> list[int]:
+    """Makes the target hold the newest `keep` versions and a pinned one, and gives those that it copied just now.
 
     Versions that are no longer wanted go last, so that there is never a moment without a model. A source without
     any version changes nothing: an empty answer is more likely a mistake than a wish.
     """
     bucket, prefix = s3.split(source)
     versions = published(client, source)
-    wanted = sorted(versions, reverse=True)[:keep]
+    # The pinned one first: it is the one that is served.
+    wanted = [v for v in versions if v == pinned] + [v for v in sorted(versions)[-keep:][::-1] if v != pinned]
     folder = target / Path(prefix).name
     copied = []
     for version in wanted:
@@ -57,8 +58,9 @@ def sync(client: Any, source: str, target: Path, keep: int) -> list[int]:
 @click.option("--source", required=True, help="s3://BUCKET/…/MODEL, the folder of the versions.")
 @click.option("--target", required=True, type=click.Path(path_type=Path), help="Local folder that gets MODEL/VERSION.")
 @click.option("--keep", type=click.IntRange(min=1), default=2, show_default=True, help="How many of the newest.")
+@click.option("--pinned", type=int, envvar="PINNED_VERSION", help="A version that stays, however many are newer.")
 @click.option("--every", type=float, help="Seconds between two looks; by default only one look.")
-def main(source: str, target: Path, keep: int, every: float | None) -> None:
+def main(source: str, target: Path, keep: int, pinned: int | None, every: float | None) -> None:
     """Copy new model versions from S3, once or for ever."""
     if not source.startswith("s3://") or "/" not in source.removeprefix("s3://").strip("/"):
         raise click.UsageError(f"--source must be s3://BUCKET/…/MODEL, not {source}")
@@ -68,9 +70,9 @@ def main(source: str, target: Path, keep: int, every: float | None) -> None:
     client = s3.client()
     while True:
         try:
-            for version in sync(client, source, target, keep):
+            for version in sync(client, source, target, keep, pinned):
                 click.echo(f"copied version {version}")
-        except (BotoCoreError, Boto3Error, ClientError, OSError) as error:
+        except (BotoCoreError, Boto3Error, ClientError, OSError, ValueError) as error:
             click.echo(f"{source}: {error}", err=True)
             if every is None:
                 sys.exit(1)

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 
-from k8s.cli import deploy
 from tests.k8s.builds import K8S, Object, compose
 from tests.k8s.cluster.control_plane import KUBE, KWOK, ControlPlane, wait_until
+from tests.k8s.command import Ran, deploy
 
-Deploy = Callable[..., Result]
+Deploy = Callable[..., Ran]
 
 
 @pytest.fixture(scope="session")
@@ -86,9 +85,9 @@ def team(plane: ControlPlane) -> Iterator[Team]:
 def run(team: Team) -> Deploy:
     """Calls `flow-images deploy` in the test's namespace, by default as the administrator."""
 
-    def call(command: str, *arguments: str, kubeconfig: Path | None = None) -> Result:
+    def call(command: str, *arguments: str, kubeconfig: Path | None = None) -> Ran:
         target = [f"--kubeconfig={kubeconfig or team.plane.admin}", f"--namespace={team.namespace}"]
-        return CliRunner().invoke(deploy, [command, *target, *arguments])
+        return deploy(command, *target, *arguments)
 
     return call
 

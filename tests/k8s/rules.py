@@ -109,6 +109,14 @@ def no_rights(objects: list[Object]) -> Iterator[str]:
 
 
 @rule
+def labelled(objects: list[Object]) -> Iterator[str]:
+    """The client finds what is ours, to show it and to clean it up, by one label."""
+    for o in objects:
+        if o["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") != "flow-images":
+            yield f"{o['kind']} {o['metadata']['name']}: is not labelled as part of flow-images"
+
+
+@rule
 def ports(objects: list[Object]) -> Iterator[str]:
     """A probe or Service that names no port of the container is accepted by the API server, and never works."""
     for name, container, _ in each_container(objects):
@@ -190,8 +198,8 @@ def resources(objects: list[Object]) -> Iterator[str]:
         wants = container.get("resources", {})
         if not {"cpu", "memory"} <= set(wants.get("requests", {})):
             yield f"{name}: no request for cpu and memory"
-        if "memory" not in wants.get("limits", {}):
-            yield f"{name}: no limit on memory"
+        for what in {"memory", "ephemeral-storage"} - set(wants.get("limits", {})):
+            yield f"{name}: no limit on {what}"
         gpus = [wants.get(k, {}).get("nvidia.com/gpu") for k in ("requests", "limits")]
         if gpus[0] != gpus[1]:
             yield f"{name}: GPUs must be requested as they are limited"

@@ -1,18 +1,20 @@
 """The client's parts that need no cluster: words, overlays, waiting for a model, copying versions from S3."""
 
 import http.server
+import importlib.util
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from k8s import explain, overlay, s3, staged, sync, wait
-from k8s.cli import deploy
 from k8s.errors import DeployError
-from tests.k8s.builds import K8S, kubectl
+from tests.k8s.builds import K8S, kubectl, one
+from tests.k8s.command import deploy
 
 needs_kubectl = pytest.mark.skipif(kubectl() is None, reason="needs kubectl")
 
@@ -24,7 +26,8 @@ def _pod(status: dict[str, Any], limit: str = "2Gi") -> dict[str, Any]:
 
 def _ended(code: int, reason: str = "Error") -> dict[str, Any]:
     state = {"terminated": {"exitCode": code, "reason": reason}}
-    return {"phase": "Failed", "containerStatuses": [{"name": "predict", "image": "i", "state": state}]}
+    phase = "Failed" if code else "Succeeded"
+    return {"phase": phase, "containerStatuses": [{"name": "predict", "image": "i", "state": state}]}
 
 
 def _waiting(reason: str, message: str = "because", **more: Any) -> dict[str, Any]:
@@ -54,6 +57,7 @@ def _unscheduled(message: str) -> dict[str, Any]:
         (_unscheduled("1 node(s) had untolerated taint {a: b}"), "no node fits its selector or taints"),
         (_unscheduled("0/1 nodes are available: 1 Insufficient cpu."), "1 Insufficient cpu"),
         ({"phase": "Failed", "reason": "Evicted", "message": "low on disk"}, "was evicted from its node: low on disk"),
+        ({"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no GPU"}, "p-0-x failed: no GPU"),
     ],
 )
 def test_what_is_wrong_with_a_pod_is_said(status: dict[str, Any], words: str) -> None:
@@ -85,8 +89,23 @@ def test_a_pod_that_hangs_is_explained_by_its_last_warning() -> None:
 
 
 def test_the_verdict_of_a_job_comes_before_what_was_retried() -> None:
-    assert explain.exit_code([_pod(_ended(137)), _pod(_ended(3)), _pod(_ended(0))]) == 3
-    assert explain.exit_code([_pod(_ended(0))]) is None
+    first, verdict, last = (_pod(_ended(code)) for code in (137, 3, 143))
+    whole = _pod(_ended(0, "Completed"))
+    assert explain.decisive([first, verdict, last, whole]) is verdict
+    assert explain.decisive([first, last, whole]) is last
+    assert explain.decisive([whole]) is None
+    assert [explain.exit_code(pod) for pod in (first, verdict, whole, _pod({}))] == [137, 3, 0, 0]
+
+
+def test_a_rollout_that_cannot_end_by_itself_says_why() -> None:
+    def problem(generation: int, **condition: str) -> str | None:
+        status = {"observedGeneration": 2, "conditions": [{"message": "because", **condition}]}
+        return explain.rollout_problem({"metadata": {"generation": generation}, "status": status})
+
+    assert problem(2, type="ReplicaFailure", status="True") == "its pods are refused: because"
+    assert problem(2, type="Progressing", status="False") == "because"
+    assert problem(2, type="Progressing", status="True") is None
+    assert problem(3, type="Progressing", status="False") is None  # That was about the change before this one.
 
 
 def test_a_rollout_is_done_when_only_new_pods_are_left() -> None:
@@ -116,11 +135,17 @@ def test_models_config_is_changed_in_place() -> None:
         overlay.served(ours.replace("model_platform", 'name: "b"'), version=7, model_name="c")
 
 
+def test_a_pod_that_waits_for_a_container_says_for_which() -> None:
+    running = [{"name": name, "state": {"running": {}}} for name in ("sync", "wait-for-model")]
+    pod = _pod({"phase": "Pending", "initContainerStatuses": running})
+    pod["spec"]["initContainers"] = [{"name": "sync", "restartPolicy": "Always"}, {"name": "wait-for-model"}]
+    told = "p-0-x has not begun: wait-for-model comes first, see `kubectl logs p-0-x -c wait-for-model`"
+    assert explain.pod_problem(pod) == told
+
+
 @needs_kubectl
 def test_without_a_cluster_the_manifests_are_printed() -> None:
-    result = CliRunner().invoke(
-        deploy, ["predict", "--dry-run=client", "--shards=5", "-k", "bucket-gs", "-n", "team-a"]
-    )
+    result = deploy("predict", "--dry-run=client", "--shards=5", "-k", "bucket-gs", "-n", "team-a")
     assert result.exit_code == 0, result.output
     assert "--shard=$(JOB_COMPLETION_INDEX)/5" in result.output
     assert "namespace: team-a" in result.output
@@ -129,7 +154,7 @@ def test_without_a_cluster_the_manifests_are_printed() -> None:
 
 @needs_kubectl
 def test_a_model_of_another_name_is_asked_for_everywhere() -> None:
-    result = CliRunner().invoke(deploy, ["serve", "--dry-run=client", "--model-name=cats", "-k", "bucket-s3"])
+    result = deploy("serve", "--dry-run=client", "--model-name=cats", "-k", "bucket-s3")
     assert result.exit_code == 0, result.output
     assert result.output.count("/v1/models/cats") == 3
     assert "MODEL_SOURCE: s3://example-bucket/models/cats" in result.output
@@ -137,16 +162,83 @@ def test_a_model_of_another_name_is_asked_for_everywhere() -> None:
 
 
 @needs_kubectl
+def test_rolled_back_on_s3_the_copy_of_that_version_stays() -> None:
+    back = deploy("rollback", "--dry-run=client", "--version=7", "-k", "bucket-s3")
+    assert "PINNED_VERSION: '7'" in back.stdout
+    assert "MODEL_SOURCE: s3://example-bucket/models/dogs\n" in back.stdout
+    again = deploy("serve", "--dry-run=client", "-k", "bucket-s3")
+    assert "PINNED_VERSION: ''" in again.stdout
+
+
+@needs_kubectl
 def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    missing = CliRunner().invoke(deploy, ["serve", "--dry-run=client", "-k", str(tmp_path)])
+    missing = deploy("serve", "--dry-run=client", "-k", str(tmp_path))
     assert missing.exit_code == 2
     assert f"no kustomization.yaml in {tmp_path}: give a folder that has one, or one of bucket-gs" in missing.output
     (tmp_path / "kustomization.yaml").write_text("resources: [nowhere.yaml]\n")
-    broken = CliRunner().invoke(deploy, ["serve", "--dry-run=client", "-k", str(tmp_path)])
+    broken = deploy("serve", "--dry-run=client", "-k", str(tmp_path))
     assert broken.exit_code == 2
     assert "don't build" in broken.output
-    assert CliRunner().invoke(deploy, ["rollback", "--version=0"]).exit_code == 2
     assert len(broken.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["rollback", "--version=0"], "0 is not in the range x>=1"),
+        (["rollback"], "Missing option '--version'"),
+        (["train", "--name=a/b"], "it becomes part of URLs"),
+        (["serve", '--model-name=a" base_path: "/etc'], "it becomes part of URLs"),
+        (["predict", "gs://bucket/photos"], "'gs://bucket/photos' is not expected here"),
+        (["predict", "--shards=0"], "0 is not in the range x>=1"),
+        (["predict", "--top-k=3"], "No such option"),
+        (["serve", "--timeout=-1"], "-1.0 is not in the range x>=0"),
+        (["launch"], "No such command 'launch'"),
+    ],
+)
+def test_wrong_flags_are_exit_code_2(words: list[str], why: str) -> None:
+    wrong = deploy(*words)
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert why in wrong.stderr
+
+
+@needs_kubectl
+def test_for_a_server_elsewhere_nothing_waits_for_ours() -> None:
+    ours, elsewhere = (
+        yaml.safe_load_all(deploy("predict", "--dry-run=client", *more).stdout) for more in ([], ["--server=a:8500"])
+    )
+    (waits,) = one(list(ours), "Job", "predict")["spec"]["template"]["spec"]["initContainers"]
+    assert waits["name"] == "wait-for-model"
+    assert not one(list(elsewhere), "Job", "predict")["spec"]["template"]["spec"]["initContainers"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "file is empty"),
+        ("a: [", "expected the node content"),
+        ("apiVersion: v1\nkind: Config\n", "Invalid kube-config file"),
+        ("current-context: a\ncontexts: [{name: b, context: {cluster: c, user: d}}]\n", "Invalid kube-config"),
+    ],
+)
+def test_a_kubeconfig_that_leads_nowhere(text: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(text)
+    wrong = deploy("status", f"--kubeconfig={tmp_path}/config")
+    assert wrong.exit_code == 1
+    assert "no way to a cluster" in wrong.stderr
+    assert why in wrong.stderr
+    assert len(wrong.stderr.splitlines()) == 1
+    missing = deploy("status", f"--kubeconfig={tmp_path}/none")
+    assert (missing.exit_code, "no way to a cluster" in missing.stderr) == (1, True)
+
+
+def test_without_the_client_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = deploy("status")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "flow-images deploy: the Kubernetes client is not installed: pip install 'flow-images[k8s]'\n",
+    )
 
 
 @pytest.fixture
@@ -220,6 +312,17 @@ def test_the_newest_whole_versions_are_copied(store: Any, tmp_path: Path) -> Non
     assert sorted(p.name for p in folder.iterdir()) == ["10", "11"]
 
 
+def test_a_pinned_version_stays_however_many_are_newer(store: Any, tmp_path: Path) -> None:
+    for version in ("1", "2", "3"):
+        _publish(store, version)
+    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [1, 3, 2]
+    _publish(store, "4")
+    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [4]
+    assert sorted(p.name for p in (tmp_path / "dogs").iterdir()) == ["1", "3", "4"]
+    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=9) == []
+    assert sorted(p.name for p in (tmp_path / "dogs").iterdir()) == ["3", "4"]
+
+
 def test_an_empty_source_takes_no_model_away(store: Any, tmp_path: Path) -> None:
     _publish(store, "1")
     sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2)
@@ -255,6 +358,9 @@ def test_sync_once_by_the_command(store: Any, tmp_path: Path) -> None:
     gone = CliRunner().invoke(sync.main, ["--source=s3://nobody/models/dogs", f"--target={tmp_path}"])
     assert gone.exit_code == 1
     assert "NoSuchBucket" in gone.output
+    _publish(store, "6", "saved_model.pb", "../../../evil")
+    hostile = CliRunner().invoke(sync.main, arguments)
+    assert (hostile.exit_code, "outside" in hostile.output) == (1, True)
 
 
 def test_training_runs_on_copies_of_a_bucket(store: Any, tmp_path: Path) -> None:

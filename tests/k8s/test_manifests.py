@@ -20,23 +20,35 @@ pytestmark = pytest.mark.skipif(kubectl() is None, reason="needs kubectl, or clu
 
 OVERLAYS = sorted(p.parent.name for p in K8S.glob("overlays/*/kustomization.yaml"))
 SERVERS: list[list[str]] = [[], ["embedded-server"], ["gpu"]]
-SOURCE = {
-    "name": "train-options",
-    "namespace": "flow-images",
-    "behavior": "merge",
-    "literals": ["PICTURES_SOURCE=gs://example-bucket/pictures"],
-}
+STORES: list[list[str]] = [[], ["single-node"], ["bucket-gs"], ["bucket-s3"]]
 ADDITIONS = ["autoscaling", "network-policies", "priority"]
 
 
-def combinations() -> list[tuple[str, list[str]]]:
-    """(folder, components) of everything that a team may combine."""
+def _options(name: str, *literals: str, **more: str) -> Object:
+    return {"name": name, "namespace": "flow-images", "literals": list(literals), **more}
+
+
+BUCKETS = {
+    "bucket-gs": [_options("train-options", "PICTURES_SOURCE=gs://b/pictures", behavior="merge")],
+    "bucket-s3": [
+        _options("train-options", "PICTURES_SOURCE=s3://b/pictures", "MODEL_TARGET=s3://b/models", behavior="merge"),
+        _options("bucket", "AWS_REGION=us-east-1"),
+        _options("serving-sync", "MODEL_SOURCE=s3://b/models/dogs"),
+    ],
+}
+"""What whoever lists a bucket component has to set, as the overlays do."""
+
+
+def combinations() -> list[list[str]]:
+    """The components of everything that a team may combine."""
     additions = [list(c) for n in range(len(ADDITIONS) + 1) for c in itertools.combinations(ADDITIONS, n)]
-    volumes = [("base", [*server, *more]) for server in SERVERS for more in additions]
-    one_node = [("base", ["single-node", *server, *more]) for server in SERVERS[:2] for more in additions]
-    bucket = [("base", ["bucket-gs", *server, *more]) for server in SERVERS for more in additions]
-    # Bucket-s3's ConfigMaps come with its overlay, which lists the GPU and the guards already.
-    return volumes + one_node + bucket + [("overlays/bucket-s3", []), ("overlays/bucket-s3", ["autoscaling"])]
+    return [
+        [*store, *server, *more]
+        for store in STORES
+        for server in SERVERS
+        for more in additions
+        if (store, server) != (["single-node"], ["gpu"])
+    ]
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -49,19 +61,24 @@ def base() -> list[Object]:
     return build(K8S / "base")
 
 
-def test_every_combination_builds_and_keeps_the_rules(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def combined(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
+    """What every combination builds."""
+    folder = tmp_path_factory.mktemp("combined")
+
+    def built(components: list[str]) -> list[Object]:
+        options = [option for c in components for option in BUCKETS.get(c, [])]
+        return compose(folder / "+".join(["base", *components]), "base", components, options)
+
     every = combinations()
-    used = {c for _, components in every for c in components}
-    assert used | {"bucket-s3"} == {p.name for p in (K8S / "components").iterdir()}
-
-    def broken(combination: tuple[str, list[str]]) -> list[str]:
-        folder, components = combination
-        name = "+".join([folder.replace("/", "-"), *components])
-        options = [SOURCE] if "bucket-gs" in components else []
-        return [f"{name}: {b}" for b in rules.breaches(compose(tmp_path / name, folder, components, options))]
-
     with ThreadPoolExecutor() as pool:  # Each one is a process that is waited for.
-        assert [breach for found in pool.map(broken, every) for breach in found] == []
+        return dict(zip(("+".join(components) for components in every), pool.map(built, every), strict=True))
+
+
+def test_every_combination_keeps_the_rules(combined: dict[str, list[Object]]) -> None:
+    used = {c for components in combinations() for c in components}
+    assert used == {p.name for p in (K8S / "components").iterdir()}
+    assert [f"{name}: {breach}" for name, objects in combined.items() for breach in rules.breaches(objects)] == []
 
 
 def test_overlays_keep_the_rules(overlay: list[Object]) -> None:
@@ -103,6 +120,8 @@ WRONG: dict[str, Callable[[list[Object]], object]] = {
     "claim": lambda o: one(o, "PersistentVolumeClaim", "models")["metadata"].update(name="store"),
     "variable": lambda o: _container(o, "Job", "train")["args"].append("--seed=$(SEED)"),
     "writable pictures": lambda o: [m.pop("readOnly", 0) for m in _container(o, "Job", "train")["volumeMounts"]],
+    "no disk limit": lambda o: _serving(o)["resources"]["limits"].pop("ephemeral-storage"),
+    "no label": lambda o: one(o, "Service", "serving")["metadata"].pop("labels"),
     "no memory limit": lambda o: _serving(o)["resources"]["limits"].pop("memory"),
     "latest": lambda o: _serving(o).update(image="tensorflow/serving:latest-gpu"),
     "no tag": lambda o: _serving(o).update(image="registry.example:5000/serving"),
@@ -180,18 +199,26 @@ def _linter(name: str) -> str:
     return str(path)
 
 
-def test_kubernetes_validate(overlay: list[Object], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def distinct(combined: dict[str, list[Object]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file of all objects of all combinations, and of the overlays; equal ones once."""
+    overlays = [o for name in OVERLAYS for o in build(K8S / "overlays" / name)]
+    objects = [*overlays, *(o for combination in combined.values() for o in combination)]
+    path = tmp_path_factory.mktemp("distinct") / "all.yaml"
+    path.write_text("---\n".join(sorted({yaml.safe_dump(o) for o in objects})))
+    return path
+
+
+def test_kubernetes_validate(distinct: Path) -> None:
     tool = _linter("kubernetes-validate")
-    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(overlay))
-    done = subprocess.run([tool, "-k", "1.34", "--strict", tmp_path / "all.yaml"], capture_output=True, text=True)
+    done = subprocess.run([tool, "-k", "1.34", "--strict", distinct], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_checkov(overlay: list[Object], tmp_path: Path) -> None:
+def test_checkov(distinct: Path) -> None:
     tool = _linter("checkov")
-    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(overlay))
     config = Path(__file__).with_name("checkov.yaml")
-    command = [tool, "--config-file", str(config), "-f", str(tmp_path / "all.yaml"), "-o", "json"]
+    command = [tool, "--config-file", str(config), "-f", str(distinct), "-o", "json"]
     done = subprocess.run(command, capture_output=True, text=True)
     report = json.loads(done.stdout)
     failed = [f"{c['check_id']} {c['resource']}: {c['check_name']}" for c in report["results"]["failed_checks"]]

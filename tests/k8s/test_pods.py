@@ -18,13 +18,12 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 
 from k8s import s3
-from k8s.cli import deploy
 from tests.k8s.builds import compose
 from tests.k8s.cluster.control_plane import free_ports
 from tests.k8s.cluster.node import ADDRESS, NAME, Node, missing
+from tests.k8s.command import Ran, deploy
 from tests.k8s.inputs import draw, draw_pictures, make_hub_module
 
 pytestmark = [
@@ -55,11 +54,11 @@ class Site:
         found = json.loads(self.kubectl("get", *what, "-o", "json"))
         return found["items"] if found["kind"] == "List" else found
 
-    def deploy(self, command: str, *arguments: str) -> Result:
+    def deploy(self, command: str, *arguments: str) -> Ran:
         target = [f"--kubeconfig={self.node.admin}"]
-        return CliRunner().invoke(deploy, [command, *target, *arguments])
+        return deploy(command, *target, *arguments)
 
-    def submit(self, command: str, *arguments: str) -> Result:
+    def submit(self, command: str, *arguments: str) -> Ran:
         return self.deploy(command, f"--manifests={self.overlay}", "--timeout=600", *arguments)
 
     def rows(self, run: str) -> list[dict[str, str]]:
