@@ -168,14 +168,14 @@ def _agree(
     with _client(endpoint, options) as client:
         try:
             contract = discover(client, options.plain)
+            wire = choose_wire(contract, options.wire or (plan.options.wire if plan else None))
+            model = PlannedModel(name=endpoint.model_name, version=endpoint.version or 0, contract=contract)
+            result_options = options.result_options(wire)
+            if plan is not None:
+                plan.check(result_options, model, options.output)
+            ImagePredictor(client, contract, wire).check_golden()
         except ModelNotFound as error:
             raise (version_gone(plan, error) if plan else error) from error
-        wire = choose_wire(contract, options.wire or (plan.options.wire if plan else None))
-        model = PlannedModel(name=endpoint.model_name, version=endpoint.version or 0, contract=contract)
-        result_options = options.result_options(wire)
-        if plan is not None:
-            plan.check(result_options, model, options.output)
-        ImagePredictor(client, contract, wire).check_golden()
     if plan is not None:
         return plan, endpoint
     plan = patiently(lambda: folder.adopt_plan(_first_plan(options, folder, result_options, model)))

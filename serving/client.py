@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import grpc
 import numpy as np
+from google.protobuf import message
 
 from serving import contract as contract_
 from serving._wire import flow_wire_pb2 as pb
@@ -220,12 +221,17 @@ class PredictClient:
         return ModelContract.from_json(self.lookup(contract_.CONTRACT_KEY))
 
     def _method(self, name: str, reply: type[Reply]) -> Callable[..., Reply]:
-        method: Callable[..., Reply] = self._channel.unary_unary(
-            f"/tensorflow.serving.{name}",
-            request_serializer=lambda request: request.SerializeToString(),
-            response_deserializer=reply.FromString,  # type: ignore[attr-defined]
-        )
-        return method
+        # Bytes, as gRPC would log a traceback where it can't parse an answer.
+        method: Callable[..., bytes] = self._channel.unary_unary(f"/tensorflow.serving.{name}")
+
+        def ask(request: message.Message, **options: Any) -> Reply:
+            answer = method(request.SerializeToString(), **options)
+            try:
+                return reply.FromString(answer)  # type: ignore[attr-defined]
+            except message.DecodeError as error:
+                raise MalformedAnswer("the answer is no message of this API", self.endpoint.address) from error
+
+        return ask
 
     def _spec(self, signature: str = "") -> pb.ModelSpec:
         spec = pb.ModelSpec(name=self.endpoint.model_name, signature_name=signature)

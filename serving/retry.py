@@ -22,17 +22,17 @@ _QUIET_S = 30.0
 
 
 def heard_again(call: Callable[[], T]) -> T:
-    """The value of a call that is refused up to four times, for what is known to be no fault of the call itself.
+    """The value of a call that is refused up to nine times, for what is known to be no fault of the call itself.
 
     Where a server batches requests together, another client's bad one can fail ours.
 
     Raises:
-      InvalidRequest: the fifth refusal.
+      InvalidRequest: the tenth refusal.
     """
     loop = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(InvalidRequest),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
-        stop=tenacity.stop_after_attempt(5),
+        stop=tenacity.stop_after_attempt(10),
         reraise=True,
     )
     value: T = loop(call)

@@ -6,12 +6,14 @@ It knows no messages: bytes in, bytes out, so what is refused, delayed or held b
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import grpc
 
 Fault = tuple[grpc.StatusCode, str]
+Spoil = Callable[[bytes], bytes]
 
 
 class Front(grpc.GenericRpcHandler):
@@ -25,6 +27,9 @@ class Front(grpc.GenericRpcHandler):
             (grpc.StatusCode.RESOURCE_EXHAUSTED, "ResourceExhausted: thread pool is full"),
             (grpc.StatusCode.DEADLINE_EXCEEDED, "too late"),
         )
+        self.spoil: Spoil | None = None
+        """Changes the answers of a share of the Predict calls on their way."""
+        self.spoilt_share = 0.0
         self.delay_s = 0.0
         self.stall_share = 0.0
         """Of the Predict calls, which then take 2 s more."""
@@ -70,6 +75,8 @@ class Front(grpc.GenericRpcHandler):
                     return b""
             try:
                 reply: bytes = self._upstream.unary_unary(method)(request, timeout=60)
+                if self.spoil and method.endswith("/Predict") and self._random.random() < self.spoilt_share:
+                    return self.spoil(reply)
                 return reply
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details() or "")
