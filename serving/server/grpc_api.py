@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import textprotos
+from serving.server import profiler, textprotos
 from serving.server.core import ServerCore
 from serving.server.options import ANY_PORT, ServerOptions
 from serving.server.status import Code, ServingError, from_exception, truncated
@@ -61,6 +61,8 @@ class GrpcServer:
         self._server = grpc.server(self._pool, options=_channel_arguments(options))
         self._register(_limited(_prediction_handlers(core), options), "tensorflow.serving.PredictionService")
         self._register(_limited(_model_handlers(core), options), "tensorflow.serving.ModelService")
+        if options.enable_profiler:
+            self._register({"Profile": profiler.profile}, profiler.SERVICE)
         self.health = _Health()
         names = ["tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"]
         if options.enable_grpc_healthcheck_service:

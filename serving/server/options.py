@@ -65,7 +65,7 @@ class ServerOptions:
     enable_signature_method_name_check: bool = _flag(False, "check the signature's method name")
     xla_cpu_compilation_enabled: bool = _flag(False, "ignored")
     xla_gpu_compilation_enabled: bool = _flag(False, "ignored")
-    enable_profiler: bool = _flag(True, "ignored: no profiler service")
+    enable_profiler: bool = _flag(True, "let TensorBoard profile this process")
     thread_pool_factory_config_file: str = _flag("", "ignored")
     mixed_precision: str = _flag("", "ignored")
     skip_initialize_tpu: bool = _flag(False, "ignored")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
+_MAX_BODY = 2**31 - 1
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -84,7 +85,9 @@ class RestServer:
             return Response(status_code=200, headers=cors)
         if self._metrics_path and path == self._metrics_path:
             return Response(self._core.metrics.page(), media_type=monitoring.CONTENT_TYPE, headers=cors)
-        body = await request.body()
+        body = await _body(request)
+        if body is None:
+            return Response(status_code=413, headers=cors)
         if self._limiter is None:
             threads = self._options.rest_api_num_threads or 4 * (os.cpu_count() or 1)
             self._limiter = anyio.CapacityLimiter(threads)
@@ -98,6 +101,20 @@ class RestServer:
         )
         headers = {"content-type": answer.content_type, **cors}
         return Response(answer.body.encode("utf-8", "surrogateescape"), status_code=answer.status, headers=headers)
+
+
+async def _body(request: Request) -> bytes | None:
+    """The whole body; None if it is larger than a gRPC message may be."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > _MAX_BODY:
+        return None
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _MAX_BODY:
+            return None
+    return b"".join(chunks)
 
 
 def _metrics_path(options: ServerOptions) -> str:

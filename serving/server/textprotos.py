@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
 
-from serving.server.status import invalid_argument
+from serving.server.status import Code, ServingError, invalid_argument
 
 _KINDS = {"bool": 8, "int64": 3, "string": 9}  # FieldDescriptorProto.Type
 _MESSAGE = 11
@@ -67,15 +67,14 @@ def read(path: str, message: Message) -> Any:
     """Parses the text proto in the file `path` into `message` and returns it.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if the file can't be read or does not parse. As the binary does, protobuf's own
-        account of the place goes to stderr.
+      ServingError: NOT_FOUND if the file isn't there, INVALID_ARGUMENT if it does not parse. As the binary does,
+        protobuf's own account of the place goes to stderr.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise invalid_argument(f"Can't read '{path}': {error}") from error
-    try:
-        return text_format.Parse(text, message)
-    except text_format.ParseError as error:
+        return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
+    except OSError as error:
+        code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.FAILED_PRECONDITION
+        raise ServingError(code, f"{path}; {error.strerror}") from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
         print(f"Error parsing text-format {message.DESCRIPTOR.full_name}: {error}", file=sys.stderr, flush=True)
         raise invalid_argument(f"Invalid protobuf file: '{path}'") from error

@@ -63,5 +63,5 @@ def test_files_that_do_not_parse(tmp_path: Path, text: str, capfd: pytest.Captur
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ServingError, match="Can't read"):
+    with pytest.raises(ServingError, match=r"NOT_FOUND: .*none; No such file or directory"):
         BatchingOptions.from_file(str(tmp_path / "none"))

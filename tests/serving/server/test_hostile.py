@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import threading
@@ -74,6 +75,15 @@ def test_hundreds_of_connections_that_say_nothing(server: EmbeddedServer, client
     finally:
         for connection in silent:
             connection.close()
+
+
+@pytest.mark.parametrize("size", [b"Content-Length: 3000000000", b"X: " + b"x" * 1_000_000], ids=["body", "header"])
+def test_rest_requests_that_are_too_large(server: EmbeddedServer, client: Client, size: bytes) -> None:
+    host, _, port = server.rest_address.rpartition(":")
+    with socket.create_connection((host, int(port))) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\nHost: m\r\n" + size + b"\r\n\r\n")
+        assert connection.recv(100).startswith((b"HTTP/1.1 413", b"HTTP/1.1 400"))
+    assert client.predict(x=X)["y"].tolist() == [[3, 3]]
 
 
 def test_hundreds_of_slow_readers(server: EmbeddedServer, client: Client) -> None:
