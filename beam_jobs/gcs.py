@@ -5,6 +5,7 @@ Create-if-absent is the precondition `if_generation_match=0`. `STORAGE_EMULATOR_
 
 import contextlib
 import io
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import IO
@@ -20,6 +21,7 @@ from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, TooLar
 from serving.errors import AccessDenied
 
 _TIMEOUT_S = 60
+logging.getLogger("apache_beam.utils.retry").setLevel(logging.ERROR)  # it warns with tracebacks
 
 
 class Gcs:
@@ -79,6 +81,8 @@ class Gcs:
 
     def _blob(self, path: str) -> storage.Blob:
         bucket, _, name = path.removeprefix("gs://").partition("/")
+        if not (bucket and name):
+            raise FileNotFoundError(path)
         return self._client.bucket(bucket).blob(name)
 
 
@@ -88,6 +92,8 @@ def _plain_errors(path: str) -> Iterator[None]:
         yield
     except gcp_errors.NotFound as error:
         raise FileNotFoundError(path) from error
+    except ValueError as error:  # a name that no bucket can have
+        raise FileNotFoundError(f"{path}: {error}") from error
     except gcp_errors.PreconditionFailed as error:
         raise FileExistsError(path) from error
     except gcp_errors.Forbidden as error:

@@ -38,13 +38,14 @@ def list_pictures(
       leave_out: files and folders that are never input, such as a run's own.
       beam_flags: for buckets.
     Raises:
-      UsageError: an input that isn't there or can't be read.
+      UsageError: an input that isn't there or can't be read, or a path that no storage can hold.
     """
     own = [_absolute(path) for path in leave_out]
     for one in inputs:
         if not one:
             raise UsageError("--input is empty")
         for listed in _expand(one, beam_flags):
+            storage_for(listed.path, beam_flags)  # a scheme that nobody can read is told before anything is sent
             path = _absolute(listed.path)
             if not any(path == mine or path.startswith(mine + "/") for mine in own):
                 yield listed
@@ -86,7 +87,7 @@ def _below(top: str) -> Iterator[FileInfo]:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(path)
-                    elif not entry.is_dir():
+                    elif not (entry.is_symlink() and os.path.isdir(path)):
                         yield FileInfo(path, None)
         except OSError as error:
             raise UsageError(f"--input: the folder {folder} can't be listed: {error.strerror}") from error

@@ -14,7 +14,7 @@ from beam_jobs.ahead import map_ahead
 from beam_jobs.manifest import Row
 from beam_jobs.parts import Outcome
 from beam_jobs.storage import StorageError, TooLarge
-from serving.errors import InvalidRequest, RequestTooLarge
+from serving.errors import FlowImagesError, InvalidRequest, RequestTooLarge
 from serving.payload import CORRUPT, NOT_DECODED, Payload
 from serving.pictures import PictureRejected
 from serving.predictor import Scores
@@ -125,8 +125,11 @@ class ChunkPredictor:
             return _Prepared(number, None, Outcome(number, "rejected", stage=stage, reason=error.reason,
                                                    message=error.message))  # fmt: skip
         except (StorageError, PermissionError) as error:
-            return _Prepared(number, None, Outcome(number, "failed", stage="read", reason="unreadable",
-                                                   message=_first_line(error)))  # fmt: skip
+            return _failed(number, error)
+        except FlowImagesError:  # no row's fault: the run has to stop
+            raise
+        except Exception as error:  # a slip of a library over one hostile row must not end the run of all others
+            return _failed(number, error)
 
     def _answer(self, batch: list[_Prepared]) -> list[Outcome]:
         pictures = [one for one in batch if one.payload is not None]
@@ -199,6 +202,11 @@ class ChunkPredictor:
         return Outcome(row, "predicted", classes, scores)
 
 
+def _failed(row: int, error: Exception) -> _Prepared:
+    message = _first_line(error)
+    return _Prepared(row, None, Outcome(row, "failed", stage="read", reason="unreadable", message=message))
+
+
 def rank(probabilities: Array, top_k: int) -> tuple[list[int], list[float]]:
     """The best classes and their scores, rounded to 6 decimals as they are written; ties by label order.
 
@@ -247,4 +255,5 @@ def _batches(prepared: Iterable[_Prepared], size: int) -> Iterator[list[_Prepare
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -66,9 +66,16 @@ def test_links_that_lead_in_circles_list_nothing_twice(folder: Path) -> None:
     for name in ("b/up", "b/again", "b/d/self"):
         (folder / name).symlink_to(folder, target_is_directory=True)
     (folder / "gone.jpg").symlink_to(folder / "nowhere")
-    names = ["a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg", "gone.jpg"]
+    (folder / "itself.jpg").symlink_to(folder / "itself.jpg")
+    names = ["a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg", "gone.jpg", "itself.jpg"]
     assert listed(f"{folder}/**/*.jpg") == [f"{folder}/{name}" for name in names]
     assert listed(folder) == [f"{folder}/{name}" for name in [*names, "notes.md"]]
+
+
+def test_a_path_that_nobody_can_read_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a.jpg\nhttp://localhost/b.jpg\n")
+    with pytest.raises(UsageError, match="http:// is not supported"):
+        listed(tmp_path / "names.txt")
 
 
 def test_an_empty_id_or_label_is_none(tmp_path: Path) -> None:

@@ -87,6 +87,19 @@ def test_a_batch_over_the_servers_limit_is_halved_until_it_fits() -> None:
     assert min(predictor.sizes) == 2
 
 
+def test_a_row_that_trips_a_library_up_fails_alone() -> None:
+    def encode(data: bytes) -> Payload:
+        if data == b"!":
+            raise IndexError("string index out of range")
+        return data
+
+    rows = [(i, Row(name)) for i, name in enumerate("a!b")]
+    with ChunkPredictor(lambda row: row.path.encode(), encode, FakePredictor(), ChunkOptions()) as chunk:
+        found = list(chunk.outcomes(rows))
+    assert verdicts(found) == "pfp"
+    assert found[1].message == "string index out of range"
+
+
 def test_the_servers_largest_batch_is_learned_once() -> None:
     class Small(FakePredictor):
         def predict(self, pictures: Sequence[Payload]) -> Scores:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -106,6 +107,31 @@ def test_a_name_that_cannot_be_is_a_file_that_is_not_there(tmp_path: Path, name:
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(FileNotFoundError):
         Disk().read(f"{tmp_path}/{name}")
+
+
+@pytest.mark.parametrize("path", ["{}://", "{}://pictures", "{}://pictures/", "{}://-/x", "{}://UPPER CASE/x"])
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_a_place_that_cannot_be_is_a_file_that_is_not_there(
+    path: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(f"{kind}_folder")
+    path = path.format(kind)
+    with pytest.raises(FileNotFoundError):
+        storage_for(path).read(path, limit=10)
+
+
+def test_an_empty_file_is_read_in_part(place: tuple[Storage, str]) -> None:
+    storage, folder = place
+    storage.create(join(folder, "empty"), b"")
+    assert storage.read(join(folder, "empty"), limit=10) == b""
+
+
+def test_a_socket_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket may not be long
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        with pytest.raises(IsADirectoryError):
+            Disk().read("socket")
 
 
 def test_a_fifo_does_not_hang_the_reader(tmp_path: Path) -> None:
