@@ -106,6 +106,9 @@ class GraphSession:
             )
         except tf.errors.OpError as error:
             raise from_exception(error) from error
+        except UnicodeDecodeError as error:
+            # A kernel quotes bytes of the request: its message could not become a str, and its code is lost.
+            raise invalid_argument(error.object.decode("utf-8", "replace")) from error
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)

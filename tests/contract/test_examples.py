@@ -67,6 +67,11 @@ def test_examples_that_the_graph_refuses(half_plus_two: Client) -> None:
         half_plus_two.regress("regress_x_to_y", examples(NAN))
 
 
+def test_a_refusal_may_quote_bytes_that_are_no_text(client: Client) -> None:
+    with refused("INVALID_ARGUMENT", "Could not parse example input, value: "):
+        client.predict("classify", inputs=[b"\xff\xfe"])
+
+
 def test_multi_inference_answers_in_task_order(half_plus_two: Client) -> None:
     tasks = [("regress_x_to_y", "regress"), ("classify_x_to_y", "classify"), ("regress_x2_to_y2", "regress")]
     results = half_plus_two.multi(examples(2), tasks).results

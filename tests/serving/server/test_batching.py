@@ -218,6 +218,17 @@ def test_one_bad_request_does_not_spoil_its_batch_mates(batching: Any) -> None:
     assert answers[2].code().name == "INVALID_ARGUMENT"
 
 
+def test_nor_does_one_whose_refusal_is_no_text(batching: Any) -> None:
+    client = batching(max_batch_size=2, batch_timeout_micros=LONG_MICROS)
+    good, bad = together(
+        client,
+        "regress",
+        [{"inputs": [examples(1).example_list.examples[0].SerializeToString()]}, {"inputs": [b"\xff"]}],
+    )
+    assert good["outputs"].tolist() == [[1.5]]
+    assert bad.code().name == "INVALID_ARGUMENT"
+
+
 def test_a_deadline_in_the_queue(batching: Any, gate: Gate) -> None:
     client = batching(max_batch_size=1, num_batch_threads=1, max_enqueued_batches=100)
     running = gate.send(client)
