@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from serving.client import PredictClient
 from serving.contract import Wire
@@ -37,7 +37,8 @@ def classify_files(
         wire = choose_wire(contract, wire)
         encode = make_payload(contract.preprocessing, wire, PictureLimits())
         predictor = ImagePredictor(client, contract, wire)
-        table = Table("picture", "label", "score", title=f"{endpoint.model_name}, wire {wire}", title_justify="left")
+        picture = Column("picture", overflow="fold")  # a path that is cut off names no file
+        table = Table(picture, "label", "score", title=f"{endpoint.model_name}, wire {wire}", title_justify="left")
         rejected = 0
         for path in paths:
             try:
