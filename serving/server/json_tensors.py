@@ -20,7 +20,7 @@ from tensorflow.dtypes import as_dtype
 
 from serving.server.json_text import Json, decimal, json_type, shown
 from serving.server.status import Code, ServingError, invalid_argument
-from serving.server.tensors import Array
+from serving.server.tensors import MAX_RANK, Array
 
 _INT32 = (-(2**31), 2**31 - 1)
 _INTEGERS = {
@@ -30,8 +30,6 @@ _INTEGERS = {
     types_pb2.DT_UINT64: (0, 2**64 - 1),
 }
 _EXACT = {types_pb2.DT_FLOAT: (2**24 - 1, float(np.finfo(np.float32).max)), types_pb2.DT_DOUBLE: (2**53 - 1, math.inf)}
-_MAX_RANK = 64
-"""numpy's."""
 _WRITTEN = {*_INTEGERS, *_EXACT, types_pb2.DT_BOOL, types_pb2.DT_STRING}
 
 
@@ -63,7 +61,7 @@ def array(value: Json, dtype: int) -> Array:
     while isinstance(level, list):
         shape.append(len(level))
         level = level[0] if level else None
-    if len(shape) > _MAX_RANK:
+    if len(shape) > MAX_RANK:
         raise invalid_argument(f"Can't make a tensor of rank {len(shape)}")
     values: list[Json] = []
     _collect(value, 0, shape, dtype, values)

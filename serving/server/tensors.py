@@ -37,7 +37,8 @@ _FIELDS = {
 _HALVES = (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
 _PACKED_TAGS = {types_pb2.DT_FLOAT: b"\x2a", types_pb2.DT_DOUBLE: b"\x32"}  # float_val, double_val: length-delimited
 _CONTENT_TAG = b"\x22"
-_MAX_RANK = 254
+MAX_RANK = 32
+"""With more dimensions, TensorFlow's own conversion of strings from and to numpy crashes the process."""
 _MAX_FILLED_BYTES = 1 << 30
 """A shape may ask for more values than were sent; beyond this it is an attack rather than a constant."""
 
@@ -72,7 +73,7 @@ def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
     if proto.tensor_shape.unknown_rank:
         return ()
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if len(shape) > _MAX_RANK or any(size < 0 for size in shape) or math.prod(shape) >= 1 << 62:
+    if len(shape) > MAX_RANK or any(size < 0 for size in shape) or math.prod(shape) >= 1 << 62:
         raise invalid_argument(f"impossible shape {shape}")
     return shape
 

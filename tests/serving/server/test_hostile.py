@@ -14,10 +14,11 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.server import EmbeddedServer, wire
+from serving.server import EmbeddedServer, tensors, wire
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate
 
@@ -60,6 +61,16 @@ def test_shapes_that_promise_more_than_was_sent(client: Client, shape: list[int]
         if fields == {"tensor_content": b"1234"} or np.prod(shape, dtype=float) != 1:
             with refused("INVALID_ARGUMENT", "tensor parsing error: x"):
                 client.predict("same_float32", x=proto)
+
+
+@pytest.mark.parametrize(("signature", "value"), [("same_string", "a"), ("three", 1.0)], ids=["input", "output"])
+def test_strings_of_more_dimensions_than_tensorflow_converts(client: Client, signature: str, value: object) -> None:
+    most = np.full([1] * tensors.MAX_RANK, value, object if signature == "same_string" else np.float32)
+    client.predict(signature, x=most)
+    proto = tf.make_tensor_proto(most)
+    proto.tensor_shape.dim.add(size=1)
+    with refused("INVALID_ARGUMENT", "tensor parsing error: x", exact=True):
+        client.predict(signature, x=proto)
 
 
 def test_strings_that_are_not_utf8(client: Client) -> None:

@@ -94,7 +94,7 @@ def test_it_serves_drains_on_sigterm_and_exits_with_0(
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     with refused("NOT_FOUND", "service name unknown", exact=True):
         health.Check(health_pb2.HealthCheckRequest(service="other"))
-    watch = health.Watch(health_pb2.HealthCheckRequest())
+    watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=120)
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     slow = gate.send(client)
     gate.wait_until_reached()
