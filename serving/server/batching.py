@@ -39,6 +39,9 @@ from serving.server.subgraph import Subgraph
 from serving.server.tensors import Array
 
 log = logging.getLogger(__name__)
+MAX_QUEUES = 100
+"""Each costs nodes of the graph, and clients make them: one for each choice of outputs and, with padding, of ranks.
+What would need a further one runs unbatched."""
 
 
 def _cpus() -> int:
@@ -128,7 +131,8 @@ class BatchingSession:
         if rows == 0:
             return self._session.run(*alone)
         self._on_run()
-        queue = self._queue(tuple(names), tuple(fetches), arrays)
+        fetched = sorted(set(fetches))  # the order of an output filter makes no queue of its own
+        queue = self._queue(tuple(names), tuple(fetched), arrays)
         if queue is None:
             return self._session.run(*alone)
         try:
@@ -139,7 +143,8 @@ class BatchingSession:
                 raise refusal from error
             # A kernel failed, perhaps on a batch-mate's rows: what this request does alone is its verdict.
             return self._session.run(*alone)
-        return outputs
+        by_name = dict(zip(fetched, outputs, strict=True))
+        return [by_name[name] for name in fetches]
 
     def _check(self, names: Sequence[str], arrays: Sequence[Array]) -> int:
         if not arrays:
@@ -156,17 +161,18 @@ class BatchingSession:
         return int(arrays[0].shape[0])
 
     def _queue(self, names: tuple[str, ...], fetches: tuple[str, ...], arrays: Sequence[Array]) -> _Queue | None:
-        """The queue for these tensors; None if what lies between them can't be made a function."""
+        """The queue for these tensors; None for a run outside of all queues."""
         # With padding, requests can share a batch only if their ranks are alike.
         ranks = tuple(array.ndim for array in arrays) if self._options.pad_variable_length_inputs else ()
         key = (names, fetches, ranks)
         if key not in self._queues:
             with self._building:
-                if key not in self._queues:
+                if key not in self._queues and len(self._queues) < MAX_QUEUES:
                     self._queues[key] = self._build(names, fetches, ranks)
-        return self._queues[key]
+        return self._queues.get(key)
 
     def _build(self, names: Sequence[str], fetches: Sequence[str], ranks: Sequence[int]) -> _Queue | None:
+        """A new queue; None if what lies between the tensors can't be made a function."""
         for name in fetches:
             self._session.tensor(name)  # raises what the request deserves
         label = f"queue_{len(self._queues)}"

@@ -85,6 +85,24 @@ def test_outputs_that_are_not_asked_for_together_are_not_batched_together(batchi
     assert set(client.predict("three", x=np.ones([1, 2], np.float32))) == {"double", "row", "text_bytes"}
 
 
+def test_the_order_of_an_output_filter_is_kept(batching: Any) -> None:
+    client = batching(max_batch_size=2)
+    for aliases in (["row", "double"], ["double", "row"]):
+        request = client.request("three", x=np.ones([1, 2], np.float32))
+        request.output_filter.extend(aliases)
+        outputs = client.send(request).outputs
+        assert (list(outputs["row"].float_val), list(outputs["double"].float_val)) == ([2], [2, 2])
+
+
+def test_clients_cannot_make_queues_without_end(batching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.server.batching.MAX_QUEUES", 1)
+    client = batching(max_batch_size=1)
+    rows = np.ones([2, 2], np.float32)
+    with refused("INVALID_ARGUMENT", "Task size 2 is larger than maximum input batch size 1"):
+        client.predict(x=rows)
+    assert client.predict("matmul", x=rows)["y"].shape == (2, 3)  # unbatched, and so of any size
+
+
 def test_strings_tables_and_examples_go_through_the_queue(batching: Any) -> None:
     client = batching(max_batch_size=8)
     assert client.predict("lookup", keys=["contract", "x"])["values"].tolist() == [b"{}", b"missing"]
