@@ -86,9 +86,7 @@ def serve() -> Iterator[Serve]:
         def start(base_path: Path | None = None, **flags: Any) -> Client:
             name = flags.pop("model_name", "m")
             server = servers.enter_context(EmbeddedServer(base_path, model_name=name, **flags))
-            client = Client(server.address, name)
-            client.server = server  # type: ignore[attr-defined]
-            return client
+            return Client(server.address, name)
 
         yield start
 

@@ -72,22 +72,20 @@ def ssl_config(tmp_path: Path, authority: Authority, *, verify: bool) -> str:
 
 def test_tls(written: Path, tmp_path: Path, authority: Authority, serve: Serve) -> None:
     client = serve(written / "m", ssl_config_file=ssl_config(tmp_path, authority, verify=False))
-    address = client.server.address  # type: ignore[attr-defined]
     trusting = grpc.ssl_channel_credentials(authority.certificate.encode())
-    assert Client(address, credentials=trusting).status() == [(3, "AVAILABLE")]
+    assert Client(client.address, credentials=trusting).status() == [(3, "AVAILABLE")]
     with pytest.raises(grpc.RpcError):
         client.status()  # in plain text
 
 
 def test_mutual_tls(written: Path, tmp_path: Path, authority: Authority, serve: Serve) -> None:
     client = serve(written / "m", ssl_config_file=ssl_config(tmp_path, authority, verify=True))
-    address = client.server.address  # type: ignore[attr-defined]
     root = authority.certificate.encode()
     key, certificate = authority.issue("client")
     known = grpc.ssl_channel_credentials(root, key.encode(), certificate.encode())
-    assert Client(address, credentials=known).status() == [(3, "AVAILABLE")]
+    assert Client(client.address, credentials=known).status() == [(3, "AVAILABLE")]
     with pytest.raises(grpc.RpcError):
-        Client(address, credentials=grpc.ssl_channel_credentials(root)).status()
+        Client(client.address, credentials=grpc.ssl_channel_credentials(root)).status()
 
 
 def test_alts_is_refused(written: Path, serve: Serve) -> None:

@@ -222,7 +222,7 @@ def labelled(client: Client, label: str) -> float:
 
 def test_reload_replaces_the_models(written: Path, serve: Serve) -> None:
     client = serve(written / "m")
-    other = Client(client.server.address, "other")  # type: ignore[attr-defined]
+    other = Client(client.address, "other")
     reload(client, ("m", written / "m", {}), ("other", written / "m", {}))
     assert answering(other) == 3  # the call returned once the new model was available
     reload(client, ("other", written / "m", {}))
@@ -239,7 +239,7 @@ def test_reload_of_a_model_that_fails_to_load(written: Path, base: Path, serve: 
 
 def test_reload_gives_a_model_that_failed_another_chance(written: Path, base: Path, serve: Serve) -> None:
     client = serve(written / "m", max_num_load_retries=0)
-    other = Client(client.server.address, "other")  # type: ignore[attr-defined]
+    other = Client(client.address, "other")
     broken = write_broken(base, 1)
     with refused("UNKNOWN"):
         reload(client, ("m", written / "m", {}), ("other", base, {}))
@@ -306,7 +306,7 @@ def test_the_config_file_is_read_again(written: Path, tmp_path: Path, serve: Ser
     file = tmp_path / "models.config"
     file.write_text(config(written / "m"))
     client = serve(model_config_file=str(file), model_config_file_poll_wait_seconds=1)
-    other = Client(client.server.address, "other")  # type: ignore[attr-defined]
+    other = Client(client.address, "other")
     file.write_text("this does not parse")
     file.write_text(config(written / "m", name="other"))
     eventually(lambda: _answers(other))
