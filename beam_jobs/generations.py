@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from beam_jobs.ledger import missing_chunks
-from beam_jobs.parts import Parts
+from beam_jobs.parts import BrokenPart, Parts
 from beam_jobs.plan import Plan
 from beam_jobs.storage import join
 
@@ -63,8 +63,11 @@ def _failed_rows(plan: Plan, parts: Parts, generations: int) -> dict[int, int]:
 
 
 def _covered(parts: Parts, generation: int) -> dict[int, int]:
-    rows = json.loads(parts.storage.read(_path(parts, generation)))
-    return {int(chunk): count for chunk, count in rows.items()}
+    path = _path(parts, generation)
+    try:
+        return {int(chunk): count for chunk, count in json.loads(parts.storage.read(path)).items()}
+    except (ValueError, AttributeError) as error:
+        raise BrokenPart(f"{path} is damaged: delete it and run again with --retry-failed") from error
 
 
 def _path(parts: Parts, generation: int) -> str:

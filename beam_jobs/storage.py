@@ -210,7 +210,9 @@ def _plain_errors(path: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError):
         raise
-    except (NotADirectoryError, ValueError) as error:
+    except NotADirectoryError as error:
+        raise FileNotFoundError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
         raise FileNotFoundError(f"{path}: {error}") from error
     except OSError as error:
         if error.errno in _NO_FILE:
@@ -240,7 +242,8 @@ def own_files(output: str) -> Iterator[None]:
         if error.errno in _FULL:
             where = error.filename or tempfile.gettempdir()
             raise DiskFull(f"{where}: {error.strerror}; make room, and the same command continues") from error
-        raise StorageError(f"--output {output}: {type(error).__name__}: {error}") from error
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error
+        raise StorageError(f"--output {output} can't be used: {reason}") from error
     except sqlite3.OperationalError as error:  # the manifest's table, in the place for temporary files
         raise DiskFull(f"{tempfile.gettempdir()}: {error}; make room, or set TMPDIR to another disk") from error
 

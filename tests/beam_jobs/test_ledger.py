@@ -174,6 +174,20 @@ def test_parts_of_another_run_are_never_taken_for_ones_own(run: tuple[RunFolder,
         merge_folder(folder.output)
 
 
+def test_a_damaged_list_of_a_retry_is_made_again(run: tuple[RunFolder, Plan]) -> None:
+    folder, plan = run
+    parts = folder.parts(plan)
+    part(run, 2).unlink()
+    parts.write(0, 2, [outcome(0, "failed"), outcome(1, "predicted")])
+    todo = retry_todo(plan, parts)
+    listed = Path(parts.folder) / "generation-1.json"
+    listed.write_text(listed.read_text()[:-1])
+    with pytest.raises(BrokenPart, match=r"generation-1\.json is damaged: delete it"):
+        retry_todo(plan, parts)
+    listed.unlink()
+    assert retry_todo(plan, parts) == todo == (1, {2: 1})
+
+
 def test_a_lost_part_is_to_be_done_again(run: tuple[RunFolder, Plan]) -> None:
     part(run, 2).unlink()
     with pytest.raises(Incomplete, match=r"2 of 10 pictures have no outcome yet \(8\.jpg, 9\.jpg") as error:

@@ -168,7 +168,8 @@ def test_a_place_that_may_not_be_written_to_is_one_line(start: START, server: st
     (tmp_path / "file").touch()
     job = start(server, output=tmp_path / "file" / "out")
     assert job.wait() == 1
-    assert "--output" in job.said
+    assert f"--output {tmp_path}/file/out can't be used" in job.said
+    assert "Not a directory" in job.said
     assert "Traceback" not in job.said
 
 
