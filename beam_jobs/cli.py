@@ -2,10 +2,8 @@
 
 import contextlib
 import functools
-import signal
 import sys
 from collections.abc import Iterator
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +11,7 @@ import click
 from beam_jobs import watch
 from serving.cli import WIRE_NAMES, Connection, plain_model_flags, server_flags
 from serving.errors import EXIT_OVER_LIMIT, FlowImagesError, Transient, UsageError
+from serving.signals import hearing
 
 if TYPE_CHECKING:
     from beam_jobs.job import Shard
@@ -194,7 +193,7 @@ def _stoppable() -> Iterator[None]:
     """Ctrl-C and SIGTERM stop the run within seconds, resumable; a second one ends the process at once."""
     received: list[int] = []
 
-    def handle(number: int, _: FrameType | None) -> None:
+    def handle(number: int) -> None:
         if received:
             watch.exit_now(128 + number)
         received.append(number)
@@ -203,9 +202,9 @@ def _stoppable() -> Iterator[None]:
         watch.request_stop()
 
     watch.reset()
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with hearing(handle):
+            yield
     except Exception as error:
         # What a stop breaks off may fail in any way; without one, an error is an error.
         if not received:
@@ -215,6 +214,3 @@ def _stoppable() -> Iterator[None]:
         message = error if isinstance(error, FlowImagesError) else "interrupted; the same command continues"
         click.echo(f"flow-images predict: {message}", err=True)
         sys.exit(128 + received[0])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

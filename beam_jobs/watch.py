@@ -19,7 +19,7 @@ _at_progress: list[Callable[[int], None]] = []
 def request_stop() -> None:
     """Asks all workers of this process to stop, and ends what they wait for."""
     STOP.set()
-    # Not in the signal's own frame: what is closed may hold locks of the interrupted thread.
+    # Each in a thread of its own, as one that hangs must not keep the others.
     for close in list(_at_stop):
         threading.Thread(target=close, daemon=True).start()
 

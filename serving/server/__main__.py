@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -60,11 +59,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _log_ready(server: EmbeddedServer) -> None:
     log.info("Running gRPC ModelServer at %s ...", server.address)
-
-
-def _stop(server: EmbeddedServer, number: int) -> None:
-    server.request_stop()
-    signal.signal(number, signal.SIG_DFL)  # a second one does not wait for the drain
+    if server.rest_address:
+        log.info("Exporting HTTP/REST API at:%s ...", server.rest_address)
 
 
 def run(
@@ -81,18 +77,24 @@ def run(
       ServingError: the start failed.
     """
     from serving.server.embedded import EmbeddedServer
+    from serving.signals import hearing
 
     server = EmbeddedServer(options=options)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: _stop(server, number))
-    server.start(fail_fast=fail_fast)
-    if not server.wait(0):
-        ready(server)
-    server.wait()
-    if not server.stop():
-        log.warning("Some requests did not finish in %g s", options.shutdown_grace_s)
-        sys.stdout.flush()
-        os._exit(0)  # a plain exit would wait for their threads
+
+    def end(number: int) -> None:
+        if server.wait(0):  # a second one does not wait for the drain
+            os._exit(128 + number)
+        server.request_stop()
+
+    with hearing(end):
+        server.start(fail_fast=fail_fast)
+        if not server.wait(0):
+            ready(server)
+        server.wait()
+        if not server.stop():
+            log.warning("Some requests did not finish in %g s", options.shutdown_grace_s)
+            sys.stdout.flush()
+            os._exit(0)  # a plain exit would wait for their threads
 
 
 if __name__ == "__main__":

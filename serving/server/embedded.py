@@ -140,7 +140,7 @@ class EmbeddedServer:
         return self._core.stop()
 
     def request_stop(self) -> None:
-        """Ends `wait`, or a `start` that waits for a model; safe in a signal handler. `stop` does the rest."""
+        """Ends `wait`, or a `start` that waits for a model, from any thread. `stop` does the rest."""
         self._stopped.set()
 
     def wait(self, timeout_s: float | None = None) -> bool:

@@ -1,0 +1,42 @@
+"""SIGINT and SIGTERM heard at once, whichever thread the system gives them to.
+
+Python runs its own signal handlers in the main thread, between two bytecodes. A main thread that waits for a lock is
+woken only by a signal that it takes itself; where another thread of the process takes it, as happens under load, the
+handler runs when the wait is over, which may be never. So the numbers go through a socket to a thread that reads them
+(`signal.set_wakeup_fd` of Python's library reference).
+"""
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def hearing(handle: Callable[[int], None]) -> Iterator[None]:
+    """Calls `handle` with the number of each SIGINT and SIGTERM, in a thread of its own, while the block runs.
+
+    To be entered in the main thread. Nothing is raised in the block.
+    """
+    hears, tells = socket.socketpair()
+    tells.setblocking(False)
+
+    def listen() -> None:
+        while numbers := hears.recv(64):
+            for number in numbers:
+                if number in ENDING:
+                    handle(number)
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()
+    descriptor = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(descriptor)
+        tells.close()  # which ends the thread
