@@ -42,7 +42,14 @@ class Team:
         return found["items"] if found["kind"] == "List" else found
 
     def until(self, what: str, true: Callable[[], object]) -> None:
-        wait_until(what, true, 180)
+        try:
+            wait_until(what, true, 180)
+        except TimeoutError as error:
+            pytest.fail(f"{error}\n{self.diagnosis()}")
+
+    def diagnosis(self) -> str:
+        """What a person would look at when something hangs."""
+        return self.kubectl("get", "nodes,deployments,replicasets,jobs,pods,events", "-o", "wide")
 
 
 @pytest.fixture
@@ -56,6 +63,7 @@ def team(plane: ControlPlane) -> Iterator[Team]:
                 "name": namespace,
                 "labels": {
                     "pod-security.kubernetes.io/enforce": "restricted",
+                    "pod-security.kubernetes.io/warn": "restricted",
                     "app.kubernetes.io/part-of": "flow-images",
                 },
             },

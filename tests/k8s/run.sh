@@ -1,38 +1,76 @@
 #!/usr/bin/env bash
-# Builds what the Kubernetes tests need, runs all three tiers, and says which ran. Arguments go to pytest.
+# Builds what the Kubernetes tests need, runs all three tiers, and says which ran. Other arguments go to pytest.
 #
-#   tests/k8s/run.sh            builds first (once; 6 to 12 minutes for the control plane, as much for the images)
-#   tests/k8s/run.sh --cached   runs what is built already, and builds nothing: for CI
+#   tests/k8s/run.sh            builds first (once, 15 to 25 minutes on two cores), then runs (12 minutes)
+#   tests/k8s/run.sh --cached   runs what is built, and only brings its images up to date with the checkout
+#
+# CI has run (a) by `make test`, and gives the rest of its time:
+#
+#   tests/k8s/run.sh --cached --tiers=bc --within=SECONDS
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 pytest=${PYTEST:-.venv/bin/pytest}
 cache=${FLOW_IMAGES_K8S:-${XDG_CACHE_HOME:-$HOME/.cache}/flow-images-k8s}
-build=1
-if [ "${1:-}" = --cached ]; then build=0; shift; fi
-said=()
+build=1 tiers=abc within='' said=()
+for argument; do
+  case $argument in
+  --cached) build=0 ;;
+  --tiers=*) tiers=${argument#*=} ;;
+  --within=*) within=${argument#*=} ;;
+  *) break ;;
+  esac
+  shift
+done
+arguments=("$@")
 
-[ $build = 0 ] || "$here/cluster/build.sh" linters
-"$pytest" tests/k8s/test_manifests.py tests/k8s/test_client.py "$@"
-said+=("(a) manifests and client: ran")
+# Each tier: what it needs, what is in its way (nothing printed: nothing is), and how it runs, with words before pytest.
+build_a() { "$here/cluster/build.sh" linters; }
+obstacle_a() { :; }
+run_a() { "$@" "$pytest" tests/k8s/test_manifests.py tests/k8s/test_client.py "${arguments[@]}"; }
 
-[ $build = 0 ] || "$here/cluster/build.sh" control-plane
-if [ -x "$cache/bin/kube" ]; then
-  "$pytest" -m k8s tests/k8s/test_control_plane.py "$@"
-  said+=("(b) control plane: ran")
-else
-  said+=("(b) control plane: not run, it is not built: tests/k8s/run.sh builds it")
-fi
+build_b() { "$here/cluster/build.sh" control-plane; }
+obstacle_b() {
+  [ -x "$cache/bin/kube" ] && [ -x "$cache/bin/kwok" ] || echo "no control plane is built: tests/k8s/run.sh builds it"
+}
+run_b() { "$@" "$pytest" -m k8s tests/k8s/test_control_plane.py "${arguments[@]}"; }
 
-if [ "$(id -u)" != 0 ]; then
-  said+=("(c) real node: not run, it needs root")
-else
-  if [ $build = 1 ]; then "$here/cluster/build.sh" node; "$here/cluster/images.sh"; fi
-  if [ -e "$cache/images/server.tar" ] && command -v containerd >/dev/null; then
-    "$here/cluster/sandbox.sh" "$pytest" -m k8s tests/k8s/test_pods.py "$@"
-    said+=("(c) real node: ran")
-  else
-    said+=("(c) real node: not run, its images are not built: tests/k8s/run.sh builds them")
+build_c() { [ "$(id -u)" != 0 ] || { "$here/cluster/build.sh" node && "$here/cluster/images.sh"; }; }
+obstacle_c() {
+  local said
+  if [ "$(id -u)" != 0 ]; then
+    echo "it needs root"
+  elif [ ! -e "$cache/images/server.tar" ] || [ ! -x "$cache/bin/kube" ]; then
+    echo "no node is built: tests/k8s/run.sh builds it"
+  elif ! said=$("$here/cluster/sandbox.sh" containerd --version 2>&1); then
+    echo "this machine gives a node no room: ${said##*$'\n'}"
+  elif ! said=$(timeout 300 "$here/cluster/images.sh" 2>&1); then
+    echo "its images could not be brought up to date: ${said##*$'\n'}"
   fi
-fi
-printf 'Kubernetes tests: %s\n' "${said[@]}"
+}
+run_c() { "$here/cluster/sandbox.sh" "$@" "$pytest" -m k8s tests/k8s/test_pods.py "${arguments[@]}"; }
+
+tier() { # a|b|c NAME SECONDS-THAT-IT-TAKES
+  local code=0 limit=() why
+  [ $build = 0 ] || "build_$1"
+  if [ -n "$within" ]; then
+    if [ $((within - SECONDS)) -lt "$3" ]; then
+      said+=("($1) $2: not run, it takes about $3 s, and $((within - SECONDS)) s are left")
+      return
+    fi
+  fi
+  why=$("obstacle_$1")
+  if [ -n "$why" ]; then said+=("($1) $2: not run, $why"); return; fi
+  [ -z "$within" ] || limit=(timeout --signal=INT --kill-after=60 $((within - SECONDS)))
+  "run_$1" "${limit[@]}" || code=$?
+  case $code in
+  0) said+=("($1) $2: ran") ;;
+  124) said+=("($1) $2: stopped, the time was over before it was through") ;;
+  *) said+=("($1) $2: failed"); exit "$code" ;;
+  esac
+}
+
+trap '[ ${#said[@]} = 0 ] || printf "Kubernetes tests: %s\n" "${said[@]}"' EXIT
+[[ $tiers != *a* ]] || tier a "manifests and client" 60
+[[ $tiers != *b* ]] || tier b "control plane" 300
+[[ $tiers != *c* ]] || tier c "real node" 600

@@ -5,14 +5,15 @@ import importlib.util
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from k8s import explain, overlay, s3, staged, sync, wait
-from k8s.errors import DeployError
+from k8s import explain, follow, overlay, s3, staged, sync, wait
+from k8s.cluster import Cluster
+from k8s.errors import DeployError, Unreachable
 from tests.k8s.builds import K8S, kubectl, one
 from tests.k8s.command import deploy
 
@@ -141,6 +142,34 @@ def test_a_pod_that_waits_for_a_container_says_for_which() -> None:
     pod["spec"]["initContainers"] = [{"name": "sync", "restartPolicy": "Always"}, {"name": "wait-for-model"}]
     told = "p-0-x has not begun: wait-for-model comes first, see `kubectl logs p-0-x -c wait-for-model`"
     assert explain.pod_problem(pod) == told
+
+
+class _SilentAtFirst:
+    """A cluster whose API server is replaced just now; then it has a Job that is done."""
+
+    namespace = "flow-images"
+
+    def __init__(self, silent: int) -> None:
+        self.silent = silent
+
+    def get(self, *_: str) -> dict[str, Any]:
+        self.silent -= 1
+        if self.silent >= 0:
+            raise Unreachable("can't read Job p: no answer from here")
+        return {"spec": {}, "status": {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}}
+
+    def all(self, *_: str, **__: str) -> list[dict[str, Any]]:
+        return []
+
+
+def test_a_cluster_that_is_silent_for_a_while_is_asked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "POLL_S", 0)
+    said: list[str] = []
+    follow.Follower(cast(Cluster, _SilentAtFirst(3)), said.append, timeout_s=60).job("p")
+    assert said == ["can't read Job p: no answer from here; asking on", "job/p complete: 1/1 done"]
+    monkeypatch.setattr(follow, "SILENCE_S", 0)
+    with pytest.raises(Unreachable):
+        follow.Follower(cast(Cluster, _SilentAtFirst(3)), said.append, timeout_s=60).job("p")
 
 
 @needs_kubectl

@@ -3,11 +3,12 @@
 import copy
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.k8s.builds import K8S, Object, build, one
+from tests.k8s.builds import K8S, build, one
 from tests.k8s.cluster.control_plane import ControlPlane
 from tests.k8s.conftest import Deploy, Team
 
@@ -25,8 +26,8 @@ def test_apply_trains_serves_and_predicts(overlay: str, plane: ControlPlane, tea
         if "namespace" in o["metadata"]:
             o["metadata"]["namespace"] = team.namespace
     text = yaml.safe_dump_all(o for o in objects if o["kind"] != "Namespace")
-    warned = plane.kubectl("apply", "--server-side", "--validate=strict", "-f", "-", stdin=text)
-    assert "Warning" not in warned
+    # A template that breaks Pod Security is only warned about.
+    plane.kubectl("apply", "--server-side", "--validate=strict", "--warnings-as-errors", "-f", "-", stdin=text)
     team.kubectl("wait", "--for=condition=Available", "deployment/serving", "--timeout=180s")
     for job in ("train", "predict"):
         team.kubectl("wait", "--for=condition=Complete", f"job/{job}", "--timeout=180s")
@@ -40,10 +41,10 @@ def test_apply_trains_serves_and_predicts(overlay: str, plane: ControlPlane, tea
     assert sum(len(s["endpoints"] or []) for s in slices) == len(nodes)
 
 
-def _set(o: Object, path: str, value: object) -> None:
-    *way, last = path.split(".")
+def _set(o: Any, path: str, value: object) -> None:
+    *way, last = (int(step) if step.isdecimal() else step for step in path.split("."))
     for step in way:
-        o = o[int(step)] if step.isdecimal() else o[step]
+        o = o[step]
     o[last] = value
 
 
@@ -70,6 +71,34 @@ def test_wrong_manifests_are_refused(kind: str, name: str, path: str, value: obj
     o["metadata"]["namespace"] = team.namespace
     with pytest.raises(RuntimeError, match=why):
         team.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=yaml.safe_dump(o))
+
+
+BREAKS_RESTRICTED = [
+    ("spec.hostNetwork", True, "hostNetwork"),
+    ("spec.hostPID", True, "hostPID"),
+    ("spec.securityContext.runAsUser", 0, "runAsUser=0"),
+    ("spec.securityContext.seccompProfile", {"type": "Unconfined"}, "seccompProfile"),
+    ("spec.securityContext.runAsNonRoot", False, "runAsNonRoot"),
+    ("spec.containers.0.securityContext.allowPrivilegeEscalation", True, "allowPrivilegeEscalation"),
+    ("spec.containers.0.securityContext.capabilities", {"add": ["NET_ADMIN"], "drop": ["ALL"]}, "capabilities"),
+    ("spec.initContainers.0.securityContext.capabilities", {}, "capabilities"),
+    ("spec.volumes.0", {"name": "models", "hostPath": {"path": "/"}}, "hostPath"),
+]
+
+
+def test_pods_that_may_more_than_ours_are_refused(team: Team) -> None:
+    template = one(build(K8S / "overlays/bucket-s3"), "Deployment", "serving")["spec"]["template"]
+    spec = {key: value for key, value in template["spec"].items() if key != "priorityClassName"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "serving"}}
+    team.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(account))
+    create = ("create", "--dry-run=server", "-f", "-")
+    team.kubectl(*create, stdin=yaml.safe_dump(pod))
+    for path, value, why in BREAKS_RESTRICTED:
+        wrong = copy.deepcopy(pod)
+        _set(wrong, path, value)
+        with pytest.raises(RuntimeError, match=f'violates PodSecurity "restricted:latest":.*{why}'):
+            team.kubectl(*create, stdin=yaml.safe_dump(wrong))
 
 
 def test_train_waits_and_shows_the_log(team: Team, run: Deploy) -> None:
@@ -182,6 +211,10 @@ def test_refused_pods_are_explained(team: Team, run: Deploy, manifests: Manifest
     assert result.exit_code == 1
     assert "job/train-1: its pods are refused:" in result.stderr
     assert "runAsNonRoot" in result.stderr
+    # What was said of that Job isn't held against a new one of the same name.
+    team.kubectl("delete", "job", "train-1")
+    again = run("train", "--version=1", "--timeout=180")
+    assert again.exit_code == 0, again.output
 
 
 def test_rollback_serves_one_version_and_serve_the_newest_again(team: Team, run: Deploy) -> None:
@@ -197,7 +230,7 @@ def test_rollback_serves_one_version_and_serve_the_newest_again(team: Team, run:
     assert result.exit_code == 0, result.output
     assert "specific { versions: 41 }" in policy()
     again = run("serve", "--timeout=180")
-    assert again.exit_code == 0, again.output + team.kubectl("get", "all", "-o", "wide")
+    assert again.exit_code == 0, again.output + team.diagnosis()
     assert "latest { num_versions: 2 }" in policy()
 
 

@@ -203,7 +203,8 @@ def _linter(name: str) -> str:
 def distinct(combined: dict[str, list[Object]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One file of all objects of all combinations, and of the overlays; equal ones once."""
     overlays = [o for name in OVERLAYS for o in build(K8S / "overlays" / name)]
-    objects = [*overlays, *(o for combination in combined.values() for o in combination)]
+    files = yaml.safe_load((K8S / "files.yaml").read_text())
+    objects = [files, *overlays, *(o for combination in combined.values() for o in combination)]
     path = tmp_path_factory.mktemp("distinct") / "all.yaml"
     path.write_text("---\n".join(sorted({yaml.safe_dump(o) for o in objects})))
     return path

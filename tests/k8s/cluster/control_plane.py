@@ -135,6 +135,9 @@ class ControlPlane:
                 f"--tls-cert-file={pki / 'kwok.crt'}",
                 f"--tls-private-key-file={pki / 'kwok.key'}",
                 "--cidr=10.200.0.0/16",
+                # As a kubelet does. Without leases kwok's heartbeats are up to 55 s apart; after 50 s the controllers
+                # take a node for lost, and its pods' readiness never comes back.
+                "--node-lease-duration-seconds=40",
             ],
         )
         ready = ("get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}")

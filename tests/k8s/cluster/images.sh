@@ -70,9 +70,10 @@ build_project() {
     [ "$(cat "$cache/images/$file.built" 2>/dev/null)" = "$sum" ] && { echo "$file: built already"; continue; }
     b bud "${args[@]}" --unsetenv PIP_INDEX_URL --unsetenv PIP_CERT --unsetenv PIP_DEFAULT_TIMEOUT --pull-never --isolation=chroot --layers -q --target "$target" \
       --build-arg "BASE=$base" ${extras:+--build-arg "EXTRAS=$extras"} \
-      -f "$folder/k8s/images/Containerfile" -t "docker.io/flow-images/$target:$version$tag" "$folder"
+      -f "$folder/k8s/images/Containerfile" -t "docker.io/flow-images/$target:$version$tag" "$folder" >/dev/null
     export_image "docker.io/flow-images/$target:$version$tag" "$file"
     echo "$sum" >"$cache/images/$file.built"
+    echo "$file: built"
   done
   rm -rf "$folder"
 }

@@ -8,14 +8,16 @@ export FLOW_IMAGES_SANDBOX=${FLOW_IMAGES_SANDBOX:-$(mktemp -d -t flow-images-nod
 
 if [ "${1:-}" != --inside ]; then
   [ "$(id -u)" = 0 ] || { echo "sandbox.sh: needs root" >&2; exit 2; }
-  code=0
-  unshare --net --mount --pid --fork --mount-proc --kill-child "$0" --inside "$@" || code=$?
-  # The pods' groups are all empty now; a busy one is not ours.
-  for top in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/kubepods; do
-    [ ! -d "$top" ] || find "$top" -depth -type d -exec rmdir {} + 2>/dev/null || true
-  done
-  rm -rf "$FLOW_IMAGES_SANDBOX"
-  exit "$code"
+  clean() {
+    # The pods' groups are all empty now; a busy one is not ours.
+    for top in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/kubepods; do
+      [ ! -d "$top" ] || find "$top" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    done
+    rm -rf "$FLOW_IMAGES_SANDBOX"
+  }
+  trap clean EXIT
+  unshare --net --mount --pid --fork --mount-proc --kill-child "$0" --inside "$@"
+  exit
 fi
 shift
 
