@@ -34,6 +34,7 @@ HEALTH_NAMES = ("", "ModelService", "PredictionService")
 _RECEIVE_LIMIT = 2**31 - 1
 _MAX_WORKERS = 1024
 """Threads are made as requests need them; most of them only wait for TensorFlow, or for a slow sender."""
+_MAX_PENDING = 100_000
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -203,6 +204,9 @@ def _channel_arguments(options: ServerOptions) -> list[tuple[str, int | str]]:
         "grpc.max_receive_message_length": _RECEIVE_LIMIT,
         "grpc.max_send_message_length": -1,
         "grpc.so_reuseport": 0,  # a port in use is an error, not a second server behind it
+        # Calls that wait to be taken; gRPC's own limit of 1000 ends them at random, as CANCELLED.
+        "grpc.server.max_pending_requests": _MAX_PENDING,
+        "grpc.server.max_pending_requests_hard_limit": _MAX_PENDING,
     }
     for argument in filter(None, options.grpc_channel_arguments.split(",")):
         key, _, value = argument.partition("=")

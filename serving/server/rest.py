@@ -97,7 +97,7 @@ class RestServer:
             path,
             body,
             request.headers.get("content-encoding", ""),
-            limiter=self._limiter,
+            limiter=self._limiter if request.method == "POST" else None,  # status doesn't wait behind models
         )
         headers = {"content-type": answer.content_type, **cors}
         return Response(answer.body.encode("utf-8", "surrogateescape"), status_code=answer.status, headers=headers)
