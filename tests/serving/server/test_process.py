@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -28,19 +28,24 @@ Launch = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Launch:
+def launch(tmp_path: Path) -> Iterator[Launch]:
     """`python -m serving.server` with these flags; its output goes to the files out and err."""
+    started = []
 
     def start(*flags: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "serving.server", *flags],
             cwd=ROOT,
             stdout=(tmp_path / "out").open("w"),
             stderr=(tmp_path / "err").open("w"),
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:  # those of a test that failed
+        process.kill()
 
 
 def test_flags_are_read_as_the_binary_reads_them() -> None:
