@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import logging
 import threading
 import time
@@ -79,7 +79,14 @@ class ServerCore:
             runner: Runner = session
             if batching is not None:
                 runner = BatchingSession(session, batching, self.metrics.wrapped_run_count.inc)
-            servable = Servable(name, version, path, session, runner)
+            servable = Servable(
+                name=name,
+                version=version,
+                path=path,
+                signatures=session.signatures,
+                run=runner.run,
+                close=session.close,
+            )
             if self.options.enable_model_warmup:
                 self._warm_up(servable)
         except BaseException:
@@ -104,17 +111,14 @@ class ServerCore:
         """The servable that a request names, with its runs timed as those of `api`."""
         with self.manager.lease(spec) as servable:
             latency = self.metrics.runtime_latency.labels(servable.name, api, "TF1")
-            run = servable.run
 
             def timed(feeds: Mapping[str, Array], fetches: Sequence[str], timeout_s: float | None) -> list[Array]:
                 started = time.perf_counter()
-                outputs = run(feeds, fetches, timeout_s)
+                outputs = servable.run(feeds, fetches, timeout_s)
                 latency.observe((time.perf_counter() - started) * 1e6)
                 return outputs
 
-            once = copy.copy(servable)
-            once.run = timed
-            yield once
+            yield dataclasses.replace(servable, run=timed)
 
     # RPCs.
 

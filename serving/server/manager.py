@@ -51,15 +51,16 @@ class ModelManager:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+        retired: list[LeasedServable] = []
         with self._changed:
-            loaded = [v for versions in self._history.values() for v in versions.values() if v.leased is not None]
-            leased = [version.leased for version in loaded]
-            for version in loaded:
-                version.state, version.leased = State.END, None
-        for servable in leased:
-            if servable is not None:
-                servable.retire()
-        return all(servable is None or servable.wait_closed(timeout_s) for servable in leased)
+            for versions in self._history.values():
+                for version in versions.values():
+                    if version.leased is not None:
+                        retired.append(version.leased)
+                        version.state, version.leased = State.END, None
+        for leased in retired:
+            leased.release()
+        return all(leased.wait_closed(timeout_s) for leased in retired)
 
     # Configuration.
 
@@ -152,12 +153,12 @@ class ModelManager:
             if version is None or version.leased is None:
                 wanted = f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"
                 raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
-            lease = version.leased.lease()
-            servable = lease.__enter__()
+            leased = version.leased
+            leased.acquire()
         try:
-            yield servable
+            yield leased.servable
         finally:
-            lease.__exit__(None, None, None)
+            leased.release()
 
     def _number(self, spec: model_pb2.ModelSpec) -> int | None:
         choice = spec.WhichOneof("version_choice")
@@ -185,8 +186,9 @@ class ModelManager:
     def available(self) -> list[Servable]:
         """Every servable that is available now, by name and version; to be described, not run."""
         with self._changed:
-            versions = [v for versions in self._history.values() for v in versions.values() if v.leased is not None]
-            return [v.leased.servable for v in sorted(versions, key=lambda v: (v.model, v.number)) if v.leased]
+            leased = [v.leased for versions in self._history.values() for v in versions.values()]
+        servables = [each.servable for each in leased if each is not None]
+        return sorted(servables, key=lambda servable: (servable.name, servable.version))
 
     # The manager's thread.
 
@@ -303,7 +305,7 @@ class ModelManager:
             self._changed.notify_all()
         if leased is None:
             return
-        leased.retire()
+        leased.release()
         log.info("Unloading servable %s version %d", version.model, version.number)
         if leased.wait_closed(0):
             self._set_state(version, State.END)

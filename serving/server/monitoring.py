@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from serving.server.status import Code, from_exception
@@ -70,13 +71,9 @@ class Metrics:
         """All metrics as TensorFlow Serving prints them: no HELP lines, counters under their own names."""
         lines: list[str] = []
         for metric in self._registry.collect():
-            # prometheus_client takes a counter's `_total` off its name and puts it behind every counter's sample.
-            real = metric.name + ("_total" if f"{metric.documentation}".endswith("_total") else "")
-            lines.append(f"# TYPE {real} {metric.type}")
+            lines.append(f"# TYPE {_name(metric)} {metric.type}")
             lines += [
-                _line(sample, real if metric.type == "counter" else sample.name)
-                for sample in metric.samples
-                if not sample.name.endswith("_created")
+                _line(sample, _name(metric) if metric.type == "counter" else sample.name) for sample in _samples(metric)
             ]
         return "\n".join(lines) + "\n"
 
@@ -85,10 +82,17 @@ class Metrics:
         values: dict[str, float] = {}
         for metric in self._registry.collect():
             if metric.type == "counter":
-                name = metric.name + ("_total" if metric.documentation.endswith("_total") else "")
-                samples = [sample.value for sample in metric.samples if not sample.name.endswith("_created")]
-                values[name.replace(":", "/")] = sum(samples)
+                values[_name(metric).replace(":", "/")] = sum(sample.value for sample in _samples(metric))
         return values
+
+
+def _name(metric: Metric) -> str:
+    """The name that it was made with: prometheus_client takes a `_total` off it, and adds one to each sample."""
+    return metric.name + ("_total" if metric.documentation.endswith("_total") else "")
+
+
+def _samples(metric: Metric) -> list[Sample]:
+    return [sample for sample in metric.samples if not sample.name.endswith("_created")]
 
 
 def _line(sample: Sample, name: str) -> str:

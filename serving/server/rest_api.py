@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 import numpy as np
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
@@ -173,7 +174,7 @@ class RestApi:
         return json.dumps(document, indent=1)
 
 
-def _as_dict(message: model_pb2.ModelSpec) -> dict[str, Json]:
+def _as_dict(message: Message) -> dict[str, Json]:
     return dict(
         json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     )

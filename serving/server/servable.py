@@ -7,8 +7,9 @@ cast dtypes without a word; here, as in the binary, only kernels and the dtype c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -22,6 +23,9 @@ from serving.server.status import Code, ServingError, from_exception, invalid_ar
 from serving.server.tensors import Array
 
 DEFAULT_SIGNATURE = "serving_default"
+
+
+Run: TypeAlias = Callable[[Mapping[str, Array], Sequence[str], float | None], list[Array]]
 
 
 class Runner(Protocol):
@@ -147,20 +151,18 @@ class GraphSession:
         self._session.close()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Servable:
     """One loaded version of a model."""
 
-    def __init__(self, name: str, version: int, path: str, session: GraphSession, runner: Runner) -> None:
-        self.name = name
-        self.version = version
-        self.path = path
-        self.signatures = session.signatures
-        self.run = runner.run
-        self._session = session
-
-    def close(self) -> None:
-        """Frees the model; the manager calls it when the last request has let go."""
-        self._session.close()
+    name: str
+    version: int
+    path: str
+    signatures: Mapping[str, meta_graph_pb2.SignatureDef]
+    run: Run
+    """See `Runner.run`."""
+    close: Callable[[], None]
+    """Frees the model; for when the last request has let go of it."""
 
 
 def session_config(options: ServerOptions) -> tf.compat.v1.ConfigProto:

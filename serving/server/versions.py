@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import threading
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 
 from serving.server.servable import Servable
 from serving.server.status import ServingError
@@ -43,42 +42,32 @@ class Version:
 
 
 class LeasedServable:
-    """A servable that is closed when it has been retired and the last request has let go of it."""
+    """A servable that is closed when the last of those who hold it has let go: at first the manager, then requests."""
 
     def __init__(self, servable: Servable) -> None:
+        """Made with one lease, the manager's own, until it retires the servable."""
         self.servable = servable
         self._lock = threading.Lock()
-        self._leases = 1  # the manager's own, until it retires the servable
+        self._leases = 1
         self._closed = threading.Event()
 
-    @contextmanager
-    def lease(self) -> Iterator[Servable]:
-        """The servable, which stays loaded within the block. The caller must know that it isn't retired yet."""
-        self._acquire()
-        try:
-            yield self.servable
-        finally:
-            self._release()
-
-    def retire(self) -> None:
-        """Gives up the manager's lease."""
-        self._release()
-
-    def wait_closed(self, timeout_s: float | None = None) -> bool:
-        """Waits until the last request has let go."""
-        return self._closed.wait(timeout_s)
-
-    def _acquire(self) -> None:
+    def acquire(self) -> None:
+        """Keeps the servable loaded until `release`. The caller must know that it isn't retired yet."""
         with self._lock:
             self._leases += 1
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Gives up one lease."""
         with self._lock:
             self._leases -= 1
             last = self._leases == 0
         if last:
             self.servable.close()
             self._closed.set()
+
+    def wait_closed(self, timeout_s: float | None = None) -> bool:
+        """Waits until the last lease has been given up."""
+        return self._closed.wait(timeout_s)
 
 
 @dataclasses.dataclass(frozen=True)
