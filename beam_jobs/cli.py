@@ -108,12 +108,15 @@ def predict(
     """
     from beam_jobs.job import PredictOptions, run
     from beam_jobs.model_store import local_copy
+    from beam_jobs.pipeline import beam_options, runs_here
     from beam_jobs.predict import ChunkOptions
     from beam_jobs.progress import progress_bar
     from serving.discovery import PlainModel
     from serving.pictures import PictureLimits
     from serving.quiet import import_tensorflow
 
+    if connection.embedded and not runs_here(beam_options(beam_flags)):
+        raise UsageError("--model starts its server on this machine, where a runner's workers can't reach it: --server")
     options = PredictOptions(
         inputs=inputs, output=output, wire=wire, format=format_, top_k=top_k, shard=_parse_shard(shard), fresh=fresh,
         retry_failed=retry_failed, limits=PictureLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),

@@ -4,7 +4,6 @@ Create-if-absent is the precondition `if_generation_match=0`. `STORAGE_EMULATOR_
 """
 
 import contextlib
-import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,9 @@ class Gcs:
     def __init__(self, beam_flags: Sequence[str]) -> None:
         emulated = "STORAGE_EMULATOR_HOST" in os.environ
         self._client = create_storage_client(PipelineOptions(list(beam_flags)), use_credentials=not emulated)
+        # As many connections as a job reads at once; those over requests' default of 10 would be closed after use.
+        for kind in ("https://", "http://"):
+            self._client._http.mount(kind, requests.adapters.HTTPAdapter(pool_maxsize=64))
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path):
@@ -54,15 +56,19 @@ class Gcs:
             return False
         try:
             with _plain_errors(path):
-                self._blob(path).upload_from_file(io.BytesIO(data), if_generation_match=0, timeout=_TIMEOUT_S)
+                self._blob(path).upload_from_string(data, if_generation_match=0, timeout=_TIMEOUT_S)
         except FileExistsError:
             return False
         return True
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
-        with _plain_errors(path), spooled(lambda file: self._blob(path).upload_from_file(file)) as file:
+        with _plain_errors(path), spooled(lambda file, size: self._upload(path, file, size)) as file:
             yield file
+
+    def _upload(self, path: str, file: IO[bytes], size: int) -> None:
+        # With its size, a file of a few megabytes takes a single request, which can be repeated.
+        self._blob(path).upload_from_file(file, size=size, timeout=_TIMEOUT_S)
 
     def exists(self, path: str) -> bool:
         with _plain_errors(path):
@@ -92,8 +98,6 @@ def _plain_errors(path: str) -> Iterator[None]:
         yield
     except gcp_errors.NotFound as error:
         raise FileNotFoundError(path) from error
-    except ValueError as error:  # a name that no bucket can have
-        raise FileNotFoundError(f"{path}: {error}") from error
     except gcp_errors.PreconditionFailed as error:
         raise FileExistsError(path) from error
     except gcp_errors.Forbidden as error:
@@ -105,6 +109,8 @@ def _plain_errors(path: str) -> Iterator[None]:
         raise kind(f"{path}: {error}") from error
     except gcp_errors.GoogleAPICallError as error:
         raise StorageError(f"{path}: {error}") from error
+    except ValueError as error:  # a name that no bucket can have
+        raise FileNotFoundError(f"{path}: {error}") from error
 
 
 _PASSING = (

@@ -16,6 +16,7 @@ from beam_jobs.generations import Todo, count_generations, first_todo, retry_tod
 from beam_jobs.inputs import list_pictures
 from beam_jobs.ledger import Ledger, RunLog
 from beam_jobs.manifest import Manifest, build_manifest
+from beam_jobs.patient import Patient
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict import ChunkOptions
 from beam_jobs.storage import join, own_files, storage_for
@@ -100,12 +101,12 @@ def run(options: PredictOptions, connect: Connect, started: Started) -> Ledger |
 def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_options: Any) -> Ledger | None:
     from beam_jobs.pipeline import run_pipeline
 
-    folder = RunFolder(storage_for(options.output, options.beam_flags), options.output)
-    patiently = Retrier(options.retry, watch.STOP)  # steps that may be repeated whole, while the store is away
-    plan = None if options.fresh else patiently(folder.load_plan)
-    if plan and not options.retry_failed and not patiently(functools.partial(_missing, folder, plan)):
+    patiently = Retrier(options.retry, watch.STOP)
+    folder = _folder(options.output, options.beam_flags, patiently)
+    plan = None if options.fresh else folder.load_plan()
+    if plan and not options.retry_failed and not ledger_.missing_chunks(plan, folder.parts(plan)):
         plan.check(options.result_options(options.wire or plan.options.wire), _asked(options, plan), options.output)
-        return patiently(functools.partial(_merge, folder, plan, _shown(options)))
+        return _merge(folder, plan, _shown(options), patiently)
     with connect() as endpoint:
         plan, endpoint = _agree(options, folder, endpoint, plan, patiently)
         parts = folder.parts(plan)
@@ -113,19 +114,14 @@ def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_o
         if options.retry_failed:
             steps.append(functools.partial(retry_todo, plan, parts))
         for find in steps:
-            todo = patiently(find).share(*options.shard)
+            todo = find().share(*options.shard)
             if todo.generation and todo.rows:
-                # Until the retried rows are merged.
-                patiently(functools.partial(folder.storage.delete, join(folder.output, ledger_.RUN)))
+                folder.storage.delete(join(folder.output, ledger_.RUN))  # until the retried rows are merged
             started(plan, sum(todo.rows.values()))
             run_pipeline(_worker_spec(options, plan, endpoint, todo), list(todo.rows), pipeline_options)
-    if options.shard.of > 1 and patiently(functools.partial(_missing, folder, plan)):
+    if options.shard.of > 1 and ledger_.missing_chunks(plan, parts):
         return None
-    return patiently(functools.partial(_merge, folder, plan, _shown(options)))
-
-
-def _missing(folder: RunFolder, plan: Plan) -> list[int]:
-    return ledger_.missing_chunks(plan, folder.parts(plan))
+    return _merge(folder, plan, _shown(options), patiently)
 
 
 def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
@@ -135,18 +131,23 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
       UsageError: there is no run.
       Incomplete: chunks are not done yet.
     """
-    folder = RunFolder(storage_for(output, beam_flags), output)
+    patiently = Retrier(RetryPolicy(), watch.STOP)
+    folder = _folder(output, beam_flags, patiently)
     with own_files(output):
         plan = folder.load_plan()
         if plan is None:
             raise UsageError(f"--output {output}: no run in it (no {folder.state})")
-        return _merge(folder, plan, {"merged": True})
+        return _merge(folder, plan, {"merged": True}, patiently)
 
 
-def _merge(folder: RunFolder, plan: Plan, options: dict[str, Any]) -> Ledger:
+def _folder(output: str, beam_flags: Sequence[str], patiently: Retrier) -> RunFolder:
+    return RunFolder(Patient(storage_for(output, beam_flags), patiently), output)
+
+
+def _merge(folder: RunFolder, plan: Plan, options: dict[str, Any], patiently: Retrier) -> Ledger:
     parts = folder.parts(plan)
     log = RunLog(plan.options.model_dump(mode="json") | options, library_versions())
-    return ledger_.merge(folder, plan, parts, count_generations(parts), log)
+    return patiently(lambda: ledger_.merge(folder, plan, parts, count_generations(parts), log))
 
 
 def library_versions() -> dict[str, str]:

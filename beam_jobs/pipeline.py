@@ -20,7 +20,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_jobs.worker import ChunkWorker, WorkerSpec
 from serving.errors import FlowImagesError, UsageError
 
-LOCAL_RUNNERS = {None, "DirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "SwitchingDirectRunner"}
+_LOCAL_RUNNERS = {None, "DirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "SwitchingDirectRunner"}
 
 
 class _PredictChunk(beam.DoFn):
@@ -96,6 +96,11 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     return options
 
 
+def runs_here(options: PipelineOptions) -> bool:
+    """Is the job run by this process, and not handed to a runner elsewhere?"""
+    return options.view_as(StandardOptions).runner in _LOCAL_RUNNERS
+
+
 def run_pipeline(spec: WorkerSpec, chunks: Sequence[int], options: PipelineOptions) -> None:
     """Runs the job until every chunk has its part.
 
@@ -105,7 +110,7 @@ def run_pipeline(spec: WorkerSpec, chunks: Sequence[int], options: PipelineOptio
     if not chunks:
         return
     # DirectRunner would try to download another runner first.
-    local = options.view_as(StandardOptions).runner in LOCAL_RUNNERS
+    local = runs_here(options)
     try:
         with beam.Pipeline(runner=FnApiRunner() if local else None, options=options) as pipeline:
             pipeline | "Chunks" >> beam.Create(list(chunks)) | PredictChunks(spec)

@@ -25,9 +25,10 @@ _ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _DENIED = {"403", "AccessDenied"}
 # These are no picture's fault either, and the run is over.
-_REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
+_REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
 # Credentials that ended are no picture's fault; they may be renewed, by boto3 itself or for the next run.
-_PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired"}
+# 400 is what they look like in the answer to a HEAD, which has no body.
+_PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired", "400"}
 
 
 class S3:
@@ -78,7 +79,7 @@ class S3:
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
-        with _plain_errors(path), spooled(lambda file: self._client.upload_fileobj(file, **_address(path))) as file:
+        with _plain_errors(path), spooled(lambda file, _: self._client.upload_fileobj(file, **_address(path))) as file:
             yield file
 
     def exists(self, path: str) -> bool:
@@ -95,6 +96,10 @@ class S3:
         with _plain_errors(folder):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             for page in pages:
+                if (
+                    "IsTruncated" not in page
+                ):  # boto3 takes an answer that was cut off after its headers for an empty one
+                    raise StorageUnavailable(f"{folder}: the listing was cut off")
                 for item in page.get("Contents", ()):
                     if not item["Key"].endswith("/"):
                         yield FileInfo(f"s3://{bucket}/{item['Key']}", item["Size"])

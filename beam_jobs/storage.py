@@ -6,7 +6,6 @@ Buckets are reached with the clients that Beam would use, set up by Beam's own f
 import contextlib
 import errno
 import functools
-import io
 import os
 import sqlite3
 import stat
@@ -253,11 +252,12 @@ def spooled(upload: "Upload") -> Iterator[IO[bytes]]:
     """A temporary file that is handed to `upload` when the block ends without error."""
     with tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024) as file:
         yield file
+        size = file.tell()
         file.seek(0)
-        upload(file)
+        upload(file, size)
 
 
 class Upload(Protocol):
     """Sends a whole file to a bucket."""
 
-    def __call__(self, file: io.IOBase, /) -> object: ...
+    def __call__(self, file: IO[bytes], size: int, /) -> object: ...

@@ -7,6 +7,7 @@ from typing import Self
 from beam_jobs import watch
 from beam_jobs.manifest import Row
 from beam_jobs.parts import Outcome
+from beam_jobs.patient import Patient
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.predict import ChunkOptions, ChunkPredictor, read_row
 from beam_jobs.storage import own_files, storage_for
@@ -61,13 +62,13 @@ class ChunkWorker:
         options, contract = spec.plan.options, spec.plan.model.contract
         limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
         self._spec = spec
-        self._folder = RunFolder(storage_for(spec.output, spec.beam_flags), spec.output)
+        self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), watch.STOP)
+        self._folder = RunFolder(Patient(storage_for(spec.output, spec.beam_flags), self._retrier), spec.output)
         self._parts = self._folder.parts(spec.plan)
         retry = _shared(spec.retry, spec.chunk.requests_in_flight)
         self._client = PredictClient(spec.endpoint, retry=retry, stop=watch.STOP)
         watch.at_stop(self._client.close)
         self._failure: Exception | None = None
-        self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), watch.STOP)
         self._predictor = ChunkPredictor(
             read_row(self._read, limits.max_bytes),
             make_payload(contract.preprocessing, options.wire, limits),
@@ -108,11 +109,11 @@ class ChunkWorker:
 
     def _work(self, chunk: int) -> Counter[str]:
         spec = self._spec
-        if self._retrier(lambda: self._parts.exists(spec.generation, chunk)):
+        if self._parts.exists(spec.generation, chunk):
             return Counter()
         outcomes = []
         try:
-            for outcome in self._predictor.outcomes(self._retrier(lambda: self._rows(chunk))):
+            for outcome in self._predictor.outcomes(self._rows(chunk)):
                 outcomes.append(outcome)
                 watch.report_progress(1)
                 _raise_if_stopped()
@@ -123,7 +124,7 @@ class ChunkWorker:
         except Exception:
             _raise_if_stopped()  # a stop closes the channel, which is no error of the server's
             raise
-        self._retrier(lambda: self._parts.write(spec.generation, chunk, outcomes))
+        self._parts.write(spec.generation, chunk, outcomes)
         return Counter(outcome.verdict for outcome in outcomes)
 
     def _rows(self, chunk: int) -> list[tuple[int, Row]]:
@@ -138,8 +139,7 @@ class ChunkWorker:
         return [outcome for outcome in latest if outcome.verdict == "failed"]
 
     def _read(self, path: str, limit: int) -> bytes:
-        storage = storage_for(path, self._spec.beam_flags)
-        return self._retrier(lambda: storage.read(path, limit))
+        return Patient(storage_for(path, self._spec.beam_flags), self._retrier).read(path, limit)
 
 
 def _shared(policy: RetryPolicy, callers: int) -> RetryPolicy:

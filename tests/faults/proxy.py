@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections in the middle of what they carry, and an HTTP front that answers 503."""
+"""A TCP proxy that cuts connections in the middle of what they carry, and an HTTP front to a store that misbehaves."""
 
 import contextlib
 import http.client
@@ -65,15 +65,18 @@ class StoreFront:
         """Of all requests."""
         self.only: str | None = None
         """Method that alone is affected: GET, PUT, …"""
+        self.cut_share = 0.0
+        """Of all requests, which are carried out, but of their answers only the headers come back."""
         self.denied = "no such name"
         """Objects with this in their names are forbidden."""
+        self.denied_code = "AccessDenied"
         self.delay_s = 0.0
         self.hangs = False
         self._over = threading.Event()
         self.hung = threading.Event()
         """Set by the first request that hangs."""
         self.refused = 0
-        """Requests answered with 503 so far."""
+        """Requests answered with 503 or cut off so far."""
         front, chance = self, random.Random(11)
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -97,16 +100,21 @@ class StoreFront:
                         return
                     if chance.random() < front.unavailable_share:
                         front.refused += 1
-                        self._answer(503, [("Content-Type", "application/xml")], _SLOW_DOWN)
+                        self._answer(503, [("Content-Type", "application/xml")], _error("SlowDown"))
                         return
                 if front.denied in self.path:
-                    self._answer(403, [("Content-Type", "application/xml")], _DENIED)
+                    self._answer(403, [("Content-Type", "application/xml")], _error(front.denied_code))
                     return
                 connection = http.client.HTTPConnection(upstream.removeprefix("http://"), timeout=60)
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
                 connection.request(self.command, self.path, body, headers)
                 reply = connection.getresponse()
-                self._answer(reply.status, reply.getheaders(), reply.read())
+                body = reply.read()
+                if body and chance.random() < front.cut_share:
+                    front.refused += 1
+                    self.close_connection = True
+                    body = b""
+                self._answer(reply.status, reply.getheaders(), body)
                 connection.close()
 
             def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
@@ -114,7 +122,7 @@ class StoreFront:
                 length = str(len(body))
                 for name, value in headers:
                     if name.lower() == "content-length":
-                        length = value
+                        length = value  # also where the body is left out: of a HEAD, and of an answer that is cut off
                     elif name.lower() not in ("transfer-encoding", "connection"):
                         self.send_header(name, value)
                 self.send_header("Content-Length", length)
@@ -139,7 +147,6 @@ class StoreFront:
         self._server.server_close()
 
 
-_DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-_SLOW_DOWN = (
-    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate</Message></Error>"
-)
+def _error(code: str) -> bytes:
+    """S3's answer that says why."""
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()

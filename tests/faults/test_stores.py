@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.storage import storage_for
+from beam_jobs.storage import StorageUnavailable, storage_for
+from serving.errors import AccessDenied
 from tests.faults.conftest import START
 from tests.faults.front import Front
 from tests.faults.jobs import account, assert_same, parts, rows, wait_until
@@ -27,10 +28,13 @@ def store(s3_server: str) -> Iterator[StoreFront]:
 @pytest.fixture
 def bucket(s3_folder: str, pictures: Path) -> str:
     """The pictures in a bucket."""
-    storage = storage_for(s3_folder)
-    for picture in pictures.iterdir():
-        storage.create(f"{s3_folder}/in/{picture.name}", picture.read_bytes())
+    fill(s3_folder, pictures)
     return s3_folder
+
+
+def fill(bucket: str, pictures: Path) -> None:
+    for picture in pictures.iterdir():
+        storage_for(bucket).create(f"{bucket}/in/{picture.name}", picture.read_bytes())
 
 
 def download(bucket: str, output: Path, pictures: Path) -> Path:
@@ -55,6 +59,41 @@ def test_a_store_that_answers_503_now_and_then(
     assert job.wait() == 0, job.said
     assert store.refused
     assert_same(download(bucket, tmp_path / "out", pictures), undisturbed)
+
+
+@pytest.mark.parametrize(("folder", "upstream"), [("s3_folder", "s3_server"), ("gs_folder", "gcs_server")])
+def test_answers_of_a_store_that_are_cut_off(
+    start: START, server: str, folder: str, upstream: str, pictures: Path, undisturbed: Path, tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    bucket = request.getfixturevalue(folder)
+    fill(bucket, pictures)
+    with StoreFront(request.getfixturevalue(upstream)) as store:
+        store.cut_share = 0.1
+        job = start(server, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url, STORAGE_EMULATOR_HOST=store.url)
+        assert job.wait(240) == 0, job.said
+        assert store.refused
+    assert_same(download(bucket, tmp_path / "out", pictures), undisturbed)
+
+
+def test_a_listing_that_is_cut_off_is_no_shorter_listing(store: StoreFront, bucket: str) -> None:
+    store.cut_share = 1.0
+    flags = [f"--s3_endpoint_url={store.url}"]
+    with pytest.raises(StorageUnavailable, match="cut off"):
+        list(storage_for(bucket, flags).walk(f"{bucket}/in"))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("ExpiredToken", StorageUnavailable), ("InvalidAccessKeyId", AccessDenied), ("AccessDenied", PermissionError)],
+)
+def test_what_is_refused_for_all_pictures_is_no_fault_of_one(
+    store: StoreFront, bucket: str, pictures: Path, code: str, kind: type[Exception]
+) -> None:
+    store.denied, store.denied_code = "0.jpg", code
+    with pytest.raises(kind) as error:
+        storage_for(bucket, [f"--s3_endpoint_url={store.url}"]).read(f"{bucket}/in/0.jpg")
+    assert type(error.value) is kind
 
 
 def test_a_store_that_answers_nothing_but_503_stops_the_run_resumable(
