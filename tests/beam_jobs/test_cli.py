@@ -1,5 +1,7 @@
 """What the command refuses before it asks anybody, and what it never repeats."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -21,6 +23,14 @@ def test_wrong_usage_says_what_to_do(tmp_path: object, flags: list[str], says: s
     found = CliRunner().invoke(predict, ["--input", str(tmp_path), "--output", f"{tmp_path}/out", *flags])
     assert isinstance(found.exception, UsageError)
     assert says in str(found.exception)
+
+
+def test_a_runner_elsewhere_needs_a_server_that_it_can_reach(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    words = ["--input", str(tmp_path), "--output", f"{tmp_path}/out", "--model", f"{tmp_path}/m"]
+    found = CliRunner().invoke(predict, [*words, "--", "--runner=PortableRunner", "--job_endpoint=localhost:1"])
+    assert isinstance(found.exception, UsageError)
+    assert "--model starts its server on this machine" in str(found.exception)
 
 
 @pytest.mark.parametrize("flags", [["--s3_secret_acess_key=hunter2"], ["--s3_secret_acess_key", "hunter2"]])

@@ -1,8 +1,12 @@
-"""The job through Beam's portable API, as Flink and Dataflow run it: a job service and workers in other processes."""
+"""The job through Beam's portable API, as Flink and Dataflow run it: a job service and workers in other processes.
+
+The job service is Beam's own in Python, and Prism, its runner in Go, where that is installed.
+"""
 
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,14 +17,23 @@ import pytest
 from tests.conftest import MODEL_NAME, free_port, wait_for_port
 
 
-@pytest.fixture
-def portable_runner(tmp_path: Path) -> Iterator[list[str]]:
+def job_service(kind: str, port: int) -> list[str]:
+    """The command that starts it."""
+    if kind == "python":
+        return [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", "--port", str(port)]
+    prism = shutil.which("prism")
+    if prism is None:
+        pytest.skip("needs `prism`: go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0")
+    return [prism, f"--job_port={port}", "--serve_http=false", "--idle_shutdown_timeout=-1s"]
+
+
+@pytest.fixture(params=["python", "prism"])
+def portable_runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
     """Beam's flags for a job service and an external worker pool, both on this machine."""
     job_port, worker_port = free_port(), free_port()
-    beam = "apache_beam.runners"
     commands = [
-        [sys.executable, "-m", f"{beam}.portability.local_job_service_main", "--port", str(job_port)],
-        [sys.executable, "-m", f"{beam}.worker.worker_pool_main", f"--service_port={worker_port}"],
+        job_service(request.param, job_port),
+        [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={worker_port}"],
     ]
     # The pool starts its workers as `python`, so that must be this one.
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
