@@ -18,6 +18,8 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
+    model_service_pb2,
+    prediction_service_pb2,
     regression_pb2,
 )
 
@@ -29,6 +31,9 @@ from serving.server.status import Code, ServingError, from_exception, truncated
 log = logging.getLogger(__name__)
 Handler = Callable[[bytes, grpc.ServicerContext], bytes]
 
+# Their modules must be loaded for reflection to describe them.
+_PREDICTION_SERVICE = str(prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name)
+_MODEL_SERVICE = str(model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name)
 HEALTH_NAMES = ("", "ModelService", "PredictionService")
 """What TensorFlow Serving's health service knows: the short names."""
 _RECEIVE_LIMIT = 2**31 - 1
@@ -60,12 +65,12 @@ class GrpcServer:
         options = core.options
         self._pool = concurrent.futures.ThreadPoolExecutor(_MAX_WORKERS, thread_name_prefix="grpc")
         self._server = grpc.server(self._pool, options=_channel_arguments(options))
-        self._register(_limited(_prediction_handlers(core), options), "tensorflow.serving.PredictionService")
-        self._register(_limited(_model_handlers(core), options), "tensorflow.serving.ModelService")
+        self._register(_limited(_prediction_handlers(core), options), _PREDICTION_SERVICE)
+        self._register(_limited(_model_handlers(core), options), _MODEL_SERVICE)
         if options.enable_profiler:
             self._register({"Profile": profiler.profile}, profiler.SERVICE)
         self.health = _Health()
-        names = ["tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"]
+        names = [_PREDICTION_SERVICE, _MODEL_SERVICE]
         if options.enable_grpc_healthcheck_service:
             health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
             names.append(health.SERVICE_NAME)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.server.client import Client
+from tests.serving.server.conftest import eventually
 from tests.serving.server.models import write_half_plus_two, write_model
 
 CONFIG = """
@@ -48,6 +49,7 @@ def address(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
     """The server under test, with the models of `write_all`."""
     given = pytestconfig.getoption("--server", default=None)
     if given:
+        _wait_for_both_versions(given)
         yield given
         return
     from serving.server import EmbeddedServer, ServerOptions
@@ -55,7 +57,13 @@ def address(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
     config = write_all(tmp_path_factory.mktemp("models"))
     options = ServerOptions(model_config_file=str(config), port=-1, host="127.0.0.1")
     with EmbeddedServer(options=options) as server:
+        _wait_for_both_versions(server.address)
         yield server.address
+
+
+def _wait_for_both_versions(address: str) -> None:
+    """A server opens its port when one of them is available."""
+    eventually(lambda: Client(address, "m").status() == [(2, "AVAILABLE"), (1, "AVAILABLE")])
 
 
 @pytest.fixture
