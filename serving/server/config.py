@@ -1,12 +1,15 @@
 """Which models are served, from which folder, which versions of them, and their labels: ModelServerConfig, checked.
 
+Each check goes over all entries before the next does:
+
 | A model's entry | is refused with INVALID_ARGUMENT |
 | --- | --- |
 | a name twice | `Illegal to list model <m> multiple times in config list` |
 | a relative path | `Expected model <m> to have an absolute path or URI; got base_path()=<p>` |
 | platform and type both or neither | `Illegal setting both|neither …` |
-| a platform but tensorflow | `Model <m> requests unsupported platform <p>` |
+| the type OTHER | `ModelServerConfig::model_type choice 2 not supported.` |
 | another platform than before | `Illegal to change a model's platform. …` |
+| a platform but tensorflow | `Model <m> requests unsupported platform <p>` |
 """
 
 from __future__ import annotations
@@ -26,7 +29,6 @@ from serving.server.options import ServerOptions
 from serving.server.status import invalid_argument
 
 _PLATFORM = "tensorflow"
-_DEPRECATED_TYPES = {1: _PLATFORM, 2: "other"}
 Policy: TypeAlias = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
 log = logging.getLogger(__name__)
 
@@ -103,34 +105,40 @@ def _models(entries: Sequence[model_server_config_pb2.ModelConfig], known: Colle
     for entry in entries:
         if entry.name in models:
             raise invalid_argument(f"Illegal to list model {entry.name} multiple times in config list")
-        platform = _platform(entry)
-        if platform != _PLATFORM and entry.name in known:
-            raise invalid_argument(
-                f"Illegal to change a model's platform. For model {entry.name} platform was {_PLATFORM} "
-                f"and new platform requested is {platform}"
-            )
-        if platform != _PLATFORM:
-            raise invalid_argument(f"Model {entry.name} requests unsupported platform {platform}")
-        if not ("://" in entry.base_path or entry.base_path.startswith("/")):
-            raise invalid_argument(
-                f"Expected model {entry.name} to have an absolute path or URI; got base_path()={entry.base_path}"
-            )
         models[entry.name] = ModelConfig(
             name=entry.name,
             base_path=entry.base_path,
             policy=entry.model_version_policy,
             labels=dict(entry.version_labels),
         )
+    for entry in entries:
+        if not ("://" in entry.base_path or entry.base_path.startswith("/")):
+            raise invalid_argument(
+                f"Expected model {entry.name} to have an absolute path or URI; got base_path()={entry.base_path}"
+            )
+    for entry in entries:
+        if entry.name in known and _platform(entry) != _PLATFORM:
+            raise invalid_argument(
+                f"Illegal to change a model's platform. For model {entry.name} platform was {_PLATFORM} "
+                f"and new platform requested is {_platform(entry)}"
+            )
+    for entry in entries:
+        if _platform(entry) != _PLATFORM:
+            raise invalid_argument(f"Model {entry.name} requests unsupported platform {_platform(entry)}")
     return models
 
 
 def _platform(entry: model_server_config_pb2.ModelConfig) -> str:
     if entry.model_type and entry.model_platform:
         raise invalid_argument(
-            "Illegal setting both ModelServerConfig::model_type(deprecated) and ModelServerConfig::model_platform."
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
         )
-    if not entry.model_type and not entry.model_platform:
+    if entry.model_type:
+        if entry.model_type != model_server_config_pb2.TENSORFLOW:
+            raise invalid_argument(f"ModelServerConfig::model_type choice {entry.model_type} not supported.")
+        return _PLATFORM
+    if not entry.model_platform:
         raise invalid_argument(
-            "Illegal setting neither ModelServerConfig::model_type(deprecated) nor ModelServerConfig::model_platform."
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."
         )
-    return entry.model_platform or _DEPRECATED_TYPES.get(entry.model_type, "unknown")
+    return str(entry.model_platform)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorflow_serving.config import model_server_config_pb2
@@ -65,3 +67,35 @@ def test_files_that_do_not_parse(tmp_path: Path, text: str, capfd: pytest.Captur
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match=r"NOT_FOUND: .*none; No such file or directory"):
         BatchingOptions.from_file(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([{"base_path": "a"}, {"base_path": "/b"}], "Illegal to list model m multiple times"),
+        ([{"base_path": "a"}], "Expected model m to have an absolute path or URI"),
+        ([{}], "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "),
+        (
+            [{"model_type": 1, "model_platform": "tensorflow"}],
+            "Illegal setting both ModelServerConfig::model_type (dep",
+        ),
+        ([{"model_type": 2}], "ModelServerConfig::model_type choice 2 not supported."),
+        (
+            [{"model_platform": "x"}],
+            "Illegal to change a model's platform. For model m platform was tensorflow and new ",
+        ),
+        ([{"model_platform": "x", "name": "n"}], "Model n requests unsupported platform x"),
+    ],
+)
+def test_entries_that_are_refused(entries: list[dict[str, Any]], message: str) -> None:
+    proto = model_server_config_pb2.ModelServerConfig()
+    for entry in entries:
+        proto.model_config_list.config.add(**{"name": "m", "base_path": "/m"} | entry)
+    with pytest.raises(ServingError, match=re.escape(message)):
+        config.check(proto, known={"m"})
+
+
+def test_the_deprecated_type() -> None:
+    proto = model_server_config_pb2.ModelServerConfig()
+    proto.model_config_list.config.add(name="m", base_path="/m", model_type=1)
+    assert list(config.check(proto)) == ["m"]
