@@ -7,18 +7,32 @@ import importlib
 import logging
 import os
 import sys
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import click
 
+
+class Command(NamedTuple):
+    """Where a command is, what it does, and the extras of the distribution that bring what it imports."""
+
+    module: str
+    name: str
+    help: str
+    extras: str
+
+
 COMMANDS = {
-    "train": ("trainer.cli", "train", "Fine-tune a TensorFlow Hub model on labelled pictures and export it."),
-    "serve": ("serving.server.cli", "serve", "Serve a model store over TensorFlow Serving's API."),
-    "predict": ("beam_jobs.cli", "predict", "Predict a folder or bucket of pictures into one CSV."),
-    "merge": ("beam_jobs.cli", "merge", "Write the results of a sharded run from its parts."),
-    "classify": ("serving.cli", "classify", "Show the top classes of a few pictures."),
-    "demo": ("flow_images_demo", "demo", "Run the whole main job on pictures that are drawn for it."),
-    "deploy": ("k8s.cli", "deploy", "Train, serve and predict on Kubernetes."),
+    "train": Command(
+        "trainer.cli", "train", "Fine-tune a TensorFlow Hub model on labelled pictures and export it.", "trainer"
+    ),
+    "serve": Command("serving.server.cli", "serve", "Serve a model store over TensorFlow Serving's API.", "serve"),
+    "predict": Command(
+        "beam_jobs.cli", "predict", "Predict a folder or bucket of pictures into one CSV.", "predict,preprocess"
+    ),
+    "merge": Command("beam_jobs.cli", "merge", "Write the results of a sharded run from its parts.", "predict"),
+    "classify": Command("serving.cli", "classify", "Show the top classes of a few pictures.", "preprocess"),
+    "demo": Command("flow_images_demo", "demo", "Run the whole main job on pictures that are drawn for it.", "all"),
+    "deploy": Command("k8s.cli", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),
 }
 
 
@@ -31,13 +45,13 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        wanted = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(wanted.module), wanted.name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -52,7 +66,7 @@ def main() -> NoReturn:
     # TensorFlow's and gRPC's start-up messages are not for users; a value that is set already is respected.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    from serving.errors import FlowImagesError
+    from serving.errors import EXIT_USAGE, FlowImagesError
 
     logging.basicConfig(level=logging.WARNING, format="flow-images: %(message)s")
     try:
@@ -63,6 +77,17 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("flow-images: interrupted", err=True)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        command = next((COMMANDS[word] for word in sys.argv[1:] if word in COMMANDS), None)
+        if command is None:
+            raise
+        encoded = error.name == "tensorflow" and command.name in {"predict", "classify"}
+        click.echo(
+            f"flow-images {command.name}: {error.name} is not installed: "
+            f"pip install 'flow-images[{command.extras}]'" + (", or take --wire encoded" if encoded else ""),
+            err=True,
+        )
+        sys.exit(EXIT_USAGE)
     except FlowImagesError as error:
         click.echo(f"flow-images {' '.join(sys.argv[1:2])}: {error}", err=True)
         sys.exit(error.exit_code)

@@ -51,6 +51,28 @@ def test_a_mistake_is_one_line_and_no_traceback(words: list[str], code: int, say
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "module", "extra"),
+    [
+        (
+            ["predict", "--input", "x", "--output", "o", "--server", "h:1", "--model-name", "m"],
+            "apache_beam",
+            "predict",
+        ),
+        (["demo"], "tensorflow", "all"),
+    ],
+)
+def test_a_part_that_is_not_installed_is_named(words: list[str], module: str, extra: str, tmp_path: Path) -> None:
+    script = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = {words}\nimport flow_images; flow_images.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert f"flow-images {words[0]}: {module} is not installed: pip install 'flow-images[{extra}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_server_that_is_away_is_resumable(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     done = flow_images("predict", "--input", tmp_path, "--output", tmp_path / "out", "--server", "127.0.0.1:1",
