@@ -26,6 +26,8 @@ from serving.server.status import Code, from_exception
 _PREFIX = ":tensorflow:serving:"
 _LATENCY_BUCKETS = [10 * 1.8**power for power in range(33)]
 _COUNT_BUCKETS = [float(2**power) for power in range(15)]
+MAX_MODELS, _MAX_NAME = 1000, 256
+OTHER = "(other)"
 CONTENT_TYPE = "text/plain"
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
@@ -35,6 +37,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._labels: set[str] = set()
         self.request_count = self._counter("request_count", ["model_name", "status"])
         self.request_latency = self._histogram("request_latency", ["model_name", "API", "entrypoint"])
         self.runtime_latency = self._histogram("runtime_latency", ["model_name", "API", "runtime"])
@@ -53,6 +56,7 @@ class Metrics:
     @contextmanager
     def request(self, model: str, api: str, entrypoint: str) -> Iterator[None]:
         """Counts the request that runs in the block, and its time if it succeeds."""
+        model = self._label(model)
         started = time.perf_counter()
         try:
             yield
@@ -61,6 +65,14 @@ class Metrics:
             raise
         self.request_count.labels(model, Code.OK.name).inc()
         self.request_latency.labels(model, api, entrypoint).observe((time.perf_counter() - started) * 1e6)
+
+    def _label(self, model: str) -> str:
+        """The model's name as a label. Clients may make names up: what is long, or beyond many, shares one label."""
+        if model not in self._labels:
+            if len(self._labels) >= MAX_MODELS or len(model) > _MAX_NAME:
+                return OTHER
+            self._labels.add(model)
+        return model
 
     def examples(self, model: str, count: int) -> None:
         """Counts the examples of a Classify, Regress or MultiInference."""

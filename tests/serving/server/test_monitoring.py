@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serving.server import EmbeddedServer
+from serving.server import EmbeddedServer, monitoring
 from tests.serving.server.client import Client, examples
 
 
@@ -67,3 +67,13 @@ def test_the_default_path(written: Path, tmp_path: Path) -> None:
     file.write_text("prometheus_config { enable: true }")
     with EmbeddedServer(written / "m", model_name="m", rest_api_port=-1, monitoring_config_file=str(file)) as server:
         assert page(server, "/monitoring/prometheus/metrics").status_code == 200
+
+
+def test_names_that_clients_make_up_do_not_fill_the_memory() -> None:
+    metrics = monitoring.Metrics()
+    for name in [*map(str, range(monitoring.MAX_MODELS + 10)), "long" * 100]:
+        with metrics.request(name, "Predict", "GRPC"):
+            pass
+    shown = [line for line in metrics.page().splitlines() if line.startswith(":tensorflow:serving:request_count{")]
+    assert len(shown) == monitoring.MAX_MODELS + 1
+    assert f':tensorflow:serving:request_count{{model_name="{monitoring.OTHER}",status="OK"}} 11' in shown
