@@ -237,7 +237,15 @@ def _worker_spec(options: PredictOptions, plan: Plan, endpoint: Endpoint, todo: 
 
 
 def _shown(options: PredictOptions) -> dict[str, Any]:
-    """Options as run.json has them; of Beam's flags only the names, as their values may be secrets."""
-    shown = dataclasses.asdict(options)
-    shown["beam_flags"] = [flag.split("=", 1)[0] for flag in options.beam_flags if flag.startswith("-")]
-    return shown
+    """What run.json says besides the plan's options; of Beam's flags only the names, as values may be secrets."""
+    return {
+        "output": options.output,
+        "batch_size": options.chunk.batch_size,
+        "readers": options.chunk.readers,
+        "requests_in_flight": options.chunk.requests_in_flight,
+        "deadline_s": options.retry.deadline_s,
+        "patience_s": options.retry.patience_s,
+        "retry_failed": options.retry_failed,
+        "plain_model": options.plain.given,
+        "beam_flags": [flag.split("=", 1)[0] for flag in options.beam_flags if flag.startswith("-")],
+    }

@@ -85,6 +85,18 @@ def test_columns_are_the_best_classes_in_order(predict: Predict, drawn: Path, tm
         assert float(row["score"]) >= float(row["score_2"]) >= float(row["score_3"])
 
 
+def test_run_json_says_what_was_done(predict: Predict, drawn: Path, model_store: Path, tmp_path: Path) -> None:
+    predict("--input", drawn / "train", "--output", tmp_path / "out", "--batch-size", 7)
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    contract = ModelContract.from_json((model_store / "1" / "assets.extra" / "contract.json").read_text())
+    assert run["model"] == {"name": MODEL_NAME, "version": 1, "fingerprint": contract.fingerprint}
+    options = run["options"]
+    assert (options["inputs"], options["output"]) == ([str(drawn / "train")], str(tmp_path / "out"))
+    assert (options["wire"], options["batch_size"], options["top_k"]) == ("float32", 7, 5)  # the form that was chosen
+    assert {"flow-images", "apache-beam", "tensorflow", "grpcio", "numpy"} <= run["versions"].keys()
+    assert run["started"] <= run["finished"]
+
+
 def test_broken_pictures_cost_only_themselves(predict: Predict, drawn: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     shutil.copytree(drawn / "train", folder)
