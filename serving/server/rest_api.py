@@ -93,7 +93,7 @@ class RestApi:
         if verb == "OPTIONS":
             return Answer(400, "", "text/html")
         found = _ACTION.fullmatch(path) or _METADATA.fullmatch(path) or _STATUS.fullmatch(path)
-        if found and found["version"] and int(found["version"]) >= 1 << 63:
+        if found and found["version"] and not _is_int64(found["version"]):
             return Answer(400, "")
         try:
             return Answer(200, self._answer(verb, path, body, encoding))
@@ -183,10 +183,15 @@ def _as_dict(message: Message) -> dict[str, Json]:
 def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(found["name"]))
     if found["version"]:
-        spec.version.value = int(found["version"])
+        spec.version.value = int(found["version"].lstrip("0") or "0")
     elif found["label"]:
         spec.version_label = unquote(found["label"])
     return spec
+
+
+def _is_int64(digits: str) -> bool:
+    significant = digits.lstrip("0")
+    return len(significant) < 20 and int(significant or "0") < 1 << 63
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:

@@ -191,7 +191,10 @@ def test_other_paths(rest: httpx.Client) -> None:
     assert rest.get("/").status_code == 404
     assert rest.get("/metrics").headers["content-type"].startswith("text/html")
     assert error(rest.get("/v1/models")) == "Missing model name in request."
-    assert rest.get("/v1/models/m/versions/99999999999999999999").text == ""
+    for version in ("9223372036854775808", "9" * 5000):
+        beyond = rest.get(f"/v1/models/m/versions/{version}")
+        assert (beyond.status_code, beyond.text) == (400, "")
+    assert rest.get("/v1/models/m/versions/" + "0" * 5000 + "3").status_code == 200
     assert rest.options("/v1/models/m:predict").status_code == 400
     assert rest.post("/V1/MODELS/m:predict", json={"instances": [[1, 2]]}).status_code == 200
 
