@@ -3,7 +3,7 @@
 import datetime
 import importlib.util
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,6 +12,19 @@ from k8s.errors import DeployError
 
 if TYPE_CHECKING:
     from k8s.cluster import Cluster, Object
+
+PART_OF = "app.kubernetes.io/part-of=flow-images"
+"""Selects what is ours, whoever applied it."""
+_DEPLOYED = [
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("apps/v1", "Deployment"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("v1", "Service"),
+    ("v1", "Pod"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("v1", "ConfigMap"),
+    ("v1", "ServiceAccount"),
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -53,6 +66,13 @@ def _submits(command: _F) -> _F:
 def _model_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
         raise click.BadParameter("expected letters, digits, '.', '-' and '_', as it becomes part of URLs")
+    return name
+
+
+def _job_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    # Pods add their index and more to it, and all must fit into a label of 63 characters.
+    if name is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", name):
+        raise click.BadParameter("expected up to 52 lower case letters, digits and '-'")
     return name
 
 
@@ -145,7 +165,7 @@ def rollback(version: int, model_name: str | None, **common: Any) -> None:
 @click.option("--wire", type=click.Choice(["float32", "uint8", "encoded"]), help="How pictures are sent.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Pictures in one request.")
 @click.option("--shards", type=click.IntRange(min=1), help="How many pods share the work.")
-@click.option("--job-name", help="Name of the Job; by default predict- and the time.")
+@click.option("--job-name", callback=_job_name, help="Name of the Job; by default predict- and the time.")
 @click.argument("more", nargs=-1, callback=_more)
 def predict(
     input_: str | None,
@@ -190,7 +210,6 @@ def status(**target: Any) -> None:
 
 def _overview(cluster: "Cluster") -> Iterator[str]:
     from k8s import explain
-    from k8s.overlay import PART_OF
 
     for deployment in cluster.all("apps/v1", "Deployment", label_selector=PART_OF):
         yield f"deployment/{deployment['metadata']['name']}: {explain.rollout_state(deployment)[1]}"
@@ -230,38 +249,33 @@ def resume(job: str, **target: Any) -> None:
 @click.option("--volumes", is_flag=True, help="Also the volumes: pictures, models and output are lost.")
 def cleanup(everything: bool, volumes: bool, **target: Any) -> None:
     """Delete finished Jobs, or all that was deployed."""
-    from k8s import explain
-    from k8s.overlay import PART_OF
-
     cluster = _connect(**target)
-    jobs = cluster.all("batch/v1", "Job", label_selector=PART_OF)
-    names = [j["metadata"]["name"] for j in jobs if everything or explain.job_state(j)[0] in ("complete", "failed")]
-    _delete(cluster, (("batch/v1", "Job", name) for name in names))
-    kinds = [
-        ("autoscaling/v2", "HorizontalPodAutoscaler"),
-        ("apps/v1", "Deployment"),
-        ("policy/v1", "PodDisruptionBudget"),
-        ("v1", "Service"),
-        ("networking.k8s.io/v1", "NetworkPolicy"),
-        ("v1", "ConfigMap"),
-        ("v1", "ServiceAccount"),
-    ]
-    wanted = (kinds if everything else []) + ([("v1", "PersistentVolumeClaim")] if volumes else [])
+    wanted = (_DEPLOYED if everything else []) + ([("v1", "PersistentVolumeClaim")] if volumes else [])
+    gone = [("batch/v1", "Job", name) for name in _jobs(cluster, unfinished=everything)]
     for api_version, kind in wanted:
         found = cluster.all(api_version, kind, label_selector=PART_OF)
-        _delete(cluster, ((api_version, kind, o["metadata"]["name"]) for o in found))
+        # What another object owns goes with it.
+        gone += [(api_version, kind, o["metadata"]["name"]) for o in found if not o["metadata"].get("ownerReferences")]
+    for api_version, kind, name in gone:
+        cluster.delete(api_version, kind, name)
+        click.echo(f"{kind.lower()}/{name} deleted")
+    if not gone:
+        click.echo(f"nothing to delete in namespace {cluster.namespace}")
+
+
+def _jobs(cluster: "Cluster", *, unfinished: bool) -> list[str]:
+    from k8s import explain
+
+    jobs = cluster.all("batch/v1", "Job", label_selector=PART_OF)
+    return [
+        job["metadata"]["name"] for job in jobs if unfinished or explain.job_state(job)[0] in ("complete", "failed")
+    ]
 
 
 def _connect(*, context: str | None, kubeconfig: str | None, namespace: str | None) -> "Cluster":
     from k8s.cluster import Cluster
 
     return Cluster(context=context, kubeconfig=kubeconfig, namespace=namespace or "flow-images")
-
-
-def _delete(cluster: "Cluster", objects: Iterable[tuple[str, str, str]]) -> None:
-    for api_version, kind, name in objects:
-        cluster.delete(api_version, kind, name)
-        click.echo(f"{kind.lower()}/{name} deleted")
 
 
 def _serve(*, version: int | None, model_name: str | None, replicas: int | None, **common: Any) -> None:

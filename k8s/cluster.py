@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,18 +23,35 @@ _ORDER = ("Namespace", "PriorityClass", "ServiceAccount", "ConfigMap", "Persiste
 _KEPT = ("Namespace", "PersistentVolumeClaim")
 
 
+_ANSWER_S = 30.0
+_QUIET_S = 86400.0
+"""How long an answer may take, and how long a log may be quiet that is followed."""
+
+
+class _Api(client.ApiClient):
+    """Gives up a request that nobody answers; by itself the library waits for ever."""
+
+    def call_api(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["_request_timeout"] = kwargs.get("_request_timeout") or _ANSWER_S
+        return super().call_api(*args, **kwargs)
+
+
 class Cluster:
     """One context and namespace of a kubeconfig."""
 
     def __init__(self, *, context: str | None, kubeconfig: str | None, namespace: str) -> None:
         self.namespace = namespace
+        configuration = client.Configuration()
+        configuration.retries = 1
+        # It warns of each retry; that nobody answers is said once, by us.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
-            api = config.new_client_from_config(config_file=kubeconfig, context=context)
+            config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
         except (config.ConfigException, OSError, YAMLError) as error:
             why = " ".join(str(error).split())
             raise DeployError(f"no way to a cluster: {why}; see `kubectl config get-contexts`") from error
-        api.configuration.retries = 1
-        self.where = f"{context or 'the current context'} ({api.configuration.host})"
+        self.where = f"{context or 'the current context'} ({configuration.host})"
+        api = _Api(configuration)
         self._core = client.CoreV1Api(api)
         with self._translated("ask the cluster what it knows"):
             self._dynamic = dynamic.DynamicClient(api)
@@ -103,7 +121,12 @@ class Cluster:
         pending = b""
         with contextlib.suppress(client.ApiException, HTTPError, OSError):  # A pod that goes takes its log along.
             answer: Any = self._core.read_namespaced_pod_log(
-                pod, self.namespace, container=container, follow=True, _preload_content=False
+                pod,
+                self.namespace,
+                container=container,
+                follow=True,
+                _preload_content=False,
+                _request_timeout=(_ANSWER_S, _QUIET_S),
             )
             for chunk in answer.stream(decode_content=False):
                 *lines, pending = (pending + chunk).split(b"\n")
@@ -145,7 +168,7 @@ def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> Dep
     try:
         message = json.loads(error.body or "")["message"]
     except (TypeError, ValueError, KeyError):
-        message = str(error.reason)
+        message = " ".join(str(error.body or error.reason).split())
     where = f"in namespace {cluster.namespace} of {cluster.where}"
     if not error.status:  # It didn't come to a conversation, e.g. for want of a certificate that fits.
         return Unreachable(f"can't {action}: no answer from {cluster.where}: {_short(error)}")

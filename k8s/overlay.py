@@ -21,7 +21,6 @@ from serving.errors import EXIT_USAGE
 Object = dict[str, Any]
 
 HERE = Path(__file__).parent
-PART_OF = "app.kubernetes.io/part-of=flow-images"
 COMPONENT = "app.kubernetes.io/component"
 
 

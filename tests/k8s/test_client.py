@@ -219,6 +219,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         (["train", "--name=a/b"], "it becomes part of URLs"),
         (["serve", '--model-name=a" base_path: "/etc'], "it becomes part of URLs"),
         (["predict", "gs://bucket/photos"], "'gs://bucket/photos' is not expected here"),
+        (["predict", "--job-name=Photos_2"], "expected up to 52 lower case letters"),
+        (["predict", f"--job-name={'a' * 53}"], "expected up to 52 lower case letters"),
         (["predict", "--shards=0"], "0 is not in the range x>=1"),
         (["predict", "--top-k=3"], "No such option"),
         (["serve", "--timeout=-1"], "-1.0 is not in the range x>=0"),

@@ -253,9 +253,15 @@ def test_cleanup_takes_what_is_finished_then_all_but_volumes(team: Team, run: De
     assert "serving" in team.kubectl("get", "deployments")
     ours = ("-l", "app.kubernetes.io/part-of=flow-images")
     assert team.get("networkpolicies", *ours)
+    files = yaml.safe_load((K8S / "files.yaml").read_text())
+    files["metadata"]["namespace"] = team.namespace
+    team.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(files))
     assert run("cleanup", "--all").exit_code == 0
-    assert team.get("deployments,services,jobs,configmaps,networkpolicies,serviceaccounts", *ours) == []
+    kinds = "deployments,services,jobs,configmaps,networkpolicies,serviceaccounts"
+    assert team.get(kinds, *ours) == []
+    team.until("the pods are gone", lambda: not team.get("pods", *ours))
     assert len(team.get("pvc", *ours)) == 3
+    assert run("cleanup").output == f"nothing to delete in namespace {team.namespace}\n"
     assert run("cleanup", "--volumes").exit_code == 0
     team.until("no claims", lambda: team.get("pvc", *ours) == [])
 
@@ -296,5 +302,6 @@ def test_a_cluster_that_does_not_answer(team: Team, run: Deploy, tmp_path: objec
     result = run("status", kubeconfig=dead)
     assert result.exit_code == 1
     assert "no answer from the current context (https://127.0.0.1:9)" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     missing = run("status", "--context=elsewhere")
     assert (missing.exit_code, "no way to a cluster" in missing.stderr) == (1, True)
