@@ -99,6 +99,8 @@ class RestApi:
             return Answer(200, self._answer(verb, path, body, encoding))
         except Exception as error:
             refusal = from_exception(error)
+            if isinstance(error, UnicodeEncodeError):  # a name that is no UTF-8, where protobuf wants text
+                refusal = invalid_argument(f"Not UTF-8: {error.object}")
             text = json.dumps({"error": refusal.message}, ensure_ascii=False, indent=4)
             return Answer(HTTP_STATUS.get(refusal.code, 500), text)
 

@@ -238,6 +238,13 @@ def test_classify_and_regress(rest: httpx.Client) -> None:
     assert rest.post("/v1/models/half_plus_two:regress", json=body).json() == {"results": [3, 4]}
 
 
+@pytest.mark.parametrize("body", [b'{"signature_name": "\xff", "examples": [{}]}', b'{"examples": [{"\xff": 1}]}'])
+def test_names_that_are_no_text(rest: httpx.Client, body: bytes) -> None:
+    answer = rest.post("/v1/models/m:regress", content=body)
+    assert answer.status_code == 400
+    assert b"Not UTF-8: \xff" in answer.content
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
