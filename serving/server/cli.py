@@ -111,7 +111,7 @@ def _check_free(flag: str, host: str, port: int | None) -> None:
 
 def _say_ready(server: EmbeddedServer) -> None:
     for model in server.models():
-        signatures = ", ".join(name for name in model.signatures if not name.startswith("__"))
+        signatures = ", ".join(name for name in sorted(model.signatures) if not name.startswith("__"))
         click.echo(f"Serving {model.name} version {model.version} at {server.address} (gRPC): {signatures}")
     if server.rest_address:
         click.echo(f"REST at http://{server.rest_address}/v1/models/")
