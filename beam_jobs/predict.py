@@ -12,9 +12,9 @@ import numpy as np
 
 from beam_jobs.ahead import map_ahead
 from beam_jobs.manifest import Row
-from beam_jobs.parts import Outcome
+from beam_jobs.parts import Outcome, Verdict
 from beam_jobs.storage import StorageError, TooLarge
-from serving.errors import FlowImagesError, InvalidRequest, RequestTooLarge
+from serving.errors import FlowImagesError, InvalidRequest, RequestTooLarge, ServerUnavailable
 from serving.payload import CORRUPT, NOT_DECODED, Payload
 from serving.pictures import PictureRejected
 from serving.predictor import Scores
@@ -87,6 +87,7 @@ class ChunkPredictor:
         self._stop = stop or threading.Event()
         self._doubt = threading.Event()
         self._largest = options.batch_size
+        self._witness: _Prepared | None = None
         self._readers = ThreadPoolExecutor(options.readers, thread_name_prefix="read")
         self._requests = ThreadPoolExecutor(options.requests_in_flight, thread_name_prefix="ask")
 
@@ -107,7 +108,8 @@ class ChunkPredictor:
         Reads, decoding and requests overlap: while a request is under way the next batches are prepared.
 
         Raises:
-          ServingError: the server can't be asked at all; no outcome after the last one yielded is known.
+          ServingError: the server can't be asked at all, or refuses what it answered before; no outcome after the last
+            one yielded is known.
           StorageUnavailable: the same of the pictures' store.
         """
         options = self._options
@@ -157,6 +159,7 @@ class ChunkPredictor:
             if not isinstance(error, RequestTooLarge):
                 self._note_innocence(halves)
             return halves
+        self._witness = pictures[0]
         return [
             self._outcome(one.row, probabilities, bool(ok))
             for one, probabilities, ok in zip(pictures, scores.probabilities, scores.ok, strict=True)
@@ -173,25 +176,38 @@ class ChunkPredictor:
 
     def _score_alone(self, picture: _Prepared, error: InvalidRequest | None) -> Outcome:
         """A last hearing: with server-side batching the refusal may be another client's picture's fault."""
-        retry = 0
-        while not isinstance(error, RequestTooLarge) and retry < self._hearings:
+        try:
+            scores = self._hear(picture, error, lambda: self._doubt.is_set())
+        except RequestTooLarge as refusal:
+            return Outcome(picture.row, "rejected", stage="predict", reason="too_large", message=_first_line(refusal))
+        except InvalidRequest as refusal:
+            self._confront(refusal)
+            verdict: Verdict = "rejected" if self._options.decoded_by_server else "failed"
+            return Outcome(picture.row, verdict, stage="predict", reason=_REFUSED, message=_first_line(refusal))
+        self._doubt.set()
+        return self._outcome(picture.row, scores.probabilities[0], bool(scores.ok[0]))
+
+    def _hear(self, picture: _Prepared, error: InvalidRequest | None, doubtful: Callable[[], bool]) -> Scores:
+        """Asks about a picture again, alone; raises the last refusal."""
+        retry, options = 0, self._options
+        while not isinstance(error, RequestTooLarge):
+            if retry >= (options.doubtful_retries if doubtful() else options.lone_retries):
+                break
             self._stop.wait(random.uniform(0, min(1.0, 0.1 * 2**retry)))
             retry += 1
             try:
-                scores = self._predictor.predict([picture.payload])  # type: ignore[list-item]
+                return self._predictor.predict([picture.payload])  # type: ignore[list-item]
             except InvalidRequest as again:
                 error = again
-            else:
-                self._doubt.set()
-                return self._outcome(picture.row, scores.probabilities[0], bool(scores.ok[0]))
-        to_blame = self._options.decoded_by_server or isinstance(error, RequestTooLarge)
-        reason = "too_large" if isinstance(error, RequestTooLarge) else _REFUSED
-        return Outcome(picture.row, "rejected" if to_blame else "failed", stage="predict", reason=reason,
-                       message=_first_line(error) if error else "refused")  # fmt: skip
+        raise error or InvalidRequest("refused")
 
-    @property
-    def _hearings(self) -> int:
-        return self._options.doubtful_retries if self._doubt.is_set() else self._options.lone_retries
+    def _confront(self, refusal: InvalidRequest) -> None:
+        """No picture is condemned by a server that refuses what it answered before: it is sick itself."""
+        if self._witness is not None:
+            try:
+                self._hear(self._witness, None, lambda: True)
+            except InvalidRequest as error:
+                raise ServerUnavailable(f"the server refuses what it has answered before: {error}") from refusal
 
     def _outcome(self, row: int, probabilities: Array, ok: bool) -> Outcome:
         if not ok:

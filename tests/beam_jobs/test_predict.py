@@ -87,6 +87,17 @@ def test_a_batch_over_the_servers_limit_is_halved_until_it_fits() -> None:
     assert min(predictor.sizes) == 2
 
 
+def test_a_server_that_falls_sick_condemns_nobody() -> None:
+    class Sick(FakePredictor):
+        def predict(self, pictures: Sequence[Payload]) -> Scores:
+            if len(self.sizes) >= 2:
+                raise InvalidRequest("INTERNAL: the GPU is lost", "fake")
+            return super().predict(pictures)
+
+    with pytest.raises(ServerUnavailable, match=r"refuses what it has answered before.*the GPU is lost"):
+        outcomes([b"a"] * 12, Sick(), batch_size=4, doubtful_retries=1)
+
+
 def test_a_row_that_trips_a_library_up_fails_alone() -> None:
     def encode(data: bytes) -> Payload:
         if data == b"!":
