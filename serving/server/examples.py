@@ -141,8 +141,8 @@ def _signature(servable: Servable, name: str) -> Signature:
 
 
 def _ran(servable: Servable, asked: model_pb2.ModelSpec) -> model_pb2.ModelSpec:
-    """The model_spec of a response. Unlike Predict's, it leaves a signature's name empty if the request did."""
-    return model_spec(asked.name, servable.version, asked.signature_name)
+    """The model_spec of a response, as Predict's: with the name of the signature that ran."""
+    return model_spec(asked.name, servable.version, asked.signature_name or DEFAULT_SIGNATURE)
 
 
 def _wiring(signature: Signature, method: str, check_method: bool) -> tuple[str, list[str]]:
