@@ -81,6 +81,7 @@ def serve(
         grpc_socket_path=grpc_socket_path,
         shutdown_grace_s=grace_s,
         enable_grpc_healthcheck_service=True,
+        enable_profiler=False,  # it writes files where its clients say
     )
     click.echo(f"Loading {base_path} …", err=True)
     from serving.quiet import import_tensorflow
