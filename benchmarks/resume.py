@@ -253,10 +253,14 @@ def measure_listing(folder: Path, count: int) -> dict[str, Any]:
             path = f"/bucket/pictures/{i * 7919 % count:07}/photo-{i:07}.jpg"
             text.write(path + "\n")
             table.write(f"{path},{i},cat\n")
+    (folder / "many").mkdir()
+    for i in range(count):
+        (folder / "many" / f"photo-{i:07}.jpg").touch()
     found = {}
-    for kind in ("bucket", "txt", "csv"):
+    for kind, name in (("bucket", ""), ("txt", "list.txt"), ("csv", "list.csv"), ("folder", "many"),
+                       ("pattern", "many/*.jpg")):  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-c", LISTING, str(count), kind, str(folder / f"list.{kind}")],
+            [sys.executable, "-c", LISTING, str(count), kind, str(folder / name)],
             capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[1],
         )  # fmt: skip
         seconds, mib = done.stdout.split()

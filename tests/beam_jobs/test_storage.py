@@ -1,16 +1,20 @@
 """One storage suite, on a disk, on a real S3 server and on a GCS emulator."""
 
 import errno
+import itertools
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from beam_jobs.patient import Patient
 from beam_jobs.storage import (
     Disk,
     DiskFull,
+    FileInfo,
     Storage,
     StorageError,
     StorageUnavailable,
@@ -18,6 +22,8 @@ from beam_jobs.storage import (
     join,
     storage_for,
 )
+from serving.options import RetryPolicy
+from serving.retry import Retrier
 
 
 @pytest.fixture(params=["disk", "s3", "gs"])
@@ -132,6 +138,38 @@ def test_a_socket_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         listening.bind("socket")
         with pytest.raises(IsADirectoryError):
             Disk().read("socket")
+
+
+class Flaky(Disk):
+    """Is away at every other call."""
+
+    def __init__(self) -> None:
+        self._calls = itertools.count()
+
+    def _away(self) -> None:
+        if next(self._calls) % 2 == 0:
+            raise StorageUnavailable("away")
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        self._away()
+        return super().read(path, limit)
+
+    def create(self, path: str, data: bytes) -> bool:
+        self._away()
+        return super().create(path, data)
+
+    def walk(self, folder: str) -> Iterator[FileInfo]:
+        yield from super().walk(folder)
+        self._away()
+
+
+def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path: Path) -> None:
+    patient = Patient(Flaky(), Retrier(RetryPolicy(first_delay_s=1e-4)))
+    assert patient.create(f"{tmp_path}/part", b"x")
+    assert patient.read(f"{tmp_path}/part") == b"x"
+    assert [info.path for info in patient.walk(str(tmp_path))] == [f"{tmp_path}/part"]
+    with pytest.raises(StorageUnavailable):
+        Patient(Flaky(), Retrier(RetryPolicy(patience_s=0))).read(f"{tmp_path}/part")
 
 
 def test_a_fifo_does_not_hang_the_reader(tmp_path: Path) -> None:

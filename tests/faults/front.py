@@ -20,8 +20,10 @@ class Front(grpc.GenericRpcHandler):
     """A front to a server. A context manager; its attributes may be changed while it runs."""
 
     def __init__(self, upstream: str, *, credentials: grpc.ServerCredentials | None = None) -> None:
+        self.spared = 0
+        """Predict calls that nothing happens to, at first: 18 of them are made before any picture is sent."""
         self.refused_share = 0.0
-        """Of the Predict calls."""
+        """Of the other Predict calls."""
         self.refusals: tuple[Fault, ...] = (
             (grpc.StatusCode.UNAVAILABLE, "going away"),
             (grpc.StatusCode.RESOURCE_EXHAUSTED, "ResourceExhausted: thread pool is full"),
@@ -75,9 +77,10 @@ class Front(grpc.GenericRpcHandler):
                     return b""
             try:
                 reply: bytes = self._upstream.unary_unary(method)(request, timeout=60)
-                if self.spoil and method.endswith("/Predict") and self._random.random() < self.spoilt_share:
-                    return self.spoil(reply)
-                return reply
+                spoilt = method.endswith("/Predict") and self.asked > self.spared
+                return (
+                    self.spoil(reply) if self.spoil and spoilt and self._random.random() < self.spoilt_share else reply
+                )
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details() or "")
                 raise
@@ -86,6 +89,6 @@ class Front(grpc.GenericRpcHandler):
 
     def _misbehave(self, context: grpc.ServicerContext) -> None:
         self.asked += 1
-        if self._random.random() < self.refused_share:
+        if self.asked > self.spared and self._random.random() < self.refused_share:
             context.abort(*self._random.choice(self.refusals))
         time.sleep(self.delay_s + (2.0 if self._random.random() < self.stall_share else 0.0))

@@ -69,6 +69,20 @@ def test_a_server_that_refuses_everything_is_not_buried(start: START, front: Fro
     assert front.asked < 40
 
 
+def test_a_server_that_falls_sick_stops_the_run_resumable(
+    start: START, front: Front, undisturbed: Path, tmp_path: Path
+) -> None:
+    front.spared, front.refused_share = 22, 1.0
+    front.refusals = ((grpc.StatusCode.INTERNAL, "the device is lost"),)
+    job = start(front.address)
+    assert job.wait() == 75, job.said
+    assert "refuses what it has answered before" in job.said
+    front.refused_share = 0.0
+    again = start(front.address)
+    assert again.wait() == 0, again.said
+    assert_same(tmp_path / "out", undisturbed)
+
+
 def test_a_status_that_does_not_pass_ends_the_run_at_once(start: START, front: Front) -> None:
     front.refused_share, front.refusals = 1.0, ((grpc.StatusCode.PERMISSION_DENIED, "not for you"),)
     job = start(front.address)
@@ -134,10 +148,8 @@ def test_scores_that_are_no_numbers_fail_and_are_asked_again(
             tensor.float_val[:] = [math.nan for _ in tensor.float_val]
         return reply.SerializeToString()
 
-    front.delay_s = 0.1
+    front.spared, front.spoil, front.spoilt_share = 22, spoil, 1.0
     job = start(front.address)
-    wait_until(lambda: parts(tmp_path / "out"), job)
-    front.spoil, front.spoilt_share = spoil, 1.0
     assert job.wait() == 3, job.said
     assert {row["reason"] for row in rows(tmp_path / "out" / "failed.csv")} == {"not_finite"}
     assert account(tmp_path / "out").failed

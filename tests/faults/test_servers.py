@@ -193,6 +193,12 @@ def test_one_poison_picture_in_each_batch(
         assert abs(float(row["score"]) - float(expected["score"])) <= 1e-4
 
 
+def test_a_batch_over_the_servers_limit(start: START, shared: str, plain: Path, drawn: Path, tmp_path: Path) -> None:
+    job = start(shared, "--batch-size", 48, flags=ask_plain(plain, drawn / "train", tmp_path / "out"))
+    assert job.wait() == 0, job.said
+    assert account(tmp_path / "out") == Account(48, 48, 0, 0)
+
+
 def test_another_clients_bad_pictures_condemn_none_of_ours(
     start: START, shared: str, plain: Path, pictures: Path, drawn: Path, tmp_path: Path
 ) -> None:
