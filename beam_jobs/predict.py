@@ -177,7 +177,7 @@ class ChunkPredictor:
     def _score_alone(self, picture: _Prepared, error: InvalidRequest | None) -> Outcome:
         """A last hearing: with server-side batching the refusal may be another client's picture's fault."""
         try:
-            scores = self._hear(picture, error, lambda: self._doubt.is_set())
+            scores = self._hear(picture, error, self._doubt.is_set)
         except RequestTooLarge as refusal:
             return Outcome(picture.row, "rejected", stage="predict", reason="too_large", message=_first_line(refusal))
         except InvalidRequest as refusal:
