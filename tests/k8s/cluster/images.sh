@@ -53,8 +53,9 @@ context() {
 }
 
 build_project() {
-  local folder args=() variable file target sum
+  local args=() variable file target sum
   folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' EXIT
   context "$folder"
   [ -e "$folder/README.md" ] || echo "# Flow Images" >"$folder/README.md"
   sum=$(cd "$folder" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
@@ -68,6 +69,7 @@ build_project() {
     IFS=: read -r target tag extras <<<"$entry"
     file=$target$tag
     [ "$(cat "$cache/images/$file.built" 2>/dev/null)" = "$sum" ] && { echo "$file: built already"; continue; }
+    rm -f "$cache/images/$file.built"  # What is broken off half-way counts as nothing.
     b bud "${args[@]}" --unsetenv PIP_INDEX_URL --unsetenv PIP_CERT --unsetenv PIP_DEFAULT_TIMEOUT --pull-never --isolation=chroot --layers -q --target "$target" \
       --build-arg "BASE=$base" ${extras:+--build-arg "EXTRAS=$extras"} \
       -f "$folder/k8s/images/Containerfile" -t "docker.io/flow-images/$target:$version$tag" "$folder" >/dev/null
@@ -75,7 +77,6 @@ build_project() {
     echo "$sum" >"$cache/images/$file.built"
     echo "$file: built"
   done
-  rm -rf "$folder"
 }
 
 case ${1:-build} in
