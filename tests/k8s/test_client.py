@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from k8s import explain, follow, overlay, s3, staged, sync, wait
 from k8s.cluster import Cluster
 from k8s.errors import DeployError, Unreachable
-from tests.k8s.builds import K8S, kubectl, one
+from tests.k8s.builds import K8S, compose, kubectl, one
 from tests.k8s.command import deploy
 
 needs_kubectl = pytest.mark.skipif(kubectl() is None, reason="needs kubectl")
@@ -179,6 +179,18 @@ def test_without_a_cluster_the_manifests_are_printed() -> None:
     assert "--shard=$(JOB_COMPLETION_INDEX)/5" in result.output
     assert "namespace: team-a" in result.output
     assert "kind: Deployment" not in result.output
+
+
+@needs_kubectl
+def test_the_namespace_is_the_manifests_own_unless_one_is_given(tmp_path: Path) -> None:
+    compose(tmp_path, "overlays/local", [])
+    with (tmp_path / "kustomization.yaml").open("a") as file:
+        file.write("namespace: team-b\n")
+    for more, namespace in (([], "team-b"), (["-n", "team-c"], "team-c")):
+        printed = deploy("serve", "--dry-run=client", "-k", str(tmp_path), *more).stdout
+        objects = list(yaml.safe_load_all(printed))
+        assert {o["metadata"].get("namespace", namespace) for o in objects} == {namespace}
+        assert one(objects, "Namespace", namespace)
 
 
 @needs_kubectl
