@@ -3,7 +3,9 @@
 Pictures never cross a stage's border: a runner that keeps or moves stage outputs would keep or move gigabytes.
 """
 
+import contextlib
 import dataclasses
+import io
 import logging
 import re
 from collections import Counter, deque
@@ -82,12 +84,23 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     """Beam's options of its own flags.
 
     Raises:
-      UsageError: a flag that Beam does not know (it would only warn and run elsewhere), or one that loses rows.
+      UsageError: a flag that Beam does not know (it would only warn and run elsewhere) or understand, or one that
+        loses rows.
     """
     if flags and not flags[0].startswith("-"):
         raise UsageError(f"unexpected argument {flags[0]!r}; what follows -- are Beam's own flags, such as --runner=…")
-    options = PipelineOptions(list(flags))
-    unknown = _unknown_flags(options)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = PipelineOptions(list(flags))
+            unknown = _unknown_flags(options)
+    except SystemExit as error:  # of Beam's own parser, whose words may show a secret
+        if not error.code:
+            raise
+        flag = re.search(r"argument (\S+):", said.getvalue())
+        raise UsageError(
+            f"Beam does not understand {flag[1] if flag else 'its flags'}; write each as --flag=value"
+        ) from error
     if unknown:
         # Without their values, which may be secrets of a flag that is just misspelt.
         raise UsageError(f"Beam does not know {' '.join(flag.split('=', 1)[0] for flag in unknown)}")

@@ -40,3 +40,17 @@ def test_a_misspelt_flag_does_not_tell_its_secret(tmp_path: object, flags: list[
     assert isinstance(found.exception, UsageError)
     assert "--s3_secret_acess_key" in str(found.exception)
     assert "hunter2" not in str(found.exception) + found.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [(["--s3_secret_access_key", "-hunter2"], "--flag=value"), (["--direct_num_workers=hunter2"], "--direct_num_work")],
+)
+def test_a_value_that_beam_does_not_understand_is_not_shown(
+    tmp_path: object, flags: list[str], says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--input", str(tmp_path), "--output", f"{tmp_path}/out", *NOBODY, "--", *flags]
+    found = CliRunner().invoke(predict, words)
+    assert isinstance(found.exception, UsageError)
+    assert says in str(found.exception)
+    assert "unter2" not in str(found.exception) + found.output + "".join(capfd.readouterr())
