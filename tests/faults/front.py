@@ -14,6 +14,8 @@ import grpc
 
 Fault = tuple[grpc.StatusCode, str]
 Spoil = Callable[[bytes], bytes]
+BEFORE_PICTURES = 18
+"""Predict calls for the contract, 16 golden pictures and their scores."""
 
 
 class Front(grpc.GenericRpcHandler):
@@ -21,7 +23,7 @@ class Front(grpc.GenericRpcHandler):
 
     def __init__(self, upstream: str, *, credentials: grpc.ServerCredentials | None = None) -> None:
         self.spared = 0
-        """Predict calls that nothing happens to, at first: 18 of them are made before any picture is sent."""
+        """Predict calls that nothing happens to, at first; BEFORE_PICTURES of them come before any picture."""
         self.refused_share = 0.0
         """Of the other Predict calls."""
         self.refusals: tuple[Fault, ...] = (
@@ -42,6 +44,8 @@ class Front(grpc.GenericRpcHandler):
         """Bearer token that each call must bring."""
         self.asked = 0
         """Predict calls so far."""
+        self._counting = threading.Lock()
+        self._held_from: int | None = None
         self._random = random.Random(5)
         self._upstream = grpc.insecure_channel(upstream, [("grpc.max_receive_message_length", -1)])
         self._server = grpc.server(
@@ -61,6 +65,18 @@ class Front(grpc.GenericRpcHandler):
         self.open.set()
         self._server.stop(None).wait()
         self._upstream.close()
+
+    def hold_after(self, requests: int) -> None:
+        """Clears `open` once so many requests for pictures were let through, in all: a middle of the run that stays.
+
+        Of the 14 that `start` makes; after 7, some chunk has its part.
+        """
+        self._held_from = BEFORE_PICTURES + requests + 1
+
+    @property
+    def held(self) -> bool:
+        """Do calls hang?"""
+        return not self.open.is_set()
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
         """The handler of any call."""
@@ -88,7 +104,10 @@ class Front(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(answer)
 
     def _misbehave(self, context: grpc.ServicerContext) -> None:
-        self.asked += 1
+        with self._counting:
+            self.asked += 1
+            if self.asked == self._held_from:
+                self.open.clear()
         if self.asked > self.spared and self._random.random() < self.refused_share:
             context.abort(*self._random.choice(self.refusals))
         time.sleep(self.delay_s + (2.0 if self._random.random() < self.stall_share else 0.0))

@@ -31,10 +31,9 @@ def test_stalls_of_two_seconds(start: START, front: Front, undisturbed: Path, tm
 
 
 def test_a_hang_that_ends(start: START, front: Front, undisturbed: Path, tmp_path: Path) -> None:
-    front.delay_s = 0.1
+    front.hold_after(7)
     job = start(front.address, "--deadline", 1)
-    wait_until(lambda: parts(tmp_path / "out"), job)
-    front.open.clear()
+    wait_until(lambda: parts(tmp_path / "out") and front.held, job)
     asked = front.asked
     wait_until(lambda: front.asked > asked + 2, job)
     front.open.set()
@@ -45,10 +44,8 @@ def test_a_hang_that_ends(start: START, front: Front, undisturbed: Path, tmp_pat
 def test_a_hang_that_does_not_end_stops_the_run_resumable(
     start: START, front: Front, undisturbed: Path, tmp_path: Path
 ) -> None:
-    front.delay_s = 0.1
+    front.hold_after(7)
     job = start(front.address, "--deadline", 1, "--patience", 2)
-    wait_until(lambda: parts(tmp_path / "out"), job)
-    front.open.clear()
     assert job.wait() == 75
     assert "DEADLINE_EXCEEDED" in job.said
     assert "Traceback" not in job.said

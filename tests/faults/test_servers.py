@@ -40,10 +40,9 @@ def process(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.fixture
-def slowed(process: Server) -> Iterator[Front]:
-    """A front to it that takes its time, so that there is a middle of the run."""
+def between(process: Server) -> Iterator[Front]:
+    """A front to it, which can keep the run in its middle."""
     with Front(process.address) as running:
-        running.delay_s = 0.3
         yield running
 
 
@@ -59,17 +58,17 @@ def available(address: str) -> list[int]:
 
 
 def test_a_server_that_is_killed_and_started_again(
-    start: START, process: Server, undisturbed: Path, tmp_path: Path
+    start: START, process: Server, between: Front, undisturbed: Path, tmp_path: Path
 ) -> None:
-    with Front(process.address) as slow:
-        slow.delay_s = 0.3
-        job = start(slow.address)
-        wait_until(lambda: parts(tmp_path / "out"), job)
-        process.kill()
-        asked = slow.asked
-        wait_until(lambda: slow.asked > asked + 1, job)
-        process.start()
-        assert job.wait() == 0, job.said
+    between.hold_after(7)
+    job = start(between.address)
+    wait_until(lambda: parts(tmp_path / "out") and between.held, job)
+    process.kill()
+    asked = between.asked
+    between.open.set()
+    wait_until(lambda: between.asked > asked + 1, job)
+    process.start()
+    assert job.wait() == 0, job.said
     assert_same(tmp_path / "out", undisturbed)
 
 
@@ -84,33 +83,34 @@ def test_a_server_that_stops_still(start: START, process: Server, undisturbed: P
 
 
 def test_versions_that_appear_and_go(
-    start: START, process: Server, store: Path, slowed: Front, undisturbed: Path, tmp_path: Path
+    start: START, process: Server, store: Path, between: Front, undisturbed: Path, tmp_path: Path
 ) -> None:
-    job = start(slowed.address)
-    wait_until(lambda: parts(tmp_path / "out"), job)
+    between.hold_after(4)
+    job = start(between.address)
+    wait_until(lambda: between.held, job)
     publish(store, 2)
     wait_until(lambda: available(process.address) == [2, 1], job)
-    assert job.running
-    slowed.open.clear()
+    between.hold_after(9)
+    between.open.set()
+    wait_until(lambda: between.held and parts(tmp_path / "out"), job)
     publish(store, 3)
     wait_until(lambda: 1 not in available(process.address), job)
-    slowed.open.set()
+    between.open.set()
     assert job.wait() == 75
     assert f"version 1 of {MODEL_NAME} is not served any more" in job.said
     assert "Traceback" not in job.said
-    again = start(slowed.address)
+    again = start(between.address)
     assert again.wait() == 75  # not mixed with version 3
-    other = start(slowed.address, "--model-version", "3")
+    other = start(between.address, "--model-version", "3")
     assert other.wait() == 2
     assert "--fresh" in other.said
     shutil.rmtree(store / "3")
     wait_until(lambda: 1 in available(process.address))
-    slowed.delay_s = 0
-    last = start(slowed.address)
+    last = start(between.address)
     assert last.wait() == 0, last.said
     assert_same(tmp_path / "out", undisturbed)
     assert '"version": 1' in (tmp_path / "out" / "run.json").read_text()
-    assert start(slowed.address, "--model-version", "2").wait() == 2  # a finished run of another version is no answer
+    assert start(between.address, "--model-version", "2").wait() == 2  # a finished run of another version is no answer
 
 
 def test_connections_cut_in_the_middle_of_a_message(

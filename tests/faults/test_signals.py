@@ -45,10 +45,9 @@ def test_killed_at_random_three_times_over(
 def test_one_signal_stops_within_seconds_though_requests_hang(
     start: START, front: Front, undisturbed: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    front.delay_s = 0.1
+    front.hold_after(7)
     job = start(front.address)
-    wait_until(lambda: parts(tmp_path / "out"), job)
-    front.open.clear()
+    wait_until(lambda: parts(tmp_path / "out") and front.held, job)
     job.send(number)
     assert job.wait(20) == code
     assert "the same command continues" in job.said
@@ -58,10 +57,9 @@ def test_one_signal_stops_within_seconds_though_requests_hang(
 
 
 def test_two_signals_stop_at_once(start: START, front: Front, tmp_path: Path) -> None:
-    front.delay_s = 0.1
+    front.hold_after(7)
     job = start(front.address)
-    wait_until(lambda: parts(tmp_path / "out"), job)
-    front.open.clear()
+    wait_until(lambda: parts(tmp_path / "out") and front.held, job)
     job.send(signal.SIGINT)
     wait_until(lambda: "once more" in job.said, job)
     job.send(signal.SIGINT)

@@ -99,11 +99,12 @@ def test_what_is_refused_for_all_pictures_is_no_fault_of_one(
 def test_a_store_that_answers_nothing_but_503_stops_the_run_resumable(
     start: START, front: Front, store: StoreFront, bucket: str, pictures: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    front.delay_s = 0.2
+    front.hold_after(7)
     storage = storage_for(bucket)
     job = start(front.address, "--patience", 2, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
-    wait_until(lambda: list(storage.walk(f"{bucket}/out/_state/parts")), job)
+    wait_until(lambda: front.held and list(storage.walk(f"{bucket}/out/_state/parts")), job)
     store.unavailable_share = 1.0
+    front.open.set()
     assert job.wait() == 75, job.said
     assert "503" in job.said or "SlowDown" in job.said
     assert "the same command continues" in job.said
@@ -139,25 +140,27 @@ def test_what_failed_is_asked_again_and_nothing_else(
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["listing", "reads"])
 def test_a_stop_is_not_held_up_by_a_store_that_hangs(
-    start: START, server: str, store: StoreFront, bucket: str, at_once: bool
+    start: START, front: Front, store: StoreFront, bucket: str, at_once: bool
 ) -> None:
     store.hangs = at_once
-    store.delay_s = 0.1
-    job = start(server, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
+    front.hold_after(7)
+    job = start(front.address, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
     if not at_once:
-        wait_until(lambda: list(storage_for(bucket).walk(f"{bucket}/out/_state/parts")), job)
+        wait_until(lambda: front.held and list(storage_for(bucket).walk(f"{bucket}/out/_state/parts")), job)
         store.hangs = True
+        front.open.set()
     wait_until(store.hung.is_set, job)
     job.send(signal.SIGTERM)
     assert job.wait(20) == 143
 
 
 def test_the_manifest_stands_though_the_bucket_changes(start: START, front: Front, bucket: str, tmp_path: Path) -> None:
-    front.delay_s = 0.3
+    front.hold_after(7)
     storage = storage_for(bucket)
     job = start(front.address, flags=in_bucket(bucket))
-    wait_until(lambda: list(storage.walk(f"{bucket}/out/_state/parts")), job)
+    wait_until(lambda: front.held and list(storage.walk(f"{bucket}/out/_state/parts")), job)
     job.kill()
+    front.open.set()
     done = len(list(storage.walk(f"{bucket}/out/_state/parts")))
     last = max(info.path for info in storage.walk(f"{bucket}/in") if "empty" not in info.path)
     data = storage.read(last)
