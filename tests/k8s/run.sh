@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what the Kubernetes tests need, runs all three tiers, and says which ran. Other arguments go to pytest.
 #
-#   tests/k8s/run.sh            builds first (once, 15 to 25 minutes on two cores), then runs (12 minutes)
+#   tests/k8s/run.sh            builds first (once, 15 to 25 minutes on two cores), then runs: 10 to 15 minutes
 #   tests/k8s/run.sh --cached   runs what is built, and only brings its images up to date with the checkout
 #
 # CI has run (a) by `make test`, and gives the rest of its time:
