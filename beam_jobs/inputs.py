@@ -4,6 +4,7 @@ import csv
 import fnmatch
 import glob
 import io
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from beam_jobs.storage import FileInfo, scheme, storage_for
 from serving.errors import UsageError
 
+_LOG = logging.getLogger(__name__)
 _LISTS = (".txt", ".csv")
 
 
@@ -76,7 +78,7 @@ def _local(one: str) -> Iterator[FileInfo]:
 
 def _below(top: str) -> Iterator[FileInfo]:
     """Every file in a folder and those below it, hidden ones left out; "" is the current one."""
-    folders = [top]
+    folders, links = [top], []
     while folders:
         folder = folders.pop()
         try:
@@ -87,10 +89,15 @@ def _below(top: str) -> Iterator[FileInfo]:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(path)
-                    elif not (entry.is_symlink() and os.path.isdir(path)):
+                    elif entry.is_symlink() and os.path.isdir(path):
+                        links.append(path)
+                    else:
                         yield FileInfo(path, None)
         except OSError as error:
             raise UsageError(f"--input: the folder {folder} can't be listed: {error.strerror}") from error
+    if links:
+        _LOG.warning("links to folders are not followed (name them by --input of their own): %s%s",
+                     ", ".join(links[:3]), ", …" if links[3:] else "")  # fmt: skip
 
 
 def _remote(one: str, beam_flags: Sequence[str]) -> Iterator[FileInfo]:

@@ -62,6 +62,19 @@ def test_a_pattern_may_be_relative(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert listed(f"{folder}/{pattern}") == [f"{folder}/{path}" for path in sorted(found)]
 
 
+def test_a_linked_folder_that_is_left_out_is_told(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "far.jpg").touch()
+    (folder / "link").symlink_to(elsewhere, target_is_directory=True)
+    listed = [one.path for one in list_pictures([str(folder)])]
+    assert listed
+    assert not [path for path in listed if path.endswith("far.jpg")]
+    assert f"{folder}/link" in caplog.text
+    assert [one.path for one in list_pictures([f"{folder}/link"])] == [f"{folder}/link/far.jpg"]
+
+
 def test_links_that_lead_in_circles_list_nothing_twice(folder: Path) -> None:
     for name in ("b/up", "b/again", "b/d/self"):
         (folder / name).symlink_to(folder, target_is_directory=True)
