@@ -5,6 +5,7 @@ Protocol: `tensorflow_serving/apis/prediction_service.proto` and `model_service.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, starmap
 from typing import Any, NamedTuple, Self, TypeVar
 
 import grpc
@@ -20,7 +21,6 @@ from serving.options import Endpoint, RetryPolicy, bearer_token
 from serving.retry import Retrier, heard_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Value = Array | Sequence[bytes]
 Reply = TypeVar("Reply")
 
 MAX_MESSAGE_BYTES = 2**31 - 1
@@ -120,7 +120,7 @@ class PredictClient:
 
     def predict(
         self,
-        inputs: Mapping[str, Value],
+        inputs: Mapping[str, tensors.Value],
         *,
         signature: str = contract_.STANDARD_SIGNATURES["float32"].name,
         outputs: Sequence[str] = (),
@@ -128,7 +128,7 @@ class PredictClient:
         """Runs a signature once.
 
         Args:
-          inputs: arrays, or lists of byte strings for string tensors, by the signature's names.
+          inputs: arrays, lists of their rows, or lists of byte strings for string tensors, by the signature's names.
           signature: its name.
           outputs: names of the outputs wanted; empty for all.
         Returns:
@@ -139,14 +139,11 @@ class PredictClient:
           ModelNotFound: no such model or version; also when another version answered than the pinned one.
           Transient: still failing after `RetryPolicy.patience_s`, or the retry budget is spent.
         """
-        request = pb.PredictRequest(
-            model_spec=self._spec(signature),
-            inputs={name: tensors.pack(value) for name, value in inputs.items()},
-            output_filter=outputs,
-        )
-        if request.ByteSize() > MAX_MESSAGE_BYTES:
+        rest = pb.PredictRequest(model_spec=self._spec(signature), output_filter=outputs)
+        pieces = [rest.SerializeToString(), *chain.from_iterable(starmap(tensors.input_entry, inputs.items()))]
+        if sum(map(len, pieces)) > MAX_MESSAGE_BYTES:
             raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
-        reply = self._call(self._predict, request)
+        reply = self._call(self._predict, b"".join(pieces))
         self._check_version(reply.model_spec.version.value)
         return {name: self._unpack(name, reply.outputs) for name in outputs or reply.outputs}
 
@@ -157,7 +154,7 @@ class PredictClient:
           ModelNotFound: no such model or version.
         """
         request = pb.GetModelMetadataRequest(model_spec=self._spec(), metadata_field=["signature_def"])
-        reply = self._call(self._get_metadata, request)
+        reply = self._call(self._get_metadata, request.SerializeToString())
         found = pb.SignatureDefMap.FromString(reply.metadata["signature_def"].value)
         signatures = {
             name: Signature(_specs(definition.inputs), _specs(definition.outputs))
@@ -171,7 +168,8 @@ class PredictClient:
         Raises:
           ModelNotFound: none.
         """
-        reply = self._call(self._get_status, pb.GetModelStatusRequest(model_spec=self._spec()))
+        request = pb.GetModelStatusRequest(model_spec=self._spec())
+        reply = self._call(self._get_status, request.SerializeToString())
         return [
             VersionStatus(one.version, STATES.get(one.state, str(one.state)), one.status.error_message)
             for one in reply.model_version_status
@@ -224,8 +222,8 @@ class PredictClient:
         # Bytes, as gRPC would log a traceback where it can't parse an answer.
         method: Callable[..., bytes] = self._channel.unary_unary(f"/tensorflow.serving.{name}")
 
-        def ask(request: message.Message, **options: Any) -> Reply:
-            answer = method(request.SerializeToString(), **options)
+        def ask(request: bytes, **options: Any) -> Reply:
+            answer = method(request, **options)
             try:
                 return reply.FromString(answer)  # type: ignore[attr-defined]
             except message.DecodeError as error:
@@ -239,7 +237,7 @@ class PredictClient:
             spec.version.value = self.endpoint.version
         return spec
 
-    def _call(self, method: Callable[..., Reply], request: object) -> Reply:
+    def _call(self, method: Callable[..., Reply], request: bytes) -> Reply:
         def once() -> Reply:
             with translated(self.endpoint.address):
                 return method(request, timeout=self._policy.deadline_s, metadata=self._metadata)

@@ -97,13 +97,13 @@ class ImagePredictor:
             f"output {name} is {answer.dtype} {list(answer.shape)}, expected {expected}", self._client.endpoint.address
         )
 
-    def _batch(self, pictures: Sequence[Payload]) -> Array | list[bytes]:
+    def _batch(self, pictures: Sequence[Payload]) -> list[Array] | list[bytes]:
         if self.wire == "encoded":
             return [bytes(picture) for picture in pictures]
-        for picture in pictures:
-            if not isinstance(picture, np.ndarray) or picture.shape != self._shape or picture.dtype != self.wire:
-                raise InvalidRequest(f"a picture must be {self.wire} {list(self._shape)}", "nothing was sent")
-        return np.stack(pictures)
+        arrays = [picture for picture in pictures if isinstance(picture, np.ndarray)]
+        if len(arrays) < len(pictures) or any(a.shape != self._shape or a.dtype != self.wire for a in arrays):
+            raise InvalidRequest(f"a picture must be {self.wire} {list(self._shape)}", "nothing was sent")
+        return arrays
 
 
 def _accept(scores: Scores, golden: Golden, wire: Wire) -> float:

@@ -32,19 +32,54 @@ def dtype_name(dtype: int) -> str:
     return np.dtype(_NUMPY_BY_DTYPE[dtype]).name if dtype in _NUMPY_BY_DTYPE else f"dtype {dtype}"
 
 
-def pack(value: Array | Sequence[bytes]) -> pb.Tensor:
-    """A tensor of an array, or of a list of byte strings (shape [n]).
+Value = Array | Sequence[Array] | Sequence[bytes]
+"""A tensor's value: an array, its rows one by one, or byte strings (shape [n])."""
 
-    Numbers travel as `tensor_content`, a single copy; the typed fields cost a server 40 times as much.
+
+def input_entry(name: str, value: Value) -> list[bytes | memoryview]:
+    """The pieces of a PredictRequest's entry `inputs[name]`, to be joined with those of the other fields.
+
+    Numbers travel as `tensor_content`; the typed fields cost a server 40 times as much. A batch of pictures is 19 MB:
+    joined from its rows it is copied once, where a message that is filled and serialised copies it four times.
     """
-    if isinstance(value, np.ndarray):
-        array = np.ascontiguousarray(value)
-        return pb.Tensor(
-            dtype=_DTYPE_BY_NUMPY[array.dtype],
-            tensor_shape=_shape(array.shape),
-            tensor_content=array.tobytes(),
-        )
-    return pb.Tensor(dtype=STRING, tensor_shape=_shape((len(value),)), string_val=value)
+    if not isinstance(value, np.ndarray):
+        if not value or isinstance(value[0], bytes):
+            strings = pb.Tensor(dtype=STRING, tensor_shape=_shape((len(value),)), string_val=value)  # type: ignore[arg-type]
+            return _entry(name, strings.SerializeToString(), [])
+        rows: Sequence[Any] = value
+        shape = (len(rows), *rows[0].shape)
+    else:
+        rows, shape = [value], value.shape
+    tensor = pb.Tensor(dtype=_DTYPE_BY_NUMPY[rows[0].dtype], tensor_shape=_shape(shape))
+    contents = [np.ascontiguousarray(row).reshape(-1).view(np.uint8).data for row in rows]
+    return _entry(name, tensor.SerializeToString(), contents)
+
+
+def varint(value: int) -> bytes:
+    """A non-negative integer as protobuf writes it."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _entry(name: str, tensor: bytes, contents: Sequence[memoryview]) -> list[bytes | memoryview]:
+    key = name.encode()
+    key = _KEY + varint(len(key)) + key
+    if contents:
+        size = sum(content.nbytes for content in contents)
+        tensor += _TENSOR_CONTENT + varint(size)
+    else:
+        size = 0
+    head = _VALUE + varint(len(tensor) + size) + tensor
+    return [_INPUTS + varint(len(key) + len(head) + size) + key + head, *contents]
+
+
+_INPUTS, _KEY, _VALUE, _TENSOR_CONTENT = b"\x12", b"\x0a", b"\x12", b"\x22"
+"""Tags of length-delimited fields: PredictRequest.inputs (2), an entry's key (1) and value (2), and
+TensorProto.tensor_content (4)."""
 
 
 def unpack(tensor: pb.Tensor) -> Array:

@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 from tensorflow.python.profiler.internal import _pywrap_profiler
 from tensorflow.tsl.profiler.protobuf import profiler_options_pb2, xplane_pb2
 
+from serving._wire.tensors import varint
 from serving.server.status import Code, ServingError
-from serving.server.tensors import varint
 
 SERVICE = "tensorflow.ProfilerService"
 _DURATION_MS, _OPTIONS, _FOLDER, _SESSION, _HOST, _ANSWER_WITH_TRACE = 1, 4, 5, 6, 7, 9  # of ProfileRequest

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.dtypes import as_dtype
 
+from serving._wire.tensors import varint
 from serving.server.status import Code, ServingError, invalid_argument
 
 Array = npt.NDArray[Any]
@@ -159,13 +160,3 @@ def encode(array: Array, *, as_content: bool = False) -> list[bytes | memoryview
         flat = flat.view(flat.real.dtype)
     getattr(proto, _FIELDS[number]).extend(flat.tolist())
     return [proto.SerializeToString()]
-
-
-def varint(value: int) -> bytes:
-    """A non-negative integer as protobuf writes it."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
+from serving._wire.tensors import varint
 from serving.server.status import Code, ServingError
-from serving.server.tensors import varint
 
 _CUT_FROM = 64 * 1024
 _INPUTS, _ENTRY_KEY, _ENTRY_VALUE, _CONTENT = 2, 1, 2, 4  # field numbers
