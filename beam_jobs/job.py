@@ -181,9 +181,8 @@ def _agree(
         return plan, endpoint
     plan = patiently(lambda: folder.adopt_plan(_first_plan(options, folder, result_options, model)))
     if plan.model.version != model.version and asked.version is None:
-        return _agree(
-            options, folder, asked, plan, patiently
-        )  # another process was first, before a version was published
+        # Another process was first, before a version was published.
+        return _agree(options, folder, asked, plan, patiently)
     plan.check(result_options, model, options.output)
     return plan, endpoint
 

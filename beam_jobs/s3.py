@@ -96,9 +96,7 @@ class S3:
         with _plain_errors(folder):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             for page in pages:
-                if (
-                    "IsTruncated" not in page
-                ):  # boto3 takes an answer that was cut off after its headers for an empty one
+                if "IsTruncated" not in page:  # an answer cut off after its headers, for boto3 an empty one
                     raise StorageUnavailable(f"{folder}: the listing was cut off")
                 for item in page.get("Contents", ()):
                     if not item["Key"].endswith("/"):

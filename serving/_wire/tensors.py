@@ -68,11 +68,9 @@ def varint(value: int) -> bytes:
 def _entry(name: str, tensor: bytes, contents: Sequence[memoryview]) -> list[bytes | memoryview]:
     key = name.encode()
     key = _KEY + varint(len(key)) + key
+    size = sum(content.nbytes for content in contents)
     if contents:
-        size = sum(content.nbytes for content in contents)
         tensor += _TENSOR_CONTENT + varint(size)
-    else:
-        size = 0
     head = _VALUE + varint(len(tensor) + size) + tensor
     return [_INPUTS + varint(len(key) + len(head) + size) + key + head, *contents]
 
