@@ -130,7 +130,7 @@ def predict(
 
         prepare = import_tensorflow if wire != "encoded" else lambda: None
         fetch = functools.partial(local_copy, beam_flags=beam_flags)
-        ledger = run(options, lambda: connection.connect(prepare, fetch), started)
+        ledger = run(options, functools.partial(connection.connect, meanwhile=prepare, fetch=fetch), started)
     if ledger is None:
         click.echo(f"shard {shard} is done; others are not yet, so {output} is merged by the last one")
     else:

@@ -73,8 +73,9 @@ class PredictOptions:
         )
 
 
-Connect = Callable[[], contextlib.AbstractContextManager[Endpoint]]
-"""Gives the endpoint to ask; called only if there is something to ask, as it may start a server."""
+Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
+"""Gives the endpoint to ask, told the version of the run that goes on, if one does; called only if there is something
+to ask, as it may start a server."""
 Started = Callable[[Plan, int], None]
 """Told the plan and the number of rows to do, when the first picture is about to be read."""
 
@@ -107,7 +108,7 @@ def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_o
     if plan and not options.retry_failed and not ledger_.missing_chunks(plan, folder.parts(plan)):
         plan.check(options.result_options(options.wire or plan.options.wire), _asked(options, plan), options.output)
         return _merge(folder, plan, _shown(options), patiently)
-    with connect() as endpoint:
+    with connect(plan.model.version if plan else None) as endpoint:
         plan, endpoint = _agree(options, folder, endpoint, plan, patiently)
         parts = folder.parts(plan)
         steps = [functools.partial(first_todo, plan, parts)]
@@ -164,8 +165,9 @@ def _agree(
 ) -> tuple[Plan, Endpoint]:
     """The run's plan, made or adopted, and the endpoint with its version pinned, found to keep the contract."""
     asked = endpoint
-    if endpoint.version is None:
-        endpoint = dataclasses.replace(endpoint, version=plan.model.version if plan else _latest(endpoint, options))
+    if plan is None or endpoint.version is None:
+        version = plan.model.version if plan else _available(endpoint, options)
+        endpoint = dataclasses.replace(endpoint, version=version)
     with _client(endpoint, options) as client:
         try:
             contract = discover(client, options.plain)
@@ -176,7 +178,7 @@ def _agree(
                 plan.check(result_options, model, options.output)
             ImagePredictor(client, contract, wire).check_golden()
         except ModelNotFound as error:
-            raise (version_gone(plan, error) if plan else error) from error
+            raise version_gone(endpoint, error) from error
     if plan is not None:
         return plan, endpoint
     plan = patiently(lambda: folder.adopt_plan(_first_plan(options, folder, result_options, model)))
@@ -193,9 +195,9 @@ def _asked(options: PredictOptions, plan: Plan) -> PlannedModel:
     return plan.model.model_copy(update={"name": name, "version": plan.model.version if version is None else version})
 
 
-def _latest(endpoint: Endpoint, options: PredictOptions) -> int:
+def _available(endpoint: Endpoint, options: PredictOptions) -> int:
     with _client(endpoint, options) as client:
-        return client.latest_version()
+        return client.available_version()
 
 
 def _client(endpoint: Endpoint, options: PredictOptions) -> PredictClient:

@@ -27,16 +27,16 @@ class Interrupted(FlowImagesError):
 
 
 class VersionGone(FlowImagesError):
-    """The run's model version is no longer served; the run can go on once it is again."""
+    """The run's model version is not served any more, or not by all servers; the run can go on once it is."""
 
     exit_code = EXIT_RESUMABLE
 
 
-def version_gone(plan: Plan, error: ModelNotFound) -> VersionGone:
-    """The error for a run whose version the server does not know, or no longer."""
+def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:
+    """The error for a run whose version a server does not know, although it was there."""
     return VersionGone(
-        f"version {plan.model.version} of {plan.model.name} is not served any more ({error}). Load it again and "
-        "repeat the command, or start over with another version: --fresh"
+        f"version {endpoint.version} of {endpoint.model_name} is not served any more, or not by all servers ({error}). "
+        "Load it and repeat the command, or start over with another version: --fresh"
     )
 
 
@@ -120,7 +120,7 @@ class ChunkWorker:
                 if self._failure:
                     raise self._failure  # of another chunk: the run is over, and that is why
         except ModelNotFound as error:
-            raise version_gone(spec.plan, error) from error
+            raise version_gone(spec.endpoint, error) from error
         except Exception:
             _raise_if_stopped()  # a stop closes the channel, which is no error of the server's
             raise

@@ -109,14 +109,17 @@ class Connection:
         return self._endpoint.model_name, self._endpoint.version
 
     @contextlib.contextmanager
-    def connect(self, meanwhile: Callable[[], object] = lambda: None, fetch: Fetch | None = None) -> Iterator[Endpoint]:
-        """The endpoint; with --model, the embedded server runs as long as the block.
+    def connect(
+        self, version: int | None = None, *, meanwhile: Callable[[], object] = lambda: None, fetch: Fetch | None = None
+    ) -> Iterator[Endpoint]:
+        """The endpoint; with --model, an embedded server of one version runs as long as the block.
 
         Args:
+          version: the one to serve where the flags name none; None for the highest.
           meanwhile: something slow that the caller needs later, such as an import, done while the server starts.
           fetch: for a model in a bucket: gives a local copy of (folder, version).
         Raises:
-          UsageError: the model is in a bucket, and the caller can't fetch it.
+          UsageError: there is no such version; or the model is in a bucket, and the caller can't fetch it.
         """
         if not self.embedded:
             yield self._endpoint
@@ -124,6 +127,7 @@ class Connection:
         from serving.server import ServerProcess
         from serving.server.status import ServingError as ServerError
 
+        version = version if self._endpoint.version is None else self._endpoint.version
         with contextlib.ExitStack() as stack:
             store: str | Path = self._store
             if "://" in self._store:
@@ -131,8 +135,9 @@ class Connection:
                     raise UsageError(
                         f"--model {store}: copy the model from the bucket to a disk first, or give --server"
                     )
-                store = stack.enter_context(fetch(self._store, self._endpoint.version))
-            server = ServerProcess(store, model_name=self._endpoint.model_name)
+                store = stack.enter_context(fetch(self._store, version))
+            version = _choose(store, version)
+            server = ServerProcess(store, model_name=self._endpoint.model_name, version=version)
             stack.callback(server.stop)
             with ThreadPoolExecutor(1) as starting:
                 started = starting.submit(server.start)
@@ -141,7 +146,7 @@ class Connection:
                     started.result()
                 except ServerError as error:
                     raise FlowImagesError(f"--model {self._store}: {error}") from error
-            yield dataclasses.replace(self._endpoint, address=server.address)
+            yield dataclasses.replace(self._endpoint, address=server.address, version=version)
 
 
 def _in_bucket(store: str) -> tuple[str, int | None]:
@@ -158,9 +163,26 @@ def _model_folder(store: str) -> tuple[str, int | None]:
         if not folder.name.isdigit():
             raise UsageError(f"--model {store}: a SavedModel must lie in a version folder, such as {store}/1")
         return str(folder.resolve().parent), int(folder.name)
-    if not any(child.name.isdigit() for child in folder.iterdir()):
-        raise UsageError(f"--model {store}: no version folder (an integer) in it; `flow-images train` makes one")
+    _choose(folder, None)
     return str(folder.resolve()), None
+
+
+def _choose(store: str | Path, version: int | None) -> int:
+    """The version, or the highest, of those in a model's folder."""
+    from serving.server.base_path import whole_versions
+
+    there = sorted(whole_versions(store))
+    if not there:
+        raise UsageError(
+            f"--model {store}: no version folder (an integer, with a saved_model.pb) in it; `flow-images train` "
+            "makes one"
+        )
+    if version is not None and version not in there:
+        raise UsageError(
+            f"--model {store}: no version {version} in it, but {', '.join(map(str, there))}. A run that was begun with "
+            "one needs it until its end, unless it is begun again with --fresh"
+        )
+    return there[-1] if version is None else version
 
 
 @click.command()

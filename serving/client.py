@@ -16,7 +16,7 @@ from serving import contract as contract_
 from serving._wire import flow_wire_pb2 as pb
 from serving._wire import tensors
 from serving.contract import ModelContract
-from serving.errors import MalformedAnswer, ModelNotFound, RequestTooLarge, translated
+from serving.errors import MalformedAnswer, ModelNotFound, RequestTooLarge, ServerUnavailable, translated
 from serving.options import Endpoint, RetryPolicy, bearer_token
 from serving.retry import Retrier, heard_again
 
@@ -27,6 +27,7 @@ MAX_MESSAGE_BYTES = 2**31 - 1
 """protobuf's limit, and the server's receive limit."""
 AVAILABLE = 30
 STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", AVAILABLE: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+_COMING = {"START", "LOADING"}
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -168,26 +169,41 @@ class PredictClient:
         Raises:
           ModelNotFound: none.
         """
-        request = pb.GetModelStatusRequest(model_spec=self._spec())
-        reply = self._call(self._get_status, request.SerializeToString())
+        return self._retrier(self._versions)
+
+    def available_version(self) -> int:
+        """The version to pin: the endpoint's, or the highest one that is available.
+
+        It is waited for while it is loaded, and while the endpoint's is higher than all that the server knows: it may
+        just have been published, and a server looks for new versions only now and then.
+
+        Raises:
+          ModelNotFound: it is neither there nor on its way.
+          ServerUnavailable: it has not come within the patience.
+        """
+        return self._retrier(self._available_version)
+
+    def _available_version(self) -> int:
+        versions, wanted = self._versions(), self.endpoint.version
+        states = {one.version: one.state for one in versions if wanted in (None, one.version)}
+        if ready := [version for version, state in states.items() if state == STATES[AVAILABLE]]:
+            return max(ready)
+        known = ", ".join(f"{one.version} is {one.state} {one.error}".rstrip() for one in versions)
+        if wanted is None:
+            message = f"no version of model {self.endpoint.model_name} is available: {known}"
+        else:
+            message = f"version {wanted} of model {self.endpoint.model_name} is not available: {known}"
+        newer = wanted is not None and wanted > max((one.version for one in versions), default=0)
+        awaited = newer or not _COMING.isdisjoint(states.values())
+        raise (ServerUnavailable if awaited else ModelNotFound)(message, self.endpoint.address)
+
+    def _versions(self) -> list[VersionStatus]:
+        request = pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name=self.endpoint.model_name))
+        reply = self._once(self._get_status, request.SerializeToString())
         return [
             VersionStatus(one.version, STATES.get(one.state, str(one.state)), one.status.error_message)
             for one in reply.model_version_status
         ]
-
-    def latest_version(self) -> int:
-        """The version to pin: the endpoint's, or the highest one that is available.
-
-        Raises:
-          ModelNotFound: none is.
-        """
-        versions = self.versions()
-        available = [one.version for one in versions if one.state == STATES[AVAILABLE]]
-        if not available:
-            known = ", ".join(f"{v.version} is {v.state} {v.error}".rstrip() for v in versions)
-            raise ModelNotFound(f"no version of model {self.endpoint.model_name} is available: {known}",
-                                self.endpoint.address)  # fmt: skip
-        return max(available)
 
     def lookup(self, key: str) -> bytes:
         """The value that the model's `contract` signature has for a key, empty for an unknown one.
@@ -238,11 +254,11 @@ class PredictClient:
         return spec
 
     def _call(self, method: Callable[..., Reply], request: bytes) -> Reply:
-        def once() -> Reply:
-            with translated(self.endpoint.address):
-                return method(request, timeout=self._policy.deadline_s, metadata=self._metadata)
+        return self._retrier(lambda: self._once(method, request))
 
-        return self._retrier(once)
+    def _once(self, method: Callable[..., Reply], request: bytes) -> Reply:
+        with translated(self.endpoint.address):
+            return method(request, timeout=self._policy.deadline_s, metadata=self._metadata)
 
     def _unpack(self, name: str, outputs: Mapping[str, pb.Tensor]) -> Array:
         if name not in outputs:

@@ -13,6 +13,17 @@ def absolute(path: str | os.PathLike[str]) -> str:
     return text if "://" in text else os.path.abspath(text)
 
 
+def whole_versions(path: str | os.PathLike[str]) -> dict[int, str]:
+    """The version folders of a model's folder on a disk that hold a SavedModel, version to path."""
+    numbered = (entry for entry in os.scandir(path) if entry.name.isascii() and entry.name.isdigit())
+    models = ("saved_model.pb", "saved_model.pbtxt")
+    return {
+        int(entry.name): entry.path
+        for entry in numbered
+        if any(os.path.exists(os.path.join(entry.path, model)) for model in models)
+    }
+
+
 def check_base_path(path: str) -> None:
     """Says plainly what is wrong with a model's base path.
 

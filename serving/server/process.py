@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from serving.server.base_path import absolute, check_base_path
+from serving.server.base_path import absolute, check_base_path, whole_versions
 from serving.server.status import Code, ServingError
 
 _MAX_SOCKET_PATH = 100  # the system's limit is 104 or 108 bytes
@@ -40,6 +40,7 @@ class ServerProcess:
         model_base_path: str | os.PathLike[str],
         *,
         model_name: str,
+        version: int | None = None,
         socket_dir: str | os.PathLike[str] | None = None,
         extra_flags: Sequence[str] = (),
         start_timeout_s: float = 300.0,
@@ -49,12 +50,14 @@ class ServerProcess:
         Args:
           model_base_path: the folder that holds the version folders.
           model_name: what clients call it.
+          version: the one to serve, whatever else lies or appears there; None for the latest, which may change.
           socket_dir: where the socket's private folder is made; default the system's place for temporary files.
           extra_flags: more flags of the server, in its own spelling (`--enable_batching`).
           start_timeout_s: how long loading may take.
         """
         self._base_path = absolute(model_base_path)
         self._model_name = model_name
+        self._version = version
         self._socket_dir = os.fspath(socket_dir) if socket_dir is not None else None
         self._extra_flags = list(extra_flags)
         self._start_timeout_s = start_timeout_s
@@ -78,8 +81,8 @@ class ServerProcess:
         """Starts the child and waits until it serves.
 
         Raises:
-          ServingError: the folder holds no model; the child died (its last lines are in the message); or it took longer
-            than `start_timeout_s`.
+          ServingError: the folder holds no model, or not the version; the child died (its last lines are in the
+            message); or it took longer than `start_timeout_s`.
         """
         check_base_path(self._base_path)
         self._folder = Path(tempfile.mkdtemp(prefix="flow-images-", dir=self._socket_dir))
@@ -133,10 +136,11 @@ class ServerProcess:
         return self._folder / "log"
 
     def _launch(self) -> None:
+        base_path = self._base_path if self._version is None else self._alone(self._version)
         read_end, self._pipe = os.pipe()
         command = [
             *(sys.executable, "-m", "serving.server", "--port=0", f"--grpc_socket_path={self._socket}"),
-            *(f"--model_name={self._model_name}", f"--model_base_path={self._base_path}"),
+            *(f"--model_name={self._model_name}", f"--model_base_path={base_path}"),
             *("--max_num_load_retries=0", *self._extra_flags, f"--parent_pipe_fd={read_end}"),
         ]
         package_root = str(Path(__file__).resolve().parents[2])
@@ -152,6 +156,17 @@ class ServerProcess:
                 start_new_session=True,
             )
         os.close(read_end)
+
+    def _alone(self, version: int) -> str:
+        """A base path that holds one version and never another."""
+        assert self._folder is not None
+        folder = whole_versions(self._base_path).get(version)
+        if folder is None:
+            raise ServingError(Code.NOT_FOUND, f"no version {version} in {self._base_path}")
+        alone = self._folder / "model"
+        alone.mkdir()
+        (alone / str(version)).symlink_to(folder)
+        return str(alone)
 
     def _wait_until_ready(self) -> None:
         assert self._child is not None

@@ -183,6 +183,36 @@ def test_a_run_that_lost_parts_asks_only_for_those(predict: Predict, drawn: Path
     assert {name for name in times if times[name] != kept[name]} == {"0-00000001.jsonl"}
 
 
+def test_a_run_with_its_own_server_stays_with_its_version(model_store: Path, drawn: Path, tmp_path: Path) -> None:
+    from beam_jobs.cli import predict as command
+
+    store, output = tmp_path / MODEL_NAME, tmp_path / "out"
+    shutil.copytree(model_store, store)
+    shutil.copytree(store / "1", store / "2")
+    whole = ["--input", str(drawn / "train"), "--output", str(output), "--wire", "encoded"]
+
+    def predict(*arguments: object) -> Result:
+        watch.reset()
+        return CliRunner().invoke(command, [*whole, *map(str, arguments)])
+
+    first = predict("--model", store / "1")
+    assert first.exit_code == 0, first.output + str(first.exception)
+    before = (output / "predictions.csv").read_bytes()
+    (parts,) = (output / "_state" / "parts").iterdir()
+    (parts / "0-00000001.jsonl").unlink()
+    assert predict("--model", store).exit_code == 0
+    assert (output / "predictions.csv").read_bytes() == before
+    assert json.loads((output / "run.json").read_text())["model"]["version"] == 1
+    (parts / "0-00000001.jsonl").unlink()
+    shutil.rmtree(store / "1")
+    refused = predict("--model", store)
+    assert isinstance(refused.exception, FlowImagesError)
+    assert refused.exception.exit_code == 2
+    assert "no version 1 in it, but 2" in str(refused.exception)
+    assert predict("--model", store, "--fresh").exit_code == 0
+    assert json.loads((output / "run.json").read_text())["model"]["version"] == 2
+
+
 @pytest.mark.parametrize("change", [["--top-k", "2"], ["--wire", "uint8"], ["--format", "kaggle"]])
 def test_options_that_would_mix_results_are_refused(
     predict: Predict, drawn: Path, tmp_path: Path, change: list[str]

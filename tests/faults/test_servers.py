@@ -82,6 +82,19 @@ def test_a_server_that_stops_still(start: START, process: Server, undisturbed: P
     assert_same(tmp_path / "out", undisturbed)
 
 
+def test_a_version_that_is_about_to_be_published_is_waited_for(
+    start: START, process: Server, store: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    job = start(process.address, "--model-version", 2)
+    wait_until(lambda: "version 2 of model" in job.said, job)
+    publish(store, 2)
+    assert job.wait() == 0, job.said
+    assert_same(tmp_path / "out", undisturbed)
+    assert '"version": 2' in (tmp_path / "out" / "run.json").read_text()
+    shutil.rmtree(store / "2")
+    wait_until(lambda: available(process.address) == [1])
+
+
 def test_versions_that_appear_and_go(
     start: START, process: Server, store: Path, between: Front, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -383,7 +383,7 @@ def test_a_bucket_is_served_from_and_predicted(site: Site, store: Any, tmp_path:
     assert [row["path"] for row in rows] == [f"s3://bucket/photos/new-{i:04d}.jpg" for i in range(NEW)]
 
     s3.upload(store, site.volumes["models"] / "dogs/1", "s3://bucket/models/dogs/2")
-    site.until("version 2 is copied", lambda: "copied version 2" in look())
+    # It has still to be copied, found and loaded: who asks for it waits.
     again = site.deploy("predict", *target, "--output=s3://bucket/again", "--", "--model-version=2")
     assert again.exit_code == 0, f"{again.output}\n{look()}"
     report = json.loads(store.get_object(Bucket="bucket", Key="again/run.json")["Body"].read())

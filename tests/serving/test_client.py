@@ -46,7 +46,7 @@ def contract(client: PredictClient) -> ModelContract:
 
 
 def test_the_endpoint_tells_all_that_a_job_needs(client: PredictClient, model_store: Path) -> None:
-    assert client.latest_version() == 1
+    assert client.available_version() == 1
     assert client.metadata().version == 1
     exported = (model_store / "1" / "assets.extra" / "contract.json").read_text()
     assert discover(client, PlainModel()) == ModelContract.from_json(exported)
@@ -134,6 +134,15 @@ def test_labels_that_do_not_fit_the_model_are_found_out(client: PredictClient, c
 def test_what_is_not_there_is_said(server: str, endpoint: dict[str, object], error: type[ServingError]) -> None:
     with PredictClient(Endpoint(**{"address": server} | endpoint), retry=ONCE) as client, pytest.raises(error):
         client.predict({"images": np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)})
+
+
+@pytest.mark.parametrize(("version", "error"), [(99, ServerUnavailable), (0, ModelNotFound)], ids=["newer", "older"])
+def test_a_version_that_is_not_there_may_only_come_if_it_is_newer(
+    server: str, version: int, error: type[ServingError]
+) -> None:
+    endpoint = Endpoint(address=server, model_name=MODEL_NAME, version=version)
+    with PredictClient(endpoint, retry=ONCE) as client, pytest.raises(error, match="not available: 1 is AVAILABLE"):
+        client.available_version()
 
 
 def test_every_status_of_grpc_has_an_error() -> None:
