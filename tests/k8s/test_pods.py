@@ -267,7 +267,7 @@ def test_a_version_published_while_a_job_runs_does_not_cut_it_off(site: Site, ma
     assert trained.exit_code == 0, f"{trained.output}\n{site.diagnosis()}"
     site.finish("old")
     _complete(site, "old", version=1)
-    new = site.submit("predict", "--output=/output/new")
+    new = site.submit("predict", "--output=/output/new", "--", "--model-version=2")
     assert new.exit_code == 0, f"{new.output}\n{site.diagnosis()}"
     assert site.report("new")["model"]["version"] == 2
 
