@@ -87,7 +87,7 @@ def _with_limits(command: Any) -> Any:
 @_with_limits
 @click.option("--max-image-bytes", type=click.IntRange(min=1), default=64 * 1024 * 1024, show_default=True)
 @click.option("--max-image-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
-@click.option("--readers", type=click.IntRange(1, 512), default=32, show_default=True,
+@click.option("--readers", type=click.IntRange(1, 512), default=64, show_default=True,
               help="Pictures read and decoded at once; more for a slow bucket.")  # fmt: skip
 @click.option("--requests-in-flight", type=click.IntRange(1, 64), default=3, show_default=True)
 @plain_model_flags

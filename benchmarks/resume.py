@@ -99,7 +99,7 @@ class Bench:
             plain=PlainModel(labels=self.labels, image_size=SIZE),
         )  # fmt: skip
         started = time.perf_counter()
-        ledger = run(options, lambda: contextlib.nullcontext(endpoint), lambda plan, todo: None)
+        ledger = run(options, lambda version: contextlib.nullcontext(endpoint), lambda plan, todo: None)
         seconds = time.perf_counter() - started
         assert ledger
         assert ledger.predicted == ledger.listed
@@ -128,8 +128,8 @@ def measure_ledger(bench: Bench) -> dict[str, Any]:
         for name, context in (("without", outcomes_in_memory), ("with", contextlib.nullcontext)):
             before = bench.cpu_s()
             with context():
-                wall = bench.run()
-            costs[name].append((bench.cpu_s() - before, wall))
+                took = bench.run()
+            costs[name].append((bench.cpu_s() - before, took))
     cpu, wall = ({name: min(pair[i] for pair in pairs) for name, pairs in costs.items()} for i in (0, 1))
     return {"cpu_s": {name: round(value, 2) for name, value in cpu.items()},
             "wall_s": {name: round(value, 2) for name, value in wall.items()},

@@ -27,6 +27,7 @@ def test_wrong_usage_says_what_to_do(tmp_path: object, flags: list[str], says: s
 
 def test_a_runner_elsewhere_needs_a_server_that_it_can_reach(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "saved_model.pb").touch()
     words = ["--input", str(tmp_path), "--output", f"{tmp_path}/out", "--model", f"{tmp_path}/m"]
     found = CliRunner().invoke(predict, [*words, "--", "--runner=PortableRunner", "--job_endpoint=localhost:1"])
     assert isinstance(found.exception, UsageError)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ class FakePredictor:
         return Scores(np.stack([values / 256, 1 - values / 256], axis=1), np.array([b != b"\xff" for b in first]))
 
 
-def outcomes(files: Sequence[bytes], predictor: FakePredictor, **options: int) -> list[Outcome]:
+def outcomes(files: Sequence[bytes], predictor: FakePredictor, **options: Any) -> list[Outcome]:
     def read(row: Row) -> bytes:
         return files[int(row.path)]
 

@@ -112,7 +112,7 @@ def test_nan_and_infinity_pass_through(client: Client) -> None:
     assert client.predict("same_float32", x=odd)["y"].tobytes() == odd.tobytes()
 
 
-@pytest.mark.parametrize("value", [np.int32([[1, 2]]), np.float16([[1, 2]]), [["a", "b"]]])
+@pytest.mark.parametrize("value", [np.array([[1, 2]], np.int32), np.array([[1, 2]], np.float16), [["a", "b"]]])
 def test_dtypes_are_never_converted(client: Client, value: object) -> None:
     with refused("INVALID_ARGUMENT", "Expects arg[0] to be float but "):
         client.predict(x=value)
@@ -248,8 +248,8 @@ def test_long_messages_are_cut(client: Client) -> None:
 
 
 def test_a_tf1_model(half_plus_two: Client) -> None:
-    assert half_plus_two.predict(x=np.float32([2, 4]))["y"].tolist() == [3, 4]
-    assert half_plus_two.predict(x=np.float32([[2], [4]]))["y"].tolist() == [[3], [4]]
+    assert half_plus_two.predict(x=np.array([2, 4], np.float32))["y"].tolist() == [3, 4]
+    assert half_plus_two.predict(x=np.array([[2], [4]], np.float32))["y"].tolist() == [[3], [4]]
 
 
 def test_any_signature_may_be_predicted(half_plus_two: Client) -> None:

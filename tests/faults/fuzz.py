@@ -40,7 +40,7 @@ def draw_files() -> list[bytes]:
             frames.append(picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode))
         buffer = io.BytesIO()
         more = {"append_images": frames[1:]} if len(frames) > 1 else {}
-        frames[0].save(buffer, kind, **options, **more)  # type: ignore[arg-type]
+        frames[0].save(buffer, kind, **options, **more)
         files.append(buffer.getvalue())
     return files
 

@@ -137,7 +137,7 @@ def test_models_config_is_changed_in_place() -> None:
 
 
 def test_a_pod_that_waits_for_a_container_says_for_which() -> None:
-    running = [{"name": name, "state": {"running": {}}} for name in ("sync", "wait-for-model")]
+    running: list[dict[str, Any]] = [{"name": name, "state": {"running": {}}} for name in ("sync", "wait-for-model")]
     pod = _pod({"phase": "Pending", "initContainerStatuses": running})
     pod["spec"]["initContainers"] = [{"name": "sync", "restartPolicy": "Always"}, {"name": "wait-for-model"}]
     told = "p-0-x has not begun: wait-for-model comes first, see `kubectl logs p-0-x -c wait-for-model`"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -131,7 +132,7 @@ def test_labels_that_do_not_fit_the_model_are_found_out(client: PredictClient, c
     ],
     ids=["model", "version", "address"],
 )
-def test_what_is_not_there_is_said(server: str, endpoint: dict[str, object], error: type[ServingError]) -> None:
+def test_what_is_not_there_is_said(server: str, endpoint: dict[str, Any], error: type[ServingError]) -> None:
     with PredictClient(Endpoint(**{"address": server} | endpoint), retry=ONCE) as client, pytest.raises(error):
         client.predict({"images": np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)})
 

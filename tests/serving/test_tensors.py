@@ -18,7 +18,7 @@ def sent(**inputs: Any) -> pb.PredictRequest:
 @pytest.mark.parametrize(
     "value",
     [
-        pytest.param(np.float32([[1, 2], [3, 4]]), id="matrix"),
+        pytest.param(np.array([[1, 2], [3, 4]], np.float32), id="matrix"),
         pytest.param(np.array(3.5), id="scalar"),
         pytest.param(np.array([True, False]), id="bool"),
         pytest.param(np.arange(12, dtype=np.int64).reshape(3, 4)[:, ::2], id="not contiguous"),

@@ -112,7 +112,7 @@ def test_strings_tables_and_examples_go_through_the_queue(batching: Any) -> None
 
 def test_reference_variables_of_tf1(serve: Serve, written: Path) -> None:
     client = serve(written / "half_plus_two", enable_batching=True)
-    assert client.predict(x=np.float32([[2], [4]]))["y"].tolist() == [[3], [4]]
+    assert client.predict(x=np.array([[2], [4]], np.float32))["y"].tolist() == [[3], [4]]
     assert [c.score for c in client.classify("classify_x_to_y", examples(2)).result.classifications[0].classes] == [3]
 
 
@@ -166,7 +166,7 @@ def test_a_full_queue(batching: Any, gate: Gate) -> None:
             "Batching Run() input tensors must have equal 0th-dimension size",
         ),
         ("constant", {}, "Batching Run() must have at least one input tensor"),
-        ("", {"x": np.int32([[1, 2]])}, "Expects arg[0] to be float but int32 is provided"),
+        ("", {"x": np.array([[1, 2]], np.int32)}, "Expects arg[0] to be float but int32 is provided"),
     ],
 )
 def test_inputs_that_cannot_be_batched(batching: Any, signature: str, inputs: dict[str, Any], message: str) -> None:

@@ -34,8 +34,8 @@ def servable(output: str, value: np.ndarray) -> Servable:
 def test_the_signature_that_ran_is_named(asked: str) -> None:
     spec = model_pb2.ModelSpec(name="m", signature_name=asked)
     row = examples(1)
-    scores = servable("scores", np.float32([[1]]))
-    numbers = servable("outputs", np.float32([1]))
+    scores = servable("scores", np.array([[1]], np.float32))
+    numbers = servable("outputs", np.array([1], np.float32))
     task = inference_pb2.InferenceTask(model_spec=spec, method_name="tensorflow/serving/regress")
     answered = [
         classify(scores, classification_pb2.ClassificationRequest(model_spec=spec, input=row), None).model_spec,

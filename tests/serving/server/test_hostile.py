@@ -18,7 +18,8 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.server import EmbeddedServer, tensors, wire
+from serving._wire.tensors import varint
+from serving.server import EmbeddedServer, tensors
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate
 
@@ -191,12 +192,12 @@ def test_a_message_of_two_gigabytes(written: Path) -> None:
     head.inputs["x"].tensor_shape.dim[0].size = rows
     tensor = head.inputs["x"].SerializeToString()
     size = rows * 8
-    content = b"\x22" + wire.varint(size)
-    inside = b"\x0a\x01x\x12" + wire.varint(len(tensor) + len(content) + size) + tensor + content
+    content = b"\x22" + varint(size)
+    inside = b"\x0a\x01x\x12" + varint(len(tensor) + len(content) + size) + tensor + content
     head.ClearField("inputs")
     # Built by hand, since protobuf would hold three copies at once.
     body = b"".join(
-        [head.SerializeToString(), b"\x12", wire.varint(len(inside) + size), inside, b"\0" * (size - 4), b"\0\0\x80?"]
+        [head.SerializeToString(), b"\x12", varint(len(inside) + size), inside, b"\0" * (size - 4), b"\0\0\x80?"]
     )
     assert len(body) > 2**31 - 10_000
     with EmbeddedServer(written / "m", model_name="m") as server:

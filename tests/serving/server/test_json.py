@@ -51,7 +51,8 @@ def test_integers_beyond_64_bits_are_floats(text: str, dtype: int, read: float) 
 
 
 def test_values_are_shown_as_the_binary_prints_them() -> None:
-    assert [json_text.shown(value) for value in (1e39, 0.123456789, float("nan"), [])] == [
+    values: tuple[object, ...] = (1e39, 0.123456789, float("nan"), [])
+    assert [json_text.shown(value) for value in values] == [
         "1e+39", "0.123456791", "NaN", "[]",
     ]  # fmt: skip
 

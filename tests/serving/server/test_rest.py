@@ -85,7 +85,7 @@ def test_scalar_outputs_go_in_columns_only(rest: httpx.Client) -> None:
 
 def test_bytes(rest: httpx.Client) -> None:
     raw = base64.b64encode(b"contract").decode()
-    body = {"signature_name": "lookup", "instances": [{"b64": raw}, "contract", "Grüße"]}
+    body: dict[str, Any] = {"signature_name": "lookup", "instances": [{"b64": raw}, "contract", "Grüße"]}
     assert predict(rest, body) == {"predictions": ["{}", "{}", "missing"]}
     body = {"signature_name": "three", "inputs": [[1, 2]]}
     assert predict(rest, body)["outputs"]["text_bytes"] == [{"b64": base64.b64encode(b"1.000000").decode()}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_warm_up_can_be_turned_off(version: Path) -> None:
         assert Client(server.address).predict("count", x=ZERO)["y"].tolist() == [1]
 
 
-def failure(version: Path, **flags: object) -> str:
+def failure(version: Path, **flags: Any) -> str:
     with pytest.raises(ServingError) as caught:
         EmbeddedServer(version.parent, model_name="m", **flags).start()
     assert caught.value.code is Code.UNKNOWN

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
+from serving._wire.tensors import varint
 from serving.server import tensors, wire
 from serving.server.status import ServingError
 from tests.serving.server.models import TYPES
@@ -57,7 +58,7 @@ def test_arrays_that_are_not_contiguous() -> None:
 
 def test_strings_in_tensor_content() -> None:
     values = [b"a", b"", b"x" * 300]
-    lengths = b"".join(wire.varint(len(value)) for value in values)
+    lengths = b"".join(varint(len(value)) for value in values)
     proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_content=lengths + b"".join(values))
     proto.tensor_shape.dim.add(size=3)
     assert tensors.decode(proto).tolist() == values
@@ -115,7 +116,11 @@ def test_cut_messages_are_refused(position: int) -> None:
 
 
 def test_responses_are_what_protobuf_would_write() -> None:
-    outputs = {"y": np.float32([[1, 2]]), "words": np.array([b"a"], object), "large": np.zeros(100_000, np.float32)}
+    outputs = {
+        "y": np.array([[1, 2]], np.float32),
+        "words": np.array([b"a"], object),
+        "large": np.zeros(100_000, np.float32),
+    }
     spec = model_pb2.ModelSpec(name="m", signature_name="s")
     data = wire.predict_response(spec, ((alias, tensors.encode(array)) for alias, array in outputs.items()))
     response = predict_pb2.PredictResponse.FromString(data)
