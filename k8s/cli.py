@@ -1,14 +1,11 @@
 """`flow-images deploy …`: trains, serves and predicts on a Kubernetes cluster, from the manifests beside this file."""
 
 import datetime
-import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-
-from k8s.errors import DeployError
 
 if TYPE_CHECKING:
     from k8s.cluster import Cluster, Object
@@ -90,8 +87,6 @@ def deploy() -> None:
     3 predicted, but with more rejected or failed pictures than allowed; 75 stopped after all retries: the same command
     with the same --output goes on.
     """
-    if importlib.util.find_spec("kubernetes") is None:
-        raise DeployError("the Kubernetes client is not installed: pip install 'flow-images[k8s]'")
 
 
 @deploy.command()

@@ -60,6 +60,7 @@ def test_a_mistake_is_one_line_and_no_traceback(words: list[str], code: int, say
             "predict",
         ),
         (["demo"], "tensorflow", "all"),
+        (["deploy", "status"], "kubernetes", "k8s"),
     ],
 )
 def test_a_part_that_is_not_installed_is_named(words: list[str], module: str, extra: str, tmp_path: Path) -> None:

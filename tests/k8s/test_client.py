@@ -1,7 +1,6 @@
 """The client's parts that need no cluster: words, overlays, waiting for a model, copying versions from S3."""
 
 import http.server
-import importlib.util
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -273,15 +272,6 @@ def test_a_kubeconfig_that_leads_nowhere(text: str, why: str, tmp_path: Path) ->
     assert len(wrong.stderr.splitlines()) == 1
     missing = deploy("status", f"--kubeconfig={tmp_path}/none")
     assert (missing.exit_code, "no way to a cluster" in missing.stderr) == (1, True)
-
-
-def test_without_the_client_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    result = deploy("status")
-    assert (result.exit_code, result.stderr) == (
-        1,
-        "flow-images deploy: the Kubernetes client is not installed: pip install 'flow-images[k8s]'\n",
-    )
 
 
 @pytest.fixture
