@@ -1,7 +1,6 @@
 """One chunk of the manifest: read, preprocess, batch, ask, and a verdict on every row. No Beam in here."""
 
 import dataclasses
-import random
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from serving.errors import FlowImagesError, InvalidRequest, RequestTooLarge, Ser
 from serving.payload import CORRUPT, NOT_DECODED, Payload
 from serving.pictures import PictureRejected
 from serving.predictor import Scores
+from serving.retry import heard_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -177,7 +177,7 @@ class ChunkPredictor:
     def _score_alone(self, picture: _Prepared, error: InvalidRequest | None) -> Outcome:
         """A last hearing: with server-side batching the refusal may be another client's picture's fault."""
         try:
-            scores = self._hear(picture, error, self._doubt.is_set)
+            scores = self._hear(picture, error, self._retries)
         except RequestTooLarge as refusal:
             return Outcome(picture.row, "rejected", stage="predict", reason="too_large", message=_first_line(refusal))
         except InvalidRequest as refusal:
@@ -187,25 +187,25 @@ class ChunkPredictor:
         self._doubt.set()
         return self._outcome(picture.row, scores.probabilities[0], bool(scores.ok[0]))
 
-    def _hear(self, picture: _Prepared, error: InvalidRequest | None, doubtful: Callable[[], bool]) -> Scores:
-        """Asks about a picture again, alone; raises the last refusal."""
-        retry, options = 0, self._options
-        while not isinstance(error, RequestTooLarge):
-            if retry >= (options.doubtful_retries if doubtful() else options.lone_retries):
-                break
-            self._stop.wait(random.uniform(0, min(1.0, 0.1 * 2**retry)))
-            retry += 1
-            try:
-                return self._predictor.predict([picture.payload])  # type: ignore[list-item]
-            except InvalidRequest as again:
-                error = again
-        raise error or InvalidRequest("refused")
+    def _hear(self, picture: _Prepared, refusal: InvalidRequest | None, retries: Callable[[], int]) -> Scores:
+        """Asks about a picture alone, after the refusal of its request if there was one; raises the last refusal."""
+        before = [refusal] if refusal else []
+
+        def ask() -> Scores:
+            if before:
+                raise before.pop()
+            return self._predictor.predict([picture.payload])  # type: ignore[list-item]
+
+        return heard_again(ask, lambda: 1 + retries(), self._stop)
+
+    def _retries(self) -> int:
+        return self._options.doubtful_retries if self._doubt.is_set() else self._options.lone_retries
 
     def _confront(self, refusal: InvalidRequest) -> None:
         """No picture is condemned by a server that refuses what it answered before: it is sick itself."""
         if self._witness is not None:
             try:
-                self._hear(self._witness, None, lambda: True)
+                self._hear(self._witness, None, lambda: self._options.doubtful_retries)
             except InvalidRequest as error:
                 raise ServerUnavailable(f"the server refuses what it has answered before: {error}") from refusal
 

@@ -1,5 +1,6 @@
 """Scores pictures with a served model, in the wire form of its contract."""
 
+import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -69,17 +70,30 @@ class ImagePredictor:
     def check_golden(self) -> float:
         """Replays the golden pictures against the server, preprocessed as the job will do it.
 
+        A model without any is asked about a grey one, as what it refuses now it would refuse for every picture.
+
         Returns:
           `golden_distance` from the references; 0 for a contract without golden pictures.
         Raises:
-          ContractError: it is over the contract's tolerance.
+          ContractError: it is over the contract's tolerance, or the grey picture is refused.
         """
         golden = self.contract.golden
-        if golden is None or self.wire not in golden.references:
-            return 0.0
         encode = make_payload(self.contract.preprocessing, self.wire, PictureLimits())
+        if golden is None or self.wire not in golden.references:
+            self._check_answer(encode(_grey(*self._shape[:2])))
+            return 0.0
         pictures = [encode(self._client.lookup(golden_key(index))) for index in range(golden.count)]
         return _accept(self._predict_in_parts(pictures), golden, self.wire)
+
+    def _check_answer(self, picture: Payload) -> None:
+        try:
+            heard_again(lambda: self.predict([picture]))
+        except InvalidRequest as error:
+            raise ContractError(
+                f"signature {self._signature.name} does not take a picture of {self._shape[1]} x {self._shape[0]} "
+                f"pixels as {self.wire}: {error}. No picture was sent; see --signature, --input-name, --image-size "
+                "and --wire"
+            ) from error
 
     def _predict_in_parts(self, pictures: Sequence[Payload]) -> Scores:
         """Halves what the server refuses, which may allow only smaller batches."""
@@ -104,6 +118,14 @@ class ImagePredictor:
         if len(arrays) < len(pictures) or any(a.shape != self._shape or a.dtype != self.wire for a in arrays):
             raise InvalidRequest(f"a picture must be {self.wire} {list(self._shape)}", "nothing was sent")
         return arrays
+
+
+def _grey(height: int, width: int) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (128, 128, 128)).save(file, "JPEG")
+    return file.getvalue()
 
 
 def _accept(scores: Scores, golden: Golden, wire: Wire) -> float:

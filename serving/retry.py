@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import tenacity
 
-from serving.errors import InvalidRequest, Transient
+from serving.errors import InvalidRequest, RequestTooLarge, Transient
 from serving.options import RetryPolicy
 
 T = TypeVar("T")
@@ -21,18 +21,27 @@ _QUIET_S = 30.0
 """Seconds between two warnings of a retrier."""
 
 
-def heard_again(call: Callable[[], T]) -> T:
-    """The value of a call that is refused up to nine times, for what is known to be no fault of the call itself.
+def heard_again(
+    call: Callable[[], T], hearings: Callable[[], int] = lambda: 10, stop: threading.Event | None = None
+) -> T:
+    """The value of a call whose refusal may be no fault of its own: it is made again after one.
 
     Where a server batches requests together, another client's bad one can fail ours.
 
+    Args:
+      call: asks once.
+      hearings: how often at most; asked after each refusal, as one may learn meanwhile whether others are to blame.
+      stop: when set, ends the waits between.
     Raises:
-      InvalidRequest: the tenth refusal.
+      InvalidRequest: the last refusal; RequestTooLarge at once, as size is the request's own.
     """
     loop = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(InvalidRequest),
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, InvalidRequest) and not isinstance(error, RequestTooLarge)
+        ),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
-        stop=tenacity.stop_after_attempt(10),
+        stop=lambda state: state.attempt_number >= hearings(),
+        sleep=tenacity.sleep_using_event(stop or threading.Event()),
         reraise=True,
     )
     value: T = loop(call)

@@ -160,10 +160,15 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def classify(files: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"colours": tf.nn.softmax(8 * tf.map_fn(one, files, fn_output_signature=tf.float32))}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="pixels")])
+    def classify_pixels(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"colours": tf.nn.softmax(8 * tf.reduce_mean(tf.ensure_shape(pixels, [None, 24, 24, 3]), [1, 2]))}
+
     folder = tmp_path_factory.mktemp("plain")
     module = tf.Module()
-    module.classify = classify
-    tf.saved_model.save(module, str(folder / "plain" / "1"), {"serving_default": classify})
+    module.classify, module.classify_pixels = classify, classify_pixels
+    signatures = {"serving_default": classify, "pixels": classify_pixels}
+    tf.saved_model.save(module, str(folder / "plain" / "1"), signatures)
     (folder / "labels.txt").write_text("red\ngreen\nblue\n")
     return folder
 
@@ -209,6 +214,19 @@ def test_one_poison_picture_in_each_batch(
 def test_a_batch_over_the_servers_limit(start: START, shared: str, plain: Path, drawn: Path, tmp_path: Path) -> None:
     job = start(shared, "--batch-size", 48, flags=ask_plain(plain, drawn / "train", tmp_path / "out"))
     assert job.wait() == 0, job.said
+    assert account(tmp_path / "out") == Account(48, 48, 0, 0)
+
+
+def test_a_model_that_would_refuse_every_picture_is_found_out(
+    start: START, shared: str, plain: Path, drawn: Path, tmp_path: Path
+) -> None:
+    ask = [*ask_plain(plain, drawn / "train", tmp_path / "out"), "--wire", "float32", "--signature", "pixels"]
+    wrong = start(shared, flags=[*ask, "--image-size", 25])
+    assert wrong.wait() == 1
+    assert "does not take a picture of 25 x 25 pixels as float32" in wrong.said
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+    right = start(shared, flags=[*ask, "--image-size", 24])
+    assert right.wait() == 0, right.said
     assert account(tmp_path / "out") == Account(48, 48, 0, 0)
 
 
