@@ -65,18 +65,25 @@ build_project() {
     [ ! -e "$file" ] || args+=(-v "$file:$file:ro")
   done
   local entry extras tag
+  bud() { # STAGE NAME
+    b bud "${args[@]}" --unsetenv PIP_INDEX_URL --unsetenv PIP_CERT --unsetenv PIP_DEFAULT_TIMEOUT --pull-never \
+      --isolation=chroot --layers -q --target "$1" --build-arg "BASE=$base" ${extras:+--build-arg "EXTRAS=$extras"} \
+      -f "$folder/k8s/images/Containerfile" -t "$2" "$folder" >/dev/null
+  }
   for entry in predict predict:-s3:predict,s3 trainer server; do  # The first ones with the extras that they have anyway.
     IFS=: read -r target tag extras <<<"$entry"
     file=$target$tag
     [ "$(cat "$cache/images/$file.built" 2>/dev/null)" = "$sum" ] && { echo "$file: built already"; continue; }
     rm -f "$cache/images/$file.built"  # What is broken off half-way counts as nothing.
-    b bud "${args[@]}" --unsetenv PIP_INDEX_URL --unsetenv PIP_CERT --unsetenv PIP_DEFAULT_TIMEOUT --pull-never --isolation=chroot --layers -q --target "$target" \
-      --build-arg "BASE=$base" ${extras:+--build-arg "EXTRAS=$extras"} \
-      -f "$folder/k8s/images/Containerfile" -t "docker.io/flow-images/$target:$version$tag" "$folder" >/dev/null
+    bud "build-$target" "localhost/build-$target:latest$tag"  # A name keeps what it has installed for the next time.
+    bud "$target" "docker.io/flow-images/$target:$version$tag"
     export_image "docker.io/flow-images/$target:$version$tag" "$file"
     echo "$sum" >"$cache/images/$file.built"
     echo "$file: built"
   done
+  # What broken-off builds and older checkouts left behind: five gigabytes for each.
+  b rm --all >/dev/null
+  b rmi --prune >/dev/null
 }
 
 case ${1:-build} in
