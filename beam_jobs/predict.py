@@ -196,7 +196,8 @@ class ChunkPredictor:
                 raise before.pop()
             return self._predictor.predict([picture.payload])  # type: ignore[list-item]
 
-        return heard_again(ask, lambda: 1 + retries(), self._stop)
+        heard = len(before)
+        return heard_again(ask, lambda: heard + retries(), self._stop)
 
     def _retries(self) -> int:
         return self._options.doubtful_retries if self._doubt.is_set() else self._options.lone_retries

@@ -87,7 +87,7 @@ class ImagePredictor:
 
     def _check_answer(self, picture: Payload) -> None:
         try:
-            heard_again(lambda: self.predict([picture]))
+            self._predict_in_parts([picture])
         except InvalidRequest as error:
             raise ContractError(
                 f"signature {self._signature.name} does not take a picture of {self._shape[1]} x {self._shape[0]} "
