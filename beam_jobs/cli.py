@@ -10,7 +10,7 @@ import click
 
 from beam_jobs import watch
 from serving.cli import WIRE_NAMES, Connection, plain_model_flags, server_flags
-from serving.errors import EXIT_OVER_LIMIT, FlowImagesError, Transient, UsageError
+from serving.errors import EXIT_OVER_LIMIT, Transient, UsageError
 from serving.signals import hearing
 
 if TYPE_CHECKING:
@@ -214,6 +214,5 @@ def _stoppable() -> Iterator[None]:
             if isinstance(error, Transient):
                 error.args = (f"{error.args[0]}; what is done is kept: the same command continues", *error.args[1:])
             raise
-        message = error if isinstance(error, FlowImagesError) else "interrupted; the same command continues"
-        click.echo(f"flow-images predict: {message}", err=True)
+        click.echo("flow-images predict: interrupted; the same command continues", err=True)
         sys.exit(128 + received[0])

@@ -56,6 +56,15 @@ def test_one_signal_stops_within_seconds_though_requests_hang(
     continued(start, front, tmp_path / "out", undisturbed)
 
 
+def test_a_signal_ends_the_wait_for_a_version(start: START, server: str, tmp_path: Path) -> None:
+    job = start(server, "--model-version", 99)
+    wait_until(lambda: "version 99 of model" in job.said, job)
+    job.send(signal.SIGINT)
+    assert job.wait(20) == 130
+    assert "interrupted; the same command continues" in job.said
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_signals_stop_at_once(start: START, front: Front, tmp_path: Path) -> None:
     front.hold_after(7)
     job = start(front.address)
