@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from serving.errors import UsageError
+from serving.terminal import console
 
 if TYPE_CHECKING:
     from trainer.labels import LabelledPicture
@@ -89,7 +90,6 @@ def _run(*arguments: object) -> None:
 
 
 def _show(folder: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
@@ -98,7 +98,7 @@ def _show(folder: Path) -> None:
     table = Table(*(header[index] for index in shown), title=f"{folder / 'predictions.csv'}", title_justify="left")
     for row in rows[:_ROWS_SHOWN]:
         table.add_row(*(Path(row[index]).name if index == 0 else row[index] for index in shown))
-    Console().print(table)
+    console().print(table)
     run = json.loads((folder / "run.json").read_text())
     click.echo(
         f"{len(rows)} predictions in {folder / 'predictions.csv'}; accuracy {run['accuracy']:.3f} on pictures that"

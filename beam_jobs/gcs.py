@@ -16,8 +16,9 @@ from apache_beam.io.gcp.gcsio import create_storage_client
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.cloud import storage
 
-from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, TooLarge, spooled
+from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, spooled
 from serving.errors import AccessDenied
+from serving.local_files import TooLarge
 
 _TIMEOUT_S = 60
 logging.getLogger("apache_beam.utils.retry").setLevel(logging.ERROR)  # it warns with tracebacks

@@ -12,8 +12,9 @@ import numpy as np
 from beam_jobs.ahead import map_ahead
 from beam_jobs.manifest import Row
 from beam_jobs.parts import Outcome, Verdict
-from beam_jobs.storage import StorageError, TooLarge
+from beam_jobs.storage import StorageError
 from serving.errors import FlowImagesError, InvalidRequest, RequestTooLarge, ServerUnavailable
+from serving.local_files import TooLarge
 from serving.payload import CORRUPT, NOT_DECODED, Payload
 from serving.pictures import PictureRejected
 from serving.predictor import Scores

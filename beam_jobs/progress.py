@@ -3,11 +3,11 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from beam_jobs import watch
+from serving.terminal import console
 
 
 class _Rate(ProgressColumn):
@@ -20,9 +20,9 @@ class _Rate(ProgressColumn):
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[int, int], None]]:
     """Follows `beam_jobs.watch`; gives a function that is told (rows to do, rows done before)."""
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as progress:
         task = progress.add_task("starting", total=None)
         watch.at_progress(lambda rows: progress.advance(task, rows))
         yield lambda todo, done: progress.update(task, description="predicting", total=todo + done, completed=done)

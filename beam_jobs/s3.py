@@ -12,8 +12,9 @@ import botocore.config
 import botocore.exceptions
 from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 
-from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, TooLarge, spooled
+from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, spooled
 from serving.errors import AccessDenied
+from serving.local_files import TooLarge
 
 _CONFIG = botocore.config.Config(
     max_pool_connections=64,  # as many as a job reads at once

@@ -8,7 +8,6 @@ import errno
 import functools
 import os
 import sqlite3
-import stat
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, Transient, UsageError
+from serving.local_files import read_file
 
 
 class FileInfo(NamedTuple):
@@ -37,10 +37,6 @@ class DiskFull(FlowImagesError):
     """No room, or over a quota: not tried again by itself, as somebody has to make room."""
 
     exit_code = EXIT_RESUMABLE
-
-
-class TooLarge(Exception):
-    """The file has more bytes than the caller wants; `args` is (size,), or () if the size is not known."""
 
 
 class Storage(Protocol):
@@ -115,15 +111,7 @@ class Disk:
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path):
-            # Not blocking, as opening a FIFO that nobody writes to would wait for ever.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb", buffering=0) as file:
-                info = os.fstat(descriptor)
-                if not stat.S_ISREG(info.st_mode):
-                    raise IsADirectoryError(path)
-                if limit is not None and info.st_size > limit:
-                    raise TooLarge(info.st_size)
-                return file.readall()
+            return read_file(path, limit)
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         with _plain_errors(path), open(path, "rb") as file:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from serving.client import PredictClient
 from serving.contract import Wire
@@ -15,6 +15,7 @@ from serving.options import Endpoint, RetryPolicy
 from serving.payload import NOT_DECODED, make_payload
 from serving.pictures import PictureLimits, PictureRejected
 from serving.predictor import ImagePredictor
+from serving.terminal import console
 
 
 def classify_files(
@@ -46,7 +47,7 @@ def classify_files(
                 if not scores.ok[0]:
                     raise PictureRejected("corrupt", NOT_DECODED)
             except (PictureRejected, InvalidRequest) as error:
-                table.add_row(path, f"[red]{getattr(error, 'message', error)}", "")
+                table.add_row(path, Text(str(getattr(error, "message", error)), style="red"), "")
                 rejected += 1
                 continue
             best = np.argsort(-scores.probabilities[0], kind="stable")[:top_k]
@@ -55,7 +56,7 @@ def classify_files(
                     path if rank == 0 else "", contract.labels[index], f"{scores.probabilities[0][index]:.4f}"
                 )
             table.add_section()
-    Console().print(table)
+    console().print(table)
     return rejected
 
 

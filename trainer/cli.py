@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serving.errors import FlowImagesError, UsageError
+from serving.terminal import console
 from trainer.options import MODEL_URL, TrainOptions
 
 if TYPE_CHECKING:
@@ -105,14 +106,13 @@ def _note(text: str) -> None:
 
 
 def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained":
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from trainer.train import train
 
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as progress:
         task = progress.add_task("loading the hub module", total=None)
         steps = 0
 
@@ -127,7 +127,7 @@ def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained
                 task, total=options.epochs * per_epoch, description=f"epoch {epoch.number}/{options.epochs}"
             )
             line = f"loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.3f}  validation {epoch.validation_accuracy:.3f}"
-            progress.console.print(f"epoch {epoch.number:3}/{options.epochs}  {line}", highlight=False, soft_wrap=True)
+            progress.console.print(f"epoch {epoch.number:3}/{options.epochs}  {line}", soft_wrap=True)
 
         return train(pictures, options, on_batch=on_batch, on_epoch=on_epoch)
 
@@ -145,7 +145,6 @@ def _record(trained: "Trained", options: TrainOptions, evaluation: "Evaluation")
 
 
 def _conclude(trained: "Trained", evaluation: "Evaluation", exported: "Exported", target: "Version") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from trainer.golden import unnoticed
@@ -153,7 +152,7 @@ def _conclude(trained: "Trained", evaluation: "Evaluation", exported: "Exported"
     table = Table("class", "pictures", "right", title="Validation", title_justify="left")
     for row in evaluation.classes:
         table.add_row(row.label, str(row.pictures), str(row.right))
-    Console().print(table)
+    console().print(table)
     click.echo(
         f"accuracy {evaluation.accuracy:.3f} on {len(trained.validation)} pictures that were not trained on; "
         f"{len(trained.labels)} classes, {len(trained.training)} pictures trained on"

@@ -18,10 +18,10 @@ from beam_jobs.storage import (
     Storage,
     StorageError,
     StorageUnavailable,
-    TooLarge,
     join,
     storage_for,
 )
+from serving.local_files import TooLarge
 from serving.options import RetryPolicy
 from serving.retry import Retrier
 

@@ -1,0 +1,30 @@
+"""Reading a file of this machine whole, as any command does that is given a path by a user."""
+
+import os
+import stat
+
+
+class TooLarge(Exception):
+    """The file has more bytes than the caller wants; `args` is (size,), or () if the size is not known."""
+
+
+def read_file(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """All bytes of a regular file; a FIFO or device is not waited for.
+
+    Args:
+      path: of the file.
+      limit: most bytes to read; None for no limit.
+    Raises:
+      TooLarge: the file is over the limit; nothing of it was read.
+      IsADirectoryError: a folder, socket, FIFO or device.
+      OSError: as `os.open`.
+    """
+    # Not blocking, as opening a FIFO that nobody writes to would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            raise IsADirectoryError(21, "not a file", os.fspath(path))
+        if limit is not None and info.st_size > limit:
+            raise TooLarge(info.st_size)
+        return file.readall()

@@ -1,0 +1,25 @@
+"""Reading a file that a user named, whatever it turns out to be."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from serving.local_files import TooLarge, read_file
+
+
+def test_a_file_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert read_file(tmp_path / "x", limit=3) == b"abc"
+
+
+def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    with pytest.raises(TooLarge, match="3"):
+        read_file(tmp_path / "x", limit=2)
+
+
+def test_a_fifo_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(IsADirectoryError):
+        read_file(tmp_path / "fifo")
