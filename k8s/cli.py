@@ -2,16 +2,20 @@
 
 import datetime
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from k8s.interrupt import Remains, explained
+from k8s.lines import say, write
+from k8s.ownership import PART_OF
+from serving.flag_types import Number
+
 if TYPE_CHECKING:
     from k8s.cluster import Cluster, Object
 
-PART_OF = "app.kubernetes.io/part-of=flow-images"
-"""Selects what is ours, whoever applied it."""
 _DEPLOYED = [
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("apps/v1", "Deployment"),
@@ -28,10 +32,21 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def _target(command: _F) -> _F:
     """The options that say which cluster, as kubectl spells them."""
+
+    def namespace(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+        if name and not _is_label(name, 63):
+            raise click.BadParameter("expected up to 63 lower case letters, digits and '-'")
+        return name
+
     for option in (
         click.option("--kubeconfig", help="The kubeconfig; by default as for kubectl."),
         click.option("--context", help="The kubeconfig's context; by default the current one."),
-        click.option("-n", "--namespace", help="The namespace; by default the manifests' own, which is flow-images."),
+        click.option(
+            "-n",
+            "--namespace",
+            callback=namespace,
+            help="The namespace; by default the manifests' own, which is flow-images.",
+        ),
     ):
         command = option(command)
     return command
@@ -47,7 +62,7 @@ def _submits(command: _F) -> _F:
             help="client: print the manifests. server: let the cluster check them, and change nothing.",
         ),
         click.option("--wait/--no-wait", default=True, help="Wait for the end, and tell what happens until then."),
-        click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait at most."),
+        click.option("--timeout", type=Number(min=0), help="Seconds to wait at most."),
         click.option(
             "-k",
             "--manifests",
@@ -68,9 +83,31 @@ def _model_name(_: click.Context, __: click.Parameter, name: str | None) -> str 
 
 def _job_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
     # Pods add their index and more to it, and all must fit into a label of 63 characters.
-    if name is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", name):
+    if name is not None and not _is_label(name, 52):
         raise click.BadParameter("expected up to 52 lower case letters, digits and '-'")
     return name
+
+
+def _is_label(name: str, most: int) -> bool:
+    return len(name) <= most and bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name))
+
+
+def _at_most(most: int, why: str) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
+    """A callback for a number that the cluster or the pods would refuse."""
+
+    def check(_: click.Context, __: click.Parameter, number: int | None) -> int | None:
+        if number is not None and number > most:
+            raise click.BadParameter(f"{number} is more than {most}: {why}")
+        return number
+
+    return check
+
+
+_version = _at_most(2**63 - 1, "no server can hold such a version")
+_shards = _at_most(100_000, "a Job of Kubernetes can't have more pods")
+_batch_size = _at_most(4096, "a request can't have more pictures")
+_replicas = _at_most(10_000, "no cluster has room for so many servers")
+_epochs = _at_most(1_000_000, "no training goes on so long")
 
 
 def _more(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
@@ -79,13 +116,22 @@ def _more(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tupl
     return words
 
 
-@click.group()
+class _Explained(click.Group):
+    """Says of a command that is interrupted, or finds no cluster, what it leaves behind."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.obj = Remains()
+        with explained(ctx.obj):
+            return super().invoke(ctx)
+
+
+@click.group(cls=_Explained)
 def deploy() -> None:
     """Train, serve and predict on a Kubernetes cluster.
 
     The same manifests work without this command: kubectl apply -k. Exit codes: 0 done; 1 failed; 2 wrong usage;
-    3 predicted, but with more rejected or failed pictures than allowed; 75 stopped after all retries: the same command
-    with the same --output goes on.
+    3 predicted, but with more rejected or failed pictures than allowed; 75 stopped after all retries, or the cluster
+    gives no answer: the same command with the same --output goes on; 130 and 143 interrupted.
     """
 
 
@@ -96,8 +142,13 @@ def deploy() -> None:
 @click.option("--hub-model", help="TensorFlow Hub module: URL or folder.")
 @click.option("--model-store", help="Where models are published, as the pods see it.")
 @click.option("--name", "model_name", callback=_model_name, help="The model's name.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the pictures.")
-@click.option("--version", type=click.IntRange(min=1), help="The version to publish; by default the UTC seconds now.")
+@click.option("--epochs", type=click.IntRange(min=1), callback=_epochs, help="Passes over the pictures.")
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    callback=_version,
+    help="The version to publish; by default the UTC seconds now.",
+)
 @click.argument("more", nargs=-1, callback=_more)
 def train(
     labels: str | None,
@@ -127,13 +178,13 @@ def train(
         "VERSION": str(version),
     }
     objects = submit.train(overlay.folder_of(common["manifests"]), common["namespace"], options, more)
-    _send(objects, job=f"train-{version}", **common)
+    _send(objects, job=f"train-{version}", again=f"--version={version}", **common)
 
 
 @deploy.command()
 @_submits
 @click.option("--model-name", callback=_model_name, help="The model's name; by default that of models.config.")
-@click.option("--replicas", type=click.IntRange(min=0), help="How many servers.")
+@click.option("--replicas", type=click.IntRange(min=0), callback=_replicas, help="How many servers.")
 def serve(model_name: str | None, replicas: int | None, **common: Any) -> None:
     """Serve the newest version, and keep the one before it loaded."""
     _serve(version=None, model_name=model_name, replicas=replicas, **common)
@@ -141,7 +192,9 @@ def serve(model_name: str | None, replicas: int | None, **common: Any) -> None:
 
 @deploy.command()
 @_submits
-@click.option("--version", type=click.IntRange(min=1), required=True, help="The version to go back to.")
+@click.option(
+    "--version", type=click.IntRange(min=1), callback=_version, required=True, help="The version to go back to."
+)
 @click.option("--model-name", callback=_model_name, help="The model's name; by default that of models.config.")
 def rollback(version: int, model_name: str | None, **common: Any) -> None:
     """Serve one version only, until the next `deploy serve`.
@@ -158,8 +211,8 @@ def rollback(version: int, model_name: str | None, **common: Any) -> None:
 @click.option("--model-name", callback=_model_name, help="The model's name.")
 @click.option("--server", help="HOST:PORT of a server elsewhere.")
 @click.option("--wire", type=click.Choice(["float32", "uint8", "encoded"]), help="How pictures are sent.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Pictures in one request.")
-@click.option("--shards", type=click.IntRange(min=1), help="How many pods share the work.")
+@click.option("--batch-size", type=click.IntRange(min=1), callback=_batch_size, help="Pictures in one request.")
+@click.option("--shards", type=click.IntRange(min=1), callback=_shards, help="How many pods share the work.")
 @click.option("--job-name", callback=_job_name, help="Name of the Job; by default predict- and the time.")
 @click.argument("more", nargs=-1, callback=_more)
 def predict(
@@ -191,7 +244,7 @@ def predict(
     }
     folder = overlay.folder_of(common["manifests"])
     objects = submit.predict(folder, common["namespace"], name, options, shards, more)
-    _send(objects, job=name, **common)
+    _send(objects, job=name, again=f"--job-name={name}", **common)
 
 
 @deploy.command()
@@ -199,8 +252,8 @@ def predict(
 def status(**target: Any) -> None:
     """Show servers and Jobs, and what is in their way."""
     cluster = _connect(**target)
-    lines = list(_overview(cluster))
-    click.echo("\n".join(lines or [f"nothing of flow-images is in namespace {cluster.namespace}"]))
+    for line in list(_overview(cluster)) or [f"nothing of flow-images is in namespace {cluster.namespace}"]:
+        say(line)
 
 
 def _overview(cluster: "Cluster") -> Iterator[str]:
@@ -222,20 +275,28 @@ def _overview(cluster: "Cluster") -> Iterator[str]:
 
 @deploy.command()
 @_target
-@click.argument("job")
+@click.argument("job", callback=_job_name)
 def suspend(job: str, **target: Any) -> None:
     """Stop a Job's pods, and keep what they have done."""
-    _connect(**target).patch("batch/v1", "Job", job, {"spec": {"suspend": True}})
-    click.echo(f"job/{job} suspended; go on with: flow-images deploy resume {job}")
+    _set_suspended(job, True, **target)
+    say(f"job/{job} suspended; go on with: flow-images deploy resume{_flags(**target)} {job}")
 
 
 @deploy.command()
 @_target
-@click.argument("job")
+@click.argument("job", callback=_job_name)
 def resume(job: str, **target: Any) -> None:
     """Let a suspended Job go on."""
-    _connect(**target).patch("batch/v1", "Job", job, {"spec": {"suspend": False}})
-    click.echo(f"job/{job} goes on")
+    _set_suspended(job, False, **target)
+    say(f"job/{job} goes on")
+
+
+def _set_suspended(job: str, suspended: bool, **target: Any) -> None:
+    from k8s import changes
+
+    cluster = _connect(**target)
+    _remains().words = f"`flow-images deploy status{_flags(**target)}` says whether job/{job} is suspended"
+    changes.patch(cluster, "batch/v1", "Job", job, {"spec": {"suspend": suspended}})
 
 
 @deploy.command()
@@ -243,34 +304,54 @@ def resume(job: str, **target: Any) -> None:
 @click.option("--all", "everything", is_flag=True, help="Also the servers and the Jobs that still run.")
 @click.option("--volumes", is_flag=True, help="Also the volumes: pictures, models and output are lost.")
 def cleanup(everything: bool, volumes: bool, **target: Any) -> None:
-    """Delete finished Jobs, or all that was deployed."""
+    """Delete finished Jobs, or all that was deployed.
+
+    When no server, Job or pod of ours is left, what they needed goes, too: policies, options and accounts.
+    """
+    from k8s import changes, explain
+
     cluster = _connect(**target)
-    wanted = (_DEPLOYED if everything else []) + ([("v1", "PersistentVolumeClaim")] if volumes else [])
-    gone = [("batch/v1", "Job", name) for name in _jobs(cluster, unfinished=everything)]
-    for api_version, kind in wanted:
-        found = cluster.all(api_version, kind, label_selector=PART_OF)
-        # What another object owns goes with it.
-        gone += [(api_version, kind, o["metadata"]["name"]) for o in found if not o["metadata"].get("ownerReferences")]
-    for api_version, kind, name in gone:
-        cluster.delete(api_version, kind, name)
-        click.echo(f"{kind.lower()}/{name} deleted")
+    jobs = _ours(cluster, "batch/v1", "Job")
+    ended = [job for job in jobs if everything or explain.job_state(job)[0] in ("complete", "failed")]
+    found = {kind: _ours(cluster, api_version, kind) for api_version, kind in _DEPLOYED}
+    idle = len(ended) == len(jobs) and not found["Deployment"] and not found["Pod"]
+    gone = [("batch/v1", "Job", job) for job in ended]
+    if everything or idle:
+        gone += [(api_version, kind, obj) for api_version, kind in _DEPLOYED for obj in found[kind]]
+    if volumes:
+        claim = ("v1", "PersistentVolumeClaim")
+        gone += [(*claim, obj) for obj in _ours(cluster, *claim)]
+    for _, kind, obj in gone:
+        changes.check_ours(cluster, kind, [obj])
+    for count, (api_version, kind, obj) in enumerate(gone):
+        _remains().words = f"{count} of {len(gone)} objects were deleted; the same command goes on"
+        changes.delete(cluster, api_version, kind, obj)
+        say(f"{kind.lower()}/{obj['metadata']['name']} deleted")
     if not gone:
-        click.echo(f"nothing to delete in namespace {cluster.namespace}")
+        say(f"nothing to delete in namespace {cluster.namespace}")
 
 
-def _jobs(cluster: "Cluster", *, unfinished: bool) -> list[str]:
-    from k8s import explain
-
-    jobs = cluster.all("batch/v1", "Job", label_selector=PART_OF)
-    return [
-        job["metadata"]["name"] for job in jobs if unfinished or explain.job_state(job)[0] in ("complete", "failed")
-    ]
+def _ours(cluster: "Cluster", api_version: str, kind: str) -> "list[Object]":
+    """What carries our label, and has no owner with which it goes."""
+    found = cluster.all(api_version, kind, label_selector=PART_OF)
+    return [obj for obj in found if not obj["metadata"].get("ownerReferences")]
 
 
 def _connect(*, context: str | None, kubeconfig: str | None, namespace: str | None) -> "Cluster":
     from k8s.cluster import Cluster
 
     return Cluster(context=context, kubeconfig=kubeconfig, namespace=namespace or "flow-images")
+
+
+def _flags(**target: str | None) -> str:
+    """The options of `_target` as they were given, for a command that somebody is to type."""
+    return "".join(f" --{name}={shlex.quote(value)}" for name, value in target.items() if value)
+
+
+def _remains() -> Remains:
+    remains = click.get_current_context().find_object(Remains)
+    assert remains is not None, "deploy's own group sets it"
+    return remains
 
 
 def _serve(*, version: int | None, model_name: str | None, replicas: int | None, **common: Any) -> None:
@@ -289,30 +370,49 @@ def _send(
     timeout: float | None,
     job: str | None = None,
     deployment: str | None = None,
+    again: str | None = None,
     manifests: str,
     namespace: str | None,
     **target: Any,
 ) -> None:
-    """Applies the objects, and waits for the Job or the Deployment among them."""
+    """Applies the objects, and waits for the Job or the Deployment among them.
+
+    Args:
+      again: the option by which the same command means the same Job.
+    """
     if dry_run == "client":
         import yaml
 
-        click.echo(yaml.safe_dump_all(objects), nl=False)
+        write(yaml.safe_dump_all(objects))
         return
+    from k8s import changes
     from k8s.follow import Follower
 
     own = next((o["metadata"]["namespace"] for o in objects if "namespace" in o["metadata"]), None)
     cluster = _connect(**target, namespace=namespace or own)
-    for line in cluster.apply(objects, dry_run=dry_run == "server"):
-        click.echo(line)
-    if dry_run == "server" or not wait:
+    flags = _flags(namespace=cluster.namespace, **target)
+    lines = changes.apply(cluster, objects, dry_run=dry_run == "server")
+    what = f"job/{job}" if job else f"deployment/{deployment}"
+    for line in lines:
+        say(line)
+        if dry_run == "none":
+            _remains().words = (
+                f"what was applied so far stays in namespace {cluster.namespace}, and {what} may be among it; "
+                f"`flow-images deploy status{flags}` shows it, `flow-images deploy cleanup{flags}` removes it once "
+                f"nothing runs, the same command{f' with {again}' if again else ''} goes on"
+            )
+    if dry_run == "server":
         return
-    follower = Follower(cluster, click.echo, timeout_s=timeout)
-    try:
+    _remains().words = f"{what} goes on in namespace {cluster.namespace}; " + (
+        f"the same command with {again} waits on, `flow-images deploy suspend{flags} {job}` stops it, "
+        f"`kubectl -n {cluster.namespace} delete job {job}` removes it"
+        if job
+        else f"the same command waits on, `flow-images deploy cleanup --all{flags}` removes all that was deployed"
+    )
+    if not wait:
+        return
+    with Follower(cluster, say, timeout_s=timeout) as follower:
         if job:
             follower.job(job)
         if deployment:
             follower.rollout(deployment)
-    except KeyboardInterrupt:
-        click.echo("no longer waiting; what runs in the cluster goes on", err=True)
-        raise

@@ -3,29 +3,28 @@
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from kubernetes import client, config, dynamic
-from kubernetes.dynamic.exceptions import ResourceNotFoundError
-from urllib3.exceptions import HTTPError
+from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
+from urllib3.exceptions import HTTPError, LocationValueError
 from yaml import YAMLError
 
-from k8s.errors import DeployError, Forbidden, Unreachable
+from k8s.errors import Conflict, DeployError, Forbidden, Unreachable
+from k8s.ownership import MANAGER
 
 Object = dict[str, Any]
-
-MANAGER = "flow-images"
-"""The field manager under which our fields stand in server-side apply."""
-
-# Everything that others refer to comes before those who refer to it.
-_ORDER = ("Namespace", "PriorityClass", "ServiceAccount", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy")
-_KEPT = ("Namespace", "PersistentVolumeClaim")
-
 
 _ANSWER_S = 30.0
 _QUIET_S = 86400.0
 """How long an answer may take, and how long a log may be quiet that is followed."""
+_QUOTED = 300
+"""Characters of an answer that is no Status of Kubernetes, such as a proxy's page."""
+_NEVER = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "UNKNOWN_CA", "CERTIFICATE_REQUIRED")
+"""OpenSSL's words for what stays as it is until somebody changes the kubeconfig or the cluster."""
+_MANAGER_IN = re.compile(r'conflict with "([^"]*)"')
 
 
 class _Api(client.ApiClient):
@@ -47,7 +46,7 @@ class Cluster:
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
             config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
-        except (config.ConfigException, OSError, YAMLError) as error:
+        except (config.ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
             why = " ".join(str(error).split())
             raise DeployError(f"no way to a cluster: {why}; see `kubectl config get-contexts`") from error
         self.where = f"{context or 'the current context'} ({configuration.host})"
@@ -56,34 +55,44 @@ class Cluster:
         with self._translated("ask the cluster what it knows"):
             self._dynamic = dynamic.DynamicClient(api)
 
-    def apply(self, objects: Sequence[Object], *, dry_run: bool) -> Iterator[str]:
-        """Server-side apply, one line for each object; volumes that are there are left as they are."""
-        rank = {kind: place for place, kind in enumerate(_ORDER)}
-        for o in sorted(objects, key=lambda o: rank.get(o["kind"], len(rank))):
-            kind, name = o["kind"], o["metadata"]["name"]
-            resource = self._resource(o["apiVersion"], kind)
-            label = f"{kind.lower()}/{name}"
-            try:
-                with self._translated(f"apply {kind} {name}"):
-                    if kind in _KEPT and self._exists(resource, name, o):
-                        yield f"{label} is there"
-                        continue
-                    self._dynamic.server_side_apply(
-                        resource,
-                        body=o,
-                        name=name,
-                        namespace=o["metadata"].get("namespace"),
-                        field_manager=MANAGER,
-                        force_conflicts=True,
-                        **({"dry_run": "All"} if dry_run else {}),
-                    )
-            except Forbidden:
-                # A team often owns its namespace, but nothing above it.
-                if resource.namespaced:
-                    raise
-                yield f"{label} left out: you have no rights to it in {self.where}"
-            else:
-                yield f"{label} {'would be applied' if dry_run else 'applied'}"
+    def read(self, manifest: Object) -> Object | None:
+        """What the cluster has of this kind, namespace and name."""
+        name = manifest["metadata"]["name"]
+        with self._translated(f"apply {manifest['kind']} {name}"), contextlib.suppress(NotFoundError):
+            resource = self._resource(manifest["apiVersion"], manifest["kind"])
+            found: Object = resource.get(name=name, namespace=manifest["metadata"].get("namespace")).to_dict()
+            return found
+        return None
+
+    def is_namespaced(self, manifest: Object) -> bool:
+        """Whether it lies in a namespace; a team often has no rights above its own."""
+        return bool(self._resource(manifest["apiVersion"], manifest["kind"]).namespaced)
+
+    def create(self, manifest: Object, *, dry_run: bool = False) -> None:
+        """Makes an object; raises Conflict if there is one already."""
+        with self._translated(f"apply {manifest['kind']} {manifest['metadata']['name']}"):
+            self._resource(manifest["apiVersion"], manifest["kind"]).create(
+                body=manifest,
+                namespace=manifest["metadata"].get("namespace"),
+                field_manager=MANAGER,
+                **({"dry_run": "All"} if dry_run else {}),
+            )
+
+    def apply(self, manifest: Object, *, force: bool = False, dry_run: bool = False) -> None:
+        """Server-side apply; raises Conflict if others hold a field that would be changed, unless it is forced.
+
+        A `uid` in the manifest is a condition: the object that is there must have it.
+        """
+        with self._translated(f"apply {manifest['kind']} {manifest['metadata']['name']}"):
+            self._dynamic.server_side_apply(
+                self._resource(manifest["apiVersion"], manifest["kind"]),
+                body=manifest,
+                name=manifest["metadata"]["name"],
+                namespace=manifest["metadata"].get("namespace"),
+                field_manager=MANAGER,
+                force_conflicts=force,
+                **({"dry_run": "All"} if dry_run else {}),
+            )
 
     def get(self, api_version: str, kind: str, name: str) -> Object:
         """One object of the namespace."""
@@ -103,18 +112,28 @@ class Cluster:
         found = self.all("v1", "Event", field_selector=f"involvedObject.uid={obj['metadata']['uid']}")
         return sorted(found, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
 
-    def patch(self, api_version: str, kind: str, name: str, patch: Object) -> None:
-        """Merges a patch into an object."""
-        with self._translated(f"change {kind} {name}"):
-            resource = self._resource(api_version, kind)
-            content = "application/merge-patch+json"
-            resource.patch(body=patch, name=name, namespace=self.namespace, content_type=content)
+    def patch(self, api_version: str, kind: str, obj: Object, patch: Object) -> None:
+        """Merges a patch into an object; raises Conflict unless it is still as it was read."""
+        with self._translated(f"change {kind} {obj['metadata']['name']}"):
+            self._resource(api_version, kind).patch(
+                body={**patch, "metadata": _as_read(obj)},
+                name=obj["metadata"]["name"],
+                namespace=self.namespace,
+                content_type="application/merge-patch+json",
+                field_manager=MANAGER,
+            )
 
-    def delete(self, api_version: str, kind: str, name: str) -> None:
-        """Deletes an object and, in the background, what it owns."""
-        with self._translated(f"delete {kind} {name}"):
-            body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
-            self._resource(api_version, kind).delete(name=name, namespace=self.namespace, body=body)
+    def delete(self, api_version: str, kind: str, obj: Object) -> None:
+        """Deletes an object and, in the background, what it owns; raises Conflict unless it is still as it was read."""
+        with self._translated(f"delete {kind} {obj['metadata']['name']}"), contextlib.suppress(NotFoundError):
+            body = {
+                "kind": "DeleteOptions",
+                "apiVersion": "v1",
+                "propagationPolicy": "Background",
+                "preconditions": _as_read(obj),
+            }
+            resource = self._resource(api_version, kind)
+            resource.delete(name=obj["metadata"]["name"], namespace=self.namespace, body=body)
 
     def log_lines(self, pod: str, container: str) -> Iterator[str]:
         """The log of a container, as it comes, until the container ends."""
@@ -144,15 +163,6 @@ class Cluster:
                 f"{self.where} knows no {kind} {api_version}: it needs Kubernetes 1.34 or newer"
             ) from error
 
-    def _exists(self, resource: Any, name: str, o: Object) -> bool:
-        try:
-            resource.get(name=name, namespace=o["metadata"].get("namespace"))
-        except client.ApiException as error:
-            if error.status == 404:
-                return False
-            raise
-        return True
-
     @contextlib.contextmanager
     def _translated(self, action: str) -> Iterator[None]:
         """Turns the client's errors into one plain sentence."""
@@ -161,17 +171,22 @@ class Cluster:
         except client.ApiException as error:
             raise _api_error(error, action, self) from error
         except (HTTPError, OSError) as error:
-            raise Unreachable(f"can't {action}: no answer from {self.where}: {_short(error)}") from error
+            raise _no_answer(error, action, self.where) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # Of the library, which expects its JSON.
+            raise DeployError(
+                f"can't {action}: {self.where} does not answer as Kubernetes does: {_short(error)}"
+            ) from error
 
 
 def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> DeployError:
     try:
-        message = json.loads(error.body or "")["message"]
+        body = json.loads(error.body or "")
+        message = str(body["message"])
     except (TypeError, ValueError, KeyError):
-        message = " ".join(str(error.body or error.reason).split())
+        body, message = {}, str(error.body or error.reason)[:_QUOTED]
     where = f"in namespace {cluster.namespace} of {cluster.where}"
-    if not error.status:  # It didn't come to a conversation, e.g. for want of a certificate that fits.
-        return Unreachable(f"can't {action}: no answer from {cluster.where}: {_short(error)}")
+    if not error.status:  # It didn't come to a conversation.
+        return _no_answer(error, action, cluster.where)
     if error.status == 401:
         return DeployError(f"can't {action}: {cluster.where} does not know you; log in again")
     if error.status == 403 and " cannot " in message:  # Else it's not about rights: a quota, a namespace that ends.
@@ -180,11 +195,33 @@ def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> Dep
         return DeployError(f"can't {action}: there is no namespace {cluster.namespace}; make it first")
     if error.status == 404:
         return DeployError(f"can't {action}: it is not {where}")
+    if error.status == 409:
+        return Conflict(f"can't {action}: {message}", _holders(body))
     if error.status == 422 and "field is immutable" in message:
         return DeployError(f"can't {action}: it is there with other values and can't be changed; delete it first")
-    if error.status == 429 or error.status >= 500:
+    if error.status in (408, 429) or error.status >= 500:
         return Unreachable(f"can't {action}: {cluster.where} answers {error.status}: {message}")
     return DeployError(f"can't {action}: {message}")
+
+
+def _holders(body: Object) -> dict[str, list[str]]:
+    """Field manager -> the fields that it holds, from the answer to a server-side apply that was not forced."""
+    found: dict[str, list[str]] = {}
+    for cause in (body.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "FieldManagerConflict" and (name := _MANAGER_IN.search(cause.get("message", ""))):
+            found.setdefault(name[1], []).append(str(cause.get("field", "")).lstrip("."))
+    return found
+
+
+def _as_read(obj: Object) -> Object:
+    return {key: obj["metadata"][key] for key in ("uid", "resourceVersion")}
+
+
+def _no_answer(error: Exception, action: str, where: str) -> DeployError:
+    text = str(error)
+    if isinstance(error, LocationValueError) or any(word in text for word in _NEVER):
+        return DeployError(f"can't {action}: {where} can't be talked to: {_short(error)}; see `kubectl config view`")
+    return Unreachable(f"can't {action}: no answer from {where}: {_short(error)}")
 
 
 def _short(error: Exception) -> str:

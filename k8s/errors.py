@@ -1,13 +1,23 @@
-"""DeployError: what `flow-images deploy` says in one line, and its exit code."""
+"""What `flow-images deploy` says in one line, and its exit code.
 
-from serving.errors import EXIT_FAILED, FlowImagesError
+DeployError          anything else (1)
+├── Forbidden        the user has no right to do this (1)
+├── Foreign          an object of this name belongs to somebody else (2)
+├── Unreachable      the cluster gives no answer, or none for now (75)
+└── Conflict         the object has changed, or others hold fields of it; `holders` names them (1)
+"""
+
+from collections.abc import Mapping
+
+from k8s.lines import plain
+from serving.errors import EXIT_FAILED, EXIT_RESUMABLE, EXIT_USAGE, FlowImagesError
 
 
 class DeployError(FlowImagesError):
     """A plain sentence that names the object and the way out."""
 
     def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
-        super().__init__(message)
+        super().__init__(plain(message))
         self.exit_code = exit_code
 
 
@@ -15,5 +25,24 @@ class Forbidden(DeployError):
     """The user has no right to do this."""
 
 
+class Foreign(DeployError):
+    """An object of this name belongs to somebody else, so it is neither changed nor deleted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, EXIT_USAGE)
+
+
 class Unreachable(DeployError):
     """The cluster gives no answer, or none for now; asked again, it may."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, EXIT_RESUMABLE)
+
+
+class Conflict(DeployError):
+    """The object is not as it was when it was read, or others manage fields that would be changed."""
+
+    def __init__(self, message: str, holders: Mapping[str, list[str]] | None = None) -> None:
+        super().__init__(message)
+        self.holders = holders or {}
+        """Field manager -> its fields that would be changed; empty if the object itself was another one."""

@@ -41,7 +41,7 @@ def pod_problem(pod: Object, events: Iterable[Object] = ()) -> str | None:
     if status.get("phase") == "Failed":  # Without a container that says why: e.g. the node had no room after all.
         return f"{name} failed: {status.get('message') or status.get('reason') or 'its node does not say why'}"
     if status.get("phase") == "Pending":
-        warnings = [e["message"] for e in events if e.get("type") == "Warning"]
+        warnings = [e.get("message", "") for e in events if e.get("type") == "Warning"]
         return f"{name} does not start: {warnings[-1]}" if warnings else _runs_first(pod)
     return None
 
@@ -90,17 +90,21 @@ def rollout_problem(deployment: Object) -> str | None:
     if (deployment.get("status", {}).get("observedGeneration") or 0) < deployment["metadata"].get("generation", 0):
         return None  # What stands there is about its last change.
     if refused := condition(deployment, "ReplicaFailure"):
-        return f"its pods are refused: {refused['message']}"
+        return f"its pods are refused: {_reason(refused)}"
     progress = condition(deployment, "Progressing", "False")
-    return str(progress["message"]) if progress else None
+    return _reason(progress) if progress else None
 
 
 def refused_pods(events: Sequence[Object]) -> str | None:
     """What the API server said to a controller that could not make a pod."""
     for event in reversed(events):
         if event.get("reason") == "FailedCreate":
-            return f"its pods are refused: {event['message']}"
+            return f"its pods are refused: {_reason(event)}"
     return None
+
+
+def _reason(said: Object) -> str:
+    return str(said.get("message") or said.get("reason") or "it is not said why")
 
 
 def _runs_first(pod: Object) -> str | None:

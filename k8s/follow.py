@@ -3,10 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
 
-from k8s import explain
+from k8s import explain, interrupt
 from k8s.cluster import Cluster, Object
 from k8s.errors import DeployError, Unreachable
+from k8s.ownership import PART_OF
 from serving.errors import EXIT_FAILED, EXIT_OVER_LIMIT, EXIT_RESUMABLE, EXIT_USAGE
 
 POLL_S = 1.0
@@ -24,14 +27,24 @@ Say = Callable[[str], None]
 
 
 class Follower:
-    """Says each thing once, as it becomes known."""
+    """Says each thing once, as it becomes known, and nothing more after the `with` block."""
 
     def __init__(self, cluster: Cluster, say: Say, *, timeout_s: float | None) -> None:
         self._cluster = cluster
-        self._say = say
+        self._write: Say | None = say
+        self._writing = threading.Lock()
         self._end = None if timeout_s is None else time.monotonic() + timeout_s
         self._said: set[str] = set()
         self._logs: dict[tuple[str, str], threading.Thread] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._writing:
+            self._write = None  # Logs may still come in.
 
     def job(self, name: str) -> None:
         """Returns when the Job is complete; raises with the reason when it fails."""
@@ -80,7 +93,7 @@ class Follower:
         self._once(f"deployment/{name}: {words}")
         if done:
             return None
-        self._problems(self._pods(f"app.kubernetes.io/name={name}"))
+        self._problems(self._pods(f"app.kubernetes.io/name={name},{PART_OF}"))
         if stuck := explain.rollout_problem(deployment):
             raise DeployError(f"deployment/{name}: {stuck}")
         return (
@@ -100,6 +113,11 @@ class Follower:
             if problem := explain.pod_problem(pod, self._cluster.events_of(pod) if ask else []):
                 self._once(f"  {problem}")
 
+    def _say(self, line: str) -> None:
+        with self._writing:
+            if self._write is not None:
+                self._write(line)
+
     def _once(self, line: str) -> None:
         if line not in self._said:
             self._said.add(line)
@@ -117,6 +135,7 @@ class Follower:
                     thread.start()
 
     def _copy_log(self, pod: str, container: str, prefix: bool) -> None:
+        interrupt.hear_in_main_thread()
         for line in self._cluster.log_lines(pod, container):
             self._say(f"[{pod}] {line}" if prefix else line)
 

@@ -1,7 +1,8 @@
 """Runs the trainer, which reads pictures from a disk, on pictures of a bucket: `python -m k8s.staged … -- COMMAND`.
 
 First copies `--fetch gs://…=FOLDER` to the disk, then runs the command, then copies new versions to
-`--publish FOLDER=s3://…`, which TensorFlow can't write to. The exit code is the command's; 75 when the bucket fails.
+`--publish FOLDER=s3://…`, which TensorFlow can't write to. The exit code is the command's; 75 when the bucket fails
+for now, and 2 when it can't become right, as a bucket that does not exist.
 """
 
 import subprocess
@@ -12,31 +13,44 @@ from typing import Any
 import click
 
 from k8s import s3
-from serving.errors import EXIT_RESUMABLE, EXIT_USAGE
+from k8s.lines import say
+from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
 
 
 def fetch(source: str, folder: Path) -> int:
-    """Copies a folder of gs:// or s3:// to the disk, and gives the number of files."""
+    """Copies a folder of gs:// or s3:// to the disk, and gives the number of files.
+
+    Raises:
+      UsageError: it can't become right by trying again; also a folder without a file.
+      s3.BucketUnavailable: it may.
+    """
     if source.startswith("gs://"):
-        return _fetch_gs(source, folder)
-    client = s3.client()
-    files = s3.keys(client, source)
-    s3.download(client, s3.split(source)[0], files, folder)
-    return len(files)
+        count = _fetch_gs(source, folder)
+    else:
+        with s3.plain_errors(source):
+            client = s3.client()
+            files = s3.keys(client, source)
+            s3.download(client, s3.split(source)[0], files, folder)
+            count = len(files)
+    if not count:
+        raise UsageError(f"{source}: there is no file below it")
+    return count
 
 
 def publish(client: Any, store: Path, target: str) -> list[str]:
     """Copies the MODEL/VERSION folders of a store to s3://, and gives their addresses.
 
     Raises:
-      FileExistsError: a version is there already; it is never overwritten.
+      UsageError: a version is there already, as it is never overwritten; or the bucket can't be written to.
+      s3.BucketUnavailable: for now, it can't.
     """
     done = []
     for version in sorted(path.parent for path in store.glob(f"*/*/{s3.COMPLETE}")):
         url = f"{target.rstrip('/')}/{version.relative_to(store).as_posix()}"
-        if s3.COMPLETE in s3.keys(client, url):
-            raise FileExistsError(f"{url} exists already; a version is never overwritten: choose another VERSION")
-        s3.upload(client, version, url)
+        with s3.plain_errors(url):
+            if s3.COMPLETE in s3.keys(client, url):
+                raise UsageError(f"{url} exists already; a version is never overwritten: choose another VERSION")
+            s3.upload(client, version, url)
         done.append(url)
     return done
 
@@ -45,6 +59,20 @@ def _fetch_gs(source: str, folder: Path) -> int:
     # TensorFlow is in the trainer's image anyway, and reads gs:// with the pod's identity.
     import tensorflow as tf
 
+    hopeless = (tf.errors.NotFoundError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
+    try:
+        return _copied_gs(tf, source, folder)
+    except hopeless as error:
+        raise UsageError(f"{source}: {error}") from error
+    except tf.errors.PermissionDeniedError as error:
+        # 401: the pod has no token yet, as just after its start, when workload identity isn't ready.
+        kind = s3.BucketUnavailable if "response code 401" in str(error) else UsageError
+        raise kind(f"{source}: {error}") from error
+    except tf.errors.OpError as error:
+        raise s3.BucketUnavailable(f"{source}: {error}") from error
+
+
+def _copied_gs(tf: Any, source: str, folder: Path) -> int:
     files = tf.io.gfile
     root = source.rstrip("/")
     found = [f"{place}/{name}" for place, _, names in files.walk(root) for name in names]
@@ -68,22 +96,20 @@ def main(fetch_: str, publish_: str | None, command: tuple[str, ...]) -> None:
     if not source.startswith(("gs://", "s3://")):
         raise click.UsageError(f"--fetch must be gs://…=FOLDER or s3://…=FOLDER, not {fetch_}")
     try:
-        click.echo(f"copied {fetch(source, Path(folder))} files from {source}")
-    except Exception as error:  # Of Google's, Amazon's and TensorFlow's libraries; all of them may pass.
-        click.echo(f"{source}: {error}", err=True)
-        sys.exit(EXIT_RESUMABLE)
-    code = subprocess.run(command).returncode
-    if code or not publish_:
-        sys.exit(code if code >= 0 else 128 - code)
-    store, _, target = publish_.partition("=")
-    try:
-        for url in publish(s3.client(), Path(store), target):
-            click.echo(f"published {url}")
-    except FileExistsError as error:
-        click.echo(str(error), err=True)
-        sys.exit(EXIT_USAGE)
-    except Exception as error:
-        click.echo(f"{target}: {error}", err=True)
+        say(f"copied {fetch(source, Path(folder))} files from {source}")
+        code = subprocess.run(command).returncode
+        if code or not publish_:
+            sys.exit(code if code >= 0 else 128 - code)
+        store, _, target = publish_.partition("=")
+        with s3.plain_errors(target):
+            client = s3.client()
+        for url in publish(client, Path(store), target):
+            say(f"published {url}")
+    except FlowImagesError as error:
+        say(str(error), err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:  # The node's disk is full, or its network is gone; another node may do better.
+        say(f"{source}: {error}", err=True)
         sys.exit(EXIT_RESUMABLE)
 
 

@@ -14,6 +14,9 @@ from typing import Any
 import click
 
 from k8s import s3
+from k8s.lines import say
+from serving.errors import EXIT_RESUMABLE, FlowImagesError
+from serving.flag_types import Number
 
 ASIDE = ".incoming"
 
@@ -58,24 +61,32 @@ def sync(client: Any, source: str, target: Path, keep: int, pinned: int | None =
 @click.option("--source", required=True, help="s3://BUCKET/…/MODEL, the folder of the versions.")
 @click.option("--target", required=True, type=click.Path(path_type=Path), help="Local folder that gets MODEL/VERSION.")
 @click.option("--keep", type=click.IntRange(min=1), default=2, show_default=True, help="How many of the newest.")
-@click.option("--pinned", type=int, envvar="PINNED_VERSION", help="A version that stays, however many are newer.")
-@click.option("--every", type=float, help="Seconds between two looks; by default only one look.")
+@click.option(
+    "--pinned",
+    type=click.IntRange(min=1),
+    envvar="PINNED_VERSION",
+    help="A version that stays, however many are newer.",
+)
+@click.option("--every", type=Number(min=0, min_open=True), help="Seconds between two looks; by default only one look.")
 def main(source: str, target: Path, keep: int, pinned: int | None, every: float | None) -> None:
-    """Copy new model versions from S3, once or for ever."""
+    """Copy new model versions from S3, once or for ever.
+
+    Exit codes when once: 0 done, 1 a key leads out of the folder, 2 it can't become right, 75 it may.
+    """
     if not source.startswith("s3://") or "/" not in source.removeprefix("s3://").strip("/"):
         raise click.UsageError(f"--source must be s3://BUCKET/…/MODEL, not {source}")
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    client = s3.client()
+    client = None
     while True:
         try:
-            for version in sync(client, source, target, keep, pinned):
-                click.echo(f"copied version {version}")
-        except (BotoCoreError, Boto3Error, ClientError, OSError, ValueError) as error:
-            click.echo(f"{source}: {error}", err=True)
+            with s3.plain_errors(source):
+                client = client or s3.client()
+                copied = sync(client, source, target, keep, pinned)
+            for version in copied:
+                say(f"copied version {version}")
+        except (FlowImagesError, OSError) as error:
+            say(str(error) if isinstance(error, FlowImagesError) else f"{source}: {error}", err=True)
             if every is None:
-                sys.exit(1)
+                sys.exit(error.exit_code if isinstance(error, FlowImagesError) else EXIT_RESUMABLE)
         if every is None:
             return
         time.sleep(every)

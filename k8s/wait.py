@@ -9,7 +9,9 @@ import urllib.request
 
 import click
 
+from k8s.lines import say
 from serving.errors import EXIT_RESUMABLE
+from serving.flag_types import Number
 
 
 def loaded(url: str, model_name: str) -> bool:
@@ -22,18 +24,30 @@ def loaded(url: str, model_name: str) -> bool:
         return False
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # A port that is no number.
+        return False
+
+
 @click.command()
 @click.option("--url", required=True, help="The server's REST address, http://HOST:PORT.")
 @click.option("--model-name", required=True)
-@click.option("--timeout", type=float, default=7200, show_default=True, help="Seconds.")
-@click.option("--every", type=float, default=2, show_default=True, help="Seconds between two looks.")
+@click.option("--timeout", type=Number(min=0), default=7200, show_default=True, help="Seconds.")
+@click.option(
+    "--every", type=Number(min=0, min_open=True), default=2, show_default=True, help="Seconds between two looks."
+)
 def main(url: str, model_name: str, timeout: float, every: float) -> None:
     """Wait until a model is loaded; exit code 75 when the time is over."""
+    if not _is_address(url):
+        raise click.UsageError(f"--url must be http://HOST:PORT, not {url}")
     end = time.monotonic() + timeout
-    click.echo(f"waiting for model {model_name} at {url}")
+    say(f"waiting for model {model_name} at {url}")
     while not loaded(url, model_name):
         if time.monotonic() > end:
-            click.echo(f"model {model_name} is not loaded at {url} after {timeout:g} s", err=True)
+            say(f"model {model_name} is not loaded at {url} after {timeout:g} s", err=True)
             sys.exit(EXIT_RESUMABLE)
         time.sleep(every)
 
