@@ -24,6 +24,8 @@ _QUOTED = 300
 """Characters of an answer that is no Status of Kubernetes, such as a proxy's page."""
 _NEVER = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "UNKNOWN_CA", "CERTIFICATE_REQUIRED")
 """OpenSSL's words for what stays as it is until somebody changes the kubeconfig or the cluster."""
+_UNEXPECTED = (ValueError, TypeError, KeyError, AttributeError, IndexError)
+"""What the library raises of files and answers that are not what they should be."""
 _MANAGER_IN = re.compile(r'conflict with "([^"]*)"')
 
 
@@ -46,11 +48,12 @@ class Cluster:
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
             config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
-        except (config.ConfigException, OSError, YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
-            why = " ".join(str(error).split())
-            raise DeployError(f"no way to a cluster: {why}; see `kubectl config get-contexts`") from error
+            if not configuration.host.startswith(("https://", "http://")):
+                raise ValueError(f"the server {configuration.host} must begin with https://")
+            api = _Api(configuration)
+        except (config.ConfigException, HTTPError, OSError, YAMLError, *_UNEXPECTED) as error:
+            raise DeployError(f"no way to a cluster: {error}; see `kubectl config get-contexts`") from error
         self.where = f"{context or 'the current context'} ({configuration.host})"
-        api = _Api(configuration)
         self._core = client.CoreV1Api(api)
         with self._translated("ask the cluster what it knows"):
             self._dynamic = dynamic.DynamicClient(api)
@@ -172,10 +175,10 @@ class Cluster:
             raise _api_error(error, action, self) from error
         except (HTTPError, OSError) as error:
             raise _no_answer(error, action, self.where) from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:  # Of the library, which expects its JSON.
-            raise DeployError(
-                f"can't {action}: {self.where} does not answer as Kubernetes does: {_short(error)}"
-            ) from error
+        except _UNEXPECTED as error:
+            if isinstance(error.__context__, HTTPError):  # The library's guess at why nobody answered.
+                raise _no_answer(error.__context__, action, self.where) from error
+            raise _no_kubernetes(_short(error), action, self.where) from error
 
 
 def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> DeployError:
@@ -183,12 +186,16 @@ def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> Dep
         body = json.loads(error.body or "")
         message = str(body["message"])
     except (TypeError, ValueError, KeyError):
-        body, message = {}, str(error.body or error.reason)[:_QUOTED]
+        body, message = None, str(error.body or error.reason)[:_QUOTED]
     where = f"in namespace {cluster.namespace} of {cluster.where}"
     if not error.status:  # It didn't come to a conversation.
         return _no_answer(error, action, cluster.where)
     if error.status == 401:
         return DeployError(f"can't {action}: {cluster.where} does not know you; log in again")
+    if error.status in (408, 429) or error.status >= 500:
+        return Unreachable(f"can't {action}: {cluster.where} answers {error.status}: {message}")
+    if body is None:
+        return _no_kubernetes(f"{error.status} {message}", action, cluster.where)
     if error.status == 403 and " cannot " in message:  # Else it's not about rights: a quota, a namespace that ends.
         return Forbidden(f"you may not {action} {where}: ask its administrator for the role `edit` there ({message})")
     if error.status == 404 and "namespaces" in message:
@@ -199,8 +206,6 @@ def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> Dep
         return Conflict(f"can't {action}: {message}", _holders(body))
     if error.status == 422 and "field is immutable" in message:
         return DeployError(f"can't {action}: it is there with other values and can't be changed; delete it first")
-    if error.status in (408, 429) or error.status >= 500:
-        return Unreachable(f"can't {action}: {cluster.where} answers {error.status}: {message}")
     return DeployError(f"can't {action}: {message}")
 
 
@@ -222,6 +227,10 @@ def _no_answer(error: Exception, action: str, where: str) -> DeployError:
     if isinstance(error, LocationValueError) or any(word in text for word in _NEVER):
         return DeployError(f"can't {action}: {where} can't be talked to: {_short(error)}; see `kubectl config view`")
     return Unreachable(f"can't {action}: no answer from {where}: {_short(error)}")
+
+
+def _no_kubernetes(answer: str, action: str, where: str) -> DeployError:
+    return DeployError(f"can't {action}: {where} does not answer as Kubernetes does: {answer}")
 
 
 def _short(error: Exception) -> str:

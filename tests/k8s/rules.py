@@ -59,6 +59,30 @@ def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
     return selector.items() <= labels.items()
 
 
+def takes(selector: Object, labels: dict[str, str]) -> bool:
+    """Whether a selector, as policies have it, takes an object with these labels."""
+    results = {
+        "In": lambda key, values: labels.get(key) in values,
+        "NotIn": lambda key, values: labels.get(key) not in values,
+        "Exists": lambda key, _: key in labels,
+        "DoesNotExist": lambda key, _: key not in labels,
+    }
+    expressions = selector.get("matchExpressions", [])
+    return selects(selector.get("matchLabels", {}), labels) and all(
+        results[e["operator"]](e["key"], e.get("values")) for e in expressions
+    )
+
+
+OTHERS = [
+    {},
+    {"app": "shop"},
+    {"app.kubernetes.io/name": "serving", "app.kubernetes.io/part-of": "shop"},
+    *({"app.kubernetes.io/name": name} for name in ("serving", "predict", "train", "files")),
+    {"flow-images/reaches-internet": "true", "flow-images/uses-bucket": "true"},
+]
+"""Labels of pods that are not ours, some of them much like ours."""
+
+
 @rule
 def restricted(objects: list[Object]) -> Iterator[str]:
     """Pod Security `restricted` and more, in Job templates too (the API server looks at those only as pods)."""
@@ -151,6 +175,25 @@ def selectors(objects: list[Object]) -> Iterator[str]:
             yield f"HorizontalPodAutoscaler {name}: scales nothing"
         elif "replicas" in target["spec"]:
             yield f"HorizontalPodAutoscaler {name}: each apply would set the number of replicas back"
+
+
+@rule
+def others_pods(objects: list[Object]) -> Iterator[str]:
+    """Nobody else's pods are selected, whatever the namespace holds, unless we made the namespace for us alone."""
+    own = any("flow-images/own-namespace" in o["metadata"]["labels"] for o in named(objects, "Namespace").values())
+    selectors = [
+        ("Service", name, {"matchLabels": o["spec"]["selector"]}) for name, o in named(objects, "Service").items()
+    ]
+    selectors += [
+        (kind, name, o["spec"][key])
+        for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector"))
+        for name, o in named(objects, kind).items()
+        if not (own and name == "other-pods")
+    ]
+    for kind, name, selector in selectors:
+        for labels in OTHERS:
+            if takes(selector, labels):
+                yield f"{kind} {name}: selects pods of others, with labels {labels}"
 
 
 @rule

@@ -28,6 +28,7 @@ def _options(name: str, *literals: str, **more: str) -> Object:
     return {"name": name, "namespace": "flow-images", "literals": list(literals), **more}
 
 
+OURS = {"app.kubernetes.io/part-of": "flow-images"}
 BUCKETS = {
     "bucket-gs": [_options("train-options", "PICTURES_SOURCE=gs://b/pictures", behavior="merge")],
     "bucket-s3": [
@@ -42,6 +43,7 @@ BUCKETS = {
 def combinations() -> list[list[str]]:
     """The components of everything that a team may combine."""
     additions = [list(c) for n in range(len(ADDITIONS) + 1) for c in itertools.combinations(ADDITIONS, n)]
+    additions += [["own-namespace"], [*ADDITIONS, "own-namespace"]]
     return [
         [*store, *server, *more]
         for store in STORES
@@ -99,6 +101,11 @@ def _job(o: list[Object], name: str) -> Object:
     return spec
 
 
+def _policy(name: str, selector: Object) -> Object:
+    metadata = {"name": name, "labels": {"app.kubernetes.io/part-of": "flow-images"}}
+    return {"kind": "NetworkPolicy", "metadata": metadata, "spec": {"podSelector": selector}}
+
+
 WRONG: dict[str, Callable[[list[Object]], object]] = {
     "root user": lambda o: _job(o, "train")["template"]["spec"]["securityContext"].update(runAsUser=0),
     "writable root": lambda o: _serving(o)["securityContext"].update(readOnlyRootFilesystem=False),
@@ -140,6 +147,11 @@ WRONG: dict[str, Callable[[list[Object]], object]] = {
     ),
     "status as readiness": lambda o: _serving(o)["readinessProbe"]["httpGet"].update(path="/v1/models/dogs"),
     "model as liveness": lambda o: _serving(o)["livenessProbe"]["httpGet"].update(path="/v1/models/dogs/metadata"),
+    "policy for everybody": lambda o: o.append(_policy("all", {})),
+    "policy for all but some": lambda o: o.append(
+        _policy("most", {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]})
+    ),
+    "service for others": lambda o: one(o, "Service", "serving")["spec"]["selector"].pop("app.kubernetes.io/part-of"),
     "profiler": lambda o: _serving(o)["args"].remove("--enable_profiler=false"),
 }
 
@@ -185,11 +197,30 @@ def test_only_prediction_reaches_the_port_that_can_load_models() -> None:
         for source in rule["from"]
     ]
     assert opened == [
-        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "predict"}}},
+        {"podSelector": {"matchLabels": {**OURS, "app.kubernetes.io/name": "predict"}}},
         {"podSelector": {"matchLabels": {"flow-images/asks-models": "true"}}},
     ]
     deny = one(policies, "NetworkPolicy", "default-deny")["spec"]
-    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert deny == {"podSelector": {"matchLabels": OURS}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_every_pod_of_ours_is_shut_and_others_only_in_a_namespace_of_our_own(tmp_path: Path) -> None:
+    def shut(objects: list[Object], labels: dict[str, str]) -> list[str]:
+        policies = rules.named(objects, "NetworkPolicy").items()
+        return [name for name, policy in policies if rules.takes(policy["spec"]["podSelector"], labels)]
+
+    shared = compose(tmp_path / "shared", "base", ["network-policies"])
+    own = build(K8S / "overlays/gpu")
+    files = yaml.safe_load((K8S / "files.yaml").read_text())["metadata"]["labels"]
+    for labels in [files, *(template["metadata"]["labels"] for _, _, template in rules.workloads(own))]:
+        assert {"default-deny", "dns"} <= set(shut(shared, labels))
+        assert "other-pods" not in shut(own, labels)
+    for labels in rules.OTHERS:
+        assert shut(shared, labels) == []
+        assert shut(own, labels) == ["other-pods"]
+    # What makes the namespace comes with it, and nowhere else.
+    assert not rules.named(shared, "Namespace")
+    assert rules.named(own, "Namespace")
 
 
 def _linter(name: str) -> str:

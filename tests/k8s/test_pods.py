@@ -162,7 +162,7 @@ def _volumes(folders: dict[str, Path]) -> list[dict[str, Any]]:
 
 def test_one_apply_trains_serves_and_predicts(site: Site) -> None:
     # As docs/kubernetes.md has it.
-    site.node.kubectl("apply", "-f", str(K8S / "base/namespace.yaml"))
+    site.node.kubectl("apply", "-f", str(K8S / "components/own-namespace/namespace.yaml"))
     site.node.kubectl("apply", "-k", str(site.overlay), "-l", "app.kubernetes.io/component=storage")
     site.node.kubectl("apply", "-f", str(K8S / "files.yaml"))
     site.kubectl("wait", "--for=condition=Ready", "pod/files", "--timeout=120s")
