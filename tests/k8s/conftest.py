@@ -14,6 +14,7 @@ from tests.k8s.cluster.control_plane import KUBE, KWOK, ControlPlane, wait_until
 from tests.k8s.command import Ran, deploy
 
 Deploy = Callable[..., Ran]
+Manifests = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +102,7 @@ def run(team: Team) -> Deploy:
 
 
 @pytest.fixture
-def manifests(tmp_path: Path) -> Callable[..., str]:
+def manifests(tmp_path: Path) -> Manifests:
     """A folder with an overlay of ours and, for the fake nodes, annotations on a workload's pods."""
 
     def make(overlay: str, kind: str, name: str, patch: Object | None = None, **annotations: str) -> str:

@@ -34,7 +34,7 @@ build_b() { "$here/cluster/build.sh" control-plane; }
 obstacle_b() {
   [ -x "$cache/bin/kube" ] && [ -x "$cache/bin/kwok" ] || echo "no control plane is built: tests/k8s/run.sh builds it"
 }
-run_b() { "$@" "$pytest" -m k8s tests/k8s/test_control_plane.py "${arguments[@]}"; }
+run_b() { "$@" "$pytest" -m k8s tests/k8s/test_control_plane.py tests/k8s/test_others.py "${arguments[@]}"; }
 
 build_c() { [ "$(id -u)" != 0 ] || { "$here/cluster/build.sh" node && "$here/cluster/images.sh"; }; }
 obstacle_c() {

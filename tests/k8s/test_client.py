@@ -1,6 +1,11 @@
 """The client's parts that need no cluster: words, overlays, waiting for a model, copying versions from S3."""
 
 import http.server
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +15,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from k8s import explain, follow, overlay, s3, staged, sync, wait
+from k8s import explain, follow, lines, overlay, ownership, s3, staged, sync, wait
 from k8s.cluster import Cluster
 from k8s.errors import DeployError, Unreachable
+from serving.errors import FlowImagesError
 from tests.k8s.builds import K8S, compose, kubectl, one
 from tests.k8s.command import deploy
 
@@ -236,6 +242,16 @@ def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         (["predict", "--top-k=3"], "No such option"),
         (["serve", "--timeout=-1"], "-1.0 is not in the range x>=0"),
         (["launch"], "No such command 'launch'"),
+        (["serve", "--timeout=nan"], "nan is no finite number"),
+        (["serve", "--timeout=inf"], "inf is no finite number"),
+        (["rollback", f"--version={2**63}"], "no server can hold such a version"),
+        (["train", f"--version={2**63}"], "no server can hold such a version"),
+        (["train", "--epochs=1000000000"], "is more than 1000000"),
+        (["predict", "--shards=100001"], "a Job of Kubernetes can't have more pods"),
+        (["predict", "--batch-size=4097"], "a request can't have more pictures"),
+        (["serve", "--replicas=2147483648"], "is more than 10000"),
+        (["status", "-n", "a/b"], "expected up to 63 lower case letters"),
+        (["suspend", "../pods/p"], "expected up to 52 lower case letters"),
     ],
 )
 def test_wrong_flags_are_exit_code_2(words: list[str], why: str) -> None:
@@ -272,6 +288,161 @@ def test_a_kubeconfig_that_leads_nowhere(text: str, why: str, tmp_path: Path) ->
     assert len(wrong.stderr.splitlines()) == 1
     missing = deploy("status", f"--kubeconfig={tmp_path}/none")
     assert (missing.exit_code, "no way to a cluster" in missing.stderr) == (1, True)
+
+
+class _Answers:
+    """A server in place of Kubernetes' own, or of a bucket, that gives every request the same answer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.status, self.body, self.cut, self.asked = 200, b"", False, threading.Event()
+        self.waits: threading.Event | None = None
+        answers = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                answers.asked.set()
+                if answers.waits:
+                    answers.waits.wait()
+                if answers.cut:
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                self.send_response(answers.status)
+                self.send_header("Content-Length", str(len(answers.body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(answers.body)
+
+            do_GET = do_POST = do_PATCH = do_PUT = do_HEAD = answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.kubeconfig = f"--kubeconfig={kubeconfig(folder, self.url)}"
+
+
+def kubeconfig(folder: Path, server: str) -> Path:
+    written = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    (folder / "config").write_text(yaml.safe_dump(written))
+    return folder / "config"
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Iterator[_Answers]:
+    made = _Answers(tmp_path)
+    with made.server:
+        threading.Thread(target=made.server.serve_forever, daemon=True).start()
+        yield made
+        if made.waits:
+            made.waits.set()
+        made.server.shutdown()
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_an_api_server_that_is_busy_or_broken_may_be_asked_again(status: int, answers: _Answers) -> None:
+    answers.status, answers.body = status, b"<html>\x1b[31mbusy\x1b[0m\x07</html>"
+    result = deploy("status", answers.kubeconfig)
+    assert result.exit_code == 75
+    assert f"answers {status}: <html>busy\\x07</html>; nothing was changed in the cluster" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_connection_that_breaks_or_a_name_that_is_not_found_may_pass(answers: _Answers, tmp_path: Path) -> None:
+    answers.cut = True
+    for server in (answers.url, "https://127.0.0.1:9", "https://name.invalid"):
+        result = deploy("status", f"--kubeconfig={kubeconfig(tmp_path, server)}")
+        assert result.exit_code == 75, result.stderr
+        assert f"no answer from the current context ({server})" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b"<html>"), (200, b"{}"), (200, b"[1]"), (200, b"\xff"), (404, b"?"), (302, b"")]
+)
+def test_a_server_that_is_no_kubernetes_is_called_so(status: int, body: bytes, answers: _Answers) -> None:
+    answers.status, answers.body = status, body
+    result = deploy("status", answers.kubeconfig)
+    assert result.exit_code == 1
+    assert "does not answer as Kubernetes does" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("server", ["https://127.0.0.1", "localhost:6443", "http://[::1"])
+def test_an_address_that_cannot_be_right_is_refused(server: str, answers: _Answers, tmp_path: Path) -> None:
+    port = answers.url.rpartition(":")[2]  # It speaks no TLS.
+    config = kubeconfig(tmp_path, f"{server}:{port}" if server.startswith("https") else server)
+    result = deploy("status", f"--kubeconfig={config}")
+    assert result.exit_code == 1, result.stderr
+    assert "can't be talked to" in result.stderr or "no way to a cluster" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@needs_kubectl
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", [["status"], ["serve"], ["cleanup", "--all"], ["suspend", "p"]])
+def test_interrupted_before_it_changes_anything_it_says_so(words: list[str], number: int, answers: _Answers) -> None:
+    answers.waits = threading.Event()
+    command = [sys.executable, "-m", "flow_images", "deploy", words[0], answers.kubeconfig, *words[1:]]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=K8S.parent) as process:
+        assert answers.asked.wait(60)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said == "flow-images deploy: interrupted: nothing was changed in the cluster\n"
+
+
+@needs_kubectl
+@pytest.mark.parametrize("nobody", ["closed", "full"])
+def test_what_nobody_reads_is_no_error(nobody: str) -> None:
+    if nobody == "closed":
+        reads, writes = os.pipe()
+        os.close(reads)
+    else:
+        writes = os.open("/dev/full", os.O_WRONLY)
+    command = [sys.executable, "-m", "flow_images", "deploy", "serve", "--dry-run=client"]
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, cwd=K8S.parent)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[red]a[/] :dog: ünï 🐕", "[red]a[/] :dog: ünï 🐕"),
+        ("\x1b[1m1/10\x1b[0m ok", "1/10 ok"),
+        ("\x1b]0;title\x07a\x1b]8;;http://x\x1b\\b", "ab"),
+        ("a\x1bcb\x07\x9b2J\x7f", "a\\x1bcb\\x07\\x9b2J\\x7f"),
+        ("a\r\nb\tc", "a  b c"),
+        ("abc\u202edcb\u2028x", "abc\\u202edcb\\u2028x"),
+    ],
+)
+def test_text_of_others_commands_nothing(text: str, shown: str) -> None:
+    assert lines.plain(text) == shown
+    assert str(DeployError(text)) == shown
+
+
+def test_whose_an_object_is() -> None:
+    def made(by: str, **labels: str) -> dict[str, Any]:
+        status = {"manager": "kubectl", "subresource": "status"}
+        metadata = {"labels": {f"app.kubernetes.io/{k}": v for k, v in labels.items()}}
+        return {"metadata": {**metadata, "managedFields": [{"manager": by}, status]}}
+
+    ours = {"part-of": "flow-images"}
+    assert ownership.is_ours(made("flow-images", **ours))
+    assert ownership.is_ours(made("kubectl-client-side-apply", **ours))
+    assert not ownership.is_ours(made("helm", **ours))
+    assert not ownership.is_ours(made("flow-images"))
+    assert not ownership.is_ours(made("flow-images", **{"part-of": "shop"}))
+    assert not ownership.is_ours({"metadata": {"labels": None}})
+    assert ownership.whose(made("helm", name="x")) == "labels app.kubernetes.io/name=x, managed by helm"
 
 
 @pytest.fixture
@@ -376,7 +547,7 @@ def test_an_interrupted_copy_leaves_nothing_behind(store: Any, tmp_path: Path) -
 
 def test_a_key_cannot_lead_out_of_the_folder(store: Any, tmp_path: Path) -> None:
     _publish(store, "1", "saved_model.pb", "../../../evil")
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(FlowImagesError, match="outside"):
         sync.sync(store, "s3://bucket/models/dogs", tmp_path / "in", keep=1)
     assert not (tmp_path / "evil").exists()
 
@@ -389,8 +560,8 @@ def test_sync_once_by_the_command(store: Any, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(sync.main, ["--source=s3://bucket", f"--target={tmp_path}"])
     assert wrong.exit_code == 2
     gone = CliRunner().invoke(sync.main, ["--source=s3://nobody/models/dogs", f"--target={tmp_path}"])
-    assert gone.exit_code == 1
-    assert "NoSuchBucket" in gone.output
+    assert gone.exit_code == 2
+    assert "s3://nobody/models/dogs: there is no such bucket" in gone.output
     _publish(store, "6", "saved_model.pb", "../../../evil")
     hostile = CliRunner().invoke(sync.main, arguments)
     assert (hostile.exit_code, "outside" in hostile.output) == (1, True)
@@ -414,8 +585,89 @@ def test_training_runs_on_copies_of_a_bucket(store: Any, tmp_path: Path) -> None
     assert again.exit_code == 2
     assert "s3://bucket/models/dogs/7 exists already" in again.output
     assert CliRunner().invoke(staged.main, [*arguments, "exit 2"]).exit_code == 2
-    gone = CliRunner().invoke(staged.main, [f"--fetch=s3://nobody/pictures={tmp_path}/x", "--", "true"])
-    assert gone.exit_code == 75
+    for source, why in (("s3://nobody/pictures", "no such bucket"), ("s3://bucket/nothing", "no file below it")):
+        gone = CliRunner().invoke(staged.main, [f"--fetch={source}={tmp_path}/x", "--", "true"])
+        assert (gone.exit_code, why in gone.output) == (2, True), gone.output
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        (503, "SlowDown", 75),
+        (500, "InternalError", 75),
+        (429, "TooManyRequests", 75),
+        (400, "ExpiredToken", 75),
+        (403, "AccessDenied", 2),
+        (403, "InvalidAccessKeyId", 2),
+        (404, "NoSuchBucket", 2),
+    ],
+)
+def test_what_a_bucket_answers_is_final_or_may_pass(
+    status: int, code: str, exit_code: int, answers: _Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ask(answers, monkeypatch)
+    answers.status, answers.body = status, f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
+    _both_end_with(exit_code, code, tmp_path)
+    # An upload is wrapped in an error of its own.
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / s3.COMPLETE).touch()
+    with pytest.raises(FlowImagesError) as error, s3.plain_errors("s3://b/m"):
+        s3.upload(s3.client(), tmp_path / "model", "s3://b/m")
+    assert error.value.exit_code == exit_code
+
+
+def test_a_bucket_that_cannot_be_reached_may_come_back(
+    answers: _Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ask(answers, monkeypatch)
+    answers.cut = True
+    _both_end_with(75, "s3://b/pictures: ", tmp_path)
+    answers.cut = False  # Cut off after its headers: boto3 takes it for an empty folder.
+    _both_end_with(75, "the listing was cut off", tmp_path)
+    for address in ("http://127.0.0.1:9", "http://name.invalid"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        _both_end_with(75, "Could not connect to the endpoint", tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "not an address")
+    _both_end_with(2, "Invalid endpoint", tmp_path)
+
+
+def _ask(answers: _Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("boto3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", answers.url)
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)  # Between its own retries.
+
+
+def _both_end_with(exit_code: int, words: str, folder: Path) -> None:
+    fetched = CliRunner().invoke(staged.main, [f"--fetch=s3://b/pictures={folder}/x", "--", "true"])
+    synced = CliRunner().invoke(sync.main, ["--source=s3://b/pictures", f"--target={folder}/y"])
+    for done in (fetched, synced):
+        assert (done.exit_code, words in done.output) == (exit_code, True), done.output
+        assert len(done.output.splitlines()) == 1
+
+
+def test_a_bucket_of_google_is_final_or_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = pytest.importorskip("tensorflow").errors
+
+    def fails(error: Exception) -> int:
+        def walk(_: str) -> Iterator[Any]:
+            raise error
+
+        monkeypatch.setattr("tensorflow.io.gfile.walk", walk)
+        return CliRunner().invoke(staged.main, [f"--fetch=gs://b/pictures={tmp_path}/x", "--", "true"]).exit_code
+
+    assert fails(errors.UnavailableError(None, None, "HTTP response code 503")) == 75
+    assert fails(errors.AbortedError(None, None, "Couldn't resolve host name")) == 75
+    assert fails(errors.PermissionDeniedError(None, None, "HTTP response code 401")) == 75
+    assert fails(errors.PermissionDeniedError(None, None, "HTTP response code 403")) == 2
+    assert fails(errors.NotFoundError(None, None, "HTTP response code 404")) == 2
+
+
+@pytest.mark.parametrize("url", ["serving:8501", "http://", "http://a:b", "gs://a"])
+def test_an_address_that_is_none_is_not_waited_for(url: str) -> None:
+    assert CliRunner().invoke(wait.main, [f"--url={url}", "--model-name=dogs"]).exit_code == 2
 
 
 def test_what_makes_a_version_whole_is_uploaded_last(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,12 +9,11 @@ import yaml
 
 from tests.k8s.builds import K8S, build, one
 from tests.k8s.cluster.control_plane import ControlPlane
-from tests.k8s.conftest import Deploy, Team
+from tests.k8s.conftest import Deploy, Manifests, Team
 
 pytestmark = pytest.mark.k8s
 
 GPU_NODES = {"gpu-a", "gpu-b"}
-Manifests = Callable[..., str]
 
 
 @pytest.mark.parametrize("overlay", ["local", "gpu", "bucket-gs", "bucket-s3"])
@@ -300,7 +298,7 @@ def test_a_cluster_that_does_not_answer(team: Team, run: Deploy, tmp_path: objec
     dead = team.plane.folder / "dead.conf"
     dead.write_text(yaml.safe_dump(config))
     result = run("status", kubeconfig=dead)
-    assert result.exit_code == 1
+    assert result.exit_code == 75
     assert "no answer from the current context (https://127.0.0.1:9)" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     missing = run("status", "--context=elsewhere")
