@@ -141,7 +141,7 @@ class ModelManager:
         | Condition | Code | Message |
         | --- | --- | --- |
         | empty name | INVALID_ARGUMENT | `ModelSpec has no name specified.` |
-        | unknown label | INVALID_ARGUMENT | `Unrecognized servable version label: <label>` |
+        | unknown or empty label | INVALID_ARGUMENT | `Unrecognized servable version label: <label>` |
         | unknown model | NOT_FOUND | `Servable not found for request: Latest(<name>)` |
         | unknown or unloaded version | NOT_FOUND | `Servable not found for request: Specific(<name>, <version>)` |
         """
@@ -164,7 +164,7 @@ class ModelManager:
         choice = spec.WhichOneof("version_choice")
         if choice == "version":
             return int(spec.version.value)
-        if choice == "version_label" and spec.version_label:
+        if choice == "version_label":
             labels = self._labels.get(spec.name, {})
             if spec.version_label not in labels:
                 raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")

@@ -70,7 +70,7 @@ class ServerOptions:
     mixed_precision: str = _flag("", "ignored")
     skip_initialize_tpu: bool = _flag(False, "ignored")
     enable_grpc_healthcheck_service: bool = _flag(False, "serve grpc.health.v1.Health")
-    enable_serialization_as_tensor_content: bool = _flag(False, "answer numbers in tensor_content")
+    enable_serialization_as_tensor_content: bool = _flag(False, "answer in tensor_content, not in typed fields")
     allow_version_labels_for_unavailable_models: bool = _flag(
         False, "let new labels point at versions that are not loaded"
     )
