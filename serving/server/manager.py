@@ -266,13 +266,20 @@ class ModelManager:
                 next_action(versions.values(), self._aspired.get(name, frozenset()), now)
                 for name, versions in self._history.items()
             ]
-        due = [action for action in actions if action is not None]
+            due = [action for action in actions if action is not None]
+            if self._options.strict and (retried := self._retried()):  # other loads wait for it, as with the binary
+                due = [action for action in due if not action.load or action.version in retried]
         for action in due:
             if action.load:
                 self._load_version(action.version)
             else:
                 self._unload_version(action.version)
         return bool(due)
+
+    def _retried(self) -> list[Version]:
+        """The versions whose load failed and will be tried again."""
+        versions = (version for versions in self._history.values() for version in versions.values())
+        return [version for version in versions if version.state is State.LOADING and version.error is not None]
 
     def _load_version(self, version: Version) -> None:
         self._set_state(version, State.LOADING)

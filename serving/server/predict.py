@@ -118,12 +118,12 @@ def check(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, object], 
             Code.INTERNAL,
             f"Expected prediction signature method_name to be one of {{{wanted}}}. Was: {signature.method_name}",
         )
-    sent, wanted = set(inputs), set(signature.inputs)
-    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not signature.defaults):
+    sent, known = set(inputs), set(signature.inputs)
+    if len(sent) > len(known) or (len(sent) < len(known) and not signature.defaults):
         raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(wanted)} "
-            f"len({_braced(sent)}) != len({_braced(wanted)}). "
-            f"Sent extra: {_braced(sent - wanted)}. Missing but required: {_braced(wanted - sent)}."
+            f"input size does not match signature: {len(sent)}!={len(known)} "
+            f"len({_braced(sent)}) != len({_braced(known)}). "
+            f"Sent extra: {_braced(sent - known)}. Missing but required: {_braced(known - sent)}."
         )
 
 

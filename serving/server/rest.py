@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _MAX_BODY = 2**31 - 1
+"""As large as a gRPC message may be."""
 
 
 class RestServer:
@@ -85,7 +87,7 @@ class RestServer:
         target = f"{path}?{query}" if query else path
         if self._metrics_path and path == self._metrics_path:
             return self._metrics(target)
-        body = await _body(request)
+        body = await _body(request, math.inf if self._options.strict else _MAX_BODY)
         if body is None:
             return Response(status_code=413)
         if self._limiter is None:
@@ -108,16 +110,16 @@ class RestServer:
         return Response(self._core.metrics.page(), headers=headers)
 
 
-async def _body(request: Request) -> bytes | None:
-    """The whole body; None if it is larger than a gRPC message may be."""
+async def _body(request: Request, limit: float) -> bytes | None:
+    """The whole body; None if it has more bytes than `limit`."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > _MAX_BODY:
+    if announced.isdecimal() and int(announced) > limit:
         return None
     chunks, size = [], 0
     async for chunk in request.stream():
         chunks.append(chunk)
         size += len(chunk)
-        if size > _MAX_BODY:
+        if size > limit:
             return None
     return b"".join(chunks)
 
