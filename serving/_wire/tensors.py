@@ -5,6 +5,8 @@ Numbers of data types and the meaning of the typed fields are those of TensorFlo
 """
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -88,7 +90,8 @@ def unpack(tensor: pb.Tensor) -> Array:
     """
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
     if tensor.dtype == STRING:
-        return np.array(list(tensor.string_val), dtype=object).reshape(shape)
+        strings = tensor.string_val if not tensor.tensor_content else split_strings(tensor.tensor_content, prod(shape))
+        return object_array(strings).reshape(shape)
     if tensor.dtype not in _NUMPY_BY_DTYPE:
         raise ValueError(f"cannot read a tensor of dtype {tensor.dtype}")
     kind = _NUMPY_BY_DTYPE[tensor.dtype]
@@ -97,6 +100,43 @@ def unpack(tensor: pb.Tensor) -> Array:
     if kind is np.float16:
         return np.array(tensor.half_val, dtype=np.uint16).view(np.float16).reshape(shape)
     return np.array(getattr(tensor, _FIELD_BY_DTYPE[tensor.dtype]), dtype=kind).reshape(shape)
+
+
+def object_array(strings: Sequence[bytes]) -> Array:
+    """A vector of byte strings."""
+    values = np.empty(len(strings), object)
+    values[:] = strings
+    return values
+
+
+def join_strings(strings: Sequence[bytes]) -> bytes:
+    """Strings as they stand in `tensor_content`: all lengths as varints, then all bytes."""
+    return b"".join([*(varint(len(string)) for string in strings), *strings])
+
+
+def split_strings(content: bytes, count: int) -> list[bytes]:
+    """The strings of a `tensor_content`.
+
+    Raises:
+      ValueError: it doesn't hold `count` strings and nothing else.
+    """
+    lengths, position = [], 0
+    for _ in range(count):
+        length = shift = 0
+        while True:
+            if position >= len(content) or shift > 63:
+                raise ValueError("tensor_content ends within the lengths of its strings")
+            byte = content[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    if position + sum(lengths) != len(content):
+        raise ValueError("tensor_content does not have the length that its strings add up to")
+    ends = list(accumulate(lengths, initial=position))
+    return [content[start:end] for start, end in pairwise(ends)]
 
 
 def _shape(sizes: Sequence[int]) -> pb.TensorShape:

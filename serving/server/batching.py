@@ -16,6 +16,7 @@ function and is captured.
 
 Kinder than the binary, on purpose: zero rows run alone instead of hanging, a wrong dtype is refused before it can meet
 others, and when a kernel fails in a shared batch each request is run again alone, so that only the guilty one fails.
+`strict_batching` is as hard as the binary.
 """
 
 from __future__ import annotations
@@ -80,6 +81,13 @@ class BatchingOptions:
         if self.batch_timeout_micros < 0:
             raise invalid_argument(f"batch_timeout_micros must be non-negative; was {self.batch_timeout_micros}")
 
+    @property
+    def largest_batch(self) -> int:
+        """Rows of a full batch."""
+        if not self.enable_large_batch_splitting:
+            return self.max_batch_size
+        return min(self.max_execution_batch_size or self.max_batch_size, self.max_batch_size)
+
     def scheduler_sizes(self) -> dict[str, Any]:
         """The BatchFunction attributes for the sizes.
 
@@ -88,7 +96,7 @@ class BatchingOptions:
         """
         if not self.enable_large_batch_splitting:
             return {"max_batch_size": self.max_batch_size, "allowed_batch_sizes": list(self.allowed_batch_sizes)}
-        largest = min(self.max_execution_batch_size or self.max_batch_size, self.max_batch_size)
+        largest = self.largest_batch
         sizes = self.allowed_batch_sizes or range(1, largest + 1)
         return {
             "max_batch_size": 2**31 - 1,
@@ -109,6 +117,47 @@ class BatchingOptions:
         return cls(**values)
 
 
+def batch_rows(arrays: Sequence[Array]) -> int:
+    """The rows of a request.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT, see the table above, if its inputs have no such number in common.
+    """
+    if not arrays:
+        raise invalid_argument("Batching Run() must have at least one input tensor")
+    if any(array.ndim == 0 for array in arrays):
+        raise invalid_argument("Batching Run() input tensors must have at least one dimension")
+    if len({array.shape[0] for array in arrays}) > 1:
+        raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
+    return int(arrays[0].shape[0])
+
+
+def task_too_large(rows: int, limit: int) -> ServingError:
+    return invalid_argument(f"Task size {rows} is larger than maximum input batch size {limit}")
+
+
+def queue_full(enqueued: int, limit: int) -> ServingError:
+    return ServingError(
+        Code.UNAVAILABLE,
+        "The batch scheduling queue to which this task was submitted is full; currently "
+        f"{enqueued} batches enqueued and max_enqueued_batches is {limit}",
+    )
+
+
+def shape_clash(name: str) -> ServingError:
+    return ServingError(
+        Code.FAILED_PRECONDITION,
+        f"Tensors with name '{name}' from different tasks have different shapes and padding is turned off. "
+        "Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have equal dimensions "
+        "starting with the first dim.",
+    )
+
+
+def dtype_name(array: Array) -> str:
+    """The runtime's name of the array's type: float, not float32."""
+    return _name(tf.as_dtype(array.dtype if array.dtype != object else "string"))
+
+
 class BatchingSession:
     """A `Runner` that puts a queue and a batch scheduler before a session."""
 
@@ -126,7 +175,8 @@ class BatchingSession:
         """See `Runner.run`; and the table above."""
         names = sorted(feeds)
         arrays = [np.asarray(feeds[name]) for name in names]
-        rows = self._check(names, arrays)
+        rows = batch_rows(arrays)
+        self._check_dtypes(names, arrays, rows)
         alone = (feeds, fetches, timeout_s)
         if rows == 0:
             return self._session.run(*alone)
@@ -146,19 +196,17 @@ class BatchingSession:
         by_name = dict(zip(fetched, outputs, strict=True))
         return [by_name[name] for name in fetches]
 
-    def _check(self, names: Sequence[str], arrays: Sequence[Array]) -> int:
-        if not arrays:
-            raise invalid_argument("Batching Run() must have at least one input tensor")
+    def close(self) -> None:
+        """Frees the session."""
+        self._session.close()
+
+    def _check_dtypes(self, names: Sequence[str], arrays: Sequence[Array], rows: int) -> None:
         for position, (name, array) in enumerate(zip(names, arrays, strict=True)):
-            wanted = self._session.tensor(name).dtype.base_dtype
-            sent = tf.as_dtype(array.dtype if array.dtype != object else "string")
+            wanted, sent = _name(self._session.tensor(name).dtype.base_dtype), dtype_name(array)
             if sent != wanted:
-                raise invalid_argument(f"Expects arg[{position}] to be {_name(wanted)} but {_name(sent)} is provided")
-        if any(array.ndim == 0 for array in arrays):
-            raise invalid_argument("Batching Run() input tensors must have at least one dimension")
-        if len({array.shape[0] for array in arrays}) > 1:
-            raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
-        return int(arrays[0].shape[0])
+                if rows > self._options.max_batch_size and not self._options.enable_large_batch_splitting:
+                    raise task_too_large(rows, self._options.max_batch_size)
+                raise invalid_argument(f"Expects arg[{position}] to be {wanted} but {sent} is provided")
 
     def _queue(self, names: tuple[str, ...], fetches: tuple[str, ...], arrays: Sequence[Array]) -> _Queue | None:
         """The queue for these tensors; None for a run outside of all queues."""
@@ -269,12 +317,7 @@ def _refusal(error: ServingError, sent: Mapping[str, Array]) -> ServingError | N
     if text.startswith("Dimensions of inputs should match"):
         # The text has but the two shapes: `shape[0] = [1,2] vs. shape[1] = [1,3]`.
         clashing = [name for name, array in sent.items() if f" = {list(array.shape)}".replace(", ", ",") in text]
-        return ServingError(
-            Code.FAILED_PRECONDITION,
-            f"Tensors with name '{(clashing or list(sent))[0]}' from different tasks have different shapes and padding "
-            "is turned off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have "
-            "equal dimensions starting with the first dim.",
-        )
+        return shape_clash((clashing or list(sent))[0])
     if error.code in (Code.DEADLINE_EXCEEDED, Code.CANCELLED):
         return error
     if "0th dimension" in text or "0 dimensions" in text:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from tensorflow_serving.apis import (
@@ -27,6 +27,7 @@ from serving.server.monitoring import Metrics
 from serving.server.options import ServerOptions
 from serving.server.servable import GraphSession, Runner, Servable, session_config
 from serving.server.status import Code, ServingError, from_exception, invalid_argument
+from serving.server.strict_batching import StrictBatchingSession
 from serving.server.tensors import Array
 from serving.server.versions import Version
 
@@ -47,7 +48,8 @@ class ServerCore:
         self._batching = _batching(options)
         self._session_config = session_config(options)
         self._first_config = config.check(config.read(options))
-        self.metrics = Metrics()
+        self.metrics = Metrics(bounded=not options.strict)
+        self._stopped = threading.Event()
         self.manager = ModelManager(self._load, options)
         self._reloading = threading.Lock()
 
@@ -67,30 +69,37 @@ class ServerCore:
 
     def stop(self) -> bool:
         """Unloads everything; False if some request still runs."""
+        self._stopped.set()
         return self.manager.stop()
 
     def _load(self, name: str, version: int, path: str) -> Servable:
-        session = GraphSession(path, self.options.saved_model_tags.split(","), self._session_config)
+        strict = self.options.strict
+        session = GraphSession(
+            path, self.options.saved_model_tags.split(","), self._session_config, uninitialized=strict
+        )
+        runner: Runner = session
         try:
             batching = self._batching
             if self.options.enable_per_model_batching_parameters and batching is not None:
                 file = f"{path}/batching_params.pbtxt"
                 batching = BatchingOptions.from_file(file) if Path(file).exists() else None
-            runner: Runner = session
-            if batching is not None:
-                runner = BatchingSession(session, batching, self.metrics.wrapped_run_count.inc)
+            on_run = self.metrics.wrapped_run_count.inc
+            if batching is not None and strict:
+                runner = StrictBatchingSession(session, batching, self._stopped, on_run)
+            elif batching is not None:
+                runner = BatchingSession(session, batching, on_run)
             servable = Servable(
                 name=name,
                 version=version,
                 path=path,
                 signatures=session.signatures,
                 run=runner.run,
-                close=session.close,
+                close=runner.close,
             )
             if self.options.enable_model_warmup:
                 self._warm_up(servable)
         except BaseException:
-            session.close()
+            runner.close()
             raise
         return servable
 
@@ -106,7 +115,7 @@ class ServerCore:
             self.metrics.warmup_latency.labels(servable.path, status.name).observe(elapsed)
         self.metrics.warmup_records.labels(servable.path).inc(count)
 
-    @contextmanager
+    @contextlib.contextmanager
     def serving(self, spec: model_pb2.ModelSpec, api: str) -> Iterator[Servable]:
         """The servable that a request names, with its runs timed as those of `api`."""
         with self.manager.lease(spec) as servable:
@@ -156,7 +165,7 @@ class ServerCore:
                 servable, request, timeout_s, check_method=self.options.enable_signature_method_name_check
             )
 
-    @contextmanager
+    @contextlib.contextmanager
     def _examples(
         self,
         request: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest,
@@ -238,9 +247,12 @@ class ServerCore:
                 "Only ModelConfigList is currently supported"
             )
         before = self.metrics.counter_values()
-        with self._reloading:
+        with contextlib.ExitStack() as reloading:
+            reloading.enter_context(self._reloading)
             new = self.manager.apply(config.check(request.config, self.manager.names()))
-        failed = self.manager.wait_until_available(new, at_first_failure=False, give_up=give_up)
+            if not self.options.strict:  # the binary lets later reloads wait, be it for a model that never comes
+                reloading.close()
+            failed = self.manager.wait_until_available(new, at_first_failure=False, give_up=give_up)
         if failed:
             raise _not_available("model(s)", failed)
         response = model_management_pb2.ReloadConfigResponse()

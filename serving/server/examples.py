@@ -6,9 +6,11 @@ The examples, serialised, are fed as one string vector [n] to the signature's on
 | --- | --- | --- |
 | signature missing | INVALID_ARGUMENT | `No signature was found with the name: <name>` |
 | not exactly one input | INVALID_ARGUMENT | `Expected one input Tensor.` |
-| it isn't called `inputs` | FAILED_PRECONDITION | `No classification|regression inputs found in SignatureDef: …` |
+| it isn't called `inputs` | INVALID_ARGUMENT | `No classification|regression inputs found in SignatureDef: …` |
 | Classify: not one or two outputs | INVALID_ARGUMENT | `Expected one or two output Tensors, found <n>` |
 | Regress: not one output | INVALID_ARGUMENT | `Expected one output Tensor.` |
+| Classify: no `classes`, no `scores` | INVALID_ARGUMENT | `Expected classification signature outputs to contain …` |
+| Regress: no output `outputs` | INVALID_ARGUMENT | `No regression outputs found in SignatureDef: …` |
 | no examples | INVALID_ARGUMENT | `Input is empty.` |
 | an output's dtype or shape | INVALID_ARGUMENT | see `_classifications` and `_regressions` |
 """
@@ -157,7 +159,7 @@ def _wiring(signature: Signature, method: str, check_method: bool) -> tuple[str,
     if method == REGRESS and len(signature.outputs) != 1:
         raise invalid_argument("Expected one output Tensor.")
     if "inputs" not in signature.inputs:
-        raise ServingError(Code.FAILED_PRECONDITION, f"No {noun} inputs found in SignatureDef: {signature}")
+        raise invalid_argument(f"No {noun} inputs found in SignatureDef: {signature}")
     aliases = ("classes", "scores") if method == CLASSIFY else ("outputs",)
     fetched = [signature.outputs[alias].name for alias in aliases if alias in signature.outputs]
     if not fetched:
@@ -166,7 +168,7 @@ def _wiring(signature: Signature, method: str, check_method: bool) -> tuple[str,
             if method == CLASSIFY
             else "No regression outputs found in SignatureDef:"
         )
-        raise ServingError(Code.FAILED_PRECONDITION, f"{text} {signature}")
+        raise invalid_argument(f"{text} {signature}")
     return signature.inputs["inputs"].name, fetched
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -185,10 +186,11 @@ def _answering(handler: Handler) -> Handler:
 
 
 def _limited(handlers: dict[str, Handler], options: ServerOptions) -> dict[str, Handler]:
-    """With --grpc_max_threads: what comes beyond so many at once is refused."""
-    if options.grpc_max_threads <= 0:
+    """With --grpc_max_threads, or --strict: what comes beyond so many at once is refused."""
+    limit_of_threads = options.grpc_max_threads or (4 * (os.cpu_count() or 1) if options.strict else 0)
+    if limit_of_threads <= 0:
         return handlers
-    threads = threading.BoundedSemaphore(options.grpc_max_threads)
+    threads = threading.BoundedSemaphore(limit_of_threads)
 
     def limit(handler: Handler) -> Handler:
         def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
@@ -208,7 +210,7 @@ def _channel_arguments(options: ServerOptions) -> list[tuple[str, int | str]]:
     arguments: dict[str, int | str] = {
         "grpc.max_receive_message_length": _RECEIVE_LIMIT,
         "grpc.max_send_message_length": -1,
-        "grpc.so_reuseport": 0,  # a port in use is an error, not a second server behind it
+        "grpc.so_reuseport": int(options.strict),  # else a port in use is an error, not a second server behind it
         # Calls that wait to be taken; gRPC's own limit of 1000 ends them at random, as CANCELLED.
         "grpc.server.max_pending_requests": _MAX_PENDING,
         "grpc.server.max_pending_requests_hard_limit": _MAX_PENDING,

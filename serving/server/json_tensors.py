@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.dtypes import as_dtype
 
-from serving.server.json_text import Json, decimal, json_type, shown
+from serving.server.json_text import Json, decimal, json_type, quoted, shown
 from serving.server.status import Code, ServingError, invalid_argument
 from serving.server.tensors import MAX_RANK, Array
 
@@ -29,7 +28,8 @@ _INTEGERS = {
     types_pb2.DT_UINT32: (0, 2**32 - 1),
     types_pb2.DT_UINT64: (0, 2**64 - 1),
 }
-_EXACT = {types_pb2.DT_FLOAT: (2**24 - 1, float(np.finfo(np.float32).max)), types_pb2.DT_DOUBLE: (2**53 - 1, math.inf)}
+_EXACT = {types_pb2.DT_FLOAT: 2**24 - 1, types_pb2.DT_DOUBLE: 2**53 - 1}
+"""The largest integer that every smaller one can be told from."""
 _WRITTEN = {*_INTEGERS, *_EXACT, types_pb2.DT_BOOL, types_pb2.DT_STRING}
 
 
@@ -86,10 +86,6 @@ def _collect(value: Json, level: int, shape: Sequence[int], dtype: int, values: 
         )
     if level == rank - 1 and dtype in _EXACT and set(map(type, value)) <= {float}:
         values.extend(value)  # the common case, at the speed of C
-        if dtype == types_pb2.DT_FLOAT:
-            for item in value:
-                if not -_EXACT[dtype][1] <= item <= _EXACT[dtype][1]:
-                    _checked(item, dtype)
         return
     for item in value:
         _collect(item, level + 1, shape, dtype, values)
@@ -101,8 +97,10 @@ def _checked(value: Json, dtype: int) -> Json:
     fits = False
     if dtype in _EXACT:
         fits = kind in (int, float)
-        if fits:
-            check_lossless(value, dtype)
+        if kind is int and abs(value) > _EXACT[dtype]:
+            raise invalid_argument(
+                f"Cannot convert JSON value: {shown(value)} to {_name(dtype)} without loss of precision."
+            )
     elif dtype in _INTEGERS:
         low, high = _INTEGERS[dtype]
         fits = kind is int and low <= value <= high
@@ -113,26 +111,13 @@ def _checked(value: Json, dtype: int) -> Json:
             return b64(value)
         if kind is str:
             return value.encode("utf-8", "surrogateescape")
-    else:
+    elif kind is not dict:
         raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(value)} to type: {_name(dtype)}")
     if not fits:
         raise invalid_argument(
             f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {_name(dtype)}"
         )
     return value
-
-
-def check_lossless(value: float, dtype: int) -> None:
-    """Refuses a number that a float or double can't hold.
-
-    Raises:
-      ServingError: INVALID_ARGUMENT for an integer with too many digits or a float that is too large.
-    """
-    largest = _EXACT[dtype][0 if isinstance(value, int) else 1]
-    if abs(value) > largest and math.isfinite(value):
-        raise invalid_argument(
-            f"Cannot convert JSON value: {shown(value)} to {_name(dtype)} without loss of precision."
-        )
 
 
 def _typed(values: list[Json], dtype: int) -> Array:
@@ -143,7 +128,8 @@ def _typed(values: list[Json], dtype: int) -> Array:
     numpy_dtype = np.dtype(as_dtype(dtype).as_numpy_dtype)
     if dtype in (types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8):
         return np.array(values, np.int32).astype(numpy_dtype)  # wraps, as the binary does
-    return np.array(values, numpy_dtype)
+    with np.errstate(over="ignore"):  # what is too large for a float becomes an infinity
+        return np.array(values, numpy_dtype)
 
 
 def rows(instances: list[Json], inputs: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Array]:
@@ -220,48 +206,66 @@ def written_rows(outputs: Mapping[str, Array]) -> str:
                 f"Tensor name: {alias} has inconsistent batch size: {output.shape[0]} expecting: {size}"
             )
         size = output.shape[0]
+    several = len(outputs) > 1
     columns = {
-        alias: [_nested(row, write) for row in output.tolist()]
+        alias: [_in_line(row, write, 3 if several else 2) for row in output.tolist()]
         for alias, output in outputs.items()
         for write in [_writer(output, alias)]
     }
-    if len(columns) == 1:
-        items: Iterable[str] = next(iter(columns.values()))
+    if several:
+        rows = [_object({alias: texts[row] for alias, texts in columns.items()}, 2) for row in range(size or 0)]
+        inside = ",".join(_INDENT[2] + row for row in rows)
     else:
-        items = (
-            "{" + ", ".join(f"{json.dumps(alias)}: {texts[row]}" for alias, texts in columns.items()) + "}"
-            for row in range(size or 0)
-        )
-    return '{\n    "predictions": [' + ",\n        ".join(items) + "\n    ]\n}"
+        inside = ", ".join(*columns.values())
+    return _object({"predictions": f"[{inside}{_INDENT[1] if size else ''}]"}, 0)
 
 
 def written_column(outputs: Mapping[str, Array]) -> str:
     """The answer to `inputs`: the value of the one output, or an object of them."""
-    texts = {alias: _nested(output.tolist(), _writer(output, alias)) for alias, output in outputs.items()}
-    if len(texts) == 1:
-        return '{\n    "outputs": ' + next(iter(texts.values())) + "\n}"
-    inside = ",\n        ".join(f"{json.dumps(alias)}: {text}" for alias, text in texts.items())
-    return '{\n    "outputs": {\n        ' + inside + "\n    }\n}"
+    several = len(outputs) > 1
+    depth = 2 if several else 1
+    texts = {alias: _in_lines(output.tolist(), _writer(output, alias), depth) for alias, output in outputs.items()}
+    return _object({"outputs": _object(texts, 1) if several else next(iter(texts.values()))}, 0)
 
 
-def _nested(value: Json, write: Callable[[Json], str]) -> str:
+_INDENT = ["\n" + "    " * depth for depth in range(MAX_RANK + 4)]
+_Write: TypeAlias = Callable[[Json, int], str]
+"""Writes one value of a tensor that stands so many brackets deep."""
+
+
+def _object(members: Mapping[str, str], depth: int) -> str:
+    """An object of values that are written already, within `depth` brackets."""
+    lines = [f"{_INDENT[depth + 1]}{quoted(key)}: {text}" for key, text in members.items()]
+    return "{" + ",".join(lines) + _INDENT[depth] + "}"
+
+
+def _in_line(value: Json, write: _Write, depth: int) -> str:
+    """A tensor on one line."""
     if isinstance(value, list):
-        return "[" + ", ".join([_nested(item, write) for item in value]) + "]"
-    return write(value)
+        return "[" + ", ".join([_in_line(item, write, depth + 1) for item in value]) + "]"
+    return write(value, depth)
 
 
-def _writer(output: Array, alias: str) -> Callable[[Json], str]:
+def _in_lines(value: Json, write: _Write, depth: int) -> str:
+    """A tensor with a line for each value and each bracket."""
+    if not isinstance(value, list):
+        return write(value, depth)
+    lines = [_INDENT[depth + 1] + _in_lines(item, write, depth + 1) for item in value]
+    return "[" + ",".join(lines) + (_INDENT[depth] if lines else "") + "]"
+
+
+def _writer(output: Array, alias: str) -> _Write:
     """What writes one value of this output."""
     number = types_pb2.DT_STRING if output.dtype == object else as_dtype(output.dtype).as_datatype_enum
-    if number not in _WRITTEN:
+    if number not in _WRITTEN and output.size:
         raise invalid_argument(f"Failed to write JSON value for tensor type: {_name(number)}")
     if number in _EXACT:
-        return functools.partial(decimal, double=number == types_pb2.DT_DOUBLE)
+        return lambda item, _: decimal(item, double=number == types_pb2.DT_DOUBLE)
     if number != types_pb2.DT_STRING:
-        return json.dumps
+        return lambda item, _: json.dumps(item)
     if alias.endswith("_bytes"):
-        return lambda item: json.dumps({"b64": base64.b64encode(item).decode()})
-    return lambda item: json.dumps(item.decode("utf-8", "surrogateescape"), ensure_ascii=False)
+        return lambda item, depth: _object({"b64": f'"{base64.b64encode(item).decode()}"'}, depth)
+    return lambda item, _: quoted(item.decode("utf-8", "surrogateescape"))
 
 
 def _is_object(value: Json) -> bool:

@@ -141,7 +141,7 @@ class ModelManager:
         | Condition | Code | Message |
         | --- | --- | --- |
         | empty name | INVALID_ARGUMENT | `ModelSpec has no name specified.` |
-        | unknown label | INVALID_ARGUMENT | `Unrecognized servable version label: <label>` |
+        | unknown or empty label | INVALID_ARGUMENT | `Unrecognized servable version label: <label>` |
         | unknown model | NOT_FOUND | `Servable not found for request: Latest(<name>)` |
         | unknown or unloaded version | NOT_FOUND | `Servable not found for request: Specific(<name>, <version>)` |
         """
@@ -164,7 +164,7 @@ class ModelManager:
         choice = spec.WhichOneof("version_choice")
         if choice == "version":
             return int(spec.version.value)
-        if choice == "version_label" and spec.version_label:
+        if choice == "version_label":
             labels = self._labels.get(spec.name, {})
             if spec.version_label not in labels:
                 raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
@@ -266,13 +266,20 @@ class ModelManager:
                 next_action(versions.values(), self._aspired.get(name, frozenset()), now)
                 for name, versions in self._history.items()
             ]
-        due = [action for action in actions if action is not None]
+            due = [action for action in actions if action is not None]
+            if self._options.strict and (retried := self._retried()):  # other loads wait for it, as with the binary
+                due = [action for action in due if not action.load or action.version in retried]
         for action in due:
             if action.load:
                 self._load_version(action.version)
             else:
                 self._unload_version(action.version)
         return bool(due)
+
+    def _retried(self) -> list[Version]:
+        """The versions whose load failed and will be tried again."""
+        versions = (version for versions in self._history.values() for version in versions.values())
+        return [version for version in versions if version.state is State.LOADING and version.error is not None]
 
     def _load_version(self, version: Version) -> None:
         self._set_state(version, State.LOADING)

@@ -35,7 +35,13 @@ DEFAULT_PATH = "/monitoring/prometheus/metrics"
 class Metrics:
     """The metrics of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, bounded: bool = True) -> None:
+        """Empty metrics.
+
+        Args:
+          bounded: whether the models' names that clients make up share one label beyond many of them.
+        """
+        self._bounded = bounded
         self._registry = CollectorRegistry()
         self._labels: set[str] = set()
         self.request_count = self._counter("request_count", ["model_name", "status"])
@@ -68,7 +74,7 @@ class Metrics:
 
     def _label(self, model: str) -> str:
         """The model's name as a label. Clients may make names up: what is long, or beyond many, shares one label."""
-        if model not in self._labels:
+        if self._bounded and model not in self._labels:
             if len(self._labels) >= MAX_MODELS or len(model) > _MAX_NAME:
                 return OTHER
             self._labels.add(model)

@@ -70,13 +70,14 @@ class ServerOptions:
     mixed_precision: str = _flag("", "ignored")
     skip_initialize_tpu: bool = _flag(False, "ignored")
     enable_grpc_healthcheck_service: bool = _flag(False, "serve grpc.health.v1.Health")
-    enable_serialization_as_tensor_content: bool = _flag(False, "answer numbers in tensor_content")
+    enable_serialization_as_tensor_content: bool = _flag(False, "answer in tensor_content, not in typed fields")
     allow_version_labels_for_unavailable_models: bool = _flag(
         False, "let new labels point at versions that are not loaded"
     )
     version: bool = _flag(False, "print the version and exit")
 
     # Ours.
+    strict: bool = _flag(False, "do as the binary does also where it is unkind: see docs/server.md")
     host: str = _flag("0.0.0.0", "address that the ports bind to")
     shutdown_grace_s: float = _flag(30.0, "seconds that SIGTERM leaves to requests in flight")
     parent_pipe_fd: int = _flag(-1, "internal: exit when this pipe closes")

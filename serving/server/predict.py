@@ -62,12 +62,7 @@ def predict(
     signature = servable.signatures.get(name)
     if signature is None:
         raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-    if check_method and signature.method_name not in _METHODS:
-        wanted = ", ".join(_METHODS)
-        raise ServingError(
-            Code.INTERNAL,
-            f"Expected prediction signature method_name to be one of {{{wanted}}}. Was: {signature.method_name}",
-        )
+    check(signature, request.inputs, check_method)
     feeds = _feeds(signature, request.inputs, contents)
     aliases = _fetched(signature, request.output_filter)
     outputs = servable.run(feeds, [signature.outputs[alias].name for alias in aliases], timeout_s)
@@ -89,7 +84,6 @@ def _feeds(
     inputs: Mapping[str, tensor_pb2.TensorProto],
     contents: Mapping[str, memoryview],
 ) -> dict[str, Array]:
-    _check_count(signature, inputs)
     feeds: dict[str, Array] = {}
     for alias in sorted(signature.inputs):
         info = signature.inputs[alias]
@@ -116,13 +110,20 @@ def _feeds(
     return feeds
 
 
-def _check_count(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, object]) -> None:
-    sent, wanted = set(inputs), set(signature.inputs)
-    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not signature.defaults):
+def check(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, object], check_method: bool) -> None:
+    """Refuses a signature of another method, if that is asked for, and too many or too few inputs."""
+    if check_method and signature.method_name not in _METHODS:
+        wanted = ", ".join(_METHODS)
+        raise ServingError(
+            Code.INTERNAL,
+            f"Expected prediction signature method_name to be one of {{{wanted}}}. Was: {signature.method_name}",
+        )
+    sent, known = set(inputs), set(signature.inputs)
+    if len(sent) > len(known) or (len(sent) < len(known) and not signature.defaults):
         raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(wanted)} "
-            f"len({_braced(sent)}) != len({_braced(wanted)}). "
-            f"Sent extra: {_braced(sent - wanted)}. Missing but required: {_braced(wanted - sent)}."
+            f"input size does not match signature: {len(sent)}!={len(known)} "
+            f"len({_braced(sent)}) != len({_braced(known)}). "
+            f"Sent extra: {_braced(sent - known)}. Missing but required: {_braced(known - sent)}."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -25,11 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _MAX_BODY = 2**31 - 1
-_CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "POST, GET",
-    "Access-Control-Allow-Headers": "*",
-}
+"""As large as a gRPC message may be."""
 
 
 class RestServer:
@@ -48,7 +45,13 @@ class RestServer:
         self._socket = _bind(core.options)
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
-            self._app, interface="asgi3", log_config=None, access_log=False, lifespan="off", log_level="warning"
+            self._app,
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            log_level="warning",
+            server_header=False,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
@@ -80,39 +83,43 @@ class RestServer:
     async def _respond(self, request: Request) -> Response:
         raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
         path = raw.partition(b"?")[0].decode("ascii", "replace")
-        cors = _CORS if self._options.rest_api_enable_cors_support else {}
-        if cors and request.method == "OPTIONS":
-            return Response(status_code=200, headers=cors)
+        query = request.scope["query_string"].decode("ascii", "replace")
+        target = f"{path}?{query}" if query else path
         if self._metrics_path and path == self._metrics_path:
-            return Response(self._core.metrics.page(), media_type=monitoring.CONTENT_TYPE, headers=cors)
-        body = await _body(request)
+            return self._metrics(target)
+        body = await _body(request, math.inf if self._options.strict else _MAX_BODY)
         if body is None:
-            return Response(status_code=413, headers=cors)
+            return Response(status_code=413)
         if self._limiter is None:
-            threads = self._options.rest_api_num_threads or 4 * (os.cpu_count() or 1)
-            self._limiter = anyio.CapacityLimiter(threads)
+            self._limiter = anyio.CapacityLimiter(self._options.rest_api_num_threads or 4 * (os.cpu_count() or 1))
         answer: Answer = await anyio.to_thread.run_sync(
             self._api.answer,
             request.method,
-            path,
+            target,
             body,
             request.headers.get("content-encoding", ""),
             limiter=self._limiter if request.method == "POST" else None,  # status doesn't wait behind models
         )
-        headers = {"content-type": answer.content_type, **cors}
+        headers = {"Content-Type": answer.content_type, **answer.headers}
         return Response(answer.body.encode("utf-8", "surrogateescape"), status_code=answer.status, headers=headers)
 
+    def _metrics(self, target: str) -> Response:
+        headers = {"Content-Type": monitoring.CONTENT_TYPE}
+        if target != self._metrics_path:
+            return Response(f"Unexpected path: {target}. Should be {self._metrics_path}", 400, headers)
+        return Response(self._core.metrics.page(), headers=headers)
 
-async def _body(request: Request) -> bytes | None:
-    """The whole body; None if it is larger than a gRPC message may be."""
+
+async def _body(request: Request, limit: float) -> bytes | None:
+    """The whole body; None if it has more bytes than `limit`."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > _MAX_BODY:
+    if announced.isdecimal() and int(announced) > limit:
         return None
     chunks, size = [], 0
     async for chunk in request.stream():
         chunks.append(chunk)
         size += len(chunk)
-        if size > _MAX_BODY:
+        if size > limit:
             return None
     return b"".join(chunks)
 

@@ -6,13 +6,13 @@
 | GET | `/v1/models/<name>[/versions/<n>|/labels/<l>]`, the status |
 | GET | `/v1/models/<name>[/versions/<n>|/labels/<l>]/metadata` |
 
-Case is ignored, but for the verb. Anything else under `/v1/` is `Malformed request: <VERB> <path>`.
+Case is ignored, but for what is to be done. Anything else under `/v1/` is `Malformed request: <VERB> <path>`; a query
+belongs to the path.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import zlib
 from collections.abc import Mapping
@@ -22,7 +22,6 @@ import numpy as np
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tensorflow.core.example import example_pb2, feature_pb2
-from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -31,17 +30,15 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import json_tensors, json_text
+from serving.server import json_tensors, json_text, predict
 from serving.server.core import ServerCore
 from serving.server.json_text import Json
 from serving.server.servable import DEFAULT_SIGNATURE
 from serving.server.status import Code, ServingError, from_exception, invalid_argument
 
-_MODEL = r"(?i:/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?)"
-_ACTION = re.compile(_MODEL + r":(?P<action>classify|regress|predict)")
-_STATUS = re.compile(_MODEL)
-_METADATA = re.compile(_MODEL + r"(?i:/metadata)")
-_NO_NAME = re.compile(r"(?i:/v1/models(?:/versions/\d+|/labels/[^/:]+)?)")
+_VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_ACTION = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<action>classify|regress|predict)", re.I | re.A)
+_ABOUT = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<action>metadata))?", re.I | re.A)
 _MAX_UNPACKED = 100 * 1024 * 1024
 
 HTTP_STATUS = {
@@ -61,6 +58,17 @@ HTTP_STATUS = {
     Code.DEADLINE_EXCEEDED: 504,
 }
 """All other codes are 500."""
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+_NOT_FOUND = """<HTML><HEAD>
+<TITLE>404 Not Found</TITLE>
+</HEAD><BODY>
+<H1>Not Found</H1>
+</BODY></HTML>
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +78,8 @@ class Answer:
     status: int
     body: str
     content_type: str = "application/json"
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Further ones."""
 
 
 class RestApi:
@@ -79,52 +89,54 @@ class RestApi:
         self._core = core
         self._timeout_s = core.options.rest_api_timeout_in_ms / 1000
 
-    def answer(self, verb: str, path: str, body: bytes, encoding: str = "") -> Answer:
+    def answer(self, verb: str, target: str, body: bytes, encoding: str = "") -> Answer:
         """Answers one request.
 
         Args:
           verb: GET, POST, …
-          path: as it came, still percent-encoded, without the query.
+          target: path and query as they came, still percent-encoded.
           body: as it came.
           encoding: the Content-Encoding header.
         """
-        if not path.lower().startswith("/v1/"):
-            return Answer(404, "<html><body><h1>Not Found</h1></body></html>", "text/html")
+        if not target.lower().startswith("/v1/"):
+            return Answer(404, _NOT_FOUND, "text/html")
+        cors = self._core.options.rest_api_enable_cors_support
+        headers = CORS if cors else {}
         if verb == "OPTIONS":
-            return Answer(400, "", "text/html")
-        found = _ACTION.fullmatch(path) or _METADATA.fullmatch(path) or _STATUS.fullmatch(path)
+            return Answer(200 if cors else 400, "", "text/html; charset=ISO-8859-1", headers)
+        pattern = {"POST": _ACTION, "GET": _ABOUT}.get(verb)
+        found = pattern.fullmatch(target) if pattern else None
         if found and found["version"] and not _is_int64(found["version"]):
-            return Answer(400, "")
+            return Answer(400, "", headers=headers)
         try:
-            return Answer(200, self._answer(verb, path, body, encoding))
+            if found is None or (verb == "POST" and found["action"] not in ("classify", "regress", "predict")):
+                raise invalid_argument(f"Malformed request: {verb} {target}")
+            return Answer(200, self._answer(found, body, encoding), headers=headers)
         except Exception as error:
             refusal = from_exception(error)
             if isinstance(error, UnicodeEncodeError):  # a name that is no UTF-8, where protobuf wants text
                 refusal = invalid_argument(f"Not UTF-8: {error.object}")
-            text = json.dumps({"error": refusal.message}, ensure_ascii=False, indent=4)
-            return Answer(HTTP_STATUS.get(refusal.code, 500), text)
+            if isinstance(error, RecursionError):
+                refusal = invalid_argument("JSON Parse error: nested too deeply")
+            text = json_text.shown({"error": refusal.message})
+            return Answer(HTTP_STATUS.get(refusal.code, 500), text, headers=headers)
 
-    def _answer(self, verb: str, path: str, body: bytes, encoding: str) -> str:
-        if verb == "POST" and (found := _ACTION.fullmatch(path)):
-            spec, body = _spec(found), _unpacked(body, encoding)
+    def _answer(self, found: re.Match[str], body: bytes, encoding: str) -> str:
+        if not found["name"]:
+            raise invalid_argument("Missing model name in request.")
+        spec = _spec(found)
+        if found.re is _ACTION:
+            body = _unpacked(body, encoding)
             if found["action"] == "predict":
                 with self._core.metrics.request(spec.name, "predict", "REST"):
                     return self._predict(spec, body)
-            if found["action"] == "classify":
-                return self._classify(spec, body)
-            return self._regress(spec, body)
-        if verb == "GET" and (found := _METADATA.fullmatch(path)):
-            spec = _spec(found)
+            return self._classify(spec, body) if found["action"] == "classify" else self._regress(spec, body)
+        if found["action"] == "metadata":
             with self._core.metrics.request(spec.name, "metadata", "REST"):
                 return self._metadata(spec)
-        if verb == "GET" and (found := _STATUS.fullmatch(path)):
-            spec = _spec(found)
-            with self._core.metrics.request(spec.name, "status", "REST"):
-                request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
-                return json.dumps(_as_dict(self._core.get_model_status(request)), indent=1)
-        if verb == "GET" and _NO_NAME.fullmatch(path):
-            raise invalid_argument("Missing model name in request.")
-        raise invalid_argument(f"Malformed request: {verb} {path}")
+        with self._core.metrics.request(spec.name, "status", "REST"):
+            request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+            return _as_json(self._core.get_model_status(request))
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
         document = json_text.parse(body)
@@ -140,25 +152,26 @@ class RestApi:
                 arrays = json_tensors.rows(document["instances"], signature.inputs)
             else:
                 arrays = json_tensors.column(document["inputs"], signature.inputs)
+            predict.check(signature, arrays, self._core.options.enable_signature_method_name_check)
             feeds = {signature.inputs[alias].name: array for alias, array in arrays.items()}
             aliases = sorted(signature.outputs)
             fetches = [signature.outputs[alias].name for alias in aliases]
             values = servable.run(feeds, fetches, self._timeout_s)
         outputs = dict(zip(aliases, map(np.asarray, values), strict=True))
+        if self._core.options.strict and self._core.options.enable_serialization_as_tensor_content:
+            # The binary looks for the values in the typed fields, which are empty then.
+            outputs = {alias: np.full_like(o, b"" if o.dtype == object else 0) for alias, o in outputs.items()}
         return json_tensors.written_rows(outputs) if by_row else json_tensors.written_column(outputs)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
         request = classification_pb2.ClassificationRequest(model_spec=spec)
         _fill_examples(json_text.parse(body), request)
         response = self._core.classify(request, self._timeout_s, "REST")
-        decimal = json_text.decimal
         lines = [
-            "["
-            + ", ".join(f"[{json.dumps(c.label, ensure_ascii=False)}, {decimal(c.score)}]" for c in row.classes)
-            + "]"
+            "[" + ", ".join(f"[{json_text.quoted(c.label)}, {json_text.decimal(c.score)}]" for c in row.classes) + "]"
             for row in response.result.classifications
         ]
-        return '{\n    "results": [' + ",\n        ".join(lines) + "\n    ]\n}"
+        return '{\n    "results": [' + ", ".join(lines) + "\n    ]\n}"
 
     def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
         request = regression_pb2.RegressionRequest(model_spec=spec)
@@ -172,14 +185,19 @@ class RestApi:
         response = self._core.get_model_metadata(request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
-        document = {"model_spec": _as_dict(response.model_spec), "metadata": {"signature_def": _as_dict(signatures)}}
-        return json.dumps(document, indent=1)
+        spec_text, signatures_text = _as_json(response.model_spec), _as_json(signatures)
+        return f'{{\n"model_spec":{spec_text},\n"metadata": {{"signature_def": {signatures_text}}}\n}}\n'
 
 
-def _as_dict(message: Message) -> dict[str, Json]:
-    return dict(
-        json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+def _as_json(message: Message) -> str:
+    text: str = json_format.MessageToJson(
+        message,
+        indent=1,
+        ensure_ascii=False,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
     )
+    return text + "\n"
 
 
 def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:
@@ -289,7 +307,6 @@ def _feature_value(name: str, value: Json) -> tuple[str, Json]:
             raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
         return "int64_list", value
     if isinstance(value, float):
-        json_tensors.check_lossless(value, types_pb2.DT_FLOAT)
         return "float_list", value
     if isinstance(value, str):
         return "bytes_list", value.encode("utf-8", "surrogateescape")

@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 
-from serving.server import textprotos
+from serving.server import textprotos, wire
 from serving.server.options import ServerOptions
 from serving.server.status import Code, ServingError, from_exception, invalid_argument
 from serving.server.tensors import Array
@@ -47,12 +47,24 @@ class Runner(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Frees the session; nothing may run in it."""
+        ...
+
 
 class GraphSession:
     """A SavedModel's graph in a session of its own, with its variables restored and its tables initialised."""
 
-    def __init__(self, path: str, tags: Sequence[str], config: tf.compat.v1.ConfigProto) -> None:
+    def __init__(
+        self, path: str, tags: Sequence[str], config: tf.compat.v1.ConfigProto, *, uninitialized: bool = False
+    ) -> None:
         """Loads the meta graph with these tags from the version folder `path`.
+
+        Args:
+          path: with saved_model.pb in it.
+          tags: those of the meta graph, exactly.
+          config: the session's.
+          uninitialized: load a model whose variables' files are missing, too; what uses them will fail.
 
         Raises:
           ServingError: NOT_FOUND without a SavedModel or its tags; UNIMPLEMENTED for a session bundle; else the code
@@ -64,7 +76,7 @@ class GraphSession:
         self._session = tf.compat.v1.Session(graph=self.graph, config=config)
         try:
             with self.graph.as_default():
-                loader = loader_impl.SavedModelLoader(path)
+                loader = _loader(path)
                 try:
                     meta_graph: meta_graph_pb2.MetaGraphDef = loader.get_meta_graph_def_from_tags(tags)
                 except RuntimeError as error:
@@ -77,11 +89,14 @@ class GraphSession:
                 # A copy, so that the rest of the meta graph can go: it may hold all weights.
                 copied = meta_graph_pb2.MetaGraphDef(signature_def=meta_graph.signature_def)
                 self.signatures = dict(copied.signature_def)
-                loader.load(self._session, tags)
+                saver, _ = loader.load_graph(self.graph, tags)
+                index = f"{loader.variables_path}.index"
+                if saver is None or tf.io.gfile.exists(index):
+                    loader.restore_variables(self._session, saver)
+                elif not uninitialized:
+                    raise ServingError(Code.NOT_FOUND, f"the model's variables are missing: no file {index}")
+                loader.run_init_ops(self._session, tags)
             self.extend()
-        except (OSError, DecodeError) as error:
-            self.close()
-            raise ServingError(Code.DATA_LOSS, f"Can't parse {path}/saved_model.pb as binary proto") from error
         except Exception as error:
             self.close()
             raise from_exception(error) from error
@@ -176,6 +191,28 @@ def session_config(options: ServerOptions) -> tf.compat.v1.ConfigProto:
     if options.per_process_gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
     return config
+
+
+def _loader(path: str) -> Any:
+    """TensorFlow's loader, with the SavedModel read and parsed.
+
+    Raises:
+      ServingError: with the binary's code for a file that is empty or cut, or no SavedModel.
+    """
+    binary, text = f"{path}/saved_model.pb", f"{path}/saved_model.pbtxt"
+    is_binary = tf.io.gfile.exists(binary)
+    cut = ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested")
+    if is_binary and not tf.io.gfile.stat(binary).length:
+        raise cut
+    try:
+        return loader_impl.SavedModelLoader(path)
+    except (OSError, DecodeError, UnicodeDecodeError) as error:
+        if not is_binary:
+            raise ServingError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from error
+        with tf.io.gfile.GFile(binary, "rb") as file:
+            if wire.is_cut(file.read()):
+                raise cut from error
+        raise ServingError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from error
 
 
 def _check_folder(path: str) -> None:

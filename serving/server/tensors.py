@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.dtypes import as_dtype
 
-from serving._wire.tensors import varint
+from serving._wire.tensors import join_strings, object_array, split_strings, varint
 from serving.server.status import Code, ServingError, invalid_argument
 
 Array = npt.NDArray[Any]
@@ -60,14 +60,20 @@ def decode(proto: tensor_pb2.TensorProto, content: memoryview | None = None) -> 
     size = math.prod(shape)
     raw = content if content is not None else proto.tensor_content
     if proto.dtype == types_pb2.DT_STRING:
-        values = _decode_strings(bytes(raw), size) if len(raw) else _typed(proto, size)
-        return values.reshape(shape)
+        return (_strings(bytes(raw), size) if len(raw) else _typed(proto, size)).reshape(shape)
     dtype = np.dtype(as_dtype(proto.dtype).as_numpy_dtype)
     if len(raw):
         if len(raw) != size * dtype.itemsize:
             raise invalid_argument(f"tensor_content has {len(raw)} bytes, its shape wants {size * dtype.itemsize}")
         return np.frombuffer(raw, dtype).reshape(shape)
     return _typed(proto, size).reshape(shape)
+
+
+def _strings(content: bytes, size: int) -> Array:
+    try:
+        return object_array(split_strings(content, size))
+    except ValueError as error:
+        raise invalid_argument(str(error)) from error
 
 
 def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
@@ -107,36 +113,12 @@ def _typed(proto: tensor_pb2.TensorProto, size: int) -> Array:
     return values
 
 
-def _decode_strings(raw: bytes, size: int) -> Array:
-    """Strings in `tensor_content`: all lengths as varints, then all bytes."""
-    lengths, position = [], 0
-    for _ in range(size):
-        length = shift = 0
-        while True:
-            if position >= len(raw) or shift > 63:
-                raise invalid_argument("tensor_content ends within the lengths of its strings")
-            byte = raw[position]
-            position += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        lengths.append(length)
-    if position + sum(lengths) != len(raw):
-        raise invalid_argument("tensor_content does not have the length that its strings add up to")
-    values: Array = np.empty(size, object)
-    for index, length in enumerate(lengths):
-        values[index] = raw[position : position + length]
-        position += length
-    return values
-
-
 def encode(array: Array, *, as_content: bool = False) -> list[bytes | memoryview]:
     """The wire form of the TensorProto of `array`, in pieces to be joined.
 
     Args:
       array: what the session returned; strings are an object array of bytes.
-      as_content: numbers go into `tensor_content` instead of the typed field; strings never do, as nobody reads that.
+      as_content: the values go into `tensor_content` instead of the typed field.
     """
     array = np.asarray(array)
     number = as_dtype(array.dtype if array.dtype != object else "string").as_datatype_enum
@@ -146,7 +128,10 @@ def encode(array: Array, *, as_content: bool = False) -> list[bytes | memoryview
     proto.tensor_shape.SetInParent()
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    tag = _CONTENT_TAG if as_content and number != types_pb2.DT_STRING else _PACKED_TAGS.get(number)
+    if number == types_pb2.DT_STRING and as_content:
+        proto.tensor_content = join_strings(array.reshape(-1).tolist())
+        return [proto.SerializeToString()]
+    tag = _CONTENT_TAG if as_content else _PACKED_TAGS.get(number)
     if tag is not None:
         pieces: list[bytes | memoryview] = [proto.SerializeToString()]
         if array.size:

@@ -73,4 +73,5 @@ def _replay(servable: Servable, record: prediction_log_pb2.PredictionLog) -> Non
     elif kind == "multi_inference_log":
         examples.multi_inference(servable, record.multi_inference_log.request, None)
     elif kind is not None:
-        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+        number = record.DESCRIPTOR.fields_by_name[kind].number
+        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")

@@ -85,24 +85,40 @@ def _cut_content(alias: str, tensor: memoryview, contents: dict[str, memoryview]
 
 def _fields(data: memoryview, *delimited: int) -> Iterator[tuple[int, int, int, int]]:
     """(number, start of the tag, start of the body, end) of each field; those of `delimited` must have a length."""
-    position = 0
-    while position < len(data):
-        start = position
-        tag, position = _varint_at(data, position)
-        kind = tag & 7
-        if kind == _DELIMITED:
-            length, position = _varint_at(data, position)
-            end = position + length
-        elif kind == 0:
-            _, end = _varint_at(data, position)
-        elif kind in (1, 5):
-            end = position + (8 if kind == 1 else 4)
-        else:
-            raise _Unusual
-        if end > len(data) or (tag >> 3 in delimited and kind != _DELIMITED):
+    start = 0
+    while start < len(data):
+        tag, position, end = _field_at(data, start)
+        if end > len(data) or (tag >> 3 in delimited and tag & 7 != _DELIMITED):
             raise _Unusual
         yield tag >> 3, start, position, end
-        position = end
+        start = end
+
+
+def is_cut(message: bytes) -> bool:
+    """Whether a serialised message breaks off in one of its fields, as that of a copy that isn't over does."""
+    data, end = memoryview(message), 0
+    try:
+        while end < len(data):
+            _, _, end = _field_at(data, end)
+    except IndexError:
+        return True
+    except _Unusual:
+        return False
+    return end > len(data)
+
+
+def _field_at(data: memoryview, position: int) -> tuple[int, int, int]:
+    """(tag, start of the body, end) of the field that begins here; the end may lie beyond that of the data."""
+    tag, position = _varint_at(data, position)
+    kind = tag & 7
+    if kind == _DELIMITED:
+        length, position = _varint_at(data, position)
+        return tag, position, position + length
+    if kind == 0:
+        return tag, position, _varint_at(data, position)[1]
+    if kind in (1, 5):
+        return tag, position, position + (8 if kind == 1 else 4)
+    raise _Unusual
 
 
 def _varint_at(data: memoryview, position: int) -> tuple[int, int]:

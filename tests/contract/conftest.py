@@ -3,8 +3,8 @@
 By default it runs against the embedded server. For another one, write the models, serve them, and name the server:
 
     python -m tests.contract.conftest /models
-    tensorflow_model_server --port=8500 --model_config_file=/models/models.config
-    pytest tests/contract --server localhost:8500
+    tensorflow_model_server --port=8500 --rest_api_port=8501 --model_config_file=/models/models.config
+    pytest tests/contract --server localhost:8500 --rest-server localhost:8501
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.serving.server.client import Client
@@ -42,23 +43,39 @@ def write_all(folder: Path) -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--server", metavar="HOST:PORT", help="run the contract suite against this server")
+    parser.addoption("--rest-server", metavar="HOST:PORT", help="its REST port")
 
 
 @pytest.fixture(scope="session")
-def address(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server under test, with the models of `write_all`."""
+def addresses(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """gRPC and REST address of the server under test, which has the models of `write_all`."""
     given = pytestconfig.getoption("--server", default=None)
     if given:
         _wait_for_both_versions(given)
-        yield given
+        yield given, pytestconfig.getoption("--rest-server", default=None) or ""
         return
     from serving.server import EmbeddedServer, ServerOptions
 
     config = write_all(tmp_path_factory.mktemp("models"))
-    options = ServerOptions(model_config_file=str(config), port=-1, host="127.0.0.1")
+    options = ServerOptions(model_config_file=str(config), port=-1, rest_api_port=-1, host="127.0.0.1")
     with EmbeddedServer(options=options) as server:
         _wait_for_both_versions(server.address)
-        yield server.address
+        yield server.address, server.rest_address
+
+
+@pytest.fixture(scope="session")
+def address(addresses: tuple[str, str]) -> str:
+    """Where the server under test takes gRPC."""
+    return addresses[0]
+
+
+@pytest.fixture(scope="session")
+def rest(addresses: tuple[str, str]) -> Iterator[httpx.Client]:
+    """Asks the REST port of the server under test."""
+    if not addresses[1]:
+        pytest.skip("--server is given without --rest-server")
+    with httpx.Client(base_url=f"http://{addresses[1]}", timeout=60) as client:
+        yield client
 
 
 def _wait_for_both_versions(address: str) -> None:

@@ -58,8 +58,22 @@ def test_the_signature_must_fit(client: Client, half_plus_two: Client) -> None:
         client.classify("three", examples(1))
     with refused("INVALID_ARGUMENT", "Expected one output Tensor.", exact=True):
         client.regress("classify", examples(1))
-    with refused("FAILED_PRECONDITION", "No classification inputs found in SignatureDef:"):
-        half_plus_two.classify("bad_classify", examples(1))
+
+
+@pytest.mark.parametrize(
+    ("method", "signature", "message"),
+    [
+        ("classify", "bad_classify", "No classification inputs found in SignatureDef:"),
+        ("regress", "bad_regress", "No regression inputs found in SignatureDef:"),
+        ("classify", "regress_x_to_y", "Expected classification signature outputs to contain at least one of "),
+        ("regress", "classify_x_to_y", "No regression outputs found in SignatureDef:"),
+    ],
+)
+def test_the_aliases_of_a_signature_must_fit(half_plus_two: Client, method: str, signature: str, message: str) -> None:
+    with refused("INVALID_ARGUMENT", message):
+        getattr(half_plus_two, method)(signature, examples(1))
+    with refused("INVALID_ARGUMENT", message):
+        half_plus_two.multi(examples(1), [(signature, method)])
 
 
 def test_examples_that_the_graph_refuses(half_plus_two: Client) -> None:

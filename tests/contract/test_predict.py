@@ -158,6 +158,15 @@ def test_choosing_a_model(client: Client, name: str, version: int | None, label:
         client.send(request)
 
 
+@pytest.mark.parametrize("name", ["m", "nobody"])
+def test_a_label_that_is_set_but_empty_is_unknown(client: Client, name: str) -> None:
+    client.model = name
+    request = client.request(x=ROWS)
+    request.model_spec.version_label = ""
+    with refused("INVALID_ARGUMENT", "Unrecognized servable version label: ", exact=True):
+        client.send(request)
+
+
 def test_a_missing_model_spec(client: Client) -> None:
     request = client.request(x=ROWS)
     request.ClearField("model_spec")

@@ -109,6 +109,7 @@ def write_half_plus_two(base: Path, version: int = 123, *, reference_variables: 
                 "regress_x_to_y": define(examples, {"outputs": info(y)}, "tensorflow/serving/regress"),
                 "regress_x2_to_y2": define(examples, {"outputs": info(y2)}, "tensorflow/serving/regress"),
                 "bad_classify": define({"in": info(serialized)}, {"scores": info(y)}, "tensorflow/serving/classify"),
+                "bad_regress": define({"in": info(serialized)}, {"outputs": info(y)}, "tensorflow/serving/regress"),
             },
         )
         builder.save()

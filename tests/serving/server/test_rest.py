@@ -137,7 +137,6 @@ def test_half_plus_two(rest: httpx.Client) -> None:
         ('{"signature_name": "two", "inputs": {"a": [1]}}', "Missing named input: b in 'inputs' object."),
         ('{"signature_name": "same_int32", "inputs": [1.0]}', "is not of expected type: int32"),
         ('{"signature_name": "same_int64", "inputs": [9223372036854775808]}', "is not of expected type: int64"),
-        ('{"inputs": [[1e39, 1]]}', "to float without loss of precision"),
         ('{"inputs": [[16777217, 1]]}', "to float without loss of precision"),
         ('{"signature_name": "constant", "inputs": {}}', "Failed to get input map for signature: constant"),
     ],
@@ -162,7 +161,7 @@ def test_lenient_where_the_binary_is(rest: httpx.Client) -> None:
 def test_nan_and_infinity_are_bare(rest: httpx.Client) -> None:
     body = '{"signature_name": "same_float32", "instances": [NaN, Infinity, -Infinity, 0.1]}'
     text = rest.post("/v1/models/m:predict", content=body).text
-    assert "[NaN,\n        Infinity,\n        -Infinity,\n        0.1\n" in text
+    assert "[NaN, Infinity, -Infinity, 0.1\n" in text
 
 
 def test_types_that_json_cannot_carry(rest: httpx.Client) -> None:
@@ -276,8 +275,12 @@ def test_time_out(written: Path, gate: Gate) -> None:
 def test_cross_origin(written: Path) -> None:
     with EmbeddedServer(written / "m", model_name="m", rest_api_port=-1, rest_api_enable_cors_support=True) as server:
         url = f"http://{server.rest_address}/v1/models/m"
-        assert httpx.get(url).headers["access-control-allow-origin"] == "*"
-        assert httpx.options(url + ":predict").status_code == 200
+        preflight = httpx.options(url + ":predict")
+        for answer in (preflight, httpx.get(url), httpx.get(url + "/nonsense"), httpx.post(url + ":predict")):
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert answer.headers["access-control-allow-methods"] == "POST, GET"
+            assert answer.headers["access-control-allow-headers"] == "Content-Type"
+        assert (preflight.status_code, preflight.text) == (200, "")
 
 
 def test_equal_ports_leave_rest_out(written: Path, free_port: int) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from tensorflow_serving.apis import model_management_pb2
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.server import EmbeddedServer, ServerOptions
-from serving.server.status import ServingError
+from serving.server.status import Code, ServingError
 from serving.server.versions import State, Version, next_action
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
@@ -89,6 +89,33 @@ def test_a_version_that_fails_to_load_leaves_the_old_one_serving(base: Path, pub
     eventually(lambda: (2, "END") in client.status())
     assert answering(client) == 1
     assert client.status() == [(2, "END"), (1, "AVAILABLE")]
+
+
+@pytest.mark.parametrize(
+    ("kept", "code", "message"),
+    [
+        (lambda whole: b"", "OUT_OF_RANGE", "Read less bytes than requested"),
+        (lambda whole: whole[:-1], "OUT_OF_RANGE", "Read less bytes than requested"),
+        (lambda whole: whole[: len(whole) // 2], "OUT_OF_RANGE", "Read less bytes than requested"),
+        (lambda whole: b"<html>" + whole, "DATA_LOSS", "Can't parse {path}/saved_model.pb as binary proto"),
+    ],
+    ids=["empty", "cut by a byte", "cut", "something else"],
+)
+def test_the_status_says_what_is_wrong_with_a_saved_model(
+    written: Path, base: Path, publish: Publish, serve: Serve, kept: Callable[[bytes], bytes], code: str, message: str
+) -> None:
+    publish(1)
+    client = serve(base, max_num_load_retries=0)
+    aside, path = base / "aside", base / "2"
+    aside.mkdir()
+    (aside / "saved_model.pb").write_bytes(kept((written / "m" / "1" / "saved_model.pb").read_bytes()))
+    aside.rename(path)
+    eventually(lambda: client.status()[0] == (2, "END"))
+    response = client.models.GetModelStatus(
+        get_model_status_pb2.GetModelStatusRequest(model_spec=client.spec(version=2))
+    )
+    status = response.model_version_status[0].status
+    assert (status.error_code, status.error_message) == (Code[code], message.format(path=path))
 
 
 def test_a_half_copied_version_is_tried_again(base: Path, publish: Publish, serve: Serve) -> None:
