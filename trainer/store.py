@@ -55,7 +55,9 @@ class Version:
         self.model_path = f"{store.rstrip('/')}/{name}"
         self._is_remote = bool(scheme)
         self._may_rise = number is None
+        self._staging: str | None = None
         self._staged: int | None = None
+        self._is_uploaded = False
         with self._writing():
             if not self._is_remote:
                 Path(self.model_path).mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,7 @@ class Version:
     def is_published(self) -> bool:
         """Is it in its place?"""
         if self._is_remote:
-            return self._staged is not None and bool(tf.io.gfile.exists(f"{self.path}/{_MODEL_FILE}"))
+            return self._is_uploaded
         try:
             return os.stat(self.path).st_ino == self._staged
         except OSError:
@@ -89,11 +91,19 @@ class Version:
     def staging(self) -> Iterator[str]:
         """A folder that doesn't exist yet, on this machine's disk, removed in the end if it was not published."""
         with self._writing():
-            aside = tempfile.mkdtemp(prefix=f"{_ASIDE}{self.number}-", dir=self._aside)
+            self._staging = tempfile.mkdtemp(prefix=f"{_ASIDE}{self.number}-", dir=self._aside)
         try:
-            yield f"{aside}/{self.number}"
+            yield f"{self._staging}/{self.number}"
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            self.discard()
+
+    def discard(self) -> None:
+        """Removes what is staged, even while it is written by another thread, which can't publish it any more."""
+        if self._staging is not None:
+            gone = f"{self._staging}.gone"
+            with contextlib.suppress(OSError):  # it is removed already
+                os.rename(self._staging, gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def publish(self, folder: str) -> None:
         """Makes a staged folder the version.
@@ -134,8 +144,10 @@ class Version:
                 target = f"{self.path}/{path.relative_to(folder)}"
                 tf.io.gfile.makedirs(target.rpartition("/")[0])
                 tf.io.gfile.copy(str(path), target, overwrite=True)
+            self._is_uploaded = True
         except BaseException:
-            if not self.is_published:
+            self._is_uploaded = bool(tf.io.gfile.exists(f"{self.path}/{_MODEL_FILE}"))
+            if not self._is_uploaded:
                 tf.io.gfile.rmtree(self.path)
             raise
 

@@ -33,7 +33,7 @@ def test_pictures_become_a_model_that_has_learnt(flags: list[object], tmp_path: 
     assert done.exception is None, done.output
     version = tmp_path / "models" / "textures" / "5"
     assert f"model: {version}" in done.output
-    assert f"flow-images predict --model {version.parent} " in done.output
+    assert f"flow-images predict --model {version} " in done.output
     assert done.stderr.count("epoch ") == 30
     record = json.loads((version / "assets.extra" / "training.json").read_text())
     assert f"accuracy {record['accuracy']:.3f} on 12 pictures" in done.output
