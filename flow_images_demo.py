@@ -43,6 +43,8 @@ def demo(
     from trainer.stopping import stoppable
 
     for flag, value in (("--output", str(output)), ("--images", images), ("--labels", labels)):
+        if value and "://" in value:
+            raise UsageError(f"{flag} {printable(value)}: expected one of this machine; copy it first")
         if value and not value.isprintable():
             raise UsageError(f"{flag} {printable(value)}: the name can't be written to the demo's files: rename it")
     commands = _Commands()
@@ -50,9 +52,10 @@ def demo(
         with explaining(f"--output {printable(str(output))} can't be written"):
             output.mkdir(parents=True, exist_ok=True)
             hub_model = _prepare(output, labels, images, hub_model, seed)
-        commands.run(stopping, "train", "--labels", output / "train.csv", "--hub-model", hub_model, "--name", "demo",
-                     "--model-store", output / "models", "--seed", seed, *(["--epochs", epochs] if epochs else []))  # fmt: skip
-        commands.run(stopping, "predict", "--model", output / "models" / "demo", "--input", output / "new.csv",
+        models, longer = output / "models", ("--epochs", epochs) if epochs else ()
+        commands.run(stopping, "train", "--labels", output / "train.csv", "--hub-model", hub_model,
+                     "--model-store", models, "--name", "demo", "--seed", seed, *longer)  # fmt: skip
+        commands.run(stopping, "predict", "--model", models / "demo", "--input", output / "new.csv",
                      "--output", output / "predictions", "--fresh")  # fmt: skip
         _show(output / "predictions")
 
@@ -68,14 +71,16 @@ class _Commands:
         """Runs a command; its errors are on the screen, so only its exit code is passed on."""
         words = [str(argument) for argument in arguments]
         click.secho(f"\n$ flow-images {printable(shlex.join(words))}", bold=True)
-        with stopping.later():
-            # In a session of its own, so that it hears a Ctrl-C once: from us.
-            self._running = subprocess.Popen([sys.executable, "-m", "flow_images", *words], start_new_session=True)
+        # -P: not from the working directory. In a session of its own, so that it hears a Ctrl-C once: from us.
+        command = [sys.executable, "-P", "-m", "flow_images", *words]
         try:
+            with stopping.later():
+                self._running = subprocess.Popen(command, start_new_session=True)
             code = self._running.wait()
         except BaseException:
             self.end()
-            self._has_said = self._running.wait() > 0  # below 0: ended by the signal before it could say anything
+            if self._running is not None:
+                self._has_said = self._running.wait() > 0  # below 0: ended by the signal before it could say anything
             raise
         self._running = None
         if code:
