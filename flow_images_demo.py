@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from serving.errors import UsageError
-from serving.terminal import console
+from serving.terminal import console, printable
 
 if TYPE_CHECKING:
     from trainer.labels import LabelledPicture
+    from trainer.stopping import Stopping
 
 _ROWS_SHOWN = 8
 
@@ -27,8 +28,8 @@ _ROWS_SHOWN = 8
 )
 @click.option("--images", help="Folder of the pictures that labels.csv names.")
 @click.option("--hub-model", help="TF Hub URL, SavedModel folder or archive. [default: a small module is made]")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training pictures.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--epochs", type=click.IntRange(1, 100_000), help="Passes over the training pictures.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 def demo(
     output: Path, labels: str | None, images: str | None, hub_model: str | None, epochs: int | None, seed: int
 ) -> None:
@@ -36,23 +37,78 @@ def demo(
 
     One picture in five is kept from training; the job predicts those, so its accuracy is that of new pictures.
     """
-    from trainer.labels import check_pictures, read_labels, stratified_split
-
     if images and not labels:
         raise UsageError("--images needs --labels: the CSV that says what is in each picture")
-    output.mkdir(parents=True, exist_ok=True)
-    pictures = read_labels(labels, images) if labels else _draw(output, seed)
-    pictures = check_pictures(pictures)
+    from trainer.outages import explaining
+    from trainer.stopping import stoppable
+
+    for flag, value in (("--output", str(output)), ("--images", images), ("--labels", labels)):
+        if value and "://" in value:
+            raise UsageError(f"{flag} {printable(value)}: expected one of this machine; copy it first")
+        if value and not value.isprintable():
+            raise UsageError(f"{flag} {printable(value)}: the name can't be written to the demo's files: rename it")
+    commands = _Commands()
+    with stoppable(commands.ending, commands.end, within_s=20.0) as stopping:
+        with explaining(f"--output {printable(str(output))} can't be written"):
+            output.mkdir(parents=True, exist_ok=True)
+            hub_model = _prepare(output, labels, images, hub_model, seed)
+        models, longer = output / "models", ("--epochs", epochs) if epochs else ()
+        commands.run(stopping, "train", "--labels", output / "train.csv", "--hub-model", hub_model,
+                     "--model-store", models, "--name", "demo", "--seed", seed, *longer)  # fmt: skip
+        commands.run(stopping, "predict", "--model", models / "demo", "--input", output / "new.csv",
+                     "--output", output / "predictions", "--fresh")  # fmt: skip
+        _show(output / "predictions")
+
+
+class _Commands:
+    """The commands that a user would type, one after the other; a signal to us is passed on to the one that runs."""
+
+    def __init__(self) -> None:
+        self._running: subprocess.Popen[bytes] | None = None
+        self._has_said = False
+
+    def run(self, stopping: "Stopping", *arguments: object) -> None:
+        """Runs a command; its errors are on the screen, so only its exit code is passed on."""
+        words = [str(argument) for argument in arguments]
+        click.secho(f"\n$ flow-images {printable(shlex.join(words))}", bold=True)
+        # -P: not from the working directory. In a session of its own, so that it hears a Ctrl-C once: from us.
+        command = [sys.executable, "-P", "-m", "flow_images", *words]
+        try:
+            with stopping.later():
+                self._running = subprocess.Popen(command, start_new_session=True)
+            code = self._running.wait()
+        except BaseException:
+            self.end()
+            if self._running is not None:
+                self._has_said = self._running.wait() > 0  # below 0: ended by the signal before it could say anything
+            raise
+        self._running = None
+        if code:
+            raise click.exceptions.Exit(code if code > 0 else 128 - code)
+
+    def end(self) -> None:
+        """Tells the command that runs to stop."""
+        if self._running is not None:
+            self._running.terminate()
+
+    def ending(self) -> str:
+        """What is left to say when we are stopped."""
+        return "" if self._has_said else "flow-images demo: interrupted"
+
+
+def _prepare(output: Path, labels: str | None, images: str | None, hub_model: str | None, seed: int) -> str:
+    """Writes train.csv and new.csv; returns the hub module."""
+    from trainer.labels import check_pictures, read_labels, stratified_split
+
+    def note(text: str) -> None:
+        click.echo(f"flow-images: {text}", err=True)
+
+    pictures = check_pictures(read_labels(labels, images, note) if labels else _draw(output, seed))
     hub_model = hub_model or _make_module(output)
     for_training, for_prediction = stratified_split(pictures, share=0.2, seed=seed)
     _write(output / "train.csv", for_training)
     _write(output / "new.csv", for_prediction)
-
-    _run("train", "--labels", output / "train.csv", "--hub-model", hub_model, "--model-store", output / "models",
-         "--name", "demo", "--seed", seed, *(["--epochs", epochs] if epochs else []))  # fmt: skip
-    _run("predict", "--model", output / "models" / "demo", "--input", output / "new.csv",
-         "--output", output / "predictions", "--fresh")  # fmt: skip
-    _show(output / "predictions")
+    return hub_model
 
 
 def _draw(output: Path, seed: int) -> "list[LabelledPicture]":
@@ -80,15 +136,6 @@ def _write(path: Path, pictures: "Sequence[LabelledPicture]") -> None:
         csv.writer(file).writerows([("path", "label"), *pictures])
 
 
-def _run(*arguments: object) -> None:
-    """Runs a command as a user would; its errors are on the screen, so only its exit code is passed on."""
-    words = [str(argument) for argument in arguments]
-    click.secho(f"\n$ flow-images {shlex.join(words)}", bold=True)
-    code = subprocess.run([sys.executable, "-m", "flow_images", *words], check=False).returncode
-    if code:
-        raise click.exceptions.Exit(code)
-
-
 def _show(folder: Path) -> None:
     from rich.table import Table
 
@@ -97,7 +144,7 @@ def _show(folder: Path) -> None:
     shown = [header.index(name) for name in ("path", "label", "score", "label_2", "score_2", "true_label")]
     table = Table(*(header[index] for index in shown), title=f"{folder / 'predictions.csv'}", title_justify="left")
     for row in rows[:_ROWS_SHOWN]:
-        table.add_row(*(Path(row[index]).name if index == 0 else row[index] for index in shown))
+        table.add_row(*(printable(Path(row[index]).name if index == 0 else row[index]) for index in shown))
     console().print(table)
     run = json.loads((folder / "run.json").read_text())
     click.echo(

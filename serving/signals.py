@@ -16,10 +16,14 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def hearing(handle: Callable[[int], None]) -> Iterator[None]:
+def hearing(handle: Callable[[int], None], in_main: Callable[[int], None] = lambda number: None) -> Iterator[None]:
     """Calls `handle` with the number of each SIGINT and SIGTERM, in a thread of its own, while the block runs.
 
-    To be entered in the main thread. Nothing is raised in the block.
+    To be entered in the main thread.
+
+    Args:
+      handle: hears every signal, at once.
+      in_main: is called in the main thread, as soon as that runs Python again; what it raises is raised in the block.
     """
     hears, tells = socket.socketpair()
     tells.setblocking(False)
@@ -32,7 +36,7 @@ def hearing(handle: Callable[[int], None]) -> Iterator[None]:
 
     threading.Thread(target=listen, name="signals", daemon=True).start()
     descriptor = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in ENDING}
+    handlers = {number: signal.signal(number, lambda number, _: in_main(number)) for number in ENDING}
     try:
         yield
     finally:

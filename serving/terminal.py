@@ -1,4 +1,4 @@
-"""The one console for tables and progress: text from files is shown as it is, never read as markup or emoji codes."""
+"""What a terminal is shown: text from files as it is, never read as markup, emoji codes or control characters."""
 
 from typing import TYPE_CHECKING
 
@@ -11,3 +11,13 @@ def console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def printable(text: str) -> str:
+    """A file's name or a label as one line that can't steer a terminal: what can't be printed stands as an escape."""
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    byte = ord(char) - 0xDC00  # of a name that isn't UTF-8 (PEP 383)
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else char.encode("unicode_escape").decode("ascii")

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serving.errors import FlowImagesError, UsageError
-from serving.terminal import console
-from trainer.options import MODEL_URL, TrainOptions
+from serving.flag_types import Number
+from serving.terminal import console, printable
+from trainer.options import HIGHEST_SEED, HIGHEST_VERSION, MODEL_URL, TrainOptions
+from trainer.stopping import stoppable
+from trainer.waiting import saying
 
 if TYPE_CHECKING:
     from trainer.evaluate import Evaluation
@@ -37,19 +40,20 @@ def _hyperparameter(name: str, **options: Any) -> Callable[[Any], Any]:
 @click.option("--model-store", required=True, metavar="FOLDER",
               help="Folder of all models, or gs://; the model becomes STORE/NAME/VERSION.")  # fmt: skip
 @click.option("--name", required=True, help="Name of the model.")
-@click.option("--version", type=click.IntRange(min=0), help="Version, an integer. [default: seconds since 1970]")
-@_hyperparameter("epochs", type=click.IntRange(min=1), help="Passes over the training pictures.")
-@_hyperparameter("batch_size", type=click.IntRange(min=1), help="Pictures a step.")
-@_hyperparameter("learning_rate", type=click.FloatRange(min=0, min_open=True),
+@click.option("--version", type=click.IntRange(0, HIGHEST_VERSION), show_default="seconds since 1970, above all others",
+              help="Version, an integer.")  # fmt: skip
+@_hyperparameter("epochs", type=click.IntRange(1, 100_000), help="Passes over the training pictures.")
+@_hyperparameter("batch_size", type=click.IntRange(1, 4096), help="Pictures a step.")
+@_hyperparameter("learning_rate", type=Number(1e-9, 1),
                  help=f"Of Adam. [default: {TrainOptions.HEAD_RATE}; {TrainOptions.FINE_TUNE_RATE} "
                  "with --fine-tune]")  # fmt: skip
 @_hyperparameter("image_size", type=click.IntRange(1, 8192), help="Pixels, as the hub module takes them.")
 @_hyperparameter("orientation", type=click.Choice(["ignore", "exif"]),
                  help="exif: turn pictures upright by their EXIF tag, here and in every prediction.")  # fmt: skip
 @_hyperparameter("validation_share", type=float, help="Share of each class that the accuracy is measured on.")
-@_hyperparameter("seed", type=int, help="Of the split, the order and the first weights.")
+@_hyperparameter("seed", type=click.IntRange(0, HIGHEST_SEED), help="Of the split, the order and the first weights.")
 @_hyperparameter("fine_tune", is_flag=True, show_default=False, help="Train the hub module's weights, too: slower.")
-@click.option("--assert-accuracy", type=click.FloatRange(0, 1), default=0.0,
+@click.option("--assert-accuracy", type=Number(0, 1), default=0.0,
               help="Publish nothing, and exit with 1, if the validation accuracy is below.")  # fmt: skip
 def train(
     labels: str | None, images: str | None, folder: str | None, model_store: str, name: str, version: int | None,
@@ -61,26 +65,22 @@ def train(
     pictures: files of yours by which a prediction job checks that a server answers as the model did.
     """
     options = TrainOptions(**hyperparameters)
-    pictures = _pictures(labels, images, folder)
-    from serving.quiet import import_tensorflow
+    target: Version | None = None
+    with stoppable(lambda: _interrupted(target), lambda: target.discard() if target else None):
+        pictures = _pictures(labels, images, folder)
+        from serving.quiet import import_tensorflow
 
-    import_tensorflow()
-    from trainer.evaluate import evaluate
-    from trainer.export import exporting
-    from trainer.store import Version
+        import_tensorflow()
+        target = _target(model_store, name, version)
+        trained = _train(pictures, options)
+        evaluation, exported = _publish(trained, options, target, assert_accuracy)
+        _conclude(trained, evaluation, exported, target)
 
-    target = Version(model_store, name, version)
-    trained = _train(pictures, options)
-    golden = [picture.path for picture in trained.validation]
-    with exporting(trained.model, trained.labels, trained.preprocessing, golden, target) as exported:
-        evaluation = evaluate(exported.ask, trained.validation, trained.labels)
-        if evaluation.accuracy < assert_accuracy:
-            raise FlowImagesError(
-                f"accuracy {evaluation.accuracy:.3f} on {len(trained.validation)} validation pictures is below "
-                f"--assert-accuracy {assert_accuracy}: no model was published"
-            )
-        exported.add("training.json", _record(trained, options, evaluation))
-    _conclude(trained, evaluation, exported, target)
+
+def _interrupted(target: "Version | None") -> str:
+    is_published = target is not None and target.is_published
+    outcome = f"{printable(target.path)} was published before" if is_published and target else "nothing was published"
+    return f"flow-images train: interrupted; {outcome}"
 
 
 def _pictures(labels: str | None, images: str | None, folder: str | None) -> "list[LabelledPicture]":
@@ -90,14 +90,15 @@ def _pictures(labels: str | None, images: str | None, folder: str | None) -> "li
         raise UsageError("say where the pictures are: --labels CSV (with --images FOLDER), or --folder FOLDER")
     if images and not labels:
         raise UsageError("--images goes with --labels; a folder a class is --folder alone")
-    pictures = read_labels(labels, images) if labels else read_folder(folder or "")
-    checked = check_pictures(pictures)
+    with saying("reading and checking pictures", _note):
+        pictures = read_labels(labels, images, _note) if labels else read_folder(folder or "", _note)
+        checked = check_pictures(pictures)
+        extra = unlabelled(pictures, images) if images else []
     if len(checked) < len(pictures):
         _note(f"{len(pictures) - len(checked)} of {len(pictures)} pictures are copies of others and are left out")
-    extra = unlabelled(pictures, images) if images else []
-    if extra:
-        names = ", ".join(extra[:3]) + (", …" if len(extra) > 3 else "")
-        _note(f"no label names {len(extra)} of the files in {images}; they are left out: {names}")
+    if extra and images:
+        names = ", ".join(map(printable, extra[:3])) + (", …" if len(extra) > 3 else "")
+        _note(f"no label names {len(extra)} of the files in {printable(images)}; they are left out: {names}")
     return checked
 
 
@@ -111,7 +112,7 @@ def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained
     from trainer.train import train
 
     screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as progress:
         task = progress.add_task("loading the hub module", total=None)
         steps = 0
@@ -129,7 +130,45 @@ def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained
             line = f"loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.3f}  validation {epoch.validation_accuracy:.3f}"
             progress.console.print(f"epoch {epoch.number:3}/{options.epochs}  {line}", soft_wrap=True)
 
-        return train(pictures, options, on_batch=on_batch, on_epoch=on_epoch)
+        def note(text: str) -> None:
+            progress.console.print(f"flow-images: {text}", soft_wrap=True)
+
+        return train(pictures, options, on_batch=on_batch, on_epoch=on_epoch, note=note)
+
+
+def _target(store: str, name: str, number: int | None) -> "Version":
+    from trainer.store import Version
+
+    with saying(f"waiting for {printable(store)}", _note):
+        target = Version(store, name, number)
+        higher = target.higher()
+    if higher is not None:
+        _note(
+            f"WARNING: --version {number} is below version {higher} in {printable(target.model_path)}: servers, and "
+            "predict --model, take the highest unless they are told a version"
+        )
+    return target
+
+
+def _publish(
+    trained: "Trained", options: TrainOptions, target: "Version", assert_accuracy: float
+) -> "tuple[Evaluation, Exported]":
+    from trainer.evaluate import evaluate
+    from trainer.export import exporting
+
+    golden = [picture.path for picture in trained.validation]
+    with (
+        saying("checking and publishing the model", _note),
+        exporting(trained.model, trained.labels, trained.preprocessing, golden, target) as exported,
+    ):
+        evaluation = evaluate(exported.ask, trained.validation, trained.labels)
+        if evaluation.accuracy < assert_accuracy:
+            raise FlowImagesError(
+                f"accuracy {evaluation.accuracy:.3f} on {len(trained.validation)} validation pictures is below "
+                f"--assert-accuracy {assert_accuracy}: no model was published"
+            )
+        exported.add("training.json", _record(trained, options, evaluation))
+    return evaluation, exported
 
 
 def _record(trained: "Trained", options: TrainOptions, evaluation: "Evaluation") -> str:
@@ -164,7 +203,6 @@ def _conclude(trained: "Trained", evaluation: "Evaluation", exported: "Exported"
             f"WARNING: the model's answers to its golden pictures hardly depend on {', '.join(missed)}, so a job will "
             "not notice a server or client that gets that wrong"
         )
-    click.echo(f"model: {target.path}")
-    click.echo(
-        f"next:  flow-images predict --model {shlex.quote(target.model_path)} --input 'PICTURES/**/*.jpg' --output out/"
-    )
+    click.echo(f"model: {printable(target.path)}")
+    model = printable(shlex.quote(target.path))
+    click.echo(f"next:  flow-images predict --model {model} --input 'PICTURES/**/*.jpg' --output out/")

@@ -1,5 +1,6 @@
 """Batches of pictures and one-hot labels for training, validation and testing."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def create_data_batches(
     Returns:
       float32 [batch, img_size, img_size, 3] in 0..1, for test data; else with bool [batch, classes].
     """
-    paths = tf.constant(list(X), tf.string)
+    paths = tf.constant([os.fsencode(path) for path in X], tf.string)
     if test_data:
         data = tf.data.Dataset.from_tensor_slices(paths)
         data = data.map(lambda path: process_image(path, **options), num_parallel_calls=tf.data.AUTOTUNE)

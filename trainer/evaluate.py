@@ -1,13 +1,13 @@
 """How good an exported model is, asked as a client asks it: whole files, through its own signature."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from serving.contract import Wire
-from trainer.labels import LabelledPicture
+from trainer.labels import LabelledPicture, read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Ask = Callable[[Wire, Any], Array]
@@ -40,9 +40,9 @@ def evaluate(ask: Ask, pictures: Sequence[LabelledPicture], labels: Sequence[str
     hits: list[bool] = []
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
-        best = ask("encoded", [Path(picture.path).read_bytes() for picture in batch]).argmax(axis=1)
+        best = ask("encoded", [read_again(picture.path) for picture in batch]).argmax(axis=1)
         hits += [labels[index] == picture.label for index, picture in zip(best, batch, strict=True)]
-    by_class = {label: [hit for hit, picture in zip(hits, pictures, strict=True) if picture.label == label]
-                for label in labels}  # fmt: skip
-    classes = [ClassAccuracy(label, len(found), sum(found)) for label, found in by_class.items()]
+    there = Counter(picture.label for picture in pictures)
+    right = Counter(picture.label for hit, picture in zip(hits, pictures, strict=True) if hit)
+    classes = [ClassAccuracy(label, there[label], right[label]) for label in labels]
     return Evaluation(sum(hits) / len(hits), classes)

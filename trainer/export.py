@@ -28,6 +28,7 @@ from serving.contract import (
 from serving.errors import FlowImagesError
 from serving.preprocessing import decode_batch, from_uint8
 from trainer.golden import choose_golden, preprocessed, reference_answers
+from trainer.outages import explaining
 from trainer.store import Version
 from trainer.warmup import write_warmup
 
@@ -62,7 +63,8 @@ class Exported:
 
     def add(self, name: str, text: str) -> None:
         """Writes one more file beside the contract, in `assets.extra`."""
-        (Path(self.folder) / _EXTRA / name).write_text(text, encoding="utf-8")
+        with _writing(self.folder):
+            (Path(self.folder) / _EXTRA / name).write_text(text, encoding="utf-8")
 
     def check(self, golden: Sequence[bytes]) -> None:
         """Asks it everything that a client would.
@@ -98,7 +100,8 @@ def export(
     """Publishes a model as `<store>/<name>/<version>/` and returns that path; see `exporting` and `Version`."""
     target = Version(store, name, version)
     with exporting(model, labels, preprocessing, pictures, target):
-        return target.path
+        pass
+    return target.path
 
 
 @contextlib.contextmanager
@@ -116,6 +119,7 @@ def exporting(
     Raises:
       FlowImagesError: the written model does not answer as the one in memory.
       UsageError: the version was published by somebody else meanwhile, or can't be written.
+      MayPass: a disk is full, or the store can't be reached.
     """
     module = _Module(model, preprocessing)
     golden = choose_golden(pictures, preprocessing)
@@ -125,11 +129,16 @@ def exporting(
         versions={library: metadata.version(library) for library in _LIBRARIES},
     )  # fmt: skip
     with version.staging() as folder:
-        _write(module, contract, golden, folder)
+        with _writing(folder):
+            _write(module, contract, golden, folder)
         exported = Exported(folder, contract)
         exported.check(golden)
         yield exported
         version.publish(folder)
+
+
+def _writing(folder: str) -> contextlib.AbstractContextManager[None]:
+    return explaining(f"the model can't be written to {folder}")
 
 
 def _write(module: "_Module", contract: ModelContract, golden: Sequence[bytes], folder: str) -> None:

@@ -6,7 +6,6 @@ export: a client's check against a live server notices exactly those that move t
 
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from serving.contract import WIRES, Golden, Preprocessing, Wire, golden_distance
 from serving.preprocessing import decode_image, decode_pixels, make_decoder
+from trainer.labels import read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Ask = Callable[[Wire, Any], Array]
@@ -108,7 +108,7 @@ def _screened(data: bytes, preprocessing: Preprocessing, number: int) -> bytes:
 def _spaced(paths: Sequence[str], count: int) -> list[bytes]:
     """Up to `count` different files from all over the list, which is sorted by class."""
     chosen = sorted({round(place) for place in np.linspace(0, len(paths) - 1, min(count, len(paths)))})
-    return [Path(paths[index]).read_bytes() for index in chosen]
+    return [read_again(paths[index]) for index in chosen]
 
 
 def _slips(files: Sequence[bytes], preprocessing: Preprocessing) -> dict[str, Array]:

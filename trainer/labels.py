@@ -1,16 +1,24 @@
 """Which picture shows what: Kaggle's layout, a folder a class, or a CSV of paths. No TensorFlow in here."""
 
-import csv
 import hashlib
 import os
 import random
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from serving.errors import UsageError
+from serving.local_files import TooLarge, read_file
 from serving.pictures import PictureLimits, PictureRejected, inspect_picture
+from serving.terminal import printable
+from trainer.folders import PICTURE_ENDINGS, find_pictures
+from trainer.label_file import read_label_file
+from trainer.lookalikes import Label, check_labels
+
+Note = Callable[[str], None]
+"""Is told what a user should know and may leave as it is, in a sentence."""
 
 
 class LabelledPicture(NamedTuple):
@@ -20,99 +28,131 @@ class LabelledPicture(NamedTuple):
     label: str
 
 
-def read_labels(labels: str, images: str | None = None) -> list[LabelledPicture]:
+def _unheard(sentence: str) -> None:
+    pass
+
+
+def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -> list[LabelledPicture]:
     """Pictures of a CSV: Kaggle's `id,breed` with `<images>/<id>.jpg`, or `path,label`.
 
-    Relative paths are taken from the working directory, or from `images` where it is given.
+    Relative paths are taken from the working directory, or from `images` where it is given. An id that ends as
+    picture files do may be the whole name of one.
 
     Raises:
-      UsageError: the file, a column or a picture is missing, or a row has no label.
+      UsageError: the file, the folder, a column or a picture is missing, a row has no label, or two labels look alike.
     """
-    try:
-        with open(labels, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = list(reader.fieldnames or [])
-            rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise UsageError(f"--labels {labels}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
+    if images is not None:
+        _check_folder(images)
+    rows, has_ids = read_label_file(labels)
+    if has_ids and images is None:
         raise UsageError(
-            f"--labels {labels} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from error
-    except csv.Error as error:
-        raise UsageError(
-            f"--labels {labels}, line {reader.reader.line_num}: {error}; mend the quotes of that line"
-        ) from error
-    if {"path", "label"} <= set(columns):
-        path_column, label_column, suffix = "path", "label", ""
-    elif {"id", "breed"} <= set(columns):
-        path_column, label_column, suffix = "id", "breed", ".jpg"
-        if images is None:
-            raise UsageError(f"--labels {labels} has the columns id,breed: say where the pictures are with --images")
-    else:
-        found = ",".join(columns) or "none"
-        raise UsageError(
-            f"--labels {labels}: expected a first line with the columns id,breed or path,label; found {found}"
+            f"--labels {printable(labels)} has the columns id,breed: say where the pictures are with --images"
         )
-    pictures = []
-    for line, row in rows:
-        where = f"--labels {labels}, line {line}"
-        if None in row or None in row.values():
-            raise UsageError(
-                f"{where}: expected {len(columns)} values as in the first line; quote a value with a comma"
-            )
-        if not row[path_column]:
-            raise UsageError(
-                f"{where}: the label {row[label_column]!r} has no picture; fill in the column {path_column}"
-            )
-        path = os.path.join(images or "", row[path_column] + suffix)
-        if not row[label_column]:
-            raise UsageError(f"{where}: the picture {path} has no label; fill in the column {label_column}")
+    pictures: list[LabelledPicture] = []
+    first: dict[str, Label] = {}
+    by_whole_name: list[str] = []
+    for picture, label, where in rows:
+        path = os.path.join(images or "", picture)
+        if has_ids and picture.lower().endswith(PICTURE_ENDINGS):
+            path = _of_whole_name(path, where)
+            by_whole_name.append(path)
+        elif has_ids:
+            path += ".jpg"
+        if not label:
+            raise UsageError(f"{where}: the picture {printable(path)} has no label; write one behind it")
         if not os.path.isfile(path):
-            raise UsageError(f"{where}: there is no picture {path}; mend the path (or --images), or drop the line")
-        pictures.append(LabelledPicture(path, row[label_column]))
+            raise UsageError(f"{where}: {_missing(path)}; mend the path (or --images), or drop the line")
+        first.setdefault(label, Label(label, where))
+        pictures.append(LabelledPicture(path, label))
+    if by_whole_name:
+        note(f"ids that end as files do were taken for these: {_examples(by_whole_name)}")
+    check_labels(first.values(), note)
     return pictures
 
 
-def read_folder(folder: str) -> list[LabelledPicture]:
-    """Pictures of a folder with one folder a class; hidden files and folders are left out.
+def read_folder(folder: str, note: Note = _unheard) -> list[LabelledPicture]:
+    """Pictures of a folder with one folder a class; see `trainer.folders` for what is taken, refused or left out.
 
     Raises:
-      UsageError: the folder is missing, or a picture lies beside the class folders, so that its class is unknown.
+      UsageError: something in the folder can't be taken, or two classes look alike.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise UsageError(f"--folder {folder}: no such folder")
-    found = sorted(path for path in root.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(root)))
-    for path in found:
-        if path.parent == root:
-            raise UsageError(f"--folder {folder}: {path} is in no class; move it to {folder}/CLASS/{path.name}")
-    return [LabelledPicture(str(path), path.relative_to(root).parts[0]) for path in found]
+    found = find_pictures(folder)
+    for reason, paths in found.left_out.items():
+        note(f"{reason}, left out of {printable(folder)}: {_examples(paths)}")
+    classes = sorted({label for _, label in found.pictures})
+    check_labels((Label(name, f"the folder {printable(os.path.join(folder, name))}") for name in classes), note)
+    return [LabelledPicture(*picture) for picture in found.pictures]
+
+
+def _check_folder(images: str) -> None:
+    if "://" in images:
+        raise UsageError(f"--images {printable(images)}: expected a folder of this machine; copy the pictures first")
+    try:
+        os.scandir(images).close()
+    except OSError as error:
+        raise UsageError(f"--images {printable(images)}: {error.strerror}") from error
+
+
+def _of_whole_name(path: str, where: str) -> str:
+    """The picture of an id that ends in `.jpg` or the like: that file, or the one with another `.jpg` behind it."""
+    both = [there for there in (path, path + ".jpg") if os.path.isfile(there)]
+    if len(both) == 2:
+        raise UsageError(
+            f"{where}: the id may mean {printable(both[0])} or {printable(both[1])}; remove one of them, or name paths "
+            "in columns path,label"
+        )
+    return both[0] if both else path
+
+
+def _missing(path: str) -> str:
+    """That a picture isn't there, and what is."""
+    if os.path.lexists(path):
+        return f"{printable(path)} is {'a link that leads nowhere' if os.path.islink(path) else 'no file'}"
+    folder, name = os.path.split(path.replace("\\", "/"))
+    try:
+        near = sorted(there for there in os.listdir(folder or ".") if _stem(there) == _stem(name))
+    except OSError:
+        near = []
+    said = f"there is no picture {printable(path)}"
+    return said + (f", but there is {printable(os.path.join(folder, near[0]))}" if near else "")
+
+
+def _stem(name: str) -> str:
+    """A file's name as it may be meant: without endings, case and blanks around it."""
+    name = unicodedata.normalize("NFC", name).strip().lower()
+    while name.endswith(PICTURE_ENDINGS):
+        name = name.rpartition(".")[0].strip()
+    return name
+
+
+def _examples(paths: Sequence[str]) -> str:
+    return f"{len(paths)}: {', '.join(map(printable, paths[:3]))}" + (", …" if len(paths) > 3 else "")
 
 
 def check_pictures(pictures: Sequence[LabelledPicture], limits: PictureLimits | None = None) -> list[LabelledPicture]:
     """Refuses what can't be trained on, before anything slow is begun; reads each file once.
 
     Returns:
-      The pictures without copies: a file with the same bytes as an earlier one could be in both splits, and the
-      accuracy would be of pictures that the model has learnt by heart.
+      The pictures without copies: a file with the same bytes as an earlier one, or a link to it, could be in both
+      splits, and the accuracy would be of pictures that the model has learnt by heart.
     Raises:
       UsageError: a picture that is named twice, is no picture, or is the copy of one with another label; fewer than
         two classes, or a class with one picture.
     """
     named: set[str] = set()
     for path, _ in pictures:
-        if os.path.realpath(path) in named:
-            raise UsageError(f"{path} is labelled twice; drop one of its lines")
-        named.add(os.path.realpath(path))
+        absolute = os.path.abspath(path)
+        if absolute in named:
+            raise UsageError(f"{printable(path)} is labelled twice; drop one of its lines")
+        named.add(absolute)
     distinct: dict[bytes, LabelledPicture] = {}
     for picture in pictures:
         digest = _checked(picture.path, limits or PictureLimits())
         first = distinct.setdefault(digest, picture)
         if first.label != picture.label:
             raise UsageError(
-                f"{first.path} and {picture.path} are the same file, once labelled {first.label!r} and once "
-                f"{picture.label!r}; drop the wrong one"
+                f"{printable(first.path)} and {printable(picture.path)} are the same file, once labelled "
+                f"{first.label!r} and once {picture.label!r}; drop the wrong one"
             )
     counts = Counter(picture.label for picture in distinct.values())
     if len(counts) < 2:
@@ -132,13 +172,29 @@ def check_pictures(pictures: Sequence[LabelledPicture], limits: PictureLimits | 
 def _checked(path: str, limits: PictureLimits) -> bytes:
     """Digest of a file whose header says that it is a picture within the limits."""
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path, limits.max_bytes)
         inspect_picture(data, limits)
+    except TooLarge as error:
+        reason = f"{error.args[0]:,} bytes, over the limit of {limits.max_bytes:,}"
+        raise UsageError(f"{printable(path)}: {reason}; mend or remove it, and its label") from error
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; mend or remove it, and its label") from error
+        raise UsageError(f"{printable(path)}: {error.strerror}; mend or remove it, and its label") from error
     except PictureRejected as error:
-        raise UsageError(f"{path}: {error.message}; mend or remove it, and its label") from error
+        reason = error.message.partition(" (--")[0]  # the flags of limits are other commands'
+        raise UsageError(f"{printable(path)}: {reason}; mend or remove it, and its label") from error
     return hashlib.sha256(data).digest()
+
+
+def read_again(path: str) -> bytes:
+    """The bytes of a picture that was checked.
+
+    Raises:
+      UsageError: it is gone, or can't be read any more.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{printable(path)}: {error.strerror}, though it was there when the run began") from error
 
 
 def unlabelled(pictures: Sequence[LabelledPicture], images: str) -> list[str]:
@@ -170,7 +226,3 @@ def stratified_split(
 def class_names(pictures: Iterable[LabelledPicture]) -> list[str]:
     """The labels in the order of the model's outputs: sorted."""
     return sorted({picture.label for picture in pictures})
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)

@@ -1,13 +1,7 @@
 """The model: a TensorFlow Hub module and a dense softmax head."""
 
-import contextlib
-import socket
-import tarfile
-import tempfile
-import urllib.error
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,11 +9,8 @@ import tf_keras
 
 from serving.errors import UsageError
 from trainer.data import IMG_SIZE
+from trainer.hub import hub, hub_layer
 from trainer.options import MODEL_URL
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
-    import tensorflow_hub as hub
 
 __all__ = ["INPUT_SHAPE", "MODEL_URL", "OUTPUT_SHAPE", "create_model", "load_model"]
 
@@ -27,9 +18,7 @@ INPUT_SHAPE = [None, IMG_SIZE, IMG_SIZE, 3]
 OUTPUT_SHAPE = 120
 """Kaggle's dog breeds."""
 
-_DOWNLOAD_TIMEOUT_S = 60.0
-"""Without an answer: a firewall that drops packets would keep a run hanging for ever."""
-_ARCHIVES = (".tar.gz", ".tgz", ".tar")
+_LOG = logging.getLogger(__name__)
 
 
 def create_model(
@@ -39,6 +28,7 @@ def create_model(
     *,
     fine_tune: bool = False,
     learning_rate: float = 1e-3,
+    note: Callable[[str], None] = _LOG.warning,
 ) -> tf_keras.Model:
     """A compiled Keras model: hub module, then a dense layer with softmax.
 
@@ -48,12 +38,14 @@ def create_model(
       hub_url: TF Hub URL, SavedModel folder or archive.
       fine_tune: train the module's weights, too.
       learning_rate: of Adam.
+      note: is told what of the module is waited for.
     Returns:
       A model from float32 [batch, height, width, 3] in 0..1 to float32 [batch, classes].
     Raises:
       UsageError: the module can't be had, is none, or takes pictures of another size.
+      MayPass: the module can't be had now.
     """
-    layer = _hub_layer(hub_url, fine_tune)
+    layer = hub_layer(hub_url, fine_tune, note)
     _check_size(layer.resolved_object, hub_url, input_shape)
     model = tf_keras.Sequential([layer, tf_keras.layers.Dense(units=output_shape, activation="softmax")])
     model.compile(
@@ -81,54 +73,6 @@ def create_model(
 def load_model(model_path: str) -> tf_keras.Model:
     """Loads a model that was saved with `model.save`, hub layer included."""
     return tf_keras.models.load_model(model_path, custom_objects={"KerasLayer": hub.KerasLayer})
-
-
-def _hub_layer(handle: str, trainable: bool) -> hub.KerasLayer:
-    try:
-        if "://" in handle:
-            with _network_timeout():
-                hub.resolve(handle)  # into the cache, from where the layer takes it
-            return hub.KerasLayer(handle, trainable=trainable)
-        if handle.endswith(_ARCHIVES) and Path(handle).is_file():
-            with _unpacked(handle) as folder:
-                return hub.KerasLayer(hub.load(folder), trainable=trainable)
-        if not (Path(handle) / "saved_model.pb").is_file():
-            raise UsageError(
-                f"--hub-model {handle}: no such SavedModel; expected a folder with saved_model.pb, an archive "
-                f"({', '.join(_ARCHIVES)}) or a URL"
-            )
-        return hub.KerasLayer(handle, trainable=trainable)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise UsageError(
-            f"--hub-model {handle} can't be reached ({getattr(error, 'reason', error)}). Where there is no internet, "
-            "download the module's .tar.gz elsewhere and give its path"
-        ) from error
-    except (OSError, ValueError, RuntimeError, AttributeError, tarfile.TarError, tf.errors.OpError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UsageError(f"--hub-model {handle} is not a reusable TF 2 module: {reason}") from error
-
-
-@contextlib.contextmanager
-def _network_timeout() -> Iterator[None]:
-    """TensorFlow Hub opens its connections without a limit of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-@contextlib.contextmanager
-def _unpacked(archive: str) -> Iterator[str]:
-    """The folder of the SavedModel in an archive, while the block runs."""
-    with tempfile.TemporaryDirectory(prefix="flow-images-hub-") as folder:
-        with tarfile.open(archive) as members:
-            members.extractall(folder, filter="data")  # no absolute paths, no links out of the folder
-        found = sorted(Path(folder).rglob("saved_model.pb"))
-        if not found:
-            raise UsageError(f"--hub-model {archive}: there is no saved_model.pb in the archive")
-        yield str(found[0].parent)
 
 
 def _check_size(module: Any, handle: str, input_shape: Sequence[int | None]) -> None:

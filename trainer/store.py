@@ -16,8 +16,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from serving.errors import UsageError
+from trainer.options import HIGHEST_VERSION
+from trainer.outages import explained, explaining
 
 _MODEL_FILE = "saved_model.pb"
+_ASIDE = ".publishing-"
+"""A folder that no server takes for a version, as its name is no integer."""
 _SCHEMES = ("gs", "ram")
 """What TensorFlow writes besides disks; ram:// is its file system in memory, which is gone with the process."""
 
@@ -31,9 +35,10 @@ class Version:
         Args:
           store: a folder on a disk, or gs://.
           name: of the model.
-          number: of the version; None for the seconds since 1970.
+          number: of the version; None for the seconds since 1970, or one above the highest if that is more.
         Raises:
-          UsageError: the version exists, the name can't be served, or the store can't be written.
+          UsageError: the version exists, the name or number can't be served, or the store can't be written.
+          MayPass: the store is full, or can't be reached.
         """
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
             raise UsageError(f"--name {name}: expected letters, digits, '.', '-' and '_', as it becomes part of URLs")
@@ -43,62 +48,143 @@ class Version:
                 f"--model-store {store}: TensorFlow can't write {scheme}://; export to a folder, and copy it there "
                 f"with {_MODEL_FILE} last"
             )
-        self.number = int(time.time()) if number is None else number
+        if not store or not _is_utf8(store):
+            raise UsageError(f"--model-store {store!r}: expected a name in UTF-8, as TensorFlow takes no other")
+        if number is not None and not 0 <= number <= HIGHEST_VERSION:
+            raise UsageError(f"--version {number}: servers take integers from 0 to {HIGHEST_VERSION}")
         self.model_path = f"{store.rstrip('/')}/{name}"
-        self.path = f"{self.model_path}/{self.number}"
         self._is_remote = bool(scheme)
-        with self._refusals():
+        self._may_rise = number is None
+        self._staging: str | None = None
+        self._staged: int | None = None
+        self._is_uploaded = False
+        with self._writing():
             if not self._is_remote:
                 Path(self.model_path).mkdir(parents=True, exist_ok=True)
-                if not os.access(self.model_path, os.W_OK):
-                    raise PermissionError(13, "no permission to write")
-            # In a bucket, files without the last one are left from a run that died: nobody has loaded them.
-            if tf.io.gfile.exists(f"{self.path}/{_MODEL_FILE}" if self._is_remote else self.path):
+            tempfile.TemporaryDirectory(prefix=_ASIDE, dir=self._aside).cleanup()  # can it be written?
+            self.number = self._next() if number is None else number
+            if not self._may_rise and self._is_taken():
                 raise UsageError(self._exists())
+
+    @property
+    def path(self) -> str:
+        """The version's folder."""
+        return f"{self.model_path}/{self.number}"
+
+    @property
+    def is_published(self) -> bool:
+        """Is it in its place?"""
+        if self._is_remote:
+            return self._is_uploaded
+        try:
+            return os.stat(self.path).st_ino == self._staged
+        except OSError:
+            return False
+
+    def higher(self) -> int | None:
+        """The highest version beside it, if that is above it, so that servers would take that one."""
+        with self._writing():
+            highest = max(self._versions(), default=-1)
+        return highest if highest > self.number else None
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[str]:
         """A folder that doesn't exist yet, on this machine's disk, removed in the end if it was not published."""
-        # Beside its place, so that a rename is enough; no server takes a name that is no integer for a version.
-        parent = None if self._is_remote else self.model_path
-        with self._refusals():
-            aside = tempfile.mkdtemp(prefix=f".publishing-{self.number}-", dir=parent)
+        with self._writing():
+            self._staging = tempfile.mkdtemp(prefix=f"{_ASIDE}{self.number}-", dir=self._aside)
         try:
-            yield f"{aside}/{self.number}"
+            yield f"{self._staging}/{self.number}"
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            self.discard()
+
+    def discard(self) -> None:
+        """Removes what is staged, even while it is written by another thread, which can't publish it any more."""
+        if self._staging is not None:
+            gone = f"{self._staging}.gone"
+            with contextlib.suppress(OSError):  # it is removed already
+                os.rename(self._staging, gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def publish(self, folder: str) -> None:
         """Makes a staged folder the version.
 
         Raises:
           UsageError: somebody else published it meanwhile, or the store can't be written any more.
+          MayPass: the store is full, or can't be reached.
         """
-        if not self._is_remote:
+        with self._writing():
+            if self._may_rise:  # others may have published in the hours of training
+                self.number = self._next()
+            self._staged = os.stat(folder).st_ino
+            if self._is_remote:
+                self._upload(folder)
+                return
+        while True:
             try:
                 os.rename(folder, self.path)
+                return
             except OSError as error:
-                raise UsageError(self._exists() if os.path.exists(self.path) else self._refused(error)) from error
-            return
+                if not os.path.lexists(self.path):
+                    raise explained(self._unwritable, error) from error
+                if not self._may_rise:
+                    raise UsageError(self._exists()) from error
+                self.number += 1
+
+    @property
+    def _aside(self) -> str | None:
+        """Where it is staged: beside its place, so that a rename is enough; for a bucket, among temporary files."""
+        return None if self._is_remote else self.model_path
+
+    def _upload(self, folder: str) -> None:
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
-        with self._refusals():
-            if tf.io.gfile.exists(self.path):  # what is left of an upload that died
-                tf.io.gfile.rmtree(self.path)
+        if tf.io.gfile.exists(self.path):  # what is left of an upload that died
+            tf.io.gfile.rmtree(self.path)
+        try:
             for path in sorted(files, key=lambda path: (path.name == _MODEL_FILE, path)):
                 target = f"{self.path}/{path.relative_to(folder)}"
                 tf.io.gfile.makedirs(target.rpartition("/")[0])
                 tf.io.gfile.copy(str(path), target, overwrite=True)
+            self._is_uploaded = True
+        except BaseException:
+            self._is_uploaded = bool(tf.io.gfile.exists(f"{self.path}/{_MODEL_FILE}"))
+            if not self._is_uploaded:
+                tf.io.gfile.rmtree(self.path)
+            raise
+
+    def _next(self) -> int:
+        highest = max(self._versions(), default=-1)
+        if highest == HIGHEST_VERSION:
+            raise UsageError(f"{self.model_path} has a version {highest}, and none can be higher: remove it")
+        return max(int(time.time()), highest + 1)
+
+    def _versions(self) -> set[int]:
+        """What a server takes for versions: names that are integers, with zeros before or not."""
+        try:
+            names = tf.io.gfile.listdir(self.model_path) if self._is_remote else os.listdir(self.model_path)
+        except tf.errors.NotFoundError:  # a bucket has no folder before its first object
+            return set()
+        numbers = {int(name) for name in (name.rstrip("/") for name in names) if name.isascii() and name.isdigit()}
+        return {number for number in numbers if number <= HIGHEST_VERSION}
+
+    def _is_taken(self) -> bool:
+        if self._is_remote:  # files without the last one are left from a run that died: nobody has loaded them
+            return bool(tf.io.gfile.exists(f"{self.path}/{_MODEL_FILE}"))
+        return self.number in self._versions()
 
     def _exists(self) -> str:
         return f"{self.path} exists already, and a version is never overwritten: choose another --version"
 
-    def _refused(self, error: Exception) -> str:
-        why = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-        return f"--model-store: {self.model_path} can't be written: {why}"
+    @property
+    def _unwritable(self) -> str:
+        return f"--model-store: {self.model_path} can't be written"
 
-    @contextlib.contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, tf.errors.OpError) as error:
-            raise UsageError(self._refused(error)) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return explaining(self._unwritable)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

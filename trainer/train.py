@@ -1,19 +1,23 @@
 """Fine-tunes the model: split, fit, and what each epoch gave."""
 
+import logging
+import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_keras
 
 from serving.contract import Preprocessing
-from serving.errors import UsageError
+from serving.errors import FlowImagesError, UsageError
 from serving.preprocessing import make_decoder
+from serving.terminal import printable
 from trainer.data import create_data_batches, one_hot
-from trainer.labels import LabelledPicture, class_names, stratified_split
+from trainer.labels import LabelledPicture, class_names, read_again, stratified_split
 from trainer.model import create_model
 from trainer.options import TrainOptions
+
+_LOG = logging.getLogger(__name__)
 
 
 class Trained(NamedTuple):
@@ -41,6 +45,7 @@ def train(
     *,
     on_batch: Callable[[], None] = lambda: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    note: Callable[[str], None] = _LOG.warning,
 ) -> Trained:
     """Trains on one part of the pictures and validates on the other.
 
@@ -51,8 +56,11 @@ def train(
       options: hyperparameters.
       on_batch: called after each step.
       on_epoch: called after each epoch.
+      note: is told what of the hub module is waited for.
     Raises:
       UsageError: the hub module can't be used, or a picture can't be decoded.
+      MayPass: the hub module can't be had now.
+      FlowImagesError: training needs more memory than there is, or the loss is no number any more.
     """
     tf_keras.utils.set_random_seed(options.seed)
     labels = class_names(pictures)
@@ -61,7 +69,7 @@ def train(
     size = options.image_size
     model = create_model(
         [None, size, size, 3], len(labels), options.hub_model,
-        fine_tune=options.fine_tune, learning_rate=options.rate,
+        fine_tune=options.fine_tune, learning_rate=options.rate, note=note,
     )  # fmt: skip
     try:
         model.fit(
@@ -71,9 +79,15 @@ def train(
             callbacks=[_Report(on_batch, on_epoch)],
             verbose=0,
         )
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise FlowImagesError(
+            f"there is too little memory for --batch-size {options.batch_size} of {size} x {size} pixels: take smaller "
+            "batches; nothing was published"
+        ) from error
     except tf.errors.OpError as error:
         _name_culprits(pictures, preprocessing, error)
-        raise
+        reason = str(error.message).strip().partition("\n")[0]
+        raise FlowImagesError(f"TensorFlow can't train: {reason}; nothing was published") from error
     served = tf_keras.Sequential(model.layers)  # without the optimizer, which a server has no use for
     served.build(model.input_shape)
     return Trained(served, labels, preprocessing, training, validation)
@@ -102,6 +116,11 @@ class _Report(tf_keras.callbacks.Callback):
         self._on_batch()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not math.isfinite(logs["loss"]):
+            raise FlowImagesError(
+                f"the loss is {logs['loss']} after epoch {epoch + 1}: take a smaller --learning-rate; nothing was "
+                "published"
+            )
         self._on_epoch(Epoch(epoch + 1, logs["loss"], logs["accuracy"], logs["val_accuracy"]))
 
 
@@ -115,11 +134,9 @@ def _name_culprits(pictures: Sequence[LabelledPicture], preprocessing: Preproces
     broken = []
     for picture in pictures:
         try:
-            decode(Path(picture.path).read_bytes())
+            decode(read_again(picture.path))
         except tf.errors.InvalidArgumentError:
-            broken.append(picture.path)
-        except OSError as missing:
-            raise UsageError(f"{picture.path}: {missing.strerror}, though it was there when the run began") from error
+            broken.append(printable(picture.path))
     if broken:
         more = f" (and {len(broken) - 1} more: {', '.join(broken[1:10])})" if len(broken) > 1 else ""
         raise UsageError(

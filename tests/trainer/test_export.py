@@ -1,6 +1,8 @@
 """The exported files, loaded and asked as a server and its clients would."""
 
+import errno
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from serving.preprocessing import make_decoder
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from trainer.export import Exported, export, exporting
 from trainer.golden import choose_golden, preprocessed, unnoticed
+from trainer.outages import MayPass, explained
 from trainer.store import Version
 
 LABELS = ["checks", "clouds", "dots", "rings", "stripes", "waves"]
@@ -243,6 +246,109 @@ def test_versions_are_integers_published_whole(publish: Callable[..., str], tmp_
     assert (path.stat().st_mode & 0o055) == 0o055  # a server may run as another user
 
 
+@pytest.mark.parametrize("kind", ["disk", "bucket"])
+def test_a_new_version_is_above_all_that_a_server_counts(
+    publish: Callable[..., str], tmp_path: Path, kind: str
+) -> None:
+    store = str(tmp_path / "store") if kind == "disk" else f"ram://versions/{tmp_path.name}"
+    for name in ("0202611251800", "7", "99999999999999999999", "notes"):  # the third is over 64 bits
+        tf.io.gfile.makedirs(f"{store}/{MODEL_NAME}/{name}")
+        with tf.io.gfile.GFile(f"{store}/{MODEL_NAME}/{name}/file", "w") as file:
+            file.write("x")
+    assert publish(store=store) == f"{store}/{MODEL_NAME}/202611251801"
+    assert Version(store, MODEL_NAME, 8).higher() == 202611251801
+    assert Version(store, MODEL_NAME, 202611251802).higher() is None
+
+
+def test_a_version_that_others_overtook_while_it_was_trained_rises(
+    contract: ModelContract, drawn: Path, tmp_path: Path
+) -> None:
+    paths = [str(path) for path in (drawn / "train").iterdir()]
+    target = Version(str(tmp_path), "model")
+    with exporting(Tiny(), ["a", "b"], contract.preprocessing, paths, target):
+        (tmp_path / "model" / str(target.number)).mkdir()
+        (tmp_path / "model" / "5000000000").mkdir()
+    assert target.number == 5000000001
+    assert target.is_published
+    assert (tmp_path / "model" / "5000000001" / "saved_model.pb").is_file()
+
+
+def test_versions_that_no_server_can_hold_are_refused(tmp_path: Path) -> None:
+    for number in (-1, 2**63):
+        with pytest.raises(UsageError, match=f"--version {number}: .*from 0 to {2**63 - 1}"):
+            Version(str(tmp_path), "model", number)
+    (tmp_path / "model" / "007").mkdir(parents=True)
+    with pytest.raises(UsageError, match="7 exists already"):
+        Version(str(tmp_path), "model", 7)
+    (tmp_path / "model" / str(2**63 - 1)).mkdir()
+    with pytest.raises(UsageError, match="none can be higher"):
+        Version(str(tmp_path), "model")
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("size", ["16k", "64k", "256k", "512k"])
+def test_a_full_disk_leaves_nothing_behind_and_may_pass(
+    contract: ModelContract, drawn: Path, tmp_path: Path, size: str
+) -> None:
+    paths = [str(path) for path in sorted((drawn / "train").iterdir())]
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(tmp_path)], check=False)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        target = Version(str(tmp_path / "store"), "model", 1)
+        with (
+            pytest.raises(MayPass, match="No space left on device; make room, and repeat the command"),
+            exporting(Tiny(), ["a", "b"], contract.preprocessing, paths, target) as exported,
+        ):
+            exported.add("training.json", "x" * 1024 * 1024)
+        assert tree(tmp_path) == ["store", "store/model"]
+        assert not target.is_published
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_an_upload_that_breaks_off_is_removed(
+    publish: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, copy = f"ram://broken/{tmp_path.name}", tf.io.gfile.copy
+
+    def break_off(source: str, target: str, **options: Any) -> None:
+        if target.endswith("saved_model.pb"):
+            raise tf.errors.UnavailableError(None, None, "the bucket is away")
+        copy(source, target, **options)
+
+    monkeypatch.setattr(tf.io.gfile, "copy", break_off)
+    with pytest.raises(MayPass, match=f"{store}/{MODEL_NAME} can't be written: the bucket is away; this may pass"):
+        publish(store=store, version=1)
+    assert not tf.io.gfile.exists(f"{store}/{MODEL_NAME}/1")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 75),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 75),
+        (OSError(errno.ESTALE, "Stale file handle"), 75),
+        (OSError(errno.EROFS, "Read-only file system"), 2),
+        (PermissionError(errno.EACCES, "Permission denied"), 2),
+        (tf.errors.ResourceExhaustedError(None, None, "x; No space left on device [Op:SaveV2]"), 75),
+        (tf.errors.AbortedError(None, None, "All 10 retry attempts failed"), 75),
+        (tf.errors.FailedPreconditionError(None, None, "libcurl code 6 meaning 'Could not resolve hostname'"), 75),
+        (tf.errors.PermissionDeniedError(None, None, "403"), 2),
+        (tf.errors.NotFoundError(None, None, "The specified bucket does not exist."), 2),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_what_may_pass_is_75_and_what_cannot_become_right_is_2(error: Exception, code: int) -> None:
+    told = explained("--model-store x can't be written", error)
+    assert told.exit_code == code
+    assert str(told).startswith("--model-store x can't be written: ")
+    assert ("repeat the command" in str(told)) == (code == 75)
+
+
 def test_an_existing_version_is_never_overwritten(publish: Callable[..., str]) -> None:
     path = publish(version=7)
     before = sorted(child.stat().st_mtime_ns for child in Path(path).rglob("*"))
@@ -309,6 +415,8 @@ def test_stores_and_names_that_cannot_be_are_refused_at_once(tmp_path: Path) -> 
         (str(tmp_path), "a/b", "--name a/b"),
         (str(tmp_path), "..", r"--name \.\."),
         (str(tmp_path), "", "--name"),
+        (f"{tmp_path}/d\udce9p", "dogs", "UTF-8"),
+        ("/proc/nowhere", "dogs", "--model-store: /proc/nowhere/dogs can't be written"),
     ]:
         with pytest.raises(UsageError, match=told):
             Version(store, name)

@@ -1,7 +1,9 @@
 """Which picture shows what, and every way in which that can be unclear."""
 
+import os
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,7 +60,7 @@ def test_relative_paths_of_a_csv_are_looked_for_in_images(images: Path, tmp_path
         pytest.param('id,breed\na,"pug\n', ["line 2", "quotes"], id="open-quote"),
         pytest.param("name,kind\na,pug\n", ["id,breed or path,label", "name,kind"], id="other-columns"),
         pytest.param("", ["found none"], id="empty"),
-        pytest.param("id,breed\na,dépôt\n".encode("latin-1"), ["not UTF-8", "byte 12"], id="latin-1"),
+        pytest.param("id,breed\na,dépôt\n".encode("latin-1"), ["line 2", "not UTF-8"], id="latin-1"),
     ],
 )
 def test_a_csv_that_is_not_right_names_the_line_and_the_fix(
@@ -161,3 +163,183 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order() -> None:
     first = stratified_split(pictures, share=0.5, seed=1)
     assert stratified_split(pictures[::-1], share=0.5, seed=1) == first
     assert stratified_split(pictures, share=0.5, seed=2) != first
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["unix", "dos", "old mac"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "marked"])
+def test_a_csv_may_have_a_mark_and_any_line_ends(images: Path, tmp_path: Path, mark: str, end: str) -> None:
+    text = mark + end.join(["id,breed", "a,pug", "", "b,boxer", ""])
+    assert [label for _, label in read_labels(csv_file(tmp_path, text), str(images))] == ["pug", "boxer"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param("id,breed\na,pug\n".encode("utf-16"), "is UTF-16: save it as UTF-8", id="utf-16"),
+        pytest.param(b"id,breed\na,pu\0g\n", "bytes that are 0", id="zero"),
+        pytest.param("id;breed\na;pug\n", "commas between the values, not ';'", id="semicolons"),
+        pytest.param("ID, Breed\na,pug\n", "small letters, without blanks", id="header"),
+        pytest.param("id,breed,breed\na,pug,x\n", "the column breed is there twice", id="twice"),
+        pytest.param("id,breed\na,great dane, black\n", "line 2: expected 2 values", id="comma"),
+    ],
+)
+def test_a_csv_that_was_saved_otherwise_says_how_to_save_it(
+    images: Path, tmp_path: Path, text: str | bytes, told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        read_labels(csv_file(tmp_path, text), str(images))
+
+
+def test_what_is_no_file_or_folder_of_this_machine_is_refused(images: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    good = csv_file(tmp_path, "id,breed\na,pug\n")
+    for labels, folder, told in [
+        (str(tmp_path / "pipe"), images, r"--labels .*pipe: not a file"),
+        (str(images), images, "--labels .*images: Is a directory"),
+        ("gs://bucket/labels.csv", images, "--labels gs://.*copy it first"),
+        (good, tmp_path / "absent", r"--images .*absent: No such file"),
+        (good, good, r"--images .*labels\.csv: Not a directory"),
+        (good, "s3://bucket", "--images s3://bucket.*copy"),
+    ]:
+        with pytest.raises(UsageError, match=told):
+            read_labels(labels, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("great dane", "great  dane"), ("great dane", "great\u00a0dane"), ("pug", "p\u200bug"),
+        ("caf\u00e9", "cafe\u0301"), ("great dane", "great\u3000dane"), ("\u2764", "\u2764\ufe0f"),
+    ],
+)  # fmt: skip
+def test_labels_that_look_the_same_are_refused_with_both_lines(
+    images: Path, tmp_path: Path, one: str, other: str
+) -> None:
+    path = csv_file(tmp_path, f'id,breed\na,"{one}"\nb,"{other}"\n')
+    with pytest.raises(UsageError) as error:
+        read_labels(path, str(images))
+    assert "line 2" in str(error.value)
+    assert "line 3" in str(error.value)
+    assert ascii(one) in str(error.value)
+    assert ascii(other) in str(error.value)
+
+
+@pytest.mark.parametrize("label", ["y ", "\u00a0y", "a\nb", "\x1b[2Jy", "\u200b", "a\u2028b"])
+def test_a_label_with_what_cannot_be_seen_is_refused(images: Path, tmp_path: Path, label: str) -> None:
+    with pytest.raises(UsageError, match=r"the label '.*remove") as error:
+        read_labels(csv_file(tmp_path, f'id,breed\na,"{label}"\n'), str(images))
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(("one", "other"), [("X", "x"), ("great_dane", "Great Dane"), ("\uff30ug", "Pug")])
+def test_labels_that_are_nearly_the_same_are_told_and_stay_two(
+    images: Path, tmp_path: Path, one: str, other: str
+) -> None:
+    notes: list[str] = []
+    read = read_labels(csv_file(tmp_path, f"id,breed\na,{one}\nb,{other}\n"), str(images), notes.append)
+    assert [label for _, label in read] == [one, other]
+    assert "WARNING" in notes[0]
+    assert one in notes[0]
+    assert other in notes[0]
+
+
+def test_a_label_that_is_like_no_other_is_taken_as_it_is(images: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    labels = ["[red]", ":dog:", "می\u200cخواهم"]
+    text = "id,breed\n" + "".join(f"{name},{label}\n" for name, label in zip("abc", labels, strict=True))
+    assert [label for _, label in read_labels(csv_file(tmp_path, text), str(images), notes.append)] == labels
+    assert notes == []
+
+
+def test_ids_that_are_file_names_are_taken_and_told(images: Path, tmp_path: Path) -> None:
+    picture(images / "e.png")
+    notes: list[str] = []
+    read = read_labels(csv_file(tmp_path, "id,breed\na.jpg,pug\ne.png,pug\n"), str(images), notes.append)
+    assert [path for path, _ in read] == [str(images / "a.jpg"), str(images / "e.png")]
+    assert f"2: {images / 'a.jpg'}, {images / 'e.png'}" in notes[0]
+    picture(images / "a.jpg.jpg")
+    with pytest.raises(UsageError, match=r"line 2: the id may mean .*a\.jpg or .*a\.jpg\.jpg"):
+        read_labels(csv_file(tmp_path, "id,breed\na.jpg,pug\n"), str(images))
+
+
+@pytest.mark.parametrize("name", ["z.png", "Z.jpg", "z.jpeg"])
+def test_a_missing_picture_is_named_with_the_one_that_is_there(images: Path, tmp_path: Path, name: str) -> None:
+    there = picture(images / name)
+    with pytest.raises(UsageError, match=f"no picture {images / 'z.jpg'}, but there is {there}"):
+        read_labels(csv_file(tmp_path, "id,breed\nz,pug\n"), str(images))
+
+
+def test_everything_in_a_folder_is_taken_or_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for shade, name in enumerate(["pug/1.jpg", "pug/deep/2.png", "pug/no_ending", "boxer/3.jpg"]):
+        picture(tmp_path / "x.png", shade).rename(tmp_path / "x")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x").rename(folder / name)
+    picture(tmp_path / "elsewhere" / "4.jpg")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "boxer" / "5.jpg").symlink_to(tmp_path / "elsewhere" / "4.jpg")
+    (folder / "pug" / "again").symlink_to(folder / "pug" / "deep")
+    for name in ("README.txt", "pug/Thumbs.db", "pug/labels.csv", ".DS_Store", "boxer/.hidden", "boxer/empty"):
+        (folder / name).write_text("" if name.endswith("empty") else "text")
+    notes: list[str] = []
+    found = [(Path(path).name, label) for path, label in read_folder(str(folder), notes.append)]
+    assert sorted(found) == [
+        ("1.jpg", "pug"), ("2.png", "pug"), ("3.jpg", "boxer"), ("4.jpg", "linked"), ("5.jpg", "boxer"),
+        ("no_ending", "pug"),
+    ]  # fmt: skip
+    told = "\n".join(notes)
+    assert "no pictures, left out" in told
+    for count in ("hidden, left out of " + f"{folder}: 2: ", f"{folder}: 4: ", f"same class, left out of {folder}: 1"):
+        assert count in told
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        pytest.param(lambda class_: (class_ / "back").symlink_to(class_.parent), "back leads back", id="loop"),
+        pytest.param(lambda class_: (class_ / "own").symlink_to("own"), "own is a link that leads nowhere", id="own"),
+        pytest.param(lambda class_: (class_ / "x.jpg").symlink_to("gone.jpg"), "x.jpg is a link that leads", id="link"),
+        pytest.param(lambda class_: (class_.parent / "cat").symlink_to("gone"), "cat is a link that leads", id="class"),
+        pytest.param(lambda class_: os.mkfifo(class_ / "x.jpg"), "x.jpg is neither a file", id="pipe"),
+        pytest.param(lambda class_: (class_.parent / "cat").mkdir(), "class cat has no pictures", id="empty class"),
+        pytest.param(lambda class_: os.mkdir(os.fsencode(class_.parent) + b"/d\xe9p"), r"d\\xe9p.* not UTF-8",
+                     id="latin-1 class"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_taken_of_a_folder_is_refused_by_name(
+    tmp_path: Path, spoil: Callable[[Path], None], told: str
+) -> None:
+    for name in ("pug/1.jpg", "boxer/2.jpg"):
+        picture(tmp_path / "photos" / name)
+    spoil(tmp_path / "photos" / "pug")
+    with pytest.raises(UsageError, match=told):
+        read_folder(str(tmp_path / "photos"))
+
+
+def test_a_folder_or_file_that_may_not_be_read_is_refused_by_name(tmp_path: Path, nobody: Callable[[], None]) -> None:
+    for name in ("pug/1.jpg", "boxer/2.jpg"):
+        picture(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "pug" / "1.jpg").chmod(0)
+    (tmp_path / "photos" / "boxer").chmod(0)
+    nobody()
+    with pytest.raises(UsageError, match="boxer can't be read: Permission denied"):
+        read_folder(str(tmp_path / "photos"))
+    with pytest.raises(UsageError, match=r"1\.jpg: Permission denied"):
+        check_pictures([LabelledPicture(str(tmp_path / "photos" / "pug" / "1.jpg"), "pug")])
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Makes this process one that may not read everything, as root may, until the test ends."""
+    user = os.geteuid()
+    for folder in (tmp_path, *tmp_path.parents):
+        if "pytest" in str(folder):  # pytest's own folders are the owner's only
+            folder.chmod(0o755)
+    yield lambda: os.seteuid(65534) if user == 0 else None
+    os.seteuid(user)
+
+
+def test_links_to_one_picture_are_copies_of_it(images: Path) -> None:
+    (images / "e.jpg").symlink_to(images / "a.jpg")
+    linked = LabelledPicture(str(images / "e.jpg"), "x")
+    assert check_pictures([*labelled(images, "xxyy"), linked]) == labelled(images, "xxyy")

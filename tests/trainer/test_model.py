@@ -4,12 +4,13 @@ import http.server
 import io
 import shutil
 import socket
+import struct
 import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ import tensorflow as tf
 
 from serving.errors import UsageError
 from tests.conftest import IMAGE_SIZE
-from trainer import model as model_module
+from trainer import hub as hub_module_
 from trainer.model import INPUT_SHAPE, MODEL_URL, OUTPUT_SHAPE, create_model, load_model
+from trainer.outages import MayPass
 
 SHAPE = [None, IMAGE_SIZE, IMAGE_SIZE, 3]
 IMAGES = np.random.default_rng(0).random((3, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
@@ -27,6 +29,9 @@ IMAGES = np.random.default_rng(0).random((3, IMAGE_SIZE, IMAGE_SIZE, 3), np.floa
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub_module_, "_FIRST_PAUSE_S", 0.0)
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -129,20 +134,44 @@ def test_a_damaged_saved_model_is_refused(hub_module: Path, tmp_path: Path) -> N
         create_model(SHAPE, 5, str(tmp_path / "m"))
 
 
-def test_archives_that_are_none_or_reach_out_are_refused(tmp_path: Path) -> None:
+def test_archives_that_are_none_or_reach_out_are_refused(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "text.tar.gz").write_text("no archive")
     with tarfile.open(tmp_path / "empty.tar.gz", "w:gz"):
         pass
     with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as members:
         members.addfile(tarfile.TarInfo("../escaped/saved_model.pb"), io.BytesIO())
-    for name, told in {"text": "not a reusable", "empty": "no saved_model.pb", "evil": "outside"}.items():
+    (tmp_path / "cut.tar.gz").write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    for name, told in {
+        "text": "not a reusable",
+        "cut": "not a reusable",
+        "empty": "no saved_model.pb",
+        "evil": "outside",
+    }.items():
         with pytest.raises(UsageError, match=f"{name}.tar.gz.*{told}"):
             create_model(SHAPE, 5, str(tmp_path / f"{name}.tar.gz"))
     assert not (tmp_path.parent / "escaped").exists()
 
 
 class Site(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder, whatever the query."""
+    """Files of a folder, whatever the query; each of `faults` spoils one answer first."""
+
+    faults: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        fault = self.faults.pop() if self.faults else ""
+        if fault.isdigit():
+            self.send_error(int(fault))
+        elif fault == "cut":
+            data = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+        elif fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        else:
+            super().do_GET()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -164,16 +193,67 @@ def test_a_url_is_downloaded_once(site: str, hub_module: Path, tmp_path: Path) -
     assert len(list((tmp_path / "cache").rglob("saved_model.pb"))) == 1
 
 
-def test_a_url_that_is_not_there_or_not_reachable_says_what_to_do(site: str) -> None:
+def test_a_blip_of_the_network_is_told_and_passes(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(Site, "faults", ["cut", "503", "reset"])
+    create_model(SHAPE, 5, f"{site}/gabor.tar.gz", note=notes.append)
+    assert ["try 2 of 4" in notes[0], "try 3 of 4" in notes[1], "try 4 of 4" in notes[2]] == [True] * 3
+    assert "503" in notes[1]
+
+
+def test_a_name_that_cannot_be_resolved_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MayPass, match=r"can't be reached \(.*(resolution|known).*repeat the command.*give its path"):
+        create_model(SHAPE, 5, "http://nowhere.invalid/gabor.tar.gz")
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "cut", "reset"])
+def test_what_may_pass_and_does_not_is_tried_four_times(site: str, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    faults = [fault] * 5
+    monkeypatch.setattr(Site, "faults", faults)
+    with pytest.raises(MayPass, match=f"{site}/gabor.tar.gz can't be reached .*tried 4 times"):
+        create_model(SHAPE, 5, f"{site}/gabor.tar.gz")
+    assert len(faults) == 1
+
+
+@pytest.mark.parametrize("fault", ["404", "403"])
+def test_a_url_that_is_wrong_is_refused_at_once(site: str, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    faults = [fault] * 2
+    monkeypatch.setattr(Site, "faults", faults)
+    with pytest.raises(UsageError, match=rf"can't be reached \({fault} .*give its path"):
+        create_model(SHAPE, 5, f"{site}/gabor.tar.gz")
+    assert len(faults) == 1
+
+
+def test_a_url_of_something_else_is_refused_at_once(site: str, archive: Path) -> None:
+    (archive.parent / "page.html").write_text("<html>" * 1000)
+    with pytest.raises(UsageError, match="valid module"):
+        create_model(SHAPE, 5, f"{site}/page.html")
+    with pytest.raises(UsageError, match="--hub-model nothing://x/y .*not implemented"):
+        create_model(SHAPE, 5, "nothing://x/y")
+
+
+def test_a_proxy_that_is_asked_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        for url in (f"{site}/absent.tar.gz", f"http://127.0.0.1:{unused.getsockname()[1]}/gabor"):
-            with pytest.raises(UsageError, match=f"{url} can't be reached .*download.*give its path"):
-                create_model(SHAPE, 5, url)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(MayPass, match=r"reached by the proxy of the variable http_proxy \(Connection refused\)"):
+            create_model(SHAPE, 5, "http://nowhere.invalid/gabor.tar.gz")
 
 
 def test_a_server_that_never_answers_does_not_hang_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "_DOWNLOAD_TIMEOUT_S", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UsageError, match=r"reached \(.*timed out"):
+    monkeypatch.setattr(hub_module_, "_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(MayPass, match=r"reached \(.*timed out"):
         create_model(SHAPE, 5, f"http://127.0.0.1:{silent.getsockname()[1]}/gabor")
     assert socket.getdefaulttimeout() is None
+
+
+def test_a_cache_that_cannot_be_written_is_refused(site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UsageError, match="TFHUB_CACHE_DIR can't be written: Not a directory"):
+        create_model(SHAPE, 5, f"{site}/gabor.tar.gz")
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"d\\xe9p: the name is not UTF-8: rename it"):
+        create_model(SHAPE, 5, str(tmp_path / "d\udce9p"))

@@ -1,0 +1,155 @@
+"""The hub module: a SavedModel folder, an archive, or a URL that is downloaded once."""
+
+import contextlib
+import http.client
+import os
+import socket
+import ssl
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from serving.errors import UsageError
+from serving.terminal import printable
+from trainer.outages import MayPass, explained, explaining
+from trainer.waiting import saying
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
+    import tensorflow_hub as hub
+
+__all__ = ["hub", "hub_layer"]
+
+_TIMEOUT_S = 30.0
+"""Without an answer: a firewall that drops packets would keep a run hanging for ever."""
+_TRIES = 4
+_FIRST_PAUSE_S = 1.0
+"""Before the second try; doubled for each further one."""
+_ARCHIVES = (".tar.gz", ".tgz", ".tar")
+_PASSING_STATUS = {408, 425, 429}
+"""Of HTTP, besides all from 500 on."""
+_ELSEWHERE = "Where there is no internet, download the module's .tar.gz elsewhere and give its path"
+
+
+def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.KerasLayer:
+    """A Keras layer of a hub module.
+
+    Args:
+      handle: TF Hub URL, SavedModel folder or archive.
+      trainable: whether its weights are to be trained.
+      note: is told what is waited for, and what is tried again.
+    Raises:
+      UsageError: there is no such module, or it is none.
+      MayPass: it can't be had now, or there is no space for it.
+    """
+    name = f"--hub-model {printable(handle)}"
+    try:
+        handle.encode()  # TensorFlow takes no name that is not UTF-8
+        if "://" in handle:
+            return hub.KerasLayer(_downloaded(handle, name, note), trainable=trainable)
+        if handle.endswith(_ARCHIVES) and Path(handle).is_file():
+            with _unpacked(handle, name) as folder:
+                return hub.KerasLayer(hub.load(folder), trainable=trainable)
+        if not (Path(handle) / "saved_model.pb").is_file():
+            raise UsageError(
+                f"{name}: no such SavedModel; expected a folder with saved_model.pb, an archive "
+                f"({', '.join(_ARCHIVES)}) or a URL"
+            )
+        return hub.KerasLayer(handle, trainable=trainable)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{name}: the name is not UTF-8: rename it") from error
+    except (OSError, ValueError, RuntimeError, AttributeError, EOFError, zlib.error, tarfile.TarError,
+            tf.errors.OpError) as error:  # fmt: skip
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"{name} is not a reusable TF 2 module: {reason}") from error
+
+
+def _downloaded(handle: str, name: str, note: Callable[[str], None]) -> str:
+    """The folder in the cache that a URL's module is in, downloaded if it is not there."""
+    with explaining("TFHUB_CACHE_DIR can't be written"):
+        cache = os.environ.get("TFHUB_CACHE_DIR") or os.path.join(tempfile.gettempdir(), "tfhub_modules")
+        if "://" not in cache:  # TensorFlow Hub itself would try for ever
+            Path(cache).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=cache).close()
+    pause = _FIRST_PAUSE_S
+    for number in range(1, _TRIES + 1):
+        try:
+            with _network_timeout(), saying(f"waiting for the hub module {printable(handle)}", note):
+                folder: str = hub.resolve(handle)
+                return folder
+        except (OSError, EOFError, http.client.HTTPException, zlib.error) as error:
+            if not _may_pass(error):
+                if isinstance(error, urllib.error.URLError):
+                    raise UsageError(f"{name} {_unreached(handle, error)}. {_ELSEWHERE}") from error
+                raise
+            said = f"{name} {_unreached(handle, error)}"
+            if number == _TRIES:
+                raise MayPass(
+                    f"{said}, tried {number} times; this may pass: repeat the command. {_ELSEWHERE}"
+                ) from error
+            note(f"{said}; try {number + 1} of {_TRIES} in {pause:.0f} s")
+            time.sleep(pause)
+            pause *= 2
+        except tf.errors.OpError as error:
+            raise explained(f"{name} can't be downloaded to {printable(cache)}", error) from error
+    raise AssertionError("a loop that returns or raises")
+
+
+def _unreached(url: str, error: Exception) -> str:
+    """Why a URL can't be had, and the proxy that was asked, which may be to blame."""
+    parts = urllib.parse.urlsplit(url)
+    has_proxy = parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.netloc)
+    way = f" by the proxy of the variable {parts.scheme}_proxy" if has_proxy else ""
+    code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+    reason = getattr(error, "reason", None) or error
+    return f"can't be reached{way} ({code}{getattr(reason, 'strerror', None) or reason or type(error).__name__})"
+
+
+def _may_pass(error: object) -> bool:
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in _PASSING_STATUS or error.code >= 500
+    if isinstance(error, urllib.error.URLError):
+        return _may_pass(error.reason)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return False
+    passing = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError, http.client.HTTPException, EOFError)
+    if isinstance(error, (*passing, zlib.error)):
+        return True
+    # TensorFlow Hub has one word for all archives that can't be read; one that ends early was cut on its way.
+    return isinstance(error, OSError) and (
+        str(error.__context__) in {"unexpected end of data", "empty file"} or isinstance(explained("", error), MayPass)
+    )
+
+
+@contextlib.contextmanager
+def _network_timeout() -> Iterator[None]:
+    """TensorFlow Hub opens its connections without a limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def _unpacked(archive: str, name: str) -> Iterator[str]:
+    """The folder of the SavedModel in an archive, while the block runs."""
+    with contextlib.ExitStack() as stack:
+        with explaining(f"{name} can't be unpacked"):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="flow-images-hub-"))
+            with tarfile.open(archive) as members:
+                members.extractall(folder, filter="data")  # no absolute paths, no links out of the folder
+        found = sorted(Path(folder).rglob("saved_model.pb"))
+        if not found:
+            raise UsageError(f"{name}: there is no saved_model.pb in the archive")
+        yield str(found[0].parent)

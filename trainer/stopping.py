@@ -1,0 +1,96 @@
+"""Ctrl-C and SIGTERM: a run cleans up, says in one line what became of it, and ends with 130 or 143."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from serving.signals import hearing
+
+
+class Stopped(BaseException):
+    """Raised in the main thread by the first signal; no error, so that nobody takes it for one."""
+
+
+class Stopping:
+    """The signals that came."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._is_held = False
+
+    def stop(self, number: int) -> None:
+        """Raises Stopped at the first signal; to be called in the main thread."""
+        if self.number is None:
+            self.number = number
+            if not self._is_held:
+                raise Stopped
+
+    @contextlib.contextmanager
+    def later(self) -> Iterator[None]:
+        """Lets a signal wait until the block, a short one, is done."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self.number is not None:
+            raise Stopped
+
+
+@contextlib.contextmanager
+def stoppable(
+    ending: Callable[[], str], clean_up: Callable[[], None] = lambda: None, within_s: float = 5.0
+) -> Iterator[Stopping]:
+    """Ends the process, by its exit code, when a signal comes while the block runs; a second one does so at once.
+
+    To be entered in the main thread.
+
+    Args:
+      ending: what became of the run, as a line; asked when the block was left. Nothing is said if it is empty.
+      clean_up: does what the block's own `finally` would, if the block is not left in time, or not at all.
+      within_s: time to leave the block. TensorFlow can't be interrupted inside a step, and a step may take longer.
+    """
+    stderr = os.dup(2)  # which is turned elsewhere while TensorFlow is imported
+    is_said = threading.Lock()
+    is_heard = False
+
+    def end(number: int) -> None:
+        if is_said.acquire(blocking=False):
+            cursor = b"\x1b[?25h" if os.isatty(stderr) else b""  # the progress bar hides it
+            line = ending()
+            with contextlib.suppress(OSError):
+                os.write(stderr, cursor + (f"{line}\n".encode(errors="backslashreplace") if line else b""))
+            os._exit(128 + number)
+
+    def end_now(number: int) -> None:
+        try:
+            clean_up()
+        finally:
+            end(number)
+
+    def end_in_time(number: int) -> None:
+        time.sleep(within_s)
+        end_now(number)
+
+    def heard(number: int) -> None:
+        nonlocal is_heard
+        if is_heard:
+            end_now(number)
+        is_heard = True
+        threading.Thread(target=end_in_time, args=(number,), daemon=True).start()
+
+    stopping = Stopping()
+    try:
+        with hearing(heard, stopping.stop):
+            yield stopping
+    except BaseException:
+        # What a stop breaks off may fail in any way; without one, an error is an error.
+        if stopping.number is None:
+            raise
+    finally:
+        if stopping.number is not None:
+            end(stopping.number)
+            threading.Event().wait()  # another thread is ending the process
+        os.close(stderr)
