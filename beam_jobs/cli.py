@@ -83,7 +83,7 @@ def _with_limits(command: Any) -> Any:
               help="kaggle: a submission file with id and a column per class.")  # fmt: skip
 @click.option("--shard", metavar="I/N", help="Do only share I (from 0) of N; the last one to finish merges.")
 @click.option("--fresh", is_flag=True, help="Forget the run in --output and start over; leave it out to continue.")
-@click.option("--retry-failed", is_flag=True, help="Ask again for the pictures that failed.")
+@click.option("--retry-failed", is_flag=True, help="Ask again for the pictures that failed or were missing.")
 @_with_limits
 @click.option("--max-image-bytes", type=click.IntRange(min=1), default=64 * 1024 * 1024, show_default=True)
 @click.option("--max-image-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
@@ -164,6 +164,7 @@ def _parse_shard(text: str | None) -> "Shard":
 
 def _conclude(ledger: "Ledger", output: str, max_rejected: Limit.Value, max_failed: Limit.Value) -> None:
     """Prints the account; exits with 3 where it is over a limit."""
+    from beam_jobs.inputs import left_out_in_words
     from beam_jobs.ledger import FAILED, PREDICTIONS, REJECTED
     from beam_jobs.storage import join
 
@@ -171,6 +172,8 @@ def _conclude(ledger: "Ledger", output: str, max_rejected: Limit.Value, max_fail
         f"{ledger.listed:,} listed = {ledger.predicted:,} predicted + {ledger.rejected:,} rejected + "
         f"{ledger.failed:,} failed" + (f"; {ledger.duplicates:,} duplicates left out" if ledger.duplicates else "")
     )
+    if words := left_out_in_words(ledger.left_out):
+        click.echo(f"left out of the inputs: {words}")
     click.echo(f"predictions: {join(output, PREDICTIONS)}")
     if ledger.labelled:
         click.echo(f"accuracy: {ledger.correct / ledger.labelled:.3f} of {ledger.labelled:,} labelled pictures")

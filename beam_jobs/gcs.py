@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 import google.api_core.exceptions as gcp_errors
 import google.auth.exceptions
@@ -16,20 +16,23 @@ from apache_beam.io.gcp.gcsio import create_storage_client
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.cloud import storage
 
-from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, spooled
+from beam_jobs.storage import MOST_WAIT_S, FileInfo, StorageError, StorageUnavailable, spooled
 from serving.errors import AccessDenied
 from serving.local_files import TooLarge
 
-_TIMEOUT_S = 60
+_CONNECT_S = 4.0
+_LOG = logging.getLogger(__name__)
 logging.getLogger("apache_beam.utils.retry").setLevel(logging.ERROR)  # it warns with tracebacks
 
 
 class Gcs:
     """Google Cloud Storage. Safe to use from several threads."""
 
-    def __init__(self, beam_flags: Sequence[str]) -> None:
-        emulated = "STORAGE_EMULATOR_HOST" in os.environ
-        self._client = create_storage_client(PipelineOptions(list(beam_flags)), use_credentials=not emulated)
+    def __init__(self, beam_flags: Sequence[str], wait_s: float = MOST_WAIT_S) -> None:
+        """See `storage_for`."""
+        self._client = create_storage_client(PipelineOptions(list(beam_flags)), use_credentials=_has_credentials())
+        # Who waits has to hear of it: the one retry loop is ours.
+        self._once: dict[str, Any] = {"timeout": (min(wait_s, _CONNECT_S), wait_s), "retry": None}
         # As many connections as a job reads at once; those over requests' default of 10 would be closed after use.
         for kind in ("https://", "http://"):
             self._client._http.mount(kind, requests.adapters.HTTPAdapter(pool_maxsize=64))
@@ -39,7 +42,7 @@ class Gcs:
             blob = self._blob(path)
             # One byte more than the limit tells, in a single request, whether the object is over it.
             try:
-                data = blob.download_as_bytes(end=limit, timeout=_TIMEOUT_S, checksum=None)
+                data = blob.download_as_bytes(end=limit, **self._once, checksum=None)
             except gcp_errors.RequestRangeNotSatisfiable:  # of an object without bytes
                 return b""
             if limit is not None and len(data) > limit:
@@ -50,14 +53,14 @@ class Gcs:
         if start == end:
             return b""
         with _plain_errors(path):
-            return self._blob(path).download_as_bytes(start=start, end=end - 1, timeout=_TIMEOUT_S, checksum=None)
+            return self._blob(path).download_as_bytes(start=start, end=end - 1, **self._once, checksum=None)
 
     def create(self, path: str, data: bytes) -> bool:
         if self.exists(path):  # also for emulators that ignore the precondition
             return False
         try:
             with _plain_errors(path):
-                self._blob(path).upload_from_string(data, if_generation_match=0, timeout=_TIMEOUT_S)
+                self._blob(path).upload_from_string(data, if_generation_match=0, **self._once)
         except FileExistsError:
             return False
         return True
@@ -69,28 +72,45 @@ class Gcs:
 
     def _upload(self, path: str, file: IO[bytes], size: int) -> None:
         # With its size, a file of a few megabytes takes a single request, which can be repeated.
-        self._blob(path).upload_from_file(file, size=size, timeout=_TIMEOUT_S)
+        self._blob(path).upload_from_file(file, size=size, **self._once)
 
     def exists(self, path: str) -> bool:
         with _plain_errors(path):
-            return bool(self._blob(path).exists(timeout=_TIMEOUT_S))
+            return bool(self._blob(path).exists(**self._once))
 
-    def walk(self, folder: str) -> Iterator[FileInfo]:
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         bucket, _, prefix = (folder.rstrip("/") + "/").removeprefix("gs://").partition("/")
-        with _plain_errors(folder):
-            for blob in self._client.list_blobs(bucket, prefix=prefix, timeout=_TIMEOUT_S):
-                if not blob.name.endswith("/"):
-                    yield FileInfo(f"gs://{bucket}/{blob.name}", blob.size)
+        last = after.removeprefix(f"gs://{bucket}/") if after else None
+        try:
+            with _plain_errors(folder):
+                for blob in self._client.list_blobs(bucket, prefix=prefix, start_offset=last, **self._once):
+                    if not blob.name.endswith("/") and blob.name != last:
+                        yield FileInfo(f"gs://{bucket}/{blob.name}", blob.size)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{folder}: there is no bucket {bucket!r}") from error
 
     def delete(self, path: str) -> None:
         with _plain_errors(path), contextlib.suppress(gcp_errors.NotFound):
-            self._blob(path).delete(timeout=_TIMEOUT_S)
+            self._blob(path).delete(**self._once)
 
     def _blob(self, path: str) -> storage.Blob:
         bucket, _, name = path.removeprefix("gs://").partition("/")
         if not (bucket and name):
             raise FileNotFoundError(path)
         return self._client.bucket(bucket).blob(name)
+
+
+def _has_credentials() -> bool:
+    """Are there any? Asked once, as Beam itself asks for half a minute before it goes on without."""
+    if "STORAGE_EMULATOR_HOST" in os.environ:
+        return False
+    try:
+        google.auth.default()
+    except google.auth.exceptions.DefaultCredentialsError:
+        _LOG.warning("gs:// is read without credentials, as there are none: `gcloud auth application-default login`, "
+                     "or GOOGLE_APPLICATION_CREDENTIALS")  # fmt: skip
+        return False
+    return True
 
 
 @contextlib.contextmanager

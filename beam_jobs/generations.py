@@ -1,4 +1,5 @@
-"""Which chunks are to do: those without a part, and for `--retry-failed` a further generation over what failed."""
+"""Which chunks are to do: those without a part, and for `--retry-failed` a further generation over what failed
+or was missing."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +28,8 @@ def first_todo(plan: Plan, parts: Parts) -> Todo:
 
 
 def retry_todo(plan: Plan, parts: Parts) -> Todo:
-    """Chunks of the newest generation that have no part in it; of a new one over all failed rows, if there are none.
+    """Chunks of the newest generation that have no part in it; of a new one over all rows that may change, if there are
+    none.
 
     What a generation covers is written down first, so that every shard and rerun works on the same.
     """
@@ -37,9 +39,9 @@ def retry_todo(plan: Plan, parts: Parts) -> Todo:
         done = parts.done(newest)
         if rows.keys() - done:
             return Todo(newest, {chunk: n for chunk, n in rows.items() if chunk not in done})
-    failed = _failed_rows(plan, parts, newest)
-    if failed:
-        parts.storage.create(_path(parts, newest + 1), json.dumps(failed).encode())
+    again = _rows_that_may_change(plan, parts, newest)
+    if again:
+        parts.storage.create(_path(parts, newest + 1), json.dumps(again).encode())
         return Todo(newest + 1, _covered(parts, newest + 1))
     return Todo(newest, {})
 
@@ -52,14 +54,14 @@ def count_generations(parts: Parts) -> int:
     return generation
 
 
-def _failed_rows(plan: Plan, parts: Parts, generations: int) -> dict[int, int]:
-    failed = {}
+def _rows_that_may_change(plan: Plan, parts: Parts, generations: int) -> dict[int, int]:
+    found = {}
     for chunk in range(plan.manifest.chunks):
         latest = parts.latest(chunk, plan.manifest.rows_in(chunk), generations)
-        rows = sum(outcome.verdict == "failed" for outcome in latest)
+        rows = sum(outcome.may_change for outcome in latest)
         if rows:
-            failed[chunk] = rows
-    return failed
+            found[chunk] = rows
+    return found
 
 
 def _covered(parts: Parts, generation: int) -> dict[int, int]:

@@ -1,20 +1,20 @@
 """What a user names as input, as a stream of pictures: globs, folders, lists and CSVs, on a disk or in a bucket."""
 
-import csv
-import fnmatch
-import glob
-import io
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from beam_jobs.storage import FileInfo, scheme, storage_for
+from beam_jobs.lists import is_list, read_list
+from beam_jobs.patterns import Below, has_magic, split_pattern
+from beam_jobs.sources import Source, SourceFinder
+from beam_jobs.storage import Storage, absolute, plain_errors, scheme, storage_for, within
 from serving.errors import UsageError
 
 _LOG = logging.getLogger(__name__)
-_LISTS = (".txt", ".csv")
+_EVERYTHING = Below("**")
 
 
 class Listed(NamedTuple):
@@ -26,143 +26,207 @@ class Listed(NamedTuple):
     id: str | None = None
     label: str | None = None
     """The right answer, if a CSV has it."""
+    seen: bool = False
+    """There was such a file when it was listed; a list may name what never was."""
 
 
 def list_pictures(
-    inputs: Sequence[str], *, leave_out: Sequence[str] = (), beam_flags: Sequence[str] = ()
-) -> Iterator[Listed]:
+    inputs: Sequence[str], *, leave_out: Sequence[str] = (), storage: Callable[[str], Storage] = storage_for
+) -> "Listing":
     """Every picture of the inputs, in no order, repeated ones included.
 
     Args:
       inputs: globs (`**/` is any number of folders, none too), folders (every file in them that isn't hidden), text
-        files (a path a line), CSVs (a column `path`, and perhaps `id` and `label`), single pictures. Links to folders
-        below a folder or in place of `**/` are not followed: they may lead in circles.
+        files (a path a line), CSVs (a column `path`, and perhaps `id` and `label`), single pictures. What is there by
+        the very name that is given is no glob. Links to folders below a folder or in place of `**/` are not followed:
+        they may lead in circles.
       leave_out: files and folders that are never input, such as a run's own.
-      beam_flags: for buckets.
-    Raises:
-      UsageError: an input that isn't there or can't be read, or a path that no storage can hold.
+      storage: gives the storage that holds a path.
     """
-    own = [_absolute(path) for path in leave_out]
-    for one in inputs:
-        if not one:
-            raise UsageError("--input is empty")
-        for listed in _expand(one, beam_flags):
-            storage_for(listed.path, beam_flags)  # a scheme that nobody can read is told before anything is sent
-            path = _absolute(listed.path)
-            if not any(path == mine or path.startswith(mine + "/") for mine in own):
+    return Listing(inputs, leave_out, storage)
+
+
+class Listing:
+    """The pictures of some inputs. Iterated once; then it knows what was left out, and where pictures were."""
+
+    def __init__(self, inputs: Sequence[str], leave_out: Sequence[str], storage: Callable[[str], Storage]) -> None:
+        """See `list_pictures`."""
+        self._inputs = inputs
+        self._own = [absolute(path) for path in leave_out]
+        self._storage = storage
+        self._places = SourceFinder(storage)
+        self.left_out: Counter[str] = Counter()
+        """Files and folders that were seen and not taken, by why."""
+        self._unfollowed: list[str] = []
+        self._unreadable: list[str] = []
+
+    @property
+    def sources(self) -> list[Source]:
+        """Where pictures were."""
+        return self._places.found
+
+    def __iter__(self) -> Iterator[Listed]:
+        """The pictures.
+
+        Raises:
+          UsageError: an input that isn't there, can't be read or holds no picture, or a path that no storage can hold.
+          StorageUnavailable: a bucket is away.
+        """
+        spelled: dict[str, str] = {}
+        for given in self._inputs:
+            if not given:
+                raise UsageError("--input is empty")
+            # So that a folder which is named twice in two ways is found to be one.
+            one = spelled.setdefault(absolute(given), given)
+            taken = 0
+            before = self.left_out.copy()
+            for listed in self._expand(one):
+                path = absolute(listed.path)
+                if any(within(path, mine) for mine in self._own):
+                    self.left_out["own_files"] += 1
+                    continue
+                taken += 1
+                self._places.note(one, path, listed.seen)
                 yield listed
+            if not taken:
+                raise UsageError(_nothing(one, self.left_out - before))
+        _warn("links to folders are not followed (name them by --input of their own)", self._unfollowed)
+        _warn("folders that may not be read are left out", self._unreadable)
 
-
-def _expand(one: str, beam_flags: Sequence[str]) -> Iterable[Listed]:
-    if one.lower().endswith(_LISTS) and storage_for(one, beam_flags).exists(one):
-        return _listed_in(one, beam_flags)
-    found = _local(one) if scheme(one) == "" else _remote(one, beam_flags)
-    return (Listed(info.path, info.size) for info in found)
-
-
-def _local(one: str) -> Iterator[FileInfo]:
-    if os.path.isfile(one):
-        yield FileInfo(one, None)
-    elif os.path.isdir(one):
-        yield from _below(one)
-    elif "**" in one:
-        # Not by `glob`, which follows links: one that leads upwards lists a picture 40 times, two of them 2^40 times.
-        top, wanted = one[: one.rfind("/", 0, one.index("**")) + 1], re.compile(glob_to_regex(one), re.DOTALL)
-        for folder in glob.iglob(top) if glob.has_magic(top) else [top]:
-            yield from (info for info in _below(folder) if wanted.fullmatch(info.path))
-    elif glob.has_magic(one):
-        yield from (FileInfo(path, None) for path in glob.iglob(one) if not os.path.isdir(path))
-    else:
-        raise UsageError(f"--input {one}: no such file or folder")
-
-
-def _below(top: str) -> Iterator[FileInfo]:
-    """Every file in a folder and those below it, hidden ones left out; "" is the current one."""
-    folders, links = [top], []
-    while folders:
-        folder = folders.pop()
+    def _expand(self, one: str) -> Iterator[Listed]:
+        storage = self._storage(one)
         try:
-            with os.scandir(folder or ".") as entries:
-                for entry in entries:
-                    path = os.path.join(folder, entry.name)
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(path)
-                    elif entry.is_symlink() and os.path.isdir(path):
-                        links.append(path)
-                    else:
-                        yield FileInfo(path, None)
-        except OSError as error:
-            raise UsageError(f"--input: the folder {folder} can't be listed: {error.strerror}") from error
-    if links:
-        _LOG.warning("links to folders are not followed (name them by --input of their own): %s%s",
-                     ", ".join(links[:3]), ", …" if links[3:] else "")  # fmt: skip
-
-
-def _remote(one: str, beam_flags: Sequence[str]) -> Iterator[FileInfo]:
-    storage = storage_for(one, beam_flags)
-    try:
-        if not glob.has_magic(one):
-            if not one.endswith("/") and storage.exists(one):
-                yield FileInfo(one, None)
+            if is_list(one) and storage.exists(one):
+                yield from self._listed_in(one, storage)
+            elif scheme(one):
+                yield from self._remote(one, storage)
             else:
-                for info in storage.walk(one):
-                    if not re.search(r"/\.", info.path[len(one.rstrip("/")) :]):
-                        yield info
-            return
-        literal = re.match(r"[^*?[]*", one)
-        folder = (literal.group() if literal else one).rpartition("/")[0]
-        wanted = re.compile(glob_to_regex(one), re.DOTALL)
-        yield from (info for info in storage.walk(folder) if wanted.fullmatch(info.path))
-    except (FileNotFoundError, PermissionError) as error:
-        raise UsageError(f"--input {one}: {error}") from error
+                yield from self._local(one)
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            raise UsageError(f"--input {one}: {error.strerror or error}") from error
 
+    def _listed_in(self, one: str, storage: Storage) -> Iterator[Listed]:
+        for named in read_list(storage.read(one), one, lambda path: self._storage(path).exists(path)):
+            try:
+                self._storage(named.path)  # a scheme that nobody can read is told before anything is sent
+            except UsageError as error:
+                raise UsageError(f"--input {one}, line {named.line}: {error}") from error
+            yield Listed(named.path, None, named.id, named.label)
 
-def glob_to_regex(pattern: str) -> str:
-    """A regular expression for whole object names; `*` and `?` stay within a folder, `**/` is zero or more folders."""
-    out = []
-    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^]]*\]|.", pattern, re.DOTALL):
-        if token == "**/":
-            out.append("(?:[^/]+/)*")
-        elif token == "**":
-            out.append(".*")
-        elif token == "*":
-            out.append("[^/]*")
-        elif token == "?":
-            out.append("[^/]")
-        elif len(token) > 1:
-            out.append(re.sub(r"\\[Zz]$", "", fnmatch.translate(token)))
+    def _local(self, one: str) -> Iterator[Listed]:
+        if os.path.isfile(one):
+            yield Listed(one, seen=True)
+        elif os.path.isdir(one):
+            yield from self._below(re.sub("/+$", "", one) or "/", _EVERYTHING)
+        elif has_magic(one):
+            folder, wanted = split_pattern(re.sub("/+", "/", one))
+            if os.path.isdir(folder or "."):
+                yield from self._below(folder, Below(wanted))
         else:
-            out.append(re.escape(token))
-    return "".join(out)
+            raise UsageError(f"--input {one}: {_why_not(one)}")
+
+    def _below(self, top: str, wanted: Below) -> Iterator[Listed]:
+        """Files in a folder and those below it; "" is the current one."""
+        folders = [(top, "", 0)]
+        while folders:
+            folder, relative, level = folders.pop()
+            try:
+                with plain_errors(folder or "."), os.scandir(folder or ".") as entries:
+                    for entry in entries:
+                        path = os.path.join(folder, entry.name)
+                        is_link = entry.is_symlink()
+                        if not (entry.is_dir(follow_symlinks=False) or (is_link and os.path.isdir(path))):
+                            if self._is_meant(wanted.takes(relative + entry.name), "hidden_files"):
+                                yield Listed(path, seen=not is_link or os.path.exists(path))
+                        elif self._is_meant(wanted.enters(level, entry.name), "hidden_folders"):
+                            if is_link and not wanted.follows_links(level):
+                                self.left_out["linked_folders"] += 1
+                                self._unfollowed.append(path)
+                            else:
+                                folders.append((path, f"{relative}{entry.name}/", level + 1))
+            except PermissionError as error:
+                if folder == top:
+                    raise UsageError(f"--input: the folder {folder or '.'} may not be read") from error
+                self.left_out["unreadable_folders"] += 1
+                self._unreadable.append(folder)
+            except FileNotFoundError:  # removed a moment ago
+                if folder == top:
+                    raise
+
+    def _remote(self, one: str, storage: Storage) -> Iterator[Listed]:
+        if not one.endswith("/") and storage.exists(one):
+            yield Listed(one, seen=True)
+            return
+        folder, wanted = one.rstrip("/") + "/", _EVERYTHING
+        if has_magic(one) and next(storage.walk(folder), None) is None:
+            folder, pattern = split_pattern(one)
+            wanted = Below(pattern)
+        hidden = ""
+        for info in storage.walk(folder):
+            below = info.path[len(folder) :]
+            unseen = self._hidden_folder(wanted, below)
+            if unseen is None:
+                if self._is_meant(wanted.takes(below), "hidden_files"):
+                    yield Listed(info.path, info.size, seen=True)
+            elif unseen and unseen != hidden:  # a listing is sorted, so what is in one folder comes in a row
+                hidden = unseen
+                self.left_out["hidden_folders"] += 1
+
+    def _hidden_folder(self, wanted: Below, path: str) -> str | None:
+        """The first folder on the way to a file that is hidden; "" if one is not meant at all, None if all are."""
+        end = path.find("/")
+        start = level = 0
+        while end >= 0:
+            decision = wanted.enters(level, path[start:end])
+            if decision != "yes":
+                return path[: end + 1] if decision == "hidden" else ""
+            start, level, end = end + 1, level + 1, path.find("/", end + 1)
+        return None
+
+    def _is_meant(self, decision: str, why_not: str) -> bool:
+        if decision == "hidden":
+            self.left_out[why_not] += 1
+        return decision == "yes"
 
 
-def _listed_in(path: str, beam_flags: Sequence[str]) -> Iterator[Listed]:
+LEFT_OUT = {
+    "hidden_files": "hidden files",
+    "hidden_folders": "hidden folders",
+    "linked_folders": "links to folders",
+    "unreadable_folders": "folders that may not be read",
+    "own_files": "files of this run",
+}
+"""The reasons in words, by their names in run.json."""
+
+
+def left_out_in_words(left_out: Mapping[str, int]) -> str:
+    """One line, or "" if nothing was left out."""
+    return ", ".join(f"{left_out[why]:,} {words}" for why, words in LEFT_OUT.items() if left_out.get(why))
+
+
+def _nothing(one: str, left_out: Counter[str]) -> str:
+    words = left_out_in_words(left_out)
+    return (
+        f"--input {one} matches no picture; quote globs ('photos/**/*.jpg') and check the path"
+        + (f" (left out: {words})" if words else "")
+    )  # fmt: skip
+
+
+def _why_not(one: str) -> str:
+    """Why there is no file or folder of that name."""
     try:
-        data = storage_for(path, beam_flags).read(path)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise UsageError(f"--input {path}: {error}") from error
-    # A path of a list may hold bytes that aren't UTF-8, as names on a disk may.
-    text = data.decode("utf-8-sig", errors="surrogateescape")
-    if path.lower().endswith(".txt"):
-        return (Listed(line) for line in re.split(r"\r?\n", text) if line)
-    return _rows(path, text)
+        os.stat(one)
+        return "neither a file nor a folder"
+    except PermissionError:
+        return "a folder above it may not be read"
+    except (OSError, ValueError):
+        if one.startswith("~") and os.path.exists(os.path.expanduser(one)):
+            return f"no such file or folder; a shell replaces ~ only where a word begins: {os.path.expanduser(one)}"
+        bucket = re.match("(gs|s3):/(?!/)", one)
+        meant = f"; did you mean {bucket[1]}://{one[bucket.end() :]}?" if bucket else ""
+        return f"no such file or folder{meant}"
 
 
-def _rows(path: str, text: str) -> Iterator[Listed]:
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        columns = rows.fieldnames or []
-        if columns.count("path") != 1:
-            raise UsageError(f"--input {path}: its first line must name one column 'path'; it has {columns or 'none'}")
-        for row in rows:
-            if not row["path"]:
-                raise UsageError(f"--input {path}, line {rows.line_num}: the path is empty")
-            yield Listed(row["path"], None, row.get("id") or None, row.get("label") or None)
-    except csv.Error as error:
-        raise UsageError(f"--input {path}, line {rows.line_num}: {error}") from error
-
-
-def _absolute(path: str) -> str:
-    return path if scheme(path) else os.path.abspath(path)
+def _warn(text: str, paths: Sequence[str]) -> None:
+    if paths:
+        _LOG.warning("%s: %s%s", text, ", ".join(paths[:3]), f" and {len(paths) - 3:,} more" if paths[3:] else "")

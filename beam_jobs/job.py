@@ -16,10 +16,11 @@ from beam_jobs.generations import Todo, count_generations, first_todo, retry_tod
 from beam_jobs.inputs import list_pictures
 from beam_jobs.ledger import Ledger, RunLog
 from beam_jobs.manifest import Manifest, build_manifest
-from beam_jobs.patient import Patient
+from beam_jobs.patient import Patient, patient_storage
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict import ChunkOptions
-from beam_jobs.storage import join, own_files, storage_for
+from beam_jobs.source_check import SourceCheck
+from beam_jobs.storage import absolute, join, own_files
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.client import PredictClient
 from serving.contract import Wire
@@ -63,7 +64,7 @@ class PredictOptions:
     def result_options(self, wire: Wire) -> ResultOptions:
         """Those that decide what the output says."""
         return ResultOptions(
-            inputs=list(self.inputs),
+            inputs=[absolute(one) for one in self.inputs],
             wire=wire,
             top_k=0 if self.format == "kaggle" else self.top_k,
             format=self.format,
@@ -103,13 +104,18 @@ def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_o
     from beam_jobs.pipeline import run_pipeline
 
     patiently = Retrier(options.retry, watch.STOP)
-    folder = _folder(options.output, options.beam_flags, patiently)
+    storage = _storage(options.beam_flags, options.retry, patiently)
+    folder = RunFolder(storage(options.output), options.output)
     plan = None if options.fresh else folder.load_plan()
-    if plan and not options.retry_failed and not ledger_.missing_chunks(plan, folder.parts(plan)):
+    if plan:
         plan.check(options.result_options(options.wire or plan.options.wire), _asked(options, plan), options.output)
-        return _merge(folder, plan, _shown(options), patiently)
+        parts = folder.parts(plan)
+        if not options.retry_failed and not ledger_.missing_chunks(plan, parts):
+            return _merge(folder, plan, _shown(options), patiently)
+        todo = first_todo(plan, parts).share(*options.shard)
+        SourceCheck(plan, folder, parts, storage).before_reading(list(todo.rows))
     with connect(plan.model.version if plan else None) as endpoint:
-        plan, endpoint = _agree(options, folder, endpoint, plan, patiently)
+        plan, endpoint = _agree(options, folder, endpoint, plan, storage, patiently)
         parts = folder.parts(plan)
         steps = [functools.partial(first_todo, plan, parts)]
         if options.retry_failed:
@@ -132,8 +138,9 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
       UsageError: there is no run.
       Incomplete: chunks are not done yet.
     """
-    patiently = Retrier(RetryPolicy(), watch.STOP)
-    folder = _folder(output, beam_flags, patiently)
+    policy = RetryPolicy()
+    patiently = Retrier(policy, watch.STOP)
+    folder = RunFolder(_storage(beam_flags, policy, patiently)(output), output)
     with own_files(output):
         plan = folder.load_plan()
         if plan is None:
@@ -141,8 +148,8 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
         return _merge(folder, plan, {"merged": True}, patiently)
 
 
-def _folder(output: str, beam_flags: Sequence[str], patiently: Retrier) -> RunFolder:
-    return RunFolder(Patient(storage_for(output, beam_flags), patiently), output)
+def _storage(beam_flags: Sequence[str], policy: RetryPolicy, patiently: Retrier) -> Callable[[str], Patient]:
+    return lambda path: patient_storage(path, beam_flags, policy, patiently)
 
 
 def _merge(folder: RunFolder, plan: Plan, options: dict[str, Any], patiently: Retrier) -> Ledger:
@@ -161,7 +168,12 @@ def library_versions() -> dict[str, str]:
 
 
 def _agree(
-    options: PredictOptions, folder: RunFolder, endpoint: Endpoint, plan: Plan | None, patiently: Retrier
+    options: PredictOptions,
+    folder: RunFolder,
+    endpoint: Endpoint,
+    plan: Plan | None,
+    storage: Callable[[str], Patient],
+    patiently: Retrier,
 ) -> tuple[Plan, Endpoint]:
     """The run's plan, made or adopted, and the endpoint with its version pinned, found to keep the contract."""
     asked = endpoint
@@ -181,10 +193,10 @@ def _agree(
             raise version_gone(endpoint, error) from error
     if plan is not None:
         return plan, endpoint
-    plan = patiently(lambda: folder.adopt_plan(_first_plan(options, folder, result_options, model)))
+    plan = patiently(lambda: folder.adopt_plan(_first_plan(options, folder, result_options, model, storage)))
     if plan.model.version != model.version and asked.version is None:
         # Another process was first, before a version was published.
-        return _agree(options, folder, asked, plan, patiently)
+        return _agree(options, folder, asked, plan, storage, patiently)
     plan.check(result_options, model, options.output)
     return plan, endpoint
 
@@ -206,10 +218,16 @@ def _client(endpoint: Endpoint, options: PredictOptions) -> PredictClient:
     return client
 
 
-def _first_plan(options: PredictOptions, folder: RunFolder, result_options: ResultOptions, model: PlannedModel) -> Plan:
+def _first_plan(
+    options: PredictOptions,
+    folder: RunFolder,
+    result_options: ResultOptions,
+    model: PlannedModel,
+    storage: Callable[[str], Patient],
+) -> Plan:
     started = datetime.datetime.now(datetime.UTC)
     results = [join(options.output, name) for name in ledger_.RESULTS]
-    pictures = list_pictures(options.inputs, leave_out=[folder.state, *results], beam_flags=options.beam_flags)
+    pictures = list_pictures(options.inputs, leave_out=[folder.state, *results], storage=storage)
     with tempfile.TemporaryFile() as file:
         manifest = build_manifest(
             pictures, file, batch_size=options.chunk.batch_size, shards=options.shard.of,
@@ -218,7 +236,10 @@ def _first_plan(options: PredictOptions, folder: RunFolder, result_options: Resu
         if options.fresh:  # only now, when a new run is sure to start
             folder.clear(results)
         _store_manifest(folder, manifest, file)
-    return Plan(started=started, options=result_options, model=model, manifest=manifest)
+    return Plan(
+        started=started, options=result_options, model=model, manifest=manifest, base=absolute("."),
+        sources=pictures.sources, left_out=dict(pictures.left_out),
+    )  # fmt: skip
 
 
 def _store_manifest(folder: RunFolder, manifest: Manifest, file: Any) -> None:
@@ -232,7 +253,7 @@ def _worker_spec(options: PredictOptions, plan: Plan, endpoint: Endpoint, todo: 
     to_blame = wire == "encoded" and plan.model.contract.signature(wire).ok is None
     chunk = dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=to_blame)
     return WorkerSpec(
-        output=options.output, plan=plan, endpoint=endpoint, retry=options.retry, chunk=chunk,
+        output=absolute(options.output), plan=plan, endpoint=endpoint, retry=options.retry, chunk=chunk,
         generation=todo.generation, beam_flags=options.beam_flags,
     )  # fmt: skip
 

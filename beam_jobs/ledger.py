@@ -9,7 +9,7 @@ import datetime
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 from beam_jobs.manifest import Row, picture_id
@@ -40,6 +40,8 @@ class Ledger(NamedTuple):
     labelled: int
     """Predicted pictures whose right answer the input has."""
     correct: int
+    left_out: Mapping[str, int]
+    """What the listing saw and did not take, by why."""
 
     @property
     def balanced(self) -> bool:
@@ -89,7 +91,7 @@ def merge(folder: RunFolder, plan: Plan, parts: Parts, generations: int, log: Ru
                 predictions.write(_prediction(plan, row, outcome))
     ledger = Ledger(
         plan.manifest.listed, counts["predicted"], counts["rejected"], counts["failed"], plan.manifest.duplicates,
-        counts["labelled"], counts["correct"],
+        counts["labelled"], counts["correct"], plan.left_out,
     )  # fmt: skip
     if not ledger.balanced:
         raise FlowImagesError(f"the account does not balance: {ledger}; the parts in {parts.folder} were changed")

@@ -34,6 +34,8 @@ class Row(NamedTuple):
     unnameable: bool = False
     """The name isn't UTF-8; `path` shows the bytes as escapes (and a backslash as two, so that unlike names look
     unlike), and the file can't be asked for."""
+    seen: bool = False
+    """The file was there when it was listed."""
 
 
 class Manifest(pydantic.BaseModel):
@@ -115,18 +117,19 @@ def picture_id(row: Row) -> str:
 def _fill(table: sqlite3.Connection, pictures: Iterable[Listed]) -> int:
     table.executescript(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;"
-        "CREATE TABLE rows (path TEXT, size, id, label, unnameable, PRIMARY KEY (path, unnameable)) WITHOUT ROWID;"
+        "CREATE TABLE rows (path TEXT, size, id, label, unnameable, seen, PRIMARY KEY (path, unnameable))"
+        "WITHOUT ROWID;"
     )
     seen = 0
     for one in pictures:
         seen += 1
-        table.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?)", _row(one))
+        table.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?)", _row(one))
     return seen
 
 
 def _row(one: Listed) -> Row:
     path, id_, label = (None if value is None else _escaped(value) for value in (one.path, one.id, one.label))
-    return Row(path or "", one.size, id_, label, unnameable=path != one.path)
+    return Row(path or "", one.size, id_, label, unnameable=path != one.path, seen=one.seen)
 
 
 def _escaped(text: str) -> str:
@@ -175,7 +178,7 @@ def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, batch_size: in
 def _lines(table: sqlite3.Connection) -> Iterator[bytes]:
     # SQLite compares UTF-8 bytes, which is the order of code points and so Python's.
     for row in table.execute("SELECT * FROM rows ORDER BY path, unnameable"):
-        yield json.dumps([*row[:4], bool(row[4])], ensure_ascii=False).encode() + b"\n"
+        yield json.dumps([*row[:4], bool(row[4]), bool(row[5])], ensure_ascii=False).encode() + b"\n"
 
 
 def _chunk_rows(listed: int, batch_size: int, shards: int) -> int:

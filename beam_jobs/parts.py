@@ -1,6 +1,7 @@
 """Parts: what became of each row of one chunk, written whole or not at all.
 
-Generation 0 is the run itself; each `--retry-failed` adds a generation with new parts for the rows that had failed.
+Generation 0 is the run itself; each `--retry-failed` adds a generation with new parts for the rows that had failed or
+were missing.
 A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun are
 all harmless. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
 found out.
@@ -16,6 +17,8 @@ from beam_jobs.manifest import json_lines
 from beam_jobs.storage import Storage, join
 from serving.errors import FlowImagesError
 
+MISSING = "missing"
+"""The reason where there is no such file."""
 Verdict = Literal["predicted", "rejected", "failed"]
 
 
@@ -33,6 +36,16 @@ class Outcome(NamedTuple):
     reason: str = ""
     """One word, for scripts."""
     message: str = ""
+
+    @property
+    def was_read(self) -> bool:
+        """Was there a file?"""
+        return self.stage not in ("list", "read") or self.reason not in (MISSING, "bad_name", "unreadable")
+
+    @property
+    def may_change(self) -> bool:
+        """May it be another one when it is asked for again? A failure was the system's, and a file may come back."""
+        return self.verdict == "failed" or self.reason == MISSING
 
 
 class BrokenPart(FlowImagesError):

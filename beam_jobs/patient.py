@@ -1,11 +1,30 @@
-"""A store whose calls are repeated while it is away."""
+"""A store whose calls are repeated while it is away, and which says so while it doesn't answer."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import IO
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TypeVar
 
-from beam_jobs.storage import FileInfo, Storage
+from beam_jobs.storage import MOST_WAIT_S, FileInfo, Storage, StorageUnavailable, storage_for
+from serving.options import RetryPolicy
 from serving.retry import Retrier
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+_SILENCE_S = 4.0
+"""Seconds without an answer after which who waits hears of it."""
+_QUIET_S = 30.0
+"""Seconds between two such warnings."""
+_LEAST_WAIT_S = 2.0
+
+
+def patient_storage(path: str, beam_flags: Sequence[str], policy: RetryPolicy, retrier: Retrier) -> "Patient":
+    """The storage that holds a path; no single try of it takes longer than all are meant to."""
+    wait_s = min(MOST_WAIT_S, max(_LEAST_WAIT_S, policy.patience_s))
+    return Patient(storage_for(path, beam_flags, wait_s), retrier)
 
 
 class Patient:
@@ -19,23 +38,84 @@ class Patient:
         self._retrier = retrier
 
     def read(self, path: str, limit: int | None = None) -> bytes:
-        return self._retrier(lambda: self._storage.read(path, limit))
+        return self._call(path, lambda: self._storage.read(path, limit))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
-        return self._retrier(lambda: self._storage.read_range(path, start, end))
+        return self._call(path, lambda: self._storage.read_range(path, start, end))
 
     def create(self, path: str, data: bytes) -> bool:
-        return self._retrier(lambda: self._storage.create(path, data))
+        return self._call(path, lambda: self._storage.create(path, data))
 
     def replacing(self, path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         return self._storage.replacing(path)
 
     def exists(self, path: str) -> bool:
-        return self._retrier(lambda: self._storage.exists(path))
+        return self._call(path, lambda: self._storage.exists(path))
 
-    def walk(self, folder: str) -> Iterator[FileInfo]:
-        """Whole before its first file, so for a run's own folder and not for pictures."""
-        yield from self._retrier(lambda: list(self._storage.walk(folder)))
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
+        """As the other one's; a listing that breaks off is gone on with where it did."""
+        files = self._begin(folder, after)
+        while True:
+            try:
+                with _SILENCES.noticed(folder):
+                    info = next(files, None)
+            except StorageUnavailable:
+                files = self._begin(folder, after)
+                continue
+            if info is None:
+                return
+            yield info
+            after = info.path
+
+    def _begin(self, folder: str, after: str | None) -> Iterator[FileInfo]:
+        """A listing that has had its first answer, so each one begun again gets on."""
+
+        def begin() -> Iterator[FileInfo]:
+            files = self._storage.walk(folder, after)
+            return itertools.chain(list(itertools.islice(files, 1)), files)
+
+        return self._call(folder, begin)
 
     def delete(self, path: str) -> None:
-        self._retrier(lambda: self._storage.delete(path))
+        self._call(path, lambda: self._storage.delete(path))
+
+    def _call(self, path: str, call: Callable[[], T]) -> T:
+        def once() -> T:
+            with _SILENCES.noticed(path):
+                return call()
+
+        return self._retrier(once)
+
+
+class _Silences:
+    """Warns of calls that are long without an answer: one thread looks at those that are under way."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[int, tuple[str, float]] = {}
+        self._numbers = itertools.count()
+        self._watching = threading.Lock()
+
+    @contextlib.contextmanager
+    def noticed(self, path: str) -> Iterator[None]:
+        """Warns if the block is not over in a few seconds."""
+        number = next(self._numbers)
+        self._under_way[number] = path, time.monotonic()
+        if self._watching.acquire(blocking=False):
+            threading.Thread(target=self._watch, name="silence", daemon=True).start()
+        try:
+            yield
+        finally:
+            del self._under_way[number]
+
+    def _watch(self) -> None:
+        quiet_until = 0.0
+        while True:
+            time.sleep(_SILENCE_S / 4)
+            now = time.monotonic()
+            silent = [path for path, since in list(self._under_way.values()) if now - since > _SILENCE_S]
+            if silent and now > quiet_until:
+                quiet_until = now + _QUIET_S
+                _LOG.warning("no answer for %g s from %s; it is waited for", _SILENCE_S, silent[0])
+
+
+_SILENCES = _Silences()

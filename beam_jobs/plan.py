@@ -5,6 +5,7 @@ would mix results.
 """
 
 import datetime
+import os
 import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,7 +14,8 @@ import pydantic
 
 from beam_jobs.manifest import Manifest
 from beam_jobs.parts import Parts
-from beam_jobs.storage import Storage, join
+from beam_jobs.sources import Source
+from beam_jobs.storage import Storage, join, scheme
 from serving.contract import ModelContract, Wire
 from serving.errors import FlowImagesError, UsageError
 
@@ -27,6 +29,7 @@ class ResultOptions(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True)
 
     inputs: list[str]
+    """Absolute, so that the same words said in another folder are not taken for the same inputs."""
     wire: Wire
     top_k: int
     format: Literal["csv", "kaggle"]
@@ -57,6 +60,16 @@ class Plan(pydantic.BaseModel):
     options: ResultOptions
     model: PlannedModel
     manifest: Manifest
+    base: str = pydantic.Field(default_factory=os.getcwd)
+    """The folder that relative paths of the manifest are below: the first process's working directory."""
+    sources: list[Source] = []
+    """Where the pictures were when they were listed."""
+    left_out: dict[str, int] = {}
+    """Files and folders that the listing saw and did not take, by why; see `beam_jobs.inputs.LEFT_OUT`."""
+
+    def locate(self, path: str) -> str:
+        """Where the file of a row is, whatever the working directory of who asks."""
+        return path if scheme(path) else os.path.join(self.base, path)
 
     def check(self, options: ResultOptions, model: PlannedModel, output: str) -> None:
         """Refuses a process whose results would not fit the run's.

@@ -11,7 +11,7 @@ import numpy as np
 
 from beam_jobs.ahead import map_ahead
 from beam_jobs.manifest import Row
-from beam_jobs.parts import Outcome, Verdict
+from beam_jobs.parts import MISSING, Outcome, Verdict
 from beam_jobs.storage import StorageError
 from serving.errors import FlowImagesError, InvalidRequest, RequestTooLarge, ServerUnavailable
 from serving.local_files import TooLarge
@@ -246,7 +246,7 @@ def read_row(read: Callable[[str, int], bytes], max_bytes: int) -> Callable[[Row
         try:
             return read(row.path, max_bytes)
         except FileNotFoundError as error:
-            raise PictureRejected("missing", "there is no such file any more, or never was") from error
+            raise PictureRejected(MISSING, "there is no such file any more, or never was") from error
         except IsADirectoryError as error:
             raise PictureRejected("not_a_file", "a folder or a device, not a file") from error
         except TooLarge as error:

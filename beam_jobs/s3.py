@@ -12,17 +12,13 @@ import botocore.config
 import botocore.exceptions
 from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 
-from beam_jobs.storage import FileInfo, StorageError, StorageUnavailable, spooled
-from serving.errors import AccessDenied
+from beam_jobs.storage import MOST_WAIT_S, FileInfo, StorageError, StorageUnavailable, spooled
+from serving.errors import AccessDenied, UsageError
 from serving.local_files import TooLarge
 
-_CONFIG = botocore.config.Config(
-    max_pool_connections=64,  # as many as a job reads at once
-    connect_timeout=10,
-    read_timeout=60,
-    retries={"mode": "standard", "max_attempts": 5},
-)
-_ABSENT = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+_CONNECT_S = 4.0
+_ABSENT = {"404", "NoSuchKey", "NotFound"}
+_NO_BUCKET = {"NoSuchBucket", "InvalidBucketName"}
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _DENIED = {"403", "AccessDenied"}
 # These are no picture's fault either, and the run is over.
@@ -35,20 +31,32 @@ _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "Request
 class S3:
     """Amazon S3, or any store that speaks its protocol. Safe to use from several threads."""
 
-    def __init__(self, beam_flags: Sequence[str]) -> None:
+    def __init__(self, beam_flags: Sequence[str], wait_s: float = MOST_WAIT_S) -> None:
+        """See `storage_for`."""
         options = PipelineOptions(list(beam_flags)).view_as(S3Options)
-        self._client = boto3.session.Session().client(
-            "s3",
-            aws_access_key_id=options.s3_access_key_id,
-            aws_secret_access_key=options.s3_secret_access_key,
-            aws_session_token=options.s3_session_token,
-            endpoint_url=options.s3_endpoint_url,
-            region_name=options.s3_region_name,
-            api_version=options.s3_api_version,
-            use_ssl=not options.s3_disable_ssl,
-            verify=options.s3_verify,
-            config=_CONFIG,
+        config = botocore.config.Config(
+            max_pool_connections=64,  # as many as a job reads at once
+            connect_timeout=min(wait_s, _CONNECT_S),
+            read_timeout=wait_s,
+            retries={"total_max_attempts": 1},  # who waits has to hear of it: the one retry loop is ours
         )
+        try:
+            self._client = boto3.session.Session().client(
+                "s3",
+                aws_access_key_id=options.s3_access_key_id,
+                aws_secret_access_key=options.s3_secret_access_key,
+                aws_session_token=options.s3_session_token,
+                endpoint_url=options.s3_endpoint_url,
+                region_name=options.s3_region_name,
+                api_version=options.s3_api_version,
+                use_ssl=not options.s3_disable_ssl,
+                verify=options.s3_verify,
+                config=config,
+            )
+        except (ValueError, botocore.exceptions.BotoCoreError) as error:
+            raise UsageError(
+                f"s3:// can't be set up: {error}; see --s3_endpoint_url, --s3_region_name and AWS's own settings"
+            ) from error
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path):
@@ -91,11 +99,13 @@ class S3:
             return False
         return True
 
-    def walk(self, folder: str) -> Iterator[FileInfo]:
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         where = _address(folder.rstrip("/") + "/")
         bucket, prefix = where["Bucket"], where["Key"]
         with _plain_errors(folder):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix, **({"StartAfter": _address(after)["Key"]} if after else {})
+            )
             for page in pages:
                 if "IsTruncated" not in page:  # an answer cut off after its headers, for boto3 an empty one
                     raise StorageUnavailable(f"{folder}: the listing was cut off")
@@ -120,6 +130,8 @@ def _plain_errors(path: str) -> Iterator[None]:
     except botocore.exceptions.ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _NO_BUCKET:
+            raise FileNotFoundError(f"{path}: there is no bucket {_address(path)['Bucket']!r}") from error
         if code in _ABSENT:
             raise FileNotFoundError(path) from error
         if code in _TAKEN:
@@ -133,9 +145,15 @@ def _plain_errors(path: str) -> Iterator[None]:
         raise StorageError(f"{path}: {error}") from error
     except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
         raise AccessDenied(f"{path}: {error}") from error
-    except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError) as error:
+    except botocore.exceptions.SSLError as error:
+        raise AccessDenied(f"{path}: {error}") from error
+    except _AWAY as error:
         raise StorageUnavailable(f"{path}: {error}") from error
     except botocore.exceptions.ParamValidationError as error:
         raise FileNotFoundError(f"{path}: {error}") from error
     except botocore.exceptions.BotoCoreError as error:
         raise StorageError(f"{path}: {error}") from error
+
+
+_AWAY = (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError,
+         botocore.exceptions.IncompleteReadError)  # fmt: skip

@@ -61,8 +61,12 @@ class Storage(Protocol):
     def exists(self, path: str) -> bool:
         """Is there a file of that name?"""
 
-    def walk(self, folder: str) -> Iterator[FileInfo]:
-        """Every file in and below a folder, in no order; nothing if there is no such folder."""
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
+        """Every file in and below a folder; nothing if there is no such folder.
+
+        In a bucket they come in the order of their paths, and only those behind `after`, where a listing that broke off
+        is gone on with; on a disk in no order, and all. FileNotFoundError if there is no such bucket.
+        """
 
     def delete(self, path: str) -> None:
         """Removes a file, if it is there."""
@@ -78,29 +82,56 @@ def join(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/") or "/", *names]) if folder != "" else "/".join(names)
 
 
-def storage_for(path: str, beam_flags: Sequence[str] = ()) -> Storage:
-    """The storage that holds a path.
+def absolute(path: str) -> str:
+    """The path from the root of the disk; one in a bucket stays as it is.
 
     Raises:
-      UsageError: an unknown scheme, or the bucket's extra is not installed.
+      UsageError: it is relative, and the working directory is gone.
     """
-    return _storage(scheme(path), tuple(beam_flags))
+    try:
+        return path if scheme(path) else os.path.abspath(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: the working directory is gone; go to another, or give absolute paths") from error
+
+
+def within(path: str, folder: str) -> bool:
+    """Is an absolute path that folder, or below it?"""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+MOST_WAIT_S = 20.0
+"""Seconds without a byte after which a try of a bucket counts as failed."""
+
+
+def storage_for(path: str, beam_flags: Sequence[str] = (), wait_s: float = MOST_WAIT_S) -> Storage:
+    """The storage that holds a path.
+
+    Args:
+      path: of a file or folder.
+      beam_flags: Beam's own, which set up buckets.
+      wait_s: seconds without a byte after which a try of a bucket fails.
+    Raises:
+      UsageError: an unknown scheme, flags that can't be used, or the bucket's extra is not installed.
+    """
+    return _storage(scheme(path), tuple(beam_flags), wait_s)
 
 
 @functools.cache
-def _storage(kind: str, beam_flags: tuple[str, ...]) -> Storage:
+def _storage(kind: str, beam_flags: tuple[str, ...], wait_s: float) -> Storage:
     if kind == "":
         return Disk()
+    if kind == "file":
+        raise UsageError("file:// is not supported; give the path on the disk itself, which begins with /")
     if kind not in ("gs", "s3"):
         raise UsageError(f"{kind}:// is not supported; give a path on a disk, gs:// or s3://")
     try:
         if kind == "gs":
             from beam_jobs.gcs import Gcs
 
-            return Gcs(beam_flags)
+            return Gcs(beam_flags, wait_s)
         from beam_jobs.s3 import S3
 
-        return S3(beam_flags)
+        return S3(beam_flags, wait_s)
     except ImportError as error:
         extra = "gcs" if kind == "gs" else "s3"
         raise UsageError(f"{kind}:// needs the extra: pip install 'flow-images[{extra}]' ({error})") from error
@@ -110,16 +141,16 @@ class Disk:
     """A file system of this machine, or one that is mounted."""
 
     def read(self, path: str, limit: int | None = None) -> bytes:
-        with _plain_errors(path):
+        with plain_errors(path):
             return read_file(path, limit)
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
-        with _plain_errors(path), open(path, "rb") as file:
+        with plain_errors(path), open(path, "rb") as file:
             file.seek(start)
             return file.read(end - start)
 
     def create(self, path: str, data: bytes) -> bool:
-        with _plain_errors(path):
+        with plain_errors(path):
             aside = _aside(path)
             try:
                 _write(aside, data)
@@ -132,7 +163,7 @@ class Disk:
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
-        with _plain_errors(path):
+        with plain_errors(path):
             aside = _aside(path)
             try:
                 with open(aside, "wb") as file:
@@ -146,7 +177,7 @@ class Disk:
     def exists(self, path: str) -> bool:
         return os.path.isfile(path)
 
-    def walk(self, folder: str) -> Iterator[FileInfo]:
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         for where, _, names in os.walk(folder):
             for name in names:
                 if not name.startswith(_ASIDE):
@@ -191,7 +222,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _plain_errors(path: str) -> Iterator[None]:
+def plain_errors(path: str) -> Iterator[None]:
     """Names that can't be are files that aren't there; what a network file system may mend is a StorageUnavailable."""
     try:
         yield

@@ -7,10 +7,11 @@ from typing import Self
 from beam_jobs import watch
 from beam_jobs.manifest import Row
 from beam_jobs.parts import Outcome
-from beam_jobs.patient import Patient
+from beam_jobs.patient import Patient, patient_storage
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.predict import ChunkOptions, ChunkPredictor, read_row
-from beam_jobs.storage import own_files, storage_for
+from beam_jobs.source_check import SourceCheck
+from beam_jobs.storage import own_files
 from serving.client import PredictClient
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
 from serving.options import Endpoint, RetryPolicy
@@ -63,8 +64,10 @@ class ChunkWorker:
         limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
         self._spec = spec
         self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), watch.STOP)
-        self._folder = RunFolder(Patient(storage_for(spec.output, spec.beam_flags), self._retrier), spec.output)
+        self._folder = RunFolder(self._storage(spec.output), spec.output)
         self._parts = self._folder.parts(spec.plan)
+        self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._storage)
+        self._under_way: set[int] = set()
         retry = _shared(spec.retry, spec.chunk.requests_in_flight)
         self._client = PredictClient(spec.endpoint, retry=retry, stop=watch.STOP)
         watch.at_stop(self._client.close)
@@ -93,19 +96,24 @@ class ChunkWorker:
 
         Raises:
           ServingError, StorageUnavailable: the run has to stop; the chunk has no part.
+          SourceGone: the place that its pictures were in is gone.
           VersionGone: the pinned version is not served any more.
           Interrupted: a stop was asked for.
         """
+        self._under_way.add(chunk)
         try:
             with own_files(self._spec.output):
                 return self._work(chunk)
         except Exception as error:
             self._failure = self._failure or error
             raise
+        finally:
+            self._under_way.discard(chunk)
 
     def forget_failure(self) -> None:
         """Makes the worker usable after a failure, which ended all the chunks under way."""
         self._failure = None
+        self._sources.forget()
 
     def _work(self, chunk: int) -> Counter[str]:
         spec = self._spec
@@ -132,14 +140,25 @@ class ChunkWorker:
         rows = manifest.read_chunk(self._folder.storage, self._folder.manifest_path(manifest), chunk)
         if self._spec.generation == 0:
             return list(enumerate(rows))
-        return [(outcome.row, rows[outcome.row]) for outcome in self._failed(chunk, len(rows))]
+        return [(outcome.row, rows[outcome.row]) for outcome in self._to_retry(chunk, len(rows))]
 
-    def _failed(self, chunk: int, rows: int) -> list[Outcome]:
+    def _to_retry(self, chunk: int, rows: int) -> list[Outcome]:
         latest = self._parts.latest(chunk, rows, self._spec.generation - 1)
-        return [outcome for outcome in latest if outcome.verdict == "failed"]
+        return [outcome for outcome in latest if outcome.may_change]
 
     def _read(self, path: str, limit: int) -> bytes:
-        return Patient(storage_for(path, self._spec.beam_flags), self._retrier).read(path, limit)
+        where = self._spec.plan.locate(path)
+        storage = self._storage(where)
+        try:
+            data = storage.read(where, limit)
+        except FileNotFoundError:
+            self._sources.after_missing(where, list(self._under_way))
+            data = storage.read(where, limit)  # its source is there, and may have been away for a moment
+        self._sources.saw(where)
+        return data
+
+    def _storage(self, path: str) -> Patient:
+        return patient_storage(path, self._spec.beam_flags, self._spec.retry, self._retrier)
 
 
 def _shared(policy: RetryPolicy, callers: int) -> RetryPolicy:

@@ -229,16 +229,15 @@ from beam_jobs import inputs, manifest, storage
 count, kind, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 class Bucket:
     def exists(self, path): return False
-    def walk(self, folder):
+    def walk(self, folder, after=None):
         for i in range(count):
             yield storage.FileInfo(f"s3://bucket/pictures/{i * 7919 % count:07}/photo-{i:07}.jpg", 4096)
-if kind == "bucket":
-    inputs.storage_for = lambda *_: Bucket()
+where_it_is = (lambda _: Bucket()) if kind == "bucket" else storage.storage_for
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()
 where = "s3://bucket/pictures" if kind == "bucket" else path
 with tempfile.TemporaryFile() as file:
-    made = manifest.build_manifest(inputs.list_pictures([where]), file, batch_size=32, shards=1,
+    made = manifest.build_manifest(inputs.list_pictures([where], storage=where_it_is), file, batch_size=32, shards=1,
                                    unique_ids=False)
 assert made.listed == count
 print(round(time.perf_counter() - started, 1), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.inputs import Listed, glob_to_regex, list_pictures
+from beam_jobs.inputs import Listed, list_pictures
+from beam_jobs.patterns import glob_to_regex
 from serving.errors import UsageError
 
 
@@ -92,7 +93,7 @@ def test_a_path_that_nobody_can_read_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_an_empty_id_or_label_is_none(tmp_path: Path) -> None:
-    (tmp_path / "L.CSV").write_text("path,id,label,more\na.jpg,,,x\nb.jpg\n")
+    (tmp_path / "L.CSV").write_text("path,id,label,more\na.jpg,,,x\nb.jpg,,,\n")
     found = list(list_pictures([str(tmp_path / "L.CSV")]))
     assert found == [Listed("a.jpg"), Listed("b.jpg")]
 

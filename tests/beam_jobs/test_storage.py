@@ -158,8 +158,8 @@ class Flaky(Disk):
         self._away()
         return super().create(path, data)
 
-    def walk(self, folder: str) -> Iterator[FileInfo]:
-        yield from super().walk(folder)
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
+        yield from (info for info in sorted(super().walk(folder)) if after is None or info.path > after)
         self._away()
 
 

@@ -1,0 +1,139 @@
+"""Tells a picture that is gone from a source that is: no picture is at fault for a mount that went away."""
+
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from beam_jobs.manifest import Row
+from beam_jobs.parts import BrokenPart, Parts
+from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.sources import Source, is_empty
+from beam_jobs.storage import Storage, absolute, scheme, within
+from serving.errors import EXIT_RESUMABLE, FlowImagesError
+
+_ASKED = 64
+"""Pictures that are looked for before a source is said to be gone."""
+
+
+class SourceGone(FlowImagesError):
+    """All that was in a folder or bucket is gone; the run can go on once it is back."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+class SourceCheck:
+    """Asked only when a picture is missing, or before a run goes on. Safe to use from several threads."""
+
+    def __init__(self, plan: Plan, folder: RunFolder, parts: Parts, storage: Callable[[str], Storage]) -> None:
+        """`storage` gives the storage that holds a path."""
+        self._plan = plan
+        self._folder = folder
+        self._parts = parts
+        self._storage = storage
+        self._sources = sorted(plan.sources, key=lambda source: -len(source.folder))
+        self._recent: deque[str] = deque(maxlen=_ASKED)
+        self._there: dict[Source, str] = {}
+        self._gone: dict[Source, SourceGone] = {}
+        self._asking = threading.Lock()
+        self._was_there = functools.lru_cache(maxsize=64)(self._find_what_was_there)
+
+    def saw(self, path: str) -> None:
+        """Takes note of a file that was read."""
+        self._recent.append(path)
+
+    def forget(self) -> None:
+        """A source that is gone may be back."""
+        self._gone.clear()
+
+    def before_reading(self, chunks: Sequence[int]) -> None:
+        """Looks whether the sources of some chunks are there, by three of them.
+
+        Raises:
+          SourceGone: one isn't.
+        """
+        for chunk in sorted({chunks[0], chunks[len(chunks) // 2], chunks[-1]} if chunks else ()):
+            paths = (self._plan.locate(row.path) for row in self._rows(chunk))
+            for source in {self._source_of(path) for path in paths}:
+                if source:
+                    self._check(source, (chunk,))
+
+    def after_missing(self, path: str, chunks: Sequence[int]) -> None:
+        """Looks whether it is only this one file that is gone.
+
+        Args:
+          path: of the file, where it was looked for.
+          chunks: those under way, of which the file is.
+        Raises:
+          SourceGone: its whole source is.
+        """
+        source = self._source_of(path)
+        if source:
+            self._check(source, tuple(sorted(chunks)), but=path)
+
+    def _source_of(self, path: str) -> Source | None:
+        whole = absolute(path)
+        return next((source for source in self._sources if within(whole, source.folder)), None)
+
+    def _check(self, source: Source, chunks: tuple[int, ...], but: str = "") -> None:
+        with self._asking:
+            if source in self._gone:
+                raise self._gone[source]
+            if source in self._there and self._exists(self._there[source]):
+                return
+            why = self._why_gone(source, chunks, but)
+            if why:
+                self._gone[source] = SourceGone(
+                    f"{source.folder} (--input {source.input}) {why}. That is no picture's fault: bring it back, and "
+                    "the same command continues. If the files are gone for good, --fresh lists anew what is there"
+                )
+                raise self._gone[source]
+
+    def _why_gone(self, source: Source, chunks: tuple[int, ...], but: str) -> str:
+        if reason := self._folder_is_gone(source.folder):
+            return reason
+        recent = [path for path in self._recent if self._source_of(path) == source]
+        asked = [path for path in (*self._was_there(source, chunks), *recent) if path != but]
+        for path in asked:
+            if self._exists(path):
+                self._there[source] = path
+                return ""
+        return f"has none of the {len(asked)} pictures that were looked for, such as {asked[0]}" if asked else ""
+
+    def _folder_is_gone(self, folder: str) -> str:
+        try:
+            if scheme(folder):
+                return "" if next(self._storage(folder).walk(folder), None) else "has nothing in it any more"
+            return "is empty now" if is_empty(folder) else ""
+        except (FileNotFoundError, NotADirectoryError):
+            return "is not there any more"
+        except PermissionError:
+            return ""
+
+    def _exists(self, path: str) -> bool:
+        try:
+            return self._storage(path).exists(path)
+        except PermissionError:
+            return True
+
+    def _find_what_was_there(self, source: Source, chunks: tuple[int, ...]) -> list[str]:
+        """Files of the source that were listed or read before: in some chunks, beside these and all over the run."""
+        last = self._plan.manifest.chunks - 1
+        beside = {near for chunk in chunks for near in (chunk - 1, chunk, chunk + 1)}
+        spread = {last * quarter // 4 for quarter in range(5)}
+        found = [path for chunk in sorted((beside | spread) & set(range(last + 1))) for path in self._known(chunk)
+                 if self._source_of(path) == source]  # fmt: skip
+        return found[:: -(-len(found) // _ASKED) or 1]
+
+    def _known(self, chunk: int) -> Iterator[str]:
+        try:
+            read = {one.row for one in self._parts.read(0, chunk) if one.was_read}
+        except (FileNotFoundError, BrokenPart):
+            read = set()
+        for number, row in enumerate(self._rows(chunk)):
+            if (row.seen or number in read) and not row.unnameable:
+                yield self._plan.locate(row.path)
+
+    def _rows(self, chunk: int) -> list[Row]:
+        manifest = self._plan.manifest
+        return manifest.read_chunk(self._folder.storage, self._folder.manifest_path(manifest), chunk)

@@ -1,0 +1,105 @@
+"""Where the pictures of a run were when it was planned: what is asked about when some are gone later."""
+
+import itertools
+import os
+from collections.abc import Callable
+
+import pydantic
+
+from beam_jobs.storage import Storage, scheme
+from serving.errors import UsageError
+
+
+class Source(pydantic.BaseModel):
+    """A folder, mount or bucket that pictures were in."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    input: str
+    """As the user gave it."""
+    folder: str
+    """Absolute, or of a bucket. It had something in it."""
+
+
+class SourceFinder:
+    """Told of each picture as it is listed, finds the sources: for each input and each file system or bucket under it,
+    the folder that all are below. So a mount below a folder is a source of its own."""
+
+    def __init__(self, storage: Callable[[str], Storage]) -> None:
+        """`storage` gives the storage that holds a path."""
+        self._storage = storage
+        self._folders: dict[tuple[str, str | int], str] = {}
+        self._last = ("", "")
+        self._buckets: dict[str, bool] = {}
+
+    @property
+    def found(self) -> list[Source]:
+        """The sources so far; of inputs with the same folder only the first."""
+        distinct = {folder: Source(input=key[0], folder=folder) for key, folder in reversed(self._folders.items())}
+        return list(reversed(distinct.values()))
+
+    def note(self, given: str, path: str, seen: bool) -> None:
+        """Takes a picture into account.
+
+        Args:
+          given: the input that it is of.
+          path: absolute, or in a bucket.
+          seen: it was there, and is not only named by a list.
+        Raises:
+          UsageError: a list names a bucket that does not exist.
+        """
+        folder = path.rpartition("/")[0] or "/"
+        if (given, folder) == self._last or not _is_utf8(folder):
+            return
+        self._last = given, folder
+        if scheme(path):
+            self._note_bucket(given, folder, seen)
+        else:
+            self._note_folder(given, folder, seen)
+
+    def _note_folder(self, given: str, folder: str, seen: bool) -> None:
+        try:
+            device = os.stat(folder).st_dev
+            if not seen and is_empty(folder):
+                return
+        except (OSError, ValueError):
+            return
+        known = self._folders.get((given, device), folder)
+        self._folders[given, device] = os.path.commonpath([known, folder])
+
+    def _note_bucket(self, given: str, folder: str, seen: bool) -> None:
+        bucket = "/".join(folder.split("/")[:3])
+        if seen:
+            known = self._folders.get((given, bucket), folder)
+            self._folders[given, bucket] = _common(known.split("/"), folder.split("/"))
+        elif self._has_something(given, bucket):
+            self._folders[given, bucket] = bucket
+
+    def _has_something(self, given: str, bucket: str) -> bool:
+        if bucket not in self._buckets:
+            try:
+                self._buckets[bucket] = next(self._storage(bucket).walk(bucket), None) is not None
+            except PermissionError:  # who may read may not be allowed to list
+                self._buckets[bucket] = False
+            except FileNotFoundError as error:
+                raise UsageError(f"--input {given}: {error}") from error
+        return self._buckets[bucket]
+
+
+def _common(one: list[str], other: list[str]) -> str:
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return "/".join(name for name, _ in same)
+
+
+def is_empty(folder: str) -> bool:
+    """Has a folder of a disk nothing in it?"""
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
