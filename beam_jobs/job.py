@@ -24,6 +24,7 @@ from beam_jobs.worker import WorkerSpec, version_gone
 from serving.client import PredictClient
 from serving.contract import Wire
 from serving.discovery import PlainModel, choose_wire, discover
+from serving.drawn import check_plain_model
 from serving.errors import ModelNotFound, UsageError
 from serving.options import Endpoint, RetryPolicy
 from serving.pictures import PictureLimits
@@ -70,6 +71,8 @@ class PredictOptions:
             max_image_bytes=self.limits.max_bytes,
             max_image_pixels=self.limits.max_pixels,
             shards=self.shard.of,
+            activation=self.plain.activation,
+            input_range=self.plain.input_range,
         )
 
 
@@ -176,7 +179,11 @@ def _agree(
             result_options = options.result_options(wire)
             if plan is not None:
                 plan.check(result_options, model, options.output)
-            ImagePredictor(client, contract, wire).check_golden()
+            predictor = ImagePredictor(client, contract, wire)
+            if contract.golden is None:
+                check_plain_model(predictor, options.plain, distributions=options.format == "kaggle")
+            else:
+                predictor.check_golden()
         except ModelNotFound as error:
             raise version_gone(endpoint, error) from error
     if plan is not None:

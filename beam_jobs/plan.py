@@ -33,6 +33,10 @@ class ResultOptions(pydantic.BaseModel):
     max_image_bytes: int
     max_image_pixels: int
     shards: int
+    activation: str | None = None
+    """Of a model without a contract, as the flag has it."""
+    input_range: str | None = None
+    """The same."""
 
 
 class PlannedModel(pydantic.BaseModel):
