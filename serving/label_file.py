@@ -1,6 +1,5 @@
 """The text file that names the classes of a model without a contract: one label a line, in the order of its outputs."""
 
-import csv
 import logging
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ _LOG = logging.getLogger(__name__)
 _MOST_BYTES = 64 * 1024 * 1024
 _LINE_END = re.compile(r"\r\n|\n|\r")
 """No other character ends a line of a text file, whatever `str.splitlines` says."""
+_SEPARATOR = re.compile("[,;\t]")
 _COLUMNS = {"id", "path", "label", "labels", "breed", "class", "name", "index"}
 """Names of columns in the header of a CSV that somebody takes for such a file."""
 
@@ -50,9 +50,9 @@ def read_labels(path: str) -> list[str]:
 
 
 def _refuse_csv(name: str, labels: Sequence[str]) -> None:
-    header = next(csv.reader(labels[:1]), [])
-    known = len(header) > 1 and _COLUMNS & {column.strip().lower() for column in header}
-    if known or (name.lower().endswith((".csv", ".tsv")) and any("," in label or "\t" in label for label in labels)):
+    header = _SEPARATOR.split(labels[0]) if labels else []
+    known = len(header) > 1 and _COLUMNS & {column.strip(' "').lower() for column in header}
+    if known or (name.lower().endswith((".csv", ".tsv")) and any(map(_SEPARATOR.search, labels))):
         raise UsageError(
             f"{name} is a CSV (its first line is {labels[0]!r}): expected a text file with one label a line and "
             "nothing else, in the order of the model's outputs"
