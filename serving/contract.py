@@ -20,7 +20,8 @@ ALGORITHMS: dict[Orientation, int] = {"ignore": 1, "exif": 2}
 looked for the tag in a JPEG's first segments only."""
 
 Wire = Literal["float32", "uint8", "encoded"]
-"""How pictures travel: preprocessed as float32, 0..1 unless the model wants another range, rounded to uint8, or as whole files that the server decodes."""
+"""How pictures travel: preprocessed as float32 (0..1, unless the model wants another range), rounded to uint8, or as
+whole files that the server decodes."""
 WIRES: tuple[Wire, ...] = ("float32", "uint8", "encoded")
 
 Activation = Literal["softmax", "sigmoid"]

@@ -69,7 +69,9 @@ def _describe(metadata: ModelMetadata, plain: PlainModel) -> ModelContract:
     labels = read_labels(plain.labels)
     name = plain.signature or "serving_default"
     if name not in metadata.signatures:
-        raise ContractError(f"the model has no signature {name!r}; it has {', '.join(metadata.signatures)}")
+        raise ContractError(
+            f"the model has no signature {name!r}; it has {', '.join(metadata.signatures)}: choose with --signature"
+        )
     signature = metadata.signatures[name]
     input_name = _only(signature.inputs, plain.input_name, "input", name)
     output_name = _only(signature.outputs, plain.output_name, "output", name)
@@ -174,7 +176,9 @@ def _image_size(wire: Wire, shape: tuple[int, ...] | None, wanted: tuple[int, in
     width, height = wanted
     if any(told not in (-1, given) for told, given in zip(known, (height, width), strict=True)):
         takes = "any" if known[1] < 0 else known[1], "any" if known[0] < 0 else known[0]
-        raise ContractError(f"--image-size {width}x{height}: the model takes pictures of {takes[0]} x {takes[1]} pixels")
+        raise ContractError(
+            f"--image-size {width}x{height}: the model takes pictures of {takes[0]} x {takes[1]} pixels"
+        )
     return height, width
 
 

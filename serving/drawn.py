@@ -28,8 +28,8 @@ _SUM_SLACK = 1e-2
 """The same for the sum of a row; of float16, too."""
 _FAINT, _BLIND = 0.15, 0.02
 """Of `_contrast`: below the first another value range is tried, below the second the answers can't be told apart. With
-MobileNetV2 and random heads it is 0.2 to 0.6 in the right range, and 0.0003 to 0.12 if 0..1 is sent for 0..255, a quarter
-or less of the right one's. Between 0..1 and -1..1 it tells nothing."""
+MobileNetV2 and random heads it is 0.2 to 0.6 in the right range; if 0..1 is sent for 0..255, 0.0003 to 0.12, a quarter
+of the right one's or less. Between 0..1 and -1..1 it tells nothing."""
 _CLEARER = 3.0
 """Times by which another range's contrast is higher if it is the right one."""
 
@@ -38,7 +38,7 @@ def draw_pictures(width: int, height: int) -> list[bytes]:
     """Files that any two of which differ as much as pictures can: colours, gradients, stripes, noise; as JPEG."""
     from PIL import Image
 
-    down, across = np.mgrid[0:1:height * 1j, 0:1:width * 1j][..., np.newaxis]
+    down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j][..., np.newaxis]
     noise = np.random.default_rng(0).random((height, width, 3))
     grey = np.ones([1, 1, 3])
     drawn = [

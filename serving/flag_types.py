@@ -29,5 +29,7 @@ class ImageSize(click.ParamType[tuple[int, int]]):
         found = re.fullmatch(r"(\d+)(?:x(\d+))?", str(value), re.ASCII | re.IGNORECASE)
         size = (int(found[1]), int(found[2] or found[1])) if found and len(value) < 20 else (0, 0)
         if not all(1 <= side <= self._MOST for side in size):
-            self.fail(f"{value!r} is no size: expected 224, or 320x240 (width x height), up to {self._MOST}", param, ctx)
+            self.fail(
+                f"{value!r} is no size: expected 224, or 320x240 (width x height), up to {self._MOST}", param, ctx
+            )
         return size

@@ -92,7 +92,7 @@ def make_decoder(preprocessing: Preprocessing, wire: Wire) -> Callable[[bytes], 
     """A thread-safe function from a picture's bytes to what the wire form sends of it.
 
     Returns:
-      A function to float32 [height, width, 3] in the value range for `float32`, or uint8 [height, width, 3] for `uint8`.
+      A function to [height, width, 3]: float32 in the value range for `float32`, or uint8 for `uint8`.
       It raises tf.errors.InvalidArgumentError for bytes that can't be decoded.
     """
 

@@ -30,7 +30,10 @@ def test_a_contract_survives_json() -> None:
         (changed(labels=["cat"]), "labels"),
         (changed(surprise=1), "surprise"),
         (changed(preprocessing={"height": 8, "width": 8, "algorithm": 2}), "algorithm 2 for orientation ignore"),
-        (changed(preprocessing={"height": 8, "width": 8, "orientation": "exif", "algorithm": 1}), "algorithm 1 .* exif"),
+        (
+            changed(preprocessing={"height": 8, "width": 8, "orientation": "exif", "algorithm": 1}),
+            "algorithm 1 .* exif",
+        ),
         (changed(preprocessing={"height": 8, "width": 8, "resize": "bicubic"}), "preprocessing.resize"),
     ],
 )

@@ -74,7 +74,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str
         os.mkdir(path)
     elif kind == "fifo":
         os.mkfifo(path)
-    with pytest.raises(UsageError, match="--labels .*labels.txt.*: "):
+    with pytest.raises(UsageError, match=r"--labels .*labels\.txt.*: "):
         read_labels(path)
 
 

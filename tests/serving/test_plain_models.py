@@ -57,7 +57,7 @@ SIGNATURES: Signatures = {
     "many": (SHAPE, F32, lambda x: tf.sigmoid(logits(x))),
     "one": (SHAPE, F32, lambda x: tf.sigmoid(logits(x)[:, 2:])),
     "one_logit": (SHAPE, F32, lambda x: logits(x)[:, 2:]),
-    "constant": (SHAPE, F32, lambda x: tf.zeros_like(means(x)) + [0.5, 0.3, 0.2]),
+    "constant": (SHAPE, F32, lambda x: 0 * means(x) + tf.constant([0.5, 0.3, 0.2])),
     "nan": (SHAPE, F32, lambda x: means(x) * np.nan),
     "uint8": (SHAPE, tf.uint8, lambda x: tf.nn.softmax(logits(tf.cast(x, F32) / 255))),
     "files": ([None], tf.string, decoded),
@@ -311,12 +311,12 @@ def test_a_run_goes_on_with_what_decides_its_scores(
 
 @pytest.mark.parametrize(("black", "white"), [(0.0, 255.0), (-1.0, 1.0)])
 def test_a_value_range_is_the_float32_forms_alone(pictures: Path, black: float, white: float) -> None:
-    size = {"height": HEIGHT, "width": WIDTH}
+    usual = Preprocessing(height=HEIGHT, width=WIDTH)
     data = (pictures / "red.png").read_bytes()
-    plain = make_decoder(Preprocessing(**size), "float32")(data)
-    ranged = Preprocessing(**size, value_range=(black, white))
+    plain = make_decoder(usual, "float32")(data)
+    ranged = Preprocessing(height=HEIGHT, width=WIDTH, value_range=(black, white))
     np.testing.assert_allclose(make_decoder(ranged, "float32")(data), plain * (white - black) + black, rtol=1e-6)
-    np.testing.assert_array_equal(make_decoder(ranged, "uint8")(data), make_decoder(Preprocessing(**size), "uint8")(data))
+    np.testing.assert_array_equal(make_decoder(ranged, "uint8")(data), make_decoder(usual, "uint8")(data))
 
 
 @pytest.mark.parametrize("value_range", [(1, 0), (0, 0), ("-inf", 1), (0, "nan")])
