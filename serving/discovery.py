@@ -88,7 +88,7 @@ def _describe(metadata: ModelMetadata, plain: PlainModel) -> ModelContract:
             height=height, width=width, value_range=INPUT_RANGES[plain.input_range or DEFAULT_RANGE]
         ),
         signatures={wire: SignatureRef(name=name, input=input_name, output=output_name, batch=batch)},
-        activation=None if plain.activation in (None, "none") else plain.activation,
+        activation=None if plain.activation == "none" else plain.activation,
     )
 
 

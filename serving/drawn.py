@@ -7,14 +7,13 @@ blind because it was trained on another value range, show on any pictures.
 import io
 import itertools
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from serving.discovery import INPUT_RANGES, PlainModel
 from serving.errors import ContractError
-from serving.payload import Payload, make_payload
+from serving.payload import make_payload
 from serving.pictures import PictureLimits
 from serving.predictor import ImagePredictor
 from serving.scores import activate
@@ -34,22 +33,25 @@ _CLEARER = 3.0
 """Times by which another range's contrast is higher if it is the right one."""
 
 
+_LARGEST = 512
+"""Pixels of a drawn picture's side at most: a model's size may be large, and resizing is what clients do anyway."""
+
+
 def draw_pictures(width: int, height: int) -> list[bytes]:
-    """Files that any two of which differ as much as pictures can: colours, gradients, stripes, noise; as JPEG."""
+    """Files, any two of which differ as much as pictures can: colours, a gradient, stripes, noise; as JPEG."""
     from PIL import Image
 
-    down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j][..., np.newaxis]
-    noise = np.random.default_rng(0).random((height, width, 3))
-    grey = np.ones([1, 1, 3])
+    width, height = min(width, _LARGEST), min(height, _LARGEST)
+    across = np.linspace(0, 1, width)[:, np.newaxis]
     drawn = [
-        0.0 * grey, 1.0 * grey, *np.eye(3), down * grey, across * [1.0, 0.5, 0.0], noise,
-        (np.sin(40 * across) > 0) * grey, (np.sin(9 * down) * np.sin(9 * across) > 0) * [0.2, 0.6, 1.0],
+        *np.ones([2, 3]) * [[0], [1]], *np.eye(3), across * [1.0, 0.5, 0.0],
+        (np.sin(40 * across) > 0) * [0.2, 0.6, 1.0], np.random.default_rng(0).random((height, width, 3)),
     ]  # fmt: skip
     files = []
-    for pixels in drawn:
+    for colours in drawn:
         file = io.BytesIO()
-        whole = np.broadcast_to(pixels, (height, width, 3))
-        Image.fromarray((whole * 255).round().astype(np.uint8)).save(file, "JPEG", quality=95)
+        pixels = np.broadcast_to(255 * colours, (height, width, 3)).round().astype(np.uint8)
+        Image.fromarray(pixels).save(file, "JPEG", quality=95)
         files.append(file.getvalue())
     return files
 
@@ -64,15 +66,25 @@ def check_plain_model(predictor: ImagePredictor, plain: PlainModel, *, distribut
     Raises:
       ContractError: it refuses the pictures, or its answers are no probabilities.
     """
-    preprocessing = predictor.contract.preprocessing
-    encode = make_payload(preprocessing, predictor.wire, PictureLimits())
-    pictures = [encode(file) for file in draw_pictures(preprocessing.width, preprocessing.height)]
-    scores = predictor.try_out(pictures).probabilities
+    scores = _ask(predictor)
     _check_probabilities(scores, plain, distributions)
     if np.isnan(scores).any():
         _LOG.warning("%s is no number (NaN)%s", _ANSWER, "" if plain.input_range else ": see --input-range")
     elif plain.input_range is None and (contrast := _contrast(scores)) < _FAINT:
-        _warn(predictor, pictures, contrast)
+        _warn(predictor, plain, contrast)
+
+
+def _ask(predictor: ImagePredictor, black: float = 0.0, white: float = 1.0) -> Array:
+    """Scores of the drawn pictures, one by one, as their size may be large; of arrays in 0..1 also in other ranges."""
+    preprocessing = predictor.contract.preprocessing
+    encode = make_payload(preprocessing, predictor.wire, PictureLimits())
+    rows = []
+    for file in draw_pictures(preprocessing.width, preprocessing.height):
+        payload = encode(file)
+        if (black, white) != (0.0, 1.0):
+            payload = np.asarray(payload) * np.float32(white - black) + np.float32(black)
+        rows.append(predictor.try_out([payload]).probabilities)
+    return np.concatenate(rows)
 
 
 def _check_probabilities(scores: Array, plain: PlainModel, distributions: bool) -> None:
@@ -89,34 +101,31 @@ def _check_probabilities(scores: Array, plain: PlainModel, distributions: bool) 
     sums = scores.astype(np.float64).sum(axis=1)
     if distributions and (np.abs(sums - 1) > _SUM_SLACK).any():
         raise ContractError(
-            f"a row of a Kaggle file has to sum to 1, the model's scores of drawn pictures sum to {sums.min():.4g} to "
-            f"{sums.max():.4g}. If the outputs are logits, add --activation softmax; to write the scores as they are, "
-            "--activation none, or choose --format csv. No picture was sent"
+            "a row of a Kaggle file has to sum to 1, the model's scores of drawn pictures sum to "
+            f"{np.nanmin(sums):.4g} to {np.nanmax(sums):.4g}. If the outputs are logits, add --activation softmax; to "
+            "write the scores as they are, --activation none, or choose --format csv. No picture was sent"
         )
 
 
 _ANSWER = "the model's answer to drawn pictures that have nothing in common"
 
 
-def _warn(predictor: ImagePredictor, pictures: Sequence[Payload], contrast: float) -> None:
+def _warn(predictor: ImagePredictor, plain: PlainModel, contrast: float) -> None:
     """Says that the value range may be wrong, and which one seems right."""
-    better = None
-    if predictor.wire == "float32":  # in 0..1, as no flag says otherwise
-        contrasts = {
-            name: _contrast(predictor.try_out([low + (high - low) * np.asarray(one) for one in pictures]).probabilities)
-            for name, (low, high) in INPUT_RANGES.items()
-        }
+    doubtful = ["--activation"] * (plain.activation is not None) + ["--signature", "--output-name"]
+    if predictor.wire == "float32":
+        doubtful.insert(0, "--input-range")
+        contrasts = {name: _contrast(_ask(predictor, *INPUT_RANGES[name])) for name in INPUT_RANGES}
         best = max(contrasts, key=lambda name: np.nan_to_num(contrasts[name]))
-        better = best if contrasts[best] > max(_CLEARER * contrast, _BLIND) else None
-    if better:
-        _LOG.warning(
-            "%s differs little (by %.2g in the mean), and by %.2g if they are sent in %s: if the model was trained on "
-            "that range, add --input-range %s; if on 0..1, --input-range 0..1",
-            _ANSWER, contrast, contrasts[better], better, better,
-        )  # fmt: skip
-    elif contrast < _BLIND:
-        which = "--input-range, --signature" if predictor.wire == "float32" else "--signature"
-        _LOG.warning("%s hardly differs (by %.2g in the mean): see %s and --output-name", _ANSWER, contrast, which)
+        if contrasts[best] > max(_CLEARER * contrast, _BLIND):
+            _LOG.warning(
+                "%s differs little (by %.2g in the mean), but by %.2g if they are sent in %s: if that is the range the "
+                "model was trained on, add --input-range %s; if it is 0..1, --input-range 0..1",
+                _ANSWER, contrast, contrasts[best], best, best,
+            )  # fmt: skip
+            return
+    if contrast < _BLIND:
+        _LOG.warning("%s hardly differs (by %.2g in the mean): see %s", _ANSWER, contrast, ", ".join(doubtful))
 
 
 def _contrast(scores: Array) -> float:
