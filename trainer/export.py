@@ -121,6 +121,8 @@ def exporting(
       UsageError: the version was published by somebody else meanwhile, or can't be written.
       MayPass: a disk is full, or the store can't be reached.
     """
+    if preprocessing.value_range != (0.0, 1.0):
+        raise ValueError("models are exported for pictures in 0..1")
     module = _Module(model, preprocessing)
     golden = choose_golden(pictures, preprocessing)
     contract = ModelContract(
