@@ -1,11 +1,8 @@
-"""Limits on a picture before it is decoded: a small file can decode to gigabytes.
-
-Only the header is read, by Pillow; the pixels are TensorFlow's business.
-"""
+"""Limits on a picture before it is decoded: a small file can decode to gigabytes, or for minutes."""
 
 import dataclasses
-import io
-import warnings
+
+from serving.image_header import FORMATS, BadHeader, ImageHeader, file_format, read_header
 
 MIB = 1024 * 1024
 
@@ -26,45 +23,84 @@ class PictureLimits:
     max_bytes: int = 64 * MIB
     """Largest file; camera originals are well under it, and 32 of them in a request stay under gRPC's 2 GiB."""
     max_pixels: int = 100_000_000
-    """Width × height, before resizing. Decoding takes 15 bytes a pixel, so this is 1.5 GB for a moment."""
+    """Pixels that are decoded, before resizing: width × height, of each frame that is unpacked."""
+
+    @property
+    def max_passes(self) -> int:
+        """Scans × pixels of a JPEG: ordinary ones have ten scans, so the largest may have three times as many."""
+        return 32 * self.max_pixels
+
+    @property
+    def max_text(self) -> int:
+        """Bytes of compressed text in a PNG, which are unpacked and dropped: 0.6 s of work by default."""
+        return max(self.max_pixels, 100_000_000)
+
+    @property
+    def max_memory(self) -> int:
+        """Bytes that an ordinary picture of the largest size takes: RGB and a progressive JPEG's coefficients."""
+        return 9 * self.max_pixels
 
 
-FORMATS = {"JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP"}
-"""Pillow's names of the formats that TensorFlow decodes (MPO: a JPEG with more behind it)."""
-
-
-def inspect_picture(data: bytes, limits: PictureLimits) -> int:
-    """Number of pixels, after checking that a picture may be decoded.
+def inspect_picture(data: bytes, limits: PictureLimits) -> ImageHeader:
+    """The header of a picture, after checking that it may be decoded.
 
     Raises:
-      PictureRejected: `empty`, `too_large`, `not_an_image`, `unsupported_format` or `too_many_pixels`.
+      PictureRejected: `empty`, `too_large`, `not_an_image`, `unsupported_format`, `too_many_pixels` or `too_costly`.
     """
-    from PIL import Image, UnidentifiedImageError
-
     if not data:
         raise PictureRejected("empty", "the file has no bytes")
     if len(data) > limits.max_bytes:
         raise PictureRejected(
             "too_large", f"{len(data):,} bytes, over the limit of {limits.max_bytes:,} (--max-image-bytes)"
         )
+    if file_format(data) is None and (name := _other_format(data)):
+        raise PictureRejected(
+            "unsupported_format", f"{name} pictures can't be decoded; {', '.join(FORMATS[:-1])} and {FORMATS[-1]} can"
+        )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                (width, height), format_ = image.size, image.format or "unknown"
-    except Image.DecompressionBombError as error:
-        raise PictureRejected("too_many_pixels", str(error)) from error
-    except UnidentifiedImageError as error:
-        raise PictureRejected("not_an_image", "the bytes are not a picture in any known format") from error
-    except Exception as error:  # Pillow's parsers raise many kinds on hostile headers
-        raise PictureRejected("not_an_image", f"the header can't be read: {error}") from error
-    if format_ not in FORMATS:
+        header = read_header(data)
+    except BadHeader as error:
+        raise PictureRejected("not_an_image", str(error)) from error
+    _check(header, limits)
+    return header
+
+
+def _check(header: ImageHeader, limits: PictureLimits) -> None:
+    size = f"{header.width} x {header.height} pixels"
+    if header.pixels > limits.max_pixels:
+        if header.frames > 1:
+            size = f"{header.frames} frames of up to {size}, {header.pixels:,} in all"
         raise PictureRejected(
-            "unsupported_format", f"{format_} pictures can't be decoded; JPEG, PNG, GIF, BMP and WebP can"
+            "too_many_pixels", f"{size}, over the limit of {limits.max_pixels:,} (--max-image-pixels)"
         )
-    if width * height > limits.max_pixels:
+    if header.scans * header.pixels > limits.max_passes:
         raise PictureRejected(
-            "too_many_pixels",
-            f"{width} x {height} pixels, over the limit of {limits.max_pixels:,} (--max-image-pixels)",
+            "too_costly",
+            f"{header.scans:,} scans of {size}: the decoder would go over {header.scans * header.pixels:,} pixels, over "
+            f"the limit of {limits.max_passes:,}, 32 times --max-image-pixels; save it with fewer scans",
         )
-    return width * height
+    if header.text > limits.max_text:
+        raise PictureRejected(
+            "too_costly",
+            f"its compressed text may unpack to {header.text:,} bytes, over the limit of {limits.max_text:,} "
+            "(--max-image-pixels); save it without the text",
+        )
+
+
+_MAGIC = (
+    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"\xff\x0a", "JPEG XL"),
+    (b"8BPS", "Photoshop"), (b"%PDF", "PDF"), (b"<svg", "SVG"), (b"qoif", "QOI"), (b"DDS ", "DDS"), (b"icns", "ICNS"),
+    (b"\0\0\1\0", "ICO"), (b"\0\0\2\0", "CUR"), (b"\x76\x2f\x31\x01", "OpenEXR"), (b"\xd7\xcd\xc6\x9a", "WMF"),
+    *((b"P%d%c" % (kind, blank), "Netpbm") for kind in range(1, 8) for blank in b" \t\r\n"),
+)  # fmt: skip
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"crx ": "Canon CR3"}
+"""Of files in ISO's base media format, whose first box is `ftyp`."""
+
+
+def _other_format(data: bytes) -> str | None:
+    """The name of a format that people would call a picture, but no server decodes; only its first bytes are asked."""
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12])
+    return next((name for magic, name in _MAGIC if data.startswith(magic)), None)

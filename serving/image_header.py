@@ -1,0 +1,226 @@
+"""What the header of an image file says: its size, and what decoding it takes.
+
+Only bytes are read, for the five formats that TensorFlow decodes on every server, told apart as it does, by their
+first bytes. The reader is no judge of damage: it reports what a decoder would meet, and refuses only what has no size.
+Layouts: JPEG, ITU-T T.81 annex B; PNG, W3C third edition, 5 and 11; GIF, GIF89a 17 to 27; BMP, BITMAPINFOHEADER; WebP,
+RFC 9649.
+"""
+
+import dataclasses
+import re
+import struct
+
+JPEG, PNG, GIF, BMP, WEBP = "JPEG", "PNG", "GIF", "BMP", "WebP"
+FORMATS = (JPEG, PNG, GIF, BMP, WEBP)
+RGB_BYTES = 3
+"""Bytes a pixel of a decoded image: every decoder fills uint8 RGB."""
+WEBP_BYTES = 4
+"""Bytes a pixel that libwebp holds beside the result for a lossless file; a lossy one takes less."""
+TEXT_BYTES = 8_000_000
+"""Largest text of a PNG that libpng unpacks; it does so for each compressed chunk, and drops it."""
+INFLATION = 1032
+"""Largest ratio of deflate: so many bytes may come from one."""
+
+
+class BadHeader(Exception):
+    """No image of the five formats, or one whose size can't be found; the message says what is wrong."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ImageHeader:
+    """What is known of an image before it is decoded."""
+
+    format: str
+    width: int
+    height: int
+    """In pixels, as TensorFlow decodes it."""
+    frames: int = 1
+    """Frames that a decoder unpacks, although it returns only the first."""
+    pixels: int
+    """Of all these frames together, and no less than width × height."""
+    scans: int = 1
+    """Times that the decoder goes over the pixels."""
+    memory: int
+    """Bytes that decoding holds at its peak, the result (3 a pixel) included, the file not."""
+    text: int = 0
+    """Upper bound of the bytes of compressed text that a decoder unpacks on its way."""
+    end: int
+    """Bytes that hold all that is decoded: for a GIF whose further frames don't matter, the end of the first frame."""
+
+
+def file_format(data: bytes) -> str | None:
+    """The format that TensorFlow's decoder takes a file for, or None."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return JPEG
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PNG
+    if data.startswith(b"GIF8"):
+        return GIF
+    if data.startswith(b"BM"):
+        return BMP
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WEBP
+    return None
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Reads the header of a whole file, in time linear in its size.
+
+    Raises:
+      BadHeader: see there.
+    """
+    format_ = file_format(data)
+    if format_ is None:
+        raise BadHeader("the bytes are not an image in any known format")
+    try:
+        header = _READERS[format_](data)
+    except (struct.error, IndexError) as error:
+        raise BadHeader(f"the {format_} header is cut off") from error
+    if header.width < 1 or header.height < 1:
+        raise BadHeader(f"the {format_} header says {header.width} x {header.height} pixels")
+    return header
+
+
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""A marker that ends entropy-coded data or begins a segment; stuffed bytes, fill bytes and restarts are neither."""
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_BLOCK_BYTES = 128
+"""Of 64 coefficients, which are kept for the whole image where it comes in several scans."""
+
+
+def _read_jpeg(data: bytes) -> ImageHeader:
+    frame: tuple[int, int, int, list[int], bool] | None = None
+    scans = 0
+    place = 2
+    while (found := _MARKER.search(data, place)) and (marker := data[found.end() - 1]) != _EOI:
+        place = found.end()
+        if marker == _SOI:
+            continue
+        if place + 2 > len(data):
+            break
+        (length,) = struct.unpack_from(">H", data, place)
+        if marker in _FRAMES and frame is None:
+            height, width, count = struct.unpack_from(">HHB", data, place + 3)
+            sampling = [data[place + 9 + 3 * component] for component in range(count)]
+            frame = width, height, count, sampling, marker in _PROGRESSIVE
+        if marker == _SOS:
+            if frame is None:
+                break
+            scans += 1
+            if scans == 1 and not frame[4] and data[place + 2] >= frame[2]:
+                break  # all components in one sequential scan: the decoder reads no further
+        place += max(length, 2)
+    if frame is None:
+        raise BadHeader("the JPEG has no frame header")
+    width, height, _, sampling, progressive = frame
+    pixels = width * height
+    coefficients = _coefficients(width, height, sampling) if progressive or scans > 1 else 0
+    return ImageHeader(
+        format=JPEG, width=width, height=height, pixels=pixels, scans=max(scans, 1),
+        memory=RGB_BYTES * pixels + coefficients, end=len(data),
+    )  # fmt: skip
+
+
+def _coefficients(width: int, height: int, sampling: list[int]) -> int:
+    """Bytes of all coefficients of a JPEG: components are padded to whole blocks of the coarsest one (T.81, A.2)."""
+    across = max((factors >> 4 for factors in sampling), default=1) or 1
+    down = max((factors & 15 for factors in sampling), default=1) or 1
+    columns, rows = -(-width // (8 * across)), -(-height // (8 * down))
+    return _BLOCK_BYTES * columns * rows * sum((factors >> 4) * (factors & 15) for factors in sampling)
+
+
+def _read_png(data: bytes) -> ImageHeader:
+    size = None
+    text = 0
+    place = 8
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if kind == b"IHDR" and size is None:
+            size = struct.unpack_from(">II", data, place + 8)
+        elif kind in (b"zTXt", b"iTXt"):
+            text += min(TEXT_BYTES, INFLATION * length)
+        elif kind == b"IEND":
+            break
+        place += 12 + length
+    if size is None:
+        raise BadHeader("the PNG has no header chunk")
+    width, height = size
+    pixels = width * height
+    return ImageHeader(
+        format=PNG, width=width, height=height, pixels=pixels, memory=RGB_BYTES * pixels, text=text, end=len(data)
+    )
+
+
+def _read_gif(data: bytes) -> ImageHeader:
+    """The size is that of the largest frame, and each frame is unpacked: one byte a pixel, before the first is painted.
+
+    Where no frame is larger than the first, all others can be left out without a change of the result.
+    """
+    place = 13 + _colours(data[10])
+    first: tuple[int, int, int] | None = None
+    frames = width = height = unpacked = 0
+    while place < len(data):
+        kind = data[place]
+        if kind == 0x2C and place + 10 <= len(data):
+            across, down, flags = struct.unpack_from("<HHB", data, place + 5)
+            frames += 1
+            width, height, unpacked = max(width, across), max(height, down), unpacked + across * down
+            place = _after_blocks(data, place + 11 + _colours(flags))
+            first = first or (across, down, place)
+        elif kind == 0x21:
+            place = _after_blocks(data, place + 2)
+        else:
+            break
+    if first is None:
+        raise BadHeader("the GIF has no frame")
+    end = len(data)
+    if first[:2] == (width, height):
+        frames, unpacked, end = 1, width * height, min(first[2], end)
+    return ImageHeader(
+        format=GIF, width=width, height=height, frames=frames, pixels=max(unpacked, width * height),
+        memory=unpacked + RGB_BYTES * width * height, end=end,
+    )  # fmt: skip
+
+
+def _colours(flags: int) -> int:
+    """Bytes of a colour table."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _after_blocks(data: bytes, place: int) -> int:
+    """Where a chain of data sub-blocks ends; each begins with its length, the last is empty."""
+    size = len(data)
+    while place < size and (length := data[place]):
+        place += length + 1
+    return place + 1
+
+
+def _read_bmp(data: bytes) -> ImageHeader:
+    width, height = struct.unpack_from("<ii", data, 18)
+    pixels = width * abs(height)
+    return ImageHeader(
+        format=BMP, width=width, height=abs(height), pixels=pixels, memory=RGB_BYTES * pixels, end=len(data)
+    )
+
+
+def _read_webp(data: bytes) -> ImageHeader:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        low = struct.unpack_from("<HBHB", data, 24)
+        width, height = low[0] + (low[1] << 16) + 1, low[2] + (low[3] << 16) + 1
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    else:
+        raise BadHeader("the WebP file has no image chunk")
+    pixels = width * height
+    return ImageHeader(
+        format=WEBP, width=width, height=height, pixels=pixels, memory=(RGB_BYTES + WEBP_BYTES) * pixels, end=len(data)
+    )
+
+
+_READERS = {JPEG: _read_jpeg, PNG: _read_png, GIF: _read_gif, BMP: _read_bmp, WEBP: _read_webp}
