@@ -17,24 +17,33 @@ _ATTEMPTS = 5
 """How often an object is read again that its controller has just changed."""
 
 
-def apply(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool) -> Iterator[str]:
+def plan(cluster: Cluster, objects: Sequence[Object]) -> "list[Step]":
+    """What is to be done with each manifest, in the order of `send`; changes nothing.
+
+    Raises:
+      Foreign: some of these names are somebody else's.
+    """
+    rank = {kind: place for place, kind in enumerate(_ORDER)}
+    steps = [_planned(cluster, o) for o in sorted(objects, key=lambda o: rank.get(o["kind"], len(rank)))]
+    _refuse(cluster, [step.refused for step in steps if step.refused])
+    return steps
+
+
+def send(cluster: Cluster, steps: "Sequence[Step]", *, dry_run: bool) -> Iterator[str]:
     """Sends manifests by server-side apply, one line for each.
 
     Raises:
-      Foreign: one of these names is somebody else's; nothing was changed, unless it has been taken just now.
+      Foreign: a name has been taken by somebody else since `plan`; it was left as it is.
     """
-    rank = {kind: place for place, kind in enumerate(_ORDER)}
-    plan = [_planned(cluster, o) for o in sorted(objects, key=lambda o: rank.get(o["kind"], len(rank)))]
-    if refused := [step.refused for step in plan if step.refused]:
-        raise Foreign(f"{'; '.join(refused)}. Nothing was changed in {cluster.where}")
-    for step in plan:
+    for step in steps:
         yield f"{_called(step.manifest)} {step.left or _sent(cluster, step, dry_run=dry_run)}"
 
 
 def delete(cluster: Cluster, api_version: str, kind: str, obj: Object) -> None:
     """Deletes an object of ours, unless it has become somebody else's."""
     for _ in range(_ATTEMPTS):
-        check_ours(cluster, kind, [obj])
+        if not ownership.is_ours(obj):
+            raise Foreign(f"{_refusal(kind, obj)}; it was left as it is")
         try:
             return cluster.delete(api_version, kind, obj)
         except Conflict:
@@ -49,7 +58,7 @@ def patch(cluster: Cluster, api_version: str, kind: str, name: str, change: Obje
     """Merges a change into an object of ours."""
     for _ in range(_ATTEMPTS):
         obj = cluster.get(api_version, kind, name)
-        check_ours(cluster, kind, [obj])
+        check_ours(cluster, [(kind, obj)])
         try:
             return cluster.patch(api_version, kind, obj, change)
         except Conflict:
@@ -57,14 +66,13 @@ def patch(cluster: Cluster, api_version: str, kind: str, name: str, change: Obje
     raise _restless(kind, name)
 
 
-def check_ours(cluster: Cluster, kind: str, objects: Sequence[Object]) -> None:
-    """Raises Foreign, naming them, if some of these objects are not ours."""
-    if foreign := [_refusal(kind, obj) for obj in objects if not ownership.is_ours(obj)]:
-        raise Foreign(f"{'; '.join(foreign)}. Nothing was changed in {cluster.where}")
+def check_ours(cluster: Cluster, objects: Sequence[tuple[str, Object]]) -> None:
+    """Raises Foreign, naming them, if some of these objects, each with its kind, are not ours."""
+    _refuse(cluster, [_refusal(kind, obj) for kind, obj in objects if not ownership.is_ours(obj)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Step:
+class Step:
     """What is to be done with one manifest."""
 
     manifest: Object
@@ -77,30 +85,35 @@ class _Step:
     """Whose it is."""
 
 
-def _planned(cluster: Cluster, manifest: Object) -> _Step:
+def _refuse(cluster: Cluster, refusals: Sequence[str]) -> None:
+    if refusals:
+        raise Foreign(f"{'; '.join(refusals)}. Nothing was changed in {cluster.where}")
+
+
+def _planned(cluster: Cluster, manifest: Object) -> Step:
     kind = manifest["kind"]
     if kind == "NetworkPolicy" and ownership.selects_everybody(manifest) and not _is_own_namespace(cluster, manifest):
         where = manifest["metadata"].get("namespace")
         why = f"left out: it is for pods that aren't ours, and namespace {where} was not made for flow-images alone"
-        return _Step(manifest=manifest, left=why)
+        return Step(manifest=manifest, left=why)
     try:
         found = cluster.read(manifest)
         if found is None:
-            return _Step(manifest=manifest)
+            return Step(manifest=manifest)
         if kind == "Namespace":  # The user names it by -n.
-            return _Step(manifest=manifest, left="is there")
+            return Step(manifest=manifest, left="is there")
         if kind == "PersistentVolumeClaim" and ownership.has_our_label(found):
-            return _Step(manifest=manifest, left="is there")
+            return Step(manifest=manifest, left="is there")
         if not ownership.is_ours(found):
-            return _Step(manifest=manifest, refused=_refusal(kind, found))
+            return Step(manifest=manifest, refused=_refusal(kind, found))
         return _planned_change(cluster, manifest, found)
     except Forbidden:
         if cluster.is_namespaced(manifest):
             raise
-        return _Step(manifest=manifest, left=_no_rights(cluster))
+        return Step(manifest=manifest, left=_no_rights(cluster))
 
 
-def _planned_change(cluster: Cluster, manifest: Object, found: Object) -> _Step:
+def _planned_change(cluster: Cluster, manifest: Object, found: Object) -> Step:
     uid = found["metadata"]["uid"]
     try:
         cluster.apply(_pinned(manifest, uid), dry_run=True)
@@ -114,11 +127,11 @@ def _planned_change(cluster: Cluster, manifest: Object, found: Object) -> _Step:
             for field in fields
         ]
         refused = f"of {manifest['kind']} {manifest['metadata']['name']}, {', '.join(held)}" if held else None
-        return _Step(manifest=manifest, uid=uid, force=True, refused=refused)
-    return _Step(manifest=manifest, uid=uid)
+        return Step(manifest=manifest, uid=uid, force=True, refused=refused)
+    return Step(manifest=manifest, uid=uid)
 
 
-def _sent(cluster: Cluster, step: _Step, *, dry_run: bool) -> str:
+def _sent(cluster: Cluster, step: Step, *, dry_run: bool) -> str:
     manifest = step.manifest
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     try:

@@ -138,24 +138,9 @@ class Cluster:
             resource = self._resource(api_version, kind)
             resource.delete(name=obj["metadata"]["name"], namespace=self.namespace, body=body)
 
-    def log_lines(self, pod: str, container: str) -> Iterator[str]:
-        """The log of a container, as it comes, until the container ends."""
-        pending = b""
-        with contextlib.suppress(client.ApiException, HTTPError, OSError):  # A pod that goes takes its log along.
-            answer: Any = self._core.read_namespaced_pod_log(
-                pod,
-                self.namespace,
-                container=container,
-                follow=True,
-                _preload_content=False,
-                _request_timeout=(_ANSWER_S, _QUIET_S),
-            )
-            for chunk in answer.stream(decode_content=False):
-                *lines, pending = (pending + chunk).split(b"\n")
-                for line in lines:
-                    yield line.decode(errors="replace")
-        if pending:
-            yield pending.decode(errors="replace")
+    def log(self, pod: str, container: str) -> "Log":
+        """The log of a container of the namespace."""
+        return Log(self._core, self.namespace, pod, container)
 
     def _resource(self, api_version: str, kind: str) -> Any:
         try:
@@ -179,6 +164,41 @@ class Cluster:
             if isinstance(error.__context__, HTTPError):  # The library's guess at why nobody answered.
                 raise _no_answer(error.__context__, action, self.where) from error
             raise _no_kubernetes(_short(error), action, self.where) from error
+
+
+class Log:
+    """The log of a container, as it comes; another thread may close it."""
+
+    def __init__(self, core: Any, namespace: str, pod: str, container: str) -> None:
+        self._core = core
+        self._place = {"name": pod, "namespace": namespace, "container": container}
+        self._answer: Any = None
+        self._closed = False
+
+    def lines(self) -> Iterator[str]:
+        """Each line, until the container ends or the log is closed."""
+        pending = b""
+        try:
+            self._answer = self._core.read_namespaced_pod_log(
+                **self._place, follow=True, _preload_content=False, _request_timeout=(_ANSWER_S, _QUIET_S)
+            )
+            for chunk in () if self._closed else self._answer.stream(decode_content=False):
+                *lines, pending = (pending + chunk).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+        except (client.ApiException, HTTPError, OSError):  # A pod that goes takes its log along.
+            pass
+        except (ValueError, AttributeError):  # What is read from is closed under the library's hands.
+            if not self._closed:
+                raise
+        if pending:
+            yield pending.decode(errors="replace")
+
+    def close(self) -> None:
+        """Ends `lines`, which may wait for the next one."""
+        self._closed = True
+        with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):  # It has just come to its end.
+            self._answer.shutdown()
 
 
 def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> DeployError:

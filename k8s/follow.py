@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from k8s import explain, interrupt
-from k8s.cluster import Cluster, Object
+from k8s.cluster import Cluster, Log, Object
 from k8s.errors import DeployError, Unreachable
 from k8s.ownership import PART_OF
 from serving.errors import EXIT_FAILED, EXIT_OVER_LIMIT, EXIT_RESUMABLE, EXIT_USAGE
@@ -36,6 +36,7 @@ class Follower:
         self._end = None if timeout_s is None else time.monotonic() + timeout_s
         self._said: set[str] = set()
         self._logs: dict[tuple[str, str], threading.Thread] = {}
+        self._open: list[Log] = []
 
     def __enter__(self) -> Self:
         return self
@@ -44,7 +45,11 @@ class Follower:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._writing:
-            self._write = None  # Logs may still come in.
+            self._write = None
+        # A thread that still reads when the interpreter ends may abort the process.
+        for log in self._open:
+            log.close()
+        self._finish_logs()
 
     def job(self, name: str) -> None:
         """Returns when the Job is complete; raises with the reason when it fails."""
@@ -130,14 +135,17 @@ class Follower:
                 key = (pod["metadata"]["name"], status["name"])
                 alive = sum(thread.is_alive() for thread in self._logs.values())
                 if key not in self._logs and alive < LOGS_AT_ONCE and ("running" in state or "terminated" in state):
-                    thread = threading.Thread(target=self._copy_log, args=(*key, prefix), daemon=True)
+                    log = self._cluster.log(*key)
+                    self._open.append(log)
+                    start = f"[{key[0]}] " if prefix else ""
+                    thread = threading.Thread(target=self._copy_log, args=(log, start), daemon=True)
                     self._logs[key] = thread
                     thread.start()
 
-    def _copy_log(self, pod: str, container: str, prefix: bool) -> None:
+    def _copy_log(self, log: Log, start: str) -> None:
         interrupt.hear_in_main_thread()
-        for line in self._cluster.log_lines(pod, container):
-            self._say(f"[{pod}] {line}" if prefix else line)
+        for line in log.lines():
+            self._say(start + line)
 
     def _finish_logs(self) -> None:
         end = time.monotonic() + LOGS_END_S
