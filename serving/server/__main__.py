@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from serving.server.options import FlagError, ServerOptions, parse_flags, usage
 
@@ -16,13 +18,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("serving.server")
 
 _FAILED = 255
+_LEAVE_AFTER_S = 10.0
+"""What a stop may take beyond the grace; then the process ends whatever it waits for."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serves until SIGTERM or SIGINT.
+    """Serves until SIGTERM or SIGINT, which end the process with 143 or 130 once it is drained.
 
     Returns:
-      0 after a drained shutdown, 255 for flags that don't parse or a start that fails.
+      0 after --version, 255 for flags that don't parse or a start that fails.
     """
     program = "python -m serving.server"
     try:
@@ -54,7 +58,6 @@ def main(argv: Sequence[str]) -> int:
     except ServingError as error:
         print(f"Failed to start server. Error: {error}", flush=True)
         return _FAILED
-    return 0
 
 
 def _log_ready(server: EmbeddedServer) -> None:
@@ -65,8 +68,10 @@ def _log_ready(server: EmbeddedServer) -> None:
 
 def run(
     options: ServerOptions, *, fail_fast: bool = False, ready: Callable[[EmbeddedServer], None] = _log_ready
-) -> None:
-    """Runs the server in the main thread until SIGTERM or SIGINT, then drains it.
+) -> NoReturn:
+    """Runs the server in the main thread until SIGTERM or SIGINT, drains it, and ends the process with 143 or 130.
+
+    A signal before the server is ready ends it, too; a second one ends it at once.
 
     Args:
       options: all flags.
@@ -76,26 +81,67 @@ def run(
     Raises:
       ServingError: the start failed.
     """
-    from serving.server.embedded import EmbeddedServer
     from serving.signals import hearing
 
-    server = EmbeddedServer(options=options)
+    heard: list[int] = []
+    servers: list[EmbeddedServer] = []
 
     def end(number: int) -> None:
-        if server.wait(0):  # a second one does not wait for the drain
-            os._exit(128 + number)
+        if heard or not servers:
+            _leave(servers, number)
+        heard.append(number)
+        log.warning("stopping; once more to end at once")
+        server = servers[0]
+        limit = threading.Timer(
+            _LEAVE_AFTER_S + (options.shutdown_grace_s if server.listening else 0), _leave, (servers, number)
+        )
+        limit.daemon = True
+        limit.start()
         server.request_stop()
 
     with hearing(end):
-        server.start(fail_fast=fail_fast)
-        if not server.wait(0):
-            ready(server)
-        server.wait()
-        if not server.stop():
-            log.warning("Some requests did not finish in %g s", options.shutdown_grace_s)
-            sys.stdout.flush()
-            os._exit(0)  # a plain exit would wait for their threads
+        try:
+            _serve(options, servers, fail_fast, ready)
+        except Exception:
+            if not heard:  # what a stop breaks off may fail in any way
+                raise
+        _leave(servers, heard[0])
+
+
+def _serve(
+    options: ServerOptions,
+    servers: list[EmbeddedServer],
+    fail_fast: bool,
+    ready: Callable[[EmbeddedServer], None],
+) -> None:
+    """Serves until the server, which is put into `servers`, is asked to stop."""
+    from serving.quiet import import_tensorflow
+
+    import_tensorflow()
+    from serving.server.embedded import EmbeddedServer
+
+    server = EmbeddedServer(options=options)
+    servers.append(server)
+    server.start(fail_fast=fail_fast)
+    if not server.wait(0):
+        ready(server)
+    server.wait()
+    if not server.stop():
+        log.warning("Some requests did not finish in %g s", options.shutdown_grace_s)
+
+
+def _leave(servers: Sequence[EmbeddedServer], number: int) -> NoReturn:
+    """Ends the process as interrupted. Threads that are deep in TensorFlow would crash a plain exit, or hold it up."""
+    for server in servers:
+        server.remove_socket()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # before the signals are heard
+        sys.exit(130)

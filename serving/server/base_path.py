@@ -13,14 +13,22 @@ def absolute(path: str | os.PathLike[str]) -> str:
     return text if "://" in text else os.path.abspath(text)
 
 
+def version_number(name: str) -> int | None:
+    """The version of a folder of this name; None if it is none, as TensorFlow Serving sees it."""
+    if not (name.isascii() and name.isdigit() and len(name.lstrip("0")) < 20):
+        return None
+    number = int(name)
+    return number if number < 1 << 63 else None
+
+
 def whole_versions(path: str | os.PathLike[str]) -> dict[int, str]:
     """The version folders of a model's folder on a disk that hold a SavedModel, version to path."""
-    numbered = (entry for entry in os.scandir(path) if entry.name.isascii() and entry.name.isdigit())
     models = ("saved_model.pb", "saved_model.pbtxt")
     return {
-        int(entry.name): entry.path
-        for entry in numbered
-        if any(os.path.exists(os.path.join(entry.path, model)) for model in models)
+        number: entry.path
+        for entry in os.scandir(path)
+        if (number := version_number(entry.name)) is not None
+        and any(os.path.exists(os.path.join(entry.path, model)) for model in models)
     }
 
 
@@ -28,7 +36,8 @@ def check_base_path(path: str) -> None:
     """Says plainly what is wrong with a model's base path.
 
     Raises:
-      ServingError: NOT_FOUND if it is missing or holds no version folder; UNIMPLEMENTED for s3://.
+      ServingError: NOT_FOUND if it is missing or holds no version folder; PERMISSION_DENIED if it can't be read;
+        UNIMPLEMENTED for s3://.
     """
     if path.startswith("s3://"):
         raise ServingError(
@@ -36,13 +45,24 @@ def check_base_path(path: str) -> None:
         )
     if "://" in path:
         return
-    if not os.path.isdir(path):
-        raise ServingError(Code.NOT_FOUND, f"no such folder: {path}")
-    if not any(name.isascii() and name.isdigit() for name in os.listdir(path)):
-        hint = f"; it is a SavedModel itself, so serve its parent as a version folder: move it to {path}/1"
-        is_model = os.path.exists(os.path.join(path, "saved_model.pb"))
-        raise ServingError(
-            Code.NOT_FOUND,
-            f"no version folder in {path}: a model's folder holds folders named 1, 2, … with a saved_model.pb in each"
-            + (hint if is_model else ""),
-        )
+    try:
+        names = os.listdir(path)
+    except NotADirectoryError as error:
+        raise ServingError(Code.NOT_FOUND, f"{path} is a file, not a folder") from error
+    except FileNotFoundError as error:
+        raise ServingError(Code.NOT_FOUND, f"no such folder: {path}") from error
+    except OSError as error:
+        raise ServingError(Code.PERMISSION_DENIED, f"{path} can't be read: {error.strerror}") from error
+    if any(version_number(name) is not None for name in names):
+        return
+    hint = ""
+    if "saved_model.pb" in names or "saved_model.pbtxt" in names:
+        parent, name = os.path.split(path.rstrip("/"))
+        hint = f"; it is a SavedModel itself: move it to {path}/1"
+        if version_number(name) is not None:
+            hint = f"; it is a version folder itself: give the folder that it is in, {parent}"
+    raise ServingError(
+        Code.NOT_FOUND,
+        f"no version folder in {path}: a model's folder holds folders named 1, 2, … with a saved_model.pb in each"
+        + hint,
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     "--ssl-config-file", type=click.Path(exists=True, dir_okay=False), help="SSLConfig as text proto: gRPC over TLS."
 )
 @click.option("--grpc-socket-path", metavar="PATH", default="", help="Listen on this Unix socket, too.")
+@click.option("--strict", is_flag=True, help="Do as TensorFlow Serving does also where it is unkind: docs/server.md.")
 @click.option("--grace-s", default=30.0, help="Seconds that Ctrl-C or SIGTERM leaves to requests in flight.")
 def serve(
     model_base_path: str,
@@ -49,6 +51,7 @@ def serve(
     monitoring_config_file: str | None,
     ssl_config_file: str | None,
     grpc_socket_path: str,
+    strict: bool,
     grace_s: float,
 ) -> None:
     """Serve a model with TensorFlow Serving's API.
@@ -56,21 +59,30 @@ def serve(
     New versions in the folder are picked up as they appear. For all of tensorflow_model_server's flags, run
     `python -m serving.server` instead.
     """
+    from serving.server.addresses import check_socket
     from serving.server.base_path import absolute, check_base_path
     from serving.server.options import ANY_PORT, ServerOptions
-    from serving.server.status import ServingError
+    from serving.server.status import Code, ServingError
 
+    if not model_base_path:
+        raise click.UsageError("--model-base-path is empty")
     base_path = absolute(model_base_path)
-    try:
+    with _as_usage("--model-base-path"):
         check_base_path(base_path)
-    except ServingError as error:
-        raise click.UsageError(error.message) from error
-    for flag, number in (("--port", port), ("--rest-api-port", rest_api_port)):
-        _check_free(flag, host, number)
+    model_name = model_name or base_path.rstrip("/").rpartition("/")[2]
+    if not model_name:
+        raise click.UsageError("the folder has no name: give --model-name")
+    for flag, number in (("--port", None if strict else port), ("--rest-api-port", rest_api_port)):
+        if number is not None:
+            _check_free(flag, host, number)
+    if grpc_socket_path:
+        with _as_usage("--grpc-socket-path"):
+            check_socket(grpc_socket_path)
+    _check_files(batching_parameters_file, monitoring_config_file, ssl_config_file)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = ServerOptions(
         model_base_path=base_path,
-        model_name=model_name or base_path.rstrip("/").rpartition("/")[2],
+        model_name=model_name,
         port=port or ANY_PORT,
         rest_api_port=0 if rest_api_port is None else rest_api_port or ANY_PORT,
         host=host,
@@ -80,34 +92,58 @@ def serve(
         ssl_config_file=ssl_config_file or "",
         grpc_socket_path=grpc_socket_path,
         shutdown_grace_s=grace_s,
+        strict=strict,
         enable_grpc_healthcheck_service=True,
         enable_profiler=False,  # it writes files where its clients say
     )
     click.echo(f"Loading {base_path} …", err=True)
-    from serving.quiet import import_tensorflow
-
-    import_tensorflow()
     from serving.server.__main__ import run
 
     try:
         run(options, fail_fast=True, ready=_say_ready)
     except ServingError as error:
-        raise click.ClickException(error.message) from error
+        if error.code is Code.INVALID_ARGUMENT:
+            raise click.UsageError(error.message) from error
+        hint = ": a saved_model.pb is empty or cut, copy it again" if "Read less bytes" in error.message else ""
+        raise click.ClickException(error.message + hint) from error
 
 
-def _check_free(flag: str, host: str, port: int | None) -> None:
+@contextlib.contextmanager
+def _as_usage(flag: str) -> Iterator[None]:
+    """What is found wrong in the block is the flag's fault."""
+    from serving.server.status import ServingError
+
+    try:
+        yield
+    except ServingError as error:
+        raise click.UsageError(f"{flag}: {error.message}") from error
+
+
+def _check_free(flag: str, host: str, port: int) -> None:
     """Tells of a port in use before TensorFlow's import takes its seconds."""
-    if not port:
-        return
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), port))
-        except OSError as error:
-            raise click.ClickException(
-                f"can't listen on {host}:{port} ({error.strerror}): choose another {flag}"
-            ) from None
+    from serving.server.addresses import check_port
+    from serving.server.status import Code, ServingError
+
+    try:
+        check_port(host, port)
+    except ServingError as error:
+        if error.code is Code.INVALID_ARGUMENT:
+            raise click.UsageError(f"--host: {error.message}") from error
+        raise click.ClickException(f"{error.message}: choose another {flag}") from error
+
+
+def _check_files(batching: str | None, monitoring: str | None, ssl: str | None) -> None:
+    """Parses the text protos once before TensorFlow's import."""
+    from serving.server import textprotos
+
+    for flag, file, message in (
+        ("--batching-parameters-file", batching, textprotos.BatchingParameters),
+        ("--monitoring-config-file", monitoring, textprotos.MonitoringConfig),
+        ("--ssl-config-file", ssl, textprotos.SSLConfig),
+    ):
+        if file is not None:
+            with _as_usage(flag):
+                textprotos.read(file, message())
 
 
 def _say_ready(server: EmbeddedServer) -> None:

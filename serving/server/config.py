@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
@@ -25,6 +24,7 @@ import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
 from serving.server import textprotos
+from serving.server.base_path import version_number
 from serving.server.options import ServerOptions
 from serving.server.status import invalid_argument
 
@@ -66,10 +66,12 @@ def versions_on_disk(base_path: str) -> dict[int, str]:
     names = tf.io.gfile.listdir(base_path) if remote else os.listdir(base_path)
     found: dict[int, str] = {}
     for name in sorted(child.rstrip("/") for child in names):
-        if re.fullmatch(r"[0-9]{1,19}", name, re.ASCII) and int(name) < 1 << 63:
-            if int(name) in found:
-                log.warning("Duplicate version %s in %s", name, base_path)
-            found[int(name)] = f"{base_path.rstrip('/')}/{name}"
+        number = version_number(name)
+        if number is None:
+            continue
+        if number in found:
+            log.warning("Duplicate version %s in %s", name, base_path)
+        found[number] = f"{base_path.rstrip('/')}/{name}"
     return found
 
 

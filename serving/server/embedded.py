@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from serving.server.addresses import reachable
 from serving.server.base_path import absolute, check_base_path
 from serving.server.core import ServerCore
-from serving.server.grpc_api import GrpcServer, reachable
+from serving.server.grpc_api import GrpcServer
 from serving.server.options import ANY_PORT, ServerOptions
 from serving.server.servable import Servable
 
@@ -111,6 +113,11 @@ class EmbeddedServer:
         return self._grpc.address
 
     @property
+    def listening(self) -> bool:
+        """Whether the ports are open, and requests may be in flight."""
+        return self._grpc is not None
+
+    @property
     def rest_address(self) -> str:
         """Where REST clients connect, `127.0.0.1:PORT`; empty if REST is off."""
         return f"{reachable(self.options.host)}:{self._rest.port}" if self._rest else ""
@@ -138,6 +145,12 @@ class EmbeddedServer:
             self._grpc.close()
         self._grpc = self._rest = None
         return self._core.stop()
+
+    def remove_socket(self) -> None:
+        """Removes the Unix socket, if this server opened one; `stop` does so itself when it is over."""
+        if self._grpc is not None and self.options.grpc_socket_path:
+            with contextlib.suppress(OSError):
+                os.unlink(self.options.grpc_socket_path)
 
     def request_stop(self) -> None:
         """Ends `wait`, or a `start` that waits for a model, from any thread. `stop` does the rest."""

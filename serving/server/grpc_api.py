@@ -25,6 +25,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server import profiler, textprotos
+from serving.server.addresses import bracketed, check_socket, reachable
 from serving.server.core import ServerCore
 from serving.server.options import ANY_PORT, ServerOptions
 from serving.server.status import Code, ServingError, from_exception, truncated
@@ -41,6 +42,7 @@ _RECEIVE_LIMIT = 2**31 - 1
 _MAX_WORKERS = 1024
 """Threads are made as requests need them; most of them only wait for TensorFlow, or for a slow sender."""
 _MAX_PENDING = 100_000
+_CLEAN_UP_S = 2.0
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -91,8 +93,10 @@ class GrpcServer:
         return over
 
     def close(self) -> None:
-        """Lets the idle threads go, which gRPC leaves to the owner of the pool."""
-        self._pool.shutdown(wait=False)
+        """Lets the idle threads go, which gRPC leaves to the owner of the pool, and a moment to those that clean up."""
+        closing = threading.Thread(target=self._pool.shutdown, daemon=True)
+        closing.start()
+        closing.join(_CLEAN_UP_S)
 
     def _register(self, handlers: dict[str, Handler], service: str) -> None:
         methods = {name: grpc.unary_unary_rpc_method_handler(_answering(handler)) for name, handler in handlers.items()}
@@ -111,17 +115,13 @@ class GrpcServer:
 
         address, port = "", 0
         if options.grpc_socket_path:
+            check_socket(options.grpc_socket_path)
             address = f"unix:{options.grpc_socket_path}"
             bind(address)
         if options.port != 0:
-            port = bind(f"{options.host}:{0 if options.port == ANY_PORT else options.port}")
+            port = bind(f"{bracketed(options.host)}:{0 if options.port == ANY_PORT else options.port}")
             address = f"{reachable(options.host)}:{port}"
         return address, port
-
-
-def reachable(host: str) -> str:
-    """A host that a client can use for a server that is bound to `host`."""
-    return {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
 
 
 def _prediction_handlers(core: ServerCore) -> dict[str, Handler]:

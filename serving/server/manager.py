@@ -37,6 +37,7 @@ class ModelManager:
         self._history: dict[str, dict[int, Version]] = {}
         self._aspired: dict[str, frozenset[int]] = {}
         self._poll_due = 0.0
+        self._poll_error: ServingError | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="model-manager", daemon=True)
 
@@ -113,15 +114,21 @@ class ModelManager:
 
         Args:
           names: the models to wait for.
-          at_first_failure: whether one failed attempt counts as failed, without waiting for the retries.
+          at_first_failure: whether one failed attempt counts as failed, without waiting for the retries, and a base
+            path that can't be looked at is an error.
           give_up: asked now and then; True ends the wait.
 
         Returns:
           The versions that failed; empty if all models are available.
+
+        Raises:
+          ServingError: why a base path can't be looked at.
         """
         decided: dict[str, Version] = {}
         with self._changed:
             while not self._stopping and not give_up():
+                if at_first_failure and self._poll_error is not None:
+                    raise self._poll_error
                 for name in set(names) - set(decided):
                     for version in sorted(self._history.get(name, {}).values(), key=lambda v: -v.number):
                         over = version.state is State.AVAILABLE or version.failed_for_good
@@ -221,17 +228,19 @@ class ModelManager:
     def _poll(self, models: Mapping[str, ModelConfig]) -> None:
         """Looks at all base paths. A single one that is missing spoils the look for all, as with the binary."""
         chosen: dict[str, dict[int, str]] = {}
+        failure: ServingError | None = None
         wait_s = self._options.file_system_poll_wait_seconds
         try:
             for name, model in models.items():
                 chosen[name] = model.choose(versions_on_disk(model.base_path))
         except (OSError, tf.errors.OpError) as error:
             log.error("Could not find a base path: %s", error)
-            chosen = {}
+            chosen, failure = {}, from_exception(error)
         found = chosen.keys() == models.keys()
         with self._changed:
             if models.keys() != self._models.keys() or any(models[name] is not self._models[name] for name in models):
                 return  # another configuration came meanwhile: look again at once
+            self._poll_error = failure
             if found or wait_s > 0:
                 self._poll_due = time.monotonic() + wait_s if wait_s > 0 else float("inf")
             else:

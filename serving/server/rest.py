@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serving.server import monitoring, textprotos
+from serving.server.addresses import family
 from serving.server.core import ServerCore
 from serving.server.options import ANY_PORT, ServerOptions
 from serving.server.rest_api import Answer, RestApi
@@ -140,7 +141,6 @@ def _bind(options: ServerOptions) -> socket.socket:
     try:
         if host == "0.0.0.0" and socket.has_dualstack_ipv6():  # the binary's REST port takes IPv6, too
             return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family(host), backlog=1024)
     except OSError as error:
         raise ServingError(Code.UNAVAILABLE, f"Can't listen on {host}:{port} for REST: {error}") from error

@@ -7,12 +7,12 @@ and built in a pool of their own, where they can't clash with the real ones.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
 
+from serving.local_files import read_file
 from serving.server.status import Code, ServingError, invalid_argument
 
 _KINDS = {"bool": 8, "int64": 3, "string": 9}  # FieldDescriptorProto.Type
@@ -71,7 +71,7 @@ def read(path: str, message: Message) -> Any:
         protobuf's own account of the place goes to stderr.
     """
     try:
-        return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
+        return text_format.Parse(read_file(path).decode("utf-8-sig"), message)
     except OSError as error:
         code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.FAILED_PRECONDITION
         raise ServingError(code, f"{path}; {error.strerror}") from error
