@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from serving.errors import UsageError
 from serving.terminal import printable
-from trainer.outages import MayPass, explained, explaining
+from trainer.outages import MayPass, check_path, explained, explaining
 from trainer.waiting import saying
 
 with warnings.catch_warnings():
@@ -52,8 +52,9 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
       MayPass: it can't be had now, or there is no space for it.
     """
     name = f"--hub-model {printable(handle)}"
+    if "://" not in handle:
+        check_path("--hub-model", handle)
     try:
-        handle.encode()  # TensorFlow takes no name that is not UTF-8
         if "://" in handle:
             return hub.KerasLayer(_downloaded(handle, name, note), trainable=trainable)
         if handle.endswith(_ARCHIVES) and Path(handle).is_file():
@@ -65,8 +66,6 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
                 f"({', '.join(_ARCHIVES)}) or a URL"
             )
         return hub.KerasLayer(handle, trainable=trainable)
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{name}: the name is not UTF-8: rename it") from error
     except (OSError, ValueError, RuntimeError, AttributeError, EOFError, zlib.error, tarfile.TarError,
             tf.errors.OpError) as error:  # fmt: skip
         reason = str(error).strip().partition("\n")[0]

@@ -5,9 +5,11 @@ No TensorFlow in here.
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from serving.terminal import printable
 
 
 class MayPass(FlowImagesError):
@@ -26,6 +28,24 @@ _PASSING_CODES = {1, 2, 4, 8, 10, 13, 14}
 """TensorFlow's: cancelled, unknown, deadline exceeded, resource exhausted, aborted, internal, unavailable."""
 _UNRESOLVED = "libcurl code 6 "
 """Of a bucket's host name that can't be resolved, which TensorFlow calls a failed precondition."""
+
+
+def check_path(flag: str, path: str) -> None:
+    """Refuses a path that TensorFlow can't load a SavedModel from.
+
+    Raises:
+      UsageError: it is not UTF-8, or has characters that TensorFlow reads as a pattern.
+    """
+    name = f"{flag} {printable(path)}"
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{name}: the name is not UTF-8: rename it") from error
+    if pattern := set(path if "://" in path else os.path.abspath(path)) & set("*?[\\"):
+        raise UsageError(
+            f"{name}: TensorFlow loads no model from a path with {' '.join(sorted(pattern))} in it, which it reads as "
+            "a pattern: take another folder"
+        )
 
 
 def explained(what: str, error: Exception) -> FlowImagesError:

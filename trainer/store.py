@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from serving.errors import UsageError
 from trainer.options import HIGHEST_VERSION
-from trainer.outages import explained, explaining
+from trainer.outages import check_path, explained, explaining
 
 _MODEL_FILE = "saved_model.pb"
 _ASIDE = ".publishing-"
@@ -48,8 +48,9 @@ class Version:
                 f"--model-store {store}: TensorFlow can't write {scheme}://; export to a folder, and copy it there "
                 f"with {_MODEL_FILE} last"
             )
-        if not store or not _is_utf8(store):
-            raise UsageError(f"--model-store {store!r}: expected a name in UTF-8, as TensorFlow takes no other")
+        if not store:
+            raise UsageError("--model-store is empty: name a folder, or gs://")
+        check_path("--model-store", store)
         if number is not None and not 0 <= number <= HIGHEST_VERSION:
             raise UsageError(f"--version {number}: servers take integers from 0 to {HIGHEST_VERSION}")
         self.model_path = f"{store.rstrip('/')}/{name}"
@@ -180,11 +181,3 @@ class Version:
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return explaining(self._unwritable)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

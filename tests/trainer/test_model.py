@@ -228,7 +228,7 @@ def test_a_url_of_something_else_is_refused_at_once(site: str, archive: Path) ->
     (archive.parent / "page.html").write_text("<html>" * 1000)
     with pytest.raises(UsageError, match="valid module"):
         create_model(SHAPE, 5, f"{site}/page.html")
-    with pytest.raises(UsageError, match="--hub-model nothing://x/y .*not implemented"):
+    with pytest.raises(UsageError, match=r"--hub-model nothing://x/y .*not implemented"):
         create_model(SHAPE, 5, "nothing://x/y")
 
 
@@ -254,6 +254,9 @@ def test_a_cache_that_cannot_be_written_is_refused(site: str, tmp_path: Path, mo
         create_model(SHAPE, 5, f"{site}/gabor.tar.gz")
 
 
-def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_tensorflow_cannot_load_from_is_refused(hub_module: Path, tmp_path: Path) -> None:
+    shutil.copytree(hub_module, tmp_path / "[m]")
+    with pytest.raises(UsageError, match=r"--hub-model .*\[m\]: TensorFlow loads no model from a path with \["):
+        create_model(SHAPE, 5, str(tmp_path / "[m]"))
     with pytest.raises(UsageError, match=r"d\\xe9p: the name is not UTF-8: rename it"):
         create_model(SHAPE, 5, str(tmp_path / "d\udce9p"))
