@@ -79,6 +79,7 @@ def _downloaded(handle: str, name: str, note: Callable[[str], None]) -> str:
         if "://" not in cache:  # TensorFlow Hub itself would try for ever
             Path(cache).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=cache).close()
+            _drop_dead_locks(Path(cache))
     pause = _FIRST_PAUSE_S
     for number in range(1, _TRIES + 1):
         try:
@@ -101,6 +102,19 @@ def _downloaded(handle: str, name: str, note: Callable[[str], None]) -> str:
         except tf.errors.OpError as error:
             raise explained(f"{name} can't be downloaded to {printable(cache)}", error) from error
     raise AssertionError("a loop that returns or raises")
+
+
+def _drop_dead_locks(cache: Path) -> None:
+    """Removes the locks of downloads of this machine that were killed: TensorFlow Hub waits ten minutes for each."""
+    for lock in cache.glob("*.lock"):
+        host, _, rest = lock.read_text().rpartition(".")[0].rpartition(".")
+        if host == socket.gethostname() and rest.isdigit() and not _is_alive(int(rest)):
+            lock.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    """Is it another process, and does it run? A container that restarts gives the same number again."""
+    return process != os.getpid() and os.path.exists(f"/proc/{process}")
 
 
 def _unreached(url: str, error: Exception) -> str:

@@ -19,8 +19,10 @@ class MayPass(FlowImagesError):
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
-"""TensorFlow keeps of the system's error only its text."""
+_FULL_WORDS = (
+    "No space left on device", "Disk quota exceeded", "File too large", "No usable temporary directory found",
+)  # fmt: skip
+"""TensorFlow keeps of the system's error only its text, and Python has no number for the last one."""
 _PASSING = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH,
             errno.ENETDOWN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN, errno.EMFILE, errno.ENFILE,
             errno.EAGAIN, errno.EINTR}  # fmt: skip
@@ -61,14 +63,14 @@ def explained(what: str, error: Exception) -> FlowImagesError:
     why = why.partition("\n")[0]
     full = next((words for words in _FULL_WORDS if words in why), None)
     if full or getattr(error, "errno", None) in _FULL:
-        return MayPass(f"{what}: {full or why}; make room, and repeat the command")
+        return MayPass(f"{what}: {full or printable(why)}; make room, and repeat the command")
     if (
         getattr(error, "errno", None) in _PASSING
         or getattr(error, "error_code", None) in _PASSING_CODES
         or _UNRESOLVED in why
     ):
-        return MayPass(f"{what}: {why}; this may pass: repeat the command")
-    return UsageError(f"{what}: {why}")
+        return MayPass(f"{what}: {printable(why)}; this may pass: repeat the command")
+    return UsageError(f"{what}: {printable(why)}")
 
 
 @contextlib.contextmanager

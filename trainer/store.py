@@ -16,6 +16,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from serving.errors import UsageError
+from serving.terminal import printable
 from trainer.options import HIGHEST_VERSION
 from trainer.outages import check_path, explained, explaining
 
@@ -41,12 +42,14 @@ class Version:
           MayPass: the store is full, or can't be reached.
         """
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
-            raise UsageError(f"--name {name}: expected letters, digits, '.', '-' and '_', as it becomes part of URLs")
+            raise UsageError(
+                f"--name {printable(name)}: expected letters, digits, '.', '-' and '_', as it becomes part of URLs"
+            )
         scheme = store.partition("://")[0] if "://" in store else ""
         if scheme and scheme not in _SCHEMES:
             raise UsageError(
-                f"--model-store {store}: TensorFlow can't write {scheme}://; export to a folder, and copy it there "
-                f"with {_MODEL_FILE} last"
+                f"--model-store {printable(store)}: TensorFlow can't write {scheme}://; export to a folder, and copy "
+                f"it there with {_MODEL_FILE} last"
             )
         if not store:
             raise UsageError("--model-store is empty: name a folder, or gs://")
@@ -155,7 +158,7 @@ class Version:
     def _next(self) -> int:
         highest = max(self._versions(), default=-1)
         if highest == HIGHEST_VERSION:
-            raise UsageError(f"{self.model_path} has a version {highest}, and none can be higher: remove it")
+            raise UsageError(f"{printable(self.model_path)} has a version {highest}, and none can be higher: remove it")
         return max(int(time.time()), highest + 1)
 
     def _versions(self) -> set[int]:
@@ -173,11 +176,11 @@ class Version:
         return self.number in self._versions()
 
     def _exists(self) -> str:
-        return f"{self.path} exists already, and a version is never overwritten: choose another --version"
+        return f"{printable(self.path)} exists already, and a version is never overwritten: choose another --version"
 
     @property
     def _unwritable(self) -> str:
-        return f"--model-store: {self.model_path} can't be written"
+        return f"--model-store: {printable(self.model_path)} can't be written"
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return explaining(self._unwritable)

@@ -1,10 +1,12 @@
 """The hub module: as a folder, an archive or a URL, and every way in which it can be none."""
 
+import hashlib
 import http.server
 import io
 import shutil
 import socket
 import struct
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -245,6 +247,16 @@ def test_a_server_that_never_answers_does_not_hang_the_run(monkeypatch: pytest.M
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(MayPass, match=r"reached \(.*timed out"):
         create_model(SHAPE, 5, f"http://127.0.0.1:{silent.getsockname()[1]}/gabor")
     assert socket.getdefaulttimeout() is None
+
+
+def test_a_download_that_was_killed_holds_nobody(site: str, tmp_path: Path) -> None:
+    url = f"{site}/gabor.tar.gz"
+    (tmp_path / "cache").mkdir()
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    name = hashlib.sha1(url.encode()).hexdigest()
+    (tmp_path / "cache" / f"{name}.lock").write_text(f"{socket.gethostname()}.{dead.pid}.0123abc")
+    create_model(SHAPE, 5, url)
 
 
 def test_a_cache_that_cannot_be_written_is_refused(site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
