@@ -107,14 +107,21 @@ def _downloaded(handle: str, name: str, note: Callable[[str], None]) -> str:
 def _drop_dead_locks(cache: Path) -> None:
     """Removes the locks of downloads of this machine that were killed: TensorFlow Hub waits ten minutes for each."""
     for lock in cache.glob("*.lock"):
-        host, _, rest = lock.read_text().rpartition(".")[0].rpartition(".")
-        if host == socket.gethostname() and rest.isdigit() and not _is_alive(int(rest)):
-            lock.unlink()
+        with contextlib.suppress(OSError):  # it was released meanwhile, or is another user's
+            host, _, process = lock.read_text().rpartition(".")[0].rpartition(".")
+            if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
+                lock.unlink()
 
 
 def _is_alive(process: int) -> bool:
     """Is it another process, and does it run? A container that restarts gives the same number again."""
-    return process != os.getpid() and os.path.exists(f"/proc/{process}")
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return process != os.getpid()
 
 
 def _unreached(url: str, error: Exception) -> str:
