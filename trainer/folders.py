@@ -16,8 +16,6 @@ PICTURE_ENDINGS = (
 """By which a user takes a file for a picture, whether it can be decoded or not."""
 
 
-_HEAD = 1 << 20
-"""Bytes by which a file without such an ending is told to be a picture or not."""
 _DEEPEST = 100
 
 
@@ -124,12 +122,13 @@ def _class_name(entry: "os.DirEntry[str]") -> str:
 
 
 def _is_picture(path: str) -> bool:
-    """By its name, or by its first bytes."""
+    """By its name, or by its bytes."""
     if path.lower().endswith(PICTURE_ENDINGS):
         return True
+    limits = PictureLimits()
     try:
         with open(path, "rb") as file:
-            inspect_picture(file.read(_HEAD), PictureLimits())
+            inspect_picture(file.read(limits.max_bytes), limits)
     except OSError:
         return True  # to be named by whoever reads it
     except PictureRejected as error:

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from serving.errors import UsageError
 from serving.terminal import printable
-from trainer.outages import MayPass, explained, explaining
+from trainer.outages import MayPass, check_path, explained, explaining
 from trainer.waiting import saying
 
 with warnings.catch_warnings():
@@ -52,8 +52,9 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
       MayPass: it can't be had now, or there is no space for it.
     """
     name = f"--hub-model {printable(handle)}"
+    if "://" not in handle:
+        check_path("--hub-model", handle)
     try:
-        handle.encode()  # TensorFlow takes no name that is not UTF-8
         if "://" in handle:
             return hub.KerasLayer(_downloaded(handle, name, note), trainable=trainable)
         if handle.endswith(_ARCHIVES) and Path(handle).is_file():
@@ -65,8 +66,6 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
                 f"({', '.join(_ARCHIVES)}) or a URL"
             )
         return hub.KerasLayer(handle, trainable=trainable)
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{name}: the name is not UTF-8: rename it") from error
     except (OSError, ValueError, RuntimeError, AttributeError, EOFError, zlib.error, tarfile.TarError,
             tf.errors.OpError) as error:  # fmt: skip
         reason = str(error).strip().partition("\n")[0]
@@ -80,6 +79,7 @@ def _downloaded(handle: str, name: str, note: Callable[[str], None]) -> str:
         if "://" not in cache:  # TensorFlow Hub itself would try for ever
             Path(cache).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=cache).close()
+            _drop_dead_locks(Path(cache))
     pause = _FIRST_PAUSE_S
     for number in range(1, _TRIES + 1):
         try:
@@ -102,6 +102,26 @@ def _downloaded(handle: str, name: str, note: Callable[[str], None]) -> str:
         except tf.errors.OpError as error:
             raise explained(f"{name} can't be downloaded to {printable(cache)}", error) from error
     raise AssertionError("a loop that returns or raises")
+
+
+def _drop_dead_locks(cache: Path) -> None:
+    """Removes the locks of downloads of this machine that were killed: TensorFlow Hub waits ten minutes for each."""
+    for lock in cache.glob("*.lock"):
+        with contextlib.suppress(OSError):  # it was released meanwhile, or is another user's
+            host, _, process = lock.read_text().rpartition(".")[0].rpartition(".")
+            if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
+                lock.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    """Is it another process, and does it run? A container that restarts gives the same number again."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return process != os.getpid()
 
 
 def _unreached(url: str, error: Exception) -> str:

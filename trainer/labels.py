@@ -198,10 +198,23 @@ def read_again(path: str) -> bytes:
 
 
 def unlabelled(pictures: Sequence[LabelledPicture], images: str) -> list[str]:
-    """Files right in the picture folder that no label names; hidden ones don't count."""
+    """What is right in the picture folder and no label names: files, and folders without a labelled picture.
+
+    Hidden ones don't count.
+    """
     named = {os.path.realpath(picture.path) for picture in pictures}
-    files = (path for path in Path(images).iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path.name for path in files if os.path.realpath(path) not in named)
+    folders = {os.path.dirname(path) + os.sep for path in named}
+    found = []
+    with os.scandir(images) as entries:
+        for entry in entries:
+            real = os.path.realpath(entry.path)
+            if entry.name.startswith(".") or real in named:
+                continue
+            if not entry.is_dir():
+                found.append(entry.name)
+            elif not any(folder.startswith(real + os.sep) for folder in folders):
+                found.append(entry.name + os.sep)
+    return sorted(found)
 
 
 def stratified_split(

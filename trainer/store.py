@@ -16,8 +16,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from serving.errors import UsageError
+from serving.terminal import printable
 from trainer.options import HIGHEST_VERSION
-from trainer.outages import explained, explaining
+from trainer.outages import check_path, explained, explaining
 
 _MODEL_FILE = "saved_model.pb"
 _ASIDE = ".publishing-"
@@ -41,15 +42,18 @@ class Version:
           MayPass: the store is full, or can't be reached.
         """
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
-            raise UsageError(f"--name {name}: expected letters, digits, '.', '-' and '_', as it becomes part of URLs")
+            raise UsageError(
+                f"--name {printable(name)}: expected letters, digits, '.', '-' and '_', as it becomes part of URLs"
+            )
         scheme = store.partition("://")[0] if "://" in store else ""
         if scheme and scheme not in _SCHEMES:
             raise UsageError(
-                f"--model-store {store}: TensorFlow can't write {scheme}://; export to a folder, and copy it there "
-                f"with {_MODEL_FILE} last"
+                f"--model-store {printable(store)}: TensorFlow can't write {scheme}://; export to a folder, and copy "
+                f"it there with {_MODEL_FILE} last"
             )
-        if not store or not _is_utf8(store):
-            raise UsageError(f"--model-store {store!r}: expected a name in UTF-8, as TensorFlow takes no other")
+        if not store:
+            raise UsageError("--model-store is empty: name a folder, or gs://")
+        check_path("--model-store", store)
         if number is not None and not 0 <= number <= HIGHEST_VERSION:
             raise UsageError(f"--version {number}: servers take integers from 0 to {HIGHEST_VERSION}")
         self.model_path = f"{store.rstrip('/')}/{name}"
@@ -154,7 +158,7 @@ class Version:
     def _next(self) -> int:
         highest = max(self._versions(), default=-1)
         if highest == HIGHEST_VERSION:
-            raise UsageError(f"{self.model_path} has a version {highest}, and none can be higher: remove it")
+            raise UsageError(f"{printable(self.model_path)} has a version {highest}, and none can be higher: remove it")
         return max(int(time.time()), highest + 1)
 
     def _versions(self) -> set[int]:
@@ -172,19 +176,11 @@ class Version:
         return self.number in self._versions()
 
     def _exists(self) -> str:
-        return f"{self.path} exists already, and a version is never overwritten: choose another --version"
+        return f"{printable(self.path)} exists already, and a version is never overwritten: choose another --version"
 
     @property
     def _unwritable(self) -> str:
-        return f"--model-store: {self.model_path} can't be written"
+        return f"--model-store: {printable(self.model_path)} can't be written"
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return explaining(self._unwritable)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

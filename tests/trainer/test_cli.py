@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -142,14 +141,14 @@ def test_odd_names_of_files_and_labels_are_shown_as_they_are(drawn: Path, hub_mo
     for number, path in enumerate(sorted((drawn / "train").iterdir())[:8]):
         label = ["[red]pug[/red]", ":dog:[/]"][number % 2]
         (folder / label).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, os.fsencode(folder / label) + f"/{number}-d\xe9p.jpg".encode("latin-1"))
+        shutil.copy(path, folder / label / f"{number}-d\udce9p.jpg")
     done = run("--folder", folder, "--hub-model", hub_module, "--image-size", IMAGE_SIZE, "--epochs", 1,
-               "--model-store", tmp_path / "[models]", "--name", "odd", "--version", 1)  # fmt: skip
+               "--model-store", tmp_path / ":dog:", "--name", "odd", "--version", 1)  # fmt: skip
     assert done.exception is None, done.output
-    for text in ("[red]pug[/red]", ":dog:[/]", f"model: {tmp_path}/[models]/odd/1"):
+    for text in ("[red]pug[/red]", ":dog:[/]", f"model: {tmp_path}/:dog:/odd/1"):
         assert text in done.stdout
     contract = ModelContract.from_json(
-        (tmp_path / "[models]" / "odd" / "1" / "assets.extra" / "contract.json").read_bytes()
+        (tmp_path / ":dog:" / "odd" / "1" / "assets.extra" / "contract.json").read_bytes()
     )
     assert contract.labels == [":dog:[/]", "[red]pug[/red]"]
 

@@ -416,6 +416,7 @@ def test_stores_and_names_that_cannot_be_are_refused_at_once(tmp_path: Path) -> 
         (str(tmp_path), "..", r"--name \.\."),
         (str(tmp_path), "", "--name"),
         (f"{tmp_path}/d\udce9p", "dogs", "UTF-8"),
+        (f"{tmp_path}/[a]", "dogs", r"--model-store .*/\[a\]: TensorFlow loads no model from a path with \["),
         ("/proc/nowhere", "dogs", "--model-store: /proc/nowhere/dogs can't be written"),
     ]:
         with pytest.raises(UsageError, match=told):

@@ -141,6 +141,13 @@ def test_a_file_that_is_no_picture_or_too_large_is_named(images: Path) -> None:
 
 def test_files_without_a_label_are_found(images: Path) -> None:
     (images / ".hidden").write_text("")
+    (images / "gone.jpg").symlink_to("nowhere")
+    (images / "more").mkdir()
+    below = LabelledPicture(str(picture(images / "used" / "deep" / "e.jpg", 250)), "x")
+    assert unlabelled([*labelled(images, "xxyy"), below], str(images)) == ["gone.jpg", "more/"]
+    (images / "gone.jpg").unlink()
+    (images / "more").rmdir()
+    shutil.rmtree(images / "used")
     assert unlabelled(labelled(images, "xxyy")[:2], str(images)) == ["c.jpg", "d.jpg"]
 
 

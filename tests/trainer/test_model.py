@@ -1,10 +1,12 @@
 """The hub module: as a folder, an archive or a URL, and every way in which it can be none."""
 
+import hashlib
 import http.server
 import io
 import shutil
 import socket
 import struct
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -228,7 +230,7 @@ def test_a_url_of_something_else_is_refused_at_once(site: str, archive: Path) ->
     (archive.parent / "page.html").write_text("<html>" * 1000)
     with pytest.raises(UsageError, match="valid module"):
         create_model(SHAPE, 5, f"{site}/page.html")
-    with pytest.raises(UsageError, match="--hub-model nothing://x/y .*not implemented"):
+    with pytest.raises(UsageError, match=r"--hub-model nothing://x/y .*not implemented"):
         create_model(SHAPE, 5, "nothing://x/y")
 
 
@@ -247,6 +249,16 @@ def test_a_server_that_never_answers_does_not_hang_the_run(monkeypatch: pytest.M
     assert socket.getdefaulttimeout() is None
 
 
+def test_a_download_that_was_killed_holds_nobody(site: str, tmp_path: Path) -> None:
+    url = f"{site}/gabor.tar.gz"
+    (tmp_path / "cache").mkdir()
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    name = hashlib.sha1(url.encode()).hexdigest()
+    (tmp_path / "cache" / f"{name}.lock").write_text(f"{socket.gethostname()}.{dead.pid}.0123abc")
+    create_model(SHAPE, 5, url)
+
+
 def test_a_cache_that_cannot_be_written_is_refused(site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "file" / "cache"))
@@ -254,6 +266,9 @@ def test_a_cache_that_cannot_be_written_is_refused(site: str, tmp_path: Path, mo
         create_model(SHAPE, 5, f"{site}/gabor.tar.gz")
 
 
-def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_tensorflow_cannot_load_from_is_refused(hub_module: Path, tmp_path: Path) -> None:
+    shutil.copytree(hub_module, tmp_path / "[m]")
+    with pytest.raises(UsageError, match=r"--hub-model .*\[m\]: TensorFlow loads no model from a path with \["):
+        create_model(SHAPE, 5, str(tmp_path / "[m]"))
     with pytest.raises(UsageError, match=r"d\\xe9p: the name is not UTF-8: rename it"):
         create_model(SHAPE, 5, str(tmp_path / "d\udce9p"))

@@ -51,8 +51,9 @@ Start = Callable[..., Run]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts a command; whatever still runs in the end is killed."""
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
     runs: list[Run] = []
 
     def begin(*words: object, stdout: int = subprocess.DEVNULL) -> Run:
@@ -97,14 +98,8 @@ def test_while_tensorflow_is_imported(
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_while_the_hub_module_is_waited_for(
-    start: Start,
-    flags: list[object],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    number: signal.Signals,
-    code: int,
+    start: Start, flags: list[object], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/gabor.tar.gz"
         run = start(*flags, "--hub-model", url)
