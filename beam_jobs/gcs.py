@@ -92,7 +92,7 @@ class Gcs:
         try:
             with self._plain_errors(folder):
                 for blob in self._client.list_blobs(bucket, prefix=prefix, start_offset=last, **self._once):
-                    if not blob.name.endswith("/") and blob.name != last:
+                    if not blob.name.endswith("/") and (last is None or blob.name > last):
                         yield FileInfo(f"gs://{bucket}/{blob.name}", blob.size)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{folder}: there is no bucket {bucket!r}") from error

@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 _SILENCE_S = 4.0
 """Seconds without an answer after which who waits hears of it."""
 _QUIET_S = 30.0
-"""Seconds between two such warnings."""
+"""Seconds between two such warnings about a bucket or disk."""
 _LEAST_WAIT_S = 2.0
 
 
@@ -110,14 +110,15 @@ class _Silences:
             del self._under_way[number]
 
     def _watch(self) -> None:
-        quiet_until = 0.0
+        quiet_until: dict[str, float] = {}
         while True:
             time.sleep(_SILENCE_S / 4)
             now = time.monotonic()
-            silent = [call for call in list(self._under_way.values()) if now - call[2] > _SILENCE_S]
-            if silent and now > quiet_until:
-                quiet_until = now + _QUIET_S
-                path, patience_s, _ = silent[0]
+            for path, patience_s, since in list(self._under_way.values()):
+                place = "/".join(path.split("/")[:3])
+                if now - since < _SILENCE_S or now < quiet_until.get(place, 0):
+                    continue
+                quiet_until[place] = now + _QUIET_S
                 _LOG.warning("no answer for %g s about %s; waiting on, and trying again for up to %g s (--patience)",
                              _SILENCE_S, path, patience_s)  # fmt: skip
 

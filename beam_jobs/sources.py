@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pydantic
 
-from beam_jobs.storage import Storage, absolute, scheme
+from beam_jobs.storage import Storage, absolute, scheme, within
 from serving.errors import UsageError
 
 
@@ -76,6 +76,8 @@ class SourceFinder:
 
     def _widen(self, group: str, place: str | int, given: str, folder: str) -> None:
         known = self._found.setdefault((group, place), Source(input=given, folder=folder))
+        if within(folder, known.folder):
+            return
         common = _common(known.folder.split("/"), folder.split("/")) or "/"
         self._found[group, place] = known.model_copy(update={"folder": common})
 
