@@ -60,12 +60,21 @@ def cli() -> None:
     """Predict a bucket of pictures with a TensorFlow Hub model, every picture accounted for."""
 
 
+def _use_utf8() -> None:
+    """Starts the process again in Python's UTF-8 mode where the locale has another encoding: names of files, lists and
+    results are UTF-8, whatever a terminal shows."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def main() -> NoReturn:
     """Runs the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 over a limit, 75 resumable, 130 and 143
     interrupted."""
     # TensorFlow's and gRPC's start-up messages are not for users; a value that is set already is respected.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    _use_utf8()
     from serving.errors import EXIT_USAGE, FlowImagesError
 
     logging.basicConfig(level=logging.WARNING, format="flow-images: %(message)s")

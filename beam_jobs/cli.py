@@ -129,7 +129,7 @@ def predict(
             show(todo, plan.manifest.listed - todo if options.shard.of == 1 else 0)
 
         prepare = import_tensorflow if wire != "encoded" else lambda: None
-        fetch = functools.partial(local_copy, beam_flags=beam_flags)
+        fetch = functools.partial(local_copy, beam_flags=beam_flags, policy=connection.retry)
         ledger = run(options, functools.partial(connection.connect, meanwhile=prepare, fetch=fetch), started)
     if ledger is None:
         click.echo(f"shard {shard} is done; others are not yet, so {output} is merged by the last one")

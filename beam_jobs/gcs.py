@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from google.cloud import storage
 
 from beam_jobs.storage import MOST_WAIT_S, FileInfo, StorageError, StorageUnavailable, spooled
-from serving.errors import AccessDenied
+from serving.errors import AccessDenied, UsageError
 from serving.local_files import TooLarge
 
 _CONNECT_S = 4.0
@@ -30,7 +30,12 @@ class Gcs:
 
     def __init__(self, beam_flags: Sequence[str], wait_s: float = MOST_WAIT_S) -> None:
         """See `storage_for`."""
-        self._client = create_storage_client(PipelineOptions(list(beam_flags)), use_credentials=_has_credentials())
+        known = _has_credentials()
+        try:
+            self._client = create_storage_client(PipelineOptions(list(beam_flags)), use_credentials=known)
+        except ValueError as error:
+            raise UsageError(f"gs:// can't be set up: {error}; see STORAGE_EMULATOR_HOST and Beam's flags") from error
+        self._anonymous = not known
         # Who waits has to hear of it: the one retry loop is ours.
         self._once: dict[str, Any] = {"timeout": (min(wait_s, _CONNECT_S), wait_s), "retry": None}
         # As many connections as a job reads at once; those over requests' default of 10 would be closed after use.
@@ -38,7 +43,7 @@ class Gcs:
             self._client._http.mount(kind, requests.adapters.HTTPAdapter(pool_maxsize=64))
 
     def read(self, path: str, limit: int | None = None) -> bytes:
-        with _plain_errors(path):
+        with self._plain_errors(path):
             blob = self._blob(path)
             # One byte more than the limit tells, in a single request, whether the object is over it.
             try:
@@ -52,14 +57,14 @@ class Gcs:
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start == end:
             return b""
-        with _plain_errors(path):
+        with self._plain_errors(path):
             return self._blob(path).download_as_bytes(start=start, end=end - 1, **self._once, checksum=None)
 
     def create(self, path: str, data: bytes) -> bool:
         if self.exists(path):  # also for emulators that ignore the precondition
             return False
         try:
-            with _plain_errors(path):
+            with self._plain_errors(path):
                 self._blob(path).upload_from_string(data, if_generation_match=0, **self._once)
         except FileExistsError:
             return False
@@ -67,7 +72,7 @@ class Gcs:
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
-        with _plain_errors(path), spooled(lambda file, size: self._upload(path, file, size)) as file:
+        with self._plain_errors(path), spooled(lambda file, size: self._upload(path, file, size)) as file:
             yield file
 
     def _upload(self, path: str, file: IO[bytes], size: int) -> None:
@@ -75,22 +80,25 @@ class Gcs:
         self._blob(path).upload_from_file(file, size=size, **self._once)
 
     def exists(self, path: str) -> bool:
-        with _plain_errors(path):
-            return bool(self._blob(path).exists(**self._once))
+        try:
+            with self._plain_errors(path):
+                return bool(self._blob(path).exists(**self._once))
+        except FileNotFoundError:  # of a bucket, or a name that none can have
+            return False
 
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         bucket, _, prefix = (folder.rstrip("/") + "/").removeprefix("gs://").partition("/")
         last = after.removeprefix(f"gs://{bucket}/") if after else None
         try:
-            with _plain_errors(folder):
+            with self._plain_errors(folder):
                 for blob in self._client.list_blobs(bucket, prefix=prefix, start_offset=last, **self._once):
-                    if not blob.name.endswith("/") and blob.name != last:
+                    if not blob.name.endswith("/") and (last is None or blob.name > last):
                         yield FileInfo(f"gs://{bucket}/{blob.name}", blob.size)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{folder}: there is no bucket {bucket!r}") from error
 
     def delete(self, path: str) -> None:
-        with _plain_errors(path), contextlib.suppress(gcp_errors.NotFound):
+        with self._plain_errors(path), contextlib.suppress(gcp_errors.NotFound):
             self._blob(path).delete(**self._once)
 
     def _blob(self, path: str) -> storage.Blob:
@@ -98,6 +106,32 @@ class Gcs:
         if not (bucket and name):
             raise FileNotFoundError(path)
         return self._client.bucket(bucket).blob(name)
+
+    @contextlib.contextmanager
+    def _plain_errors(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except gcp_errors.NotFound as error:
+            raise FileNotFoundError(path) from error
+        except gcp_errors.PreconditionFailed as error:
+            raise FileExistsError(path) from error
+        except gcp_errors.Forbidden as error:
+            raise PermissionError(f"{path}: {error}") from error
+        except gcp_errors.Unauthorized as error:
+            # A token that ended is no picture's fault and may be renewed.
+            kind = AccessDenied if self._anonymous else StorageUnavailable
+            raise kind(f"{path}: {error}") from error
+        except _NO_URL as error:
+            raise UsageError(f"{path}: {error}; see STORAGE_EMULATOR_HOST") from error
+        except _PASSING as error:
+            raise StorageUnavailable(f"{path}: {error}") from error
+        except google.auth.exceptions.GoogleAuthError as error:
+            kind = StorageUnavailable if error.retryable else AccessDenied
+            raise kind(f"{path}: {error}") from error
+        except gcp_errors.GoogleAPICallError as error:
+            raise StorageError(f"{path}: {error}") from error
+        except ValueError as error:  # a name that no bucket can have
+            raise FileNotFoundError(f"{path}: {error}") from error
 
 
 def _has_credentials() -> bool:
@@ -113,29 +147,8 @@ def _has_credentials() -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _plain_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except gcp_errors.NotFound as error:
-        raise FileNotFoundError(path) from error
-    except gcp_errors.PreconditionFailed as error:
-        raise FileExistsError(path) from error
-    except gcp_errors.Forbidden as error:
-        raise PermissionError(f"{path}: {error}") from error
-    except _PASSING as error:
-        raise StorageUnavailable(f"{path}: {error}") from error
-    except google.auth.exceptions.GoogleAuthError as error:
-        kind = StorageUnavailable if error.retryable else AccessDenied
-        raise kind(f"{path}: {error}") from error
-    except gcp_errors.GoogleAPICallError as error:
-        raise StorageError(f"{path}: {error}") from error
-    except ValueError as error:  # a name that no bucket can have
-        raise FileNotFoundError(f"{path}: {error}") from error
-
-
+_NO_URL = (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)
 _PASSING = (
     gcp_errors.ServerError, gcp_errors.TooManyRequests, gcp_errors.RetryError,
-    gcp_errors.Unauthorized,  # a token that ended, which is no picture's fault and may be renewed
     google.auth.exceptions.TransportError, google.auth.exceptions.TimeoutError, requests.exceptions.RequestException,
 )  # fmt: skip

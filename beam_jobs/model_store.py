@@ -5,24 +5,31 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from beam_jobs.storage import storage_for
+from beam_jobs import watch
+from beam_jobs.patient import patient_storage
 from serving.errors import UsageError
+from serving.options import RetryPolicy
+from serving.retry import Retrier
 
 _SAVED_MODEL = "saved_model.pb"
+_POLICY = RetryPolicy()
 
 
 @contextlib.contextmanager
-def local_copy(folder: str, version: int | None, beam_flags: Sequence[str] = ()) -> Iterator[Path]:
+def local_copy(
+    folder: str, version: int | None, beam_flags: Sequence[str] = (), policy: RetryPolicy = _POLICY
+) -> Iterator[Path]:
     """A temporary STORE/NAME folder with one version of a model in a bucket; it goes when the block ends.
 
     Args:
       folder: gs://… or s3://…, STORE/NAME.
       version: None for the highest one that is there whole.
       beam_flags: Beam's own, for the bucket.
+      policy: how long a bucket that is away is waited for.
     Raises:
       UsageError: there is no such version, or it can't be read.
     """
-    storage = storage_for(folder, beam_flags)
+    storage = patient_storage(folder, beam_flags, policy, Retrier(policy, watch.STOP))
     root = folder.rstrip("/") + "/"
     try:
         names = [info.path.removeprefix(root) for info in storage.walk(folder)]

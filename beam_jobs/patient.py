@@ -17,14 +17,14 @@ _LOG = logging.getLogger(__name__)
 _SILENCE_S = 4.0
 """Seconds without an answer after which who waits hears of it."""
 _QUIET_S = 30.0
-"""Seconds between two such warnings."""
+"""Seconds between two such warnings about a bucket or disk."""
 _LEAST_WAIT_S = 2.0
 
 
 def patient_storage(path: str, beam_flags: Sequence[str], policy: RetryPolicy, retrier: Retrier) -> "Patient":
     """The storage that holds a path; no single try of it takes longer than all are meant to."""
     wait_s = min(MOST_WAIT_S, max(_LEAST_WAIT_S, policy.patience_s))
-    return Patient(storage_for(path, beam_flags, wait_s), retrier)
+    return Patient(storage_for(path, beam_flags, wait_s), retrier, policy.patience_s)
 
 
 class Patient:
@@ -33,9 +33,11 @@ class Patient:
     But for `replacing`, which can't be begun again once the caller has written: its step has to be repeated.
     """
 
-    def __init__(self, storage: Storage, retrier: Retrier) -> None:
+    def __init__(self, storage: Storage, retrier: Retrier, patience_s: float = RetryPolicy().patience_s) -> None:
+        """`patience_s` is the retrier's, for those who wait."""
         self._storage = storage
         self._retrier = retrier
+        self._patience_s = patience_s
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         return self._call(path, lambda: self._storage.read(path, limit))
@@ -57,7 +59,7 @@ class Patient:
         files = self._begin(folder, after)
         while True:
             try:
-                with _SILENCES.noticed(folder):
+                with _SILENCES.noticed(folder, self._patience_s):
                     info = next(files, None)
             except StorageUnavailable:
                 files = self._begin(folder, after)
@@ -81,7 +83,7 @@ class Patient:
 
     def _call(self, path: str, call: Callable[[], T]) -> T:
         def once() -> T:
-            with _SILENCES.noticed(path):
+            with _SILENCES.noticed(path, self._patience_s):
                 return call()
 
         return self._retrier(once)
@@ -91,15 +93,15 @@ class _Silences:
     """Warns of calls that are long without an answer: one thread looks at those that are under way."""
 
     def __init__(self) -> None:
-        self._under_way: dict[int, tuple[str, float]] = {}
+        self._under_way: dict[int, tuple[str, float, float]] = {}
         self._numbers = itertools.count()
         self._watching = threading.Lock()
 
     @contextlib.contextmanager
-    def noticed(self, path: str) -> Iterator[None]:
+    def noticed(self, path: str, patience_s: float) -> Iterator[None]:
         """Warns if the block is not over in a few seconds."""
         number = next(self._numbers)
-        self._under_way[number] = path, time.monotonic()
+        self._under_way[number] = path, patience_s, time.monotonic()
         if self._watching.acquire(blocking=False):
             threading.Thread(target=self._watch, name="silence", daemon=True).start()
         try:
@@ -108,14 +110,17 @@ class _Silences:
             del self._under_way[number]
 
     def _watch(self) -> None:
-        quiet_until = 0.0
+        quiet_until: dict[str, float] = {}
         while True:
             time.sleep(_SILENCE_S / 4)
             now = time.monotonic()
-            silent = [path for path, since in list(self._under_way.values()) if now - since > _SILENCE_S]
-            if silent and now > quiet_until:
-                quiet_until = now + _QUIET_S
-                _LOG.warning("no answer for %g s from %s; it is waited for", _SILENCE_S, silent[0])
+            for path, patience_s, since in list(self._under_way.values()):
+                place = "/".join(path.split("/")[:3])
+                if now - since < _SILENCE_S or now < quiet_until.get(place, 0):
+                    continue
+                quiet_until[place] = now + _QUIET_S
+                _LOG.warning("no answer for %g s about %s; waiting on, and trying again for up to %g s (--patience)",
+                             _SILENCE_S, path, patience_s)  # fmt: skip
 
 
 _SILENCES = _Silences()

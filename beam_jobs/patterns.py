@@ -37,7 +37,7 @@ def glob_to_regex(pattern: str, *, hidden: bool = False) -> str:
     `*`, `?` and `[…]` stay within a folder, `**/` is zero or more folders, `**` at the end is all that is below. They
     stand for no dot at the beginning of a name, unless `hidden`.
     """
-    *folders, name = pattern.split("/")
+    *folders, name = re.sub(r"(\*\*/)+", "**/", pattern).split("/")
     parts = [_FOLDER if one == "**" else _one_name(one) + "/" for one in folders]
     expression = "".join(parts) + (_FOLDER + _SHOWN + "[^/]+" if name == "**" else _one_name(name))
     return expression.replace(_SHOWN, "") if hidden else expression

@@ -4,6 +4,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Parts
@@ -22,6 +23,12 @@ class SourceGone(FlowImagesError):
     exit_code = EXIT_RESUMABLE
 
 
+class _Known(NamedTuple):
+    path: str
+    was_there: bool
+    """It was listed in its folder, or read before; a list may name what never was."""
+
+
 class SourceCheck:
     """Asked only when a picture is missing, or before a run goes on. Safe to use from several threads."""
 
@@ -36,7 +43,7 @@ class SourceCheck:
         self._there: dict[Source, str] = {}
         self._gone: dict[Source, SourceGone] = {}
         self._asking = threading.Lock()
-        self._was_there = functools.lru_cache(maxsize=64)(self._find_what_was_there)
+        self._some = functools.lru_cache(maxsize=64)(self._choose)
 
     def saw(self, path: str) -> None:
         """Takes note of a file that was read."""
@@ -92,13 +99,15 @@ class SourceCheck:
     def _why_gone(self, source: Source, chunks: tuple[int, ...], but: str) -> str:
         if reason := self._folder_is_gone(source.folder):
             return reason
-        recent = [path for path in self._recent if self._source_of(path) == source]
-        asked = [path for path in (*self._was_there(source, chunks), *recent) if path != but]
-        for path in asked:
-            if self._exists(path):
-                self._there[source] = path
+        recent = [_Known(path, True) for path in self._recent if self._source_of(path) == source]
+        asked = [one for one in (*self._some(source, chunks), *recent) if one.path != but]
+        for one in asked:
+            if self._exists(one.path):
+                self._there[source] = one.path
                 return ""
-        return f"has none of the {len(asked)} pictures that were looked for, such as {asked[0]}" if asked else ""
+        if not any(one.was_there for one in asked):
+            return ""
+        return f"has none of the {len(asked)} pictures that were looked for, such as {asked[0].path}"
 
     def _folder_is_gone(self, folder: str) -> str:
         try:
@@ -116,24 +125,29 @@ class SourceCheck:
         except PermissionError:
             return True
 
-    def _find_what_was_there(self, source: Source, chunks: tuple[int, ...]) -> list[str]:
-        """Files of the source that were listed or read before: in some chunks, beside these and all over the run."""
+    def _choose(self, source: Source, chunks: tuple[int, ...]) -> list["_Known"]:
+        """Pictures of the source: of some chunks, of those beside them, and of some all over the run."""
         last = self._plan.manifest.chunks - 1
         beside = {near for chunk in chunks for near in (chunk - 1, chunk, chunk + 1)}
         spread = {last * quarter // 4 for quarter in range(5)}
-        found = [path for chunk in sorted((beside | spread) & set(range(last + 1))) for path in self._known(chunk)
-                 if self._source_of(path) == source]  # fmt: skip
-        return found[:: -(-len(found) // _ASKED) or 1]
+        found = [one for chunk in sorted((beside | spread) & set(range(last + 1))) for one in self._known(chunk)
+                 if self._source_of(one.path) == source]  # fmt: skip
+        known, named = ([one for one in found if one.was_there == kind] for kind in (True, False))
+        return _spread(known) + _spread(named)
 
-    def _known(self, chunk: int) -> Iterator[str]:
+    def _known(self, chunk: int) -> Iterator["_Known"]:
         try:
             read = {one.row for one in self._parts.read(0, chunk) if one.was_read}
         except (FileNotFoundError, BrokenPart):
             read = set()
         for number, row in enumerate(self._rows(chunk)):
-            if (row.seen or number in read) and not row.unnameable:
-                yield self._plan.locate(row.path)
+            if not row.unnameable:
+                yield _Known(self._plan.locate(row.path), row.seen or number in read)
 
     def _rows(self, chunk: int) -> list[Row]:
         manifest = self._plan.manifest
         return manifest.read_chunk(self._folder.storage, self._folder.manifest_path(manifest), chunk)
+
+
+def _spread(some: list[_Known]) -> list[_Known]:
+    return some[:: -(-len(some) // _ASKED) or 1]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pydantic
 
-from beam_jobs.storage import Storage, scheme
+from beam_jobs.storage import Storage, absolute, scheme, within
 from serving.errors import UsageError
 
 
@@ -28,14 +28,14 @@ class SourceFinder:
     def __init__(self, storage: Callable[[str], Storage]) -> None:
         """`storage` gives the storage that holds a path."""
         self._storage = storage
-        self._folders: dict[tuple[str, str | int], str] = {}
+        self._found: dict[tuple[str, str | int], Source] = {}
         self._last = ("", "")
         self._buckets: dict[str, bool] = {}
 
     @property
     def found(self) -> list[Source]:
         """The sources so far; of inputs with the same folder only the first."""
-        distinct = {folder: Source(input=key[0], folder=folder) for key, folder in reversed(self._folders.items())}
+        distinct = {source.folder: source for source in reversed(self._found.values())}
         return list(reversed(distinct.values()))
 
     def note(self, given: str, path: str, seen: bool) -> None:
@@ -49,31 +49,37 @@ class SourceFinder:
           UsageError: a list names a bucket that does not exist.
         """
         folder = path.rpartition("/")[0] or "/"
+        group = "" if path == absolute(given) else given  # pictures that are named one by one are as those of a list
         if (given, folder) == self._last or not _is_utf8(folder):
             return
         self._last = given, folder
         if scheme(path):
-            self._note_bucket(given, folder, seen)
+            self._note_bucket(group, given, folder, seen)
         else:
-            self._note_folder(given, folder, seen)
+            self._note_folder(group, given, folder, seen)
 
-    def _note_folder(self, given: str, folder: str, seen: bool) -> None:
+    def _note_folder(self, group: str, given: str, folder: str, seen: bool) -> None:
         try:
             device = os.stat(folder).st_dev
             if not seen and is_empty(folder):
                 return
         except (OSError, ValueError):
             return
-        known = self._folders.get((given, device), folder)
-        self._folders[given, device] = os.path.commonpath([known, folder])
+        self._widen(group, device, given, folder)
 
-    def _note_bucket(self, given: str, folder: str, seen: bool) -> None:
+    def _note_bucket(self, group: str, given: str, folder: str, seen: bool) -> None:
         bucket = "/".join(folder.split("/")[:3])
         if seen:
-            known = self._folders.get((given, bucket), folder)
-            self._folders[given, bucket] = _common(known.split("/"), folder.split("/"))
+            self._widen(group, bucket, given, folder)
         elif self._has_something(given, bucket):
-            self._folders[given, bucket] = bucket
+            self._widen(group, bucket, given, bucket)
+
+    def _widen(self, group: str, place: str | int, given: str, folder: str) -> None:
+        known = self._found.setdefault((group, place), Source(input=given, folder=folder))
+        if within(folder, known.folder):
+            return
+        common = _common(known.folder.split("/"), folder.split("/")) or "/"
+        self._found[group, place] = known.model_copy(update={"folder": common})
 
     def _has_something(self, given: str, bucket: str) -> bool:
         if bucket not in self._buckets:

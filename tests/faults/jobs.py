@@ -63,6 +63,7 @@ class Job:
 def _command(arguments: list[str], environment: dict[str, str], log: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
+    os.chdir(os.environ.get("RUN_IN", "."))
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
