@@ -77,7 +77,8 @@ def test_sizes_of_real_photos_and_awkward_files(shared_data: Path) -> None:
 def test_the_graph_reads_what_python_reads() -> None:
     files = [
         *damaged(1500, "graph"), jpeg_of_scans(1800, 1900, 60), jpeg_of_scans(1800, 1900, 20),
-        gif_of_frames((40, 30, 5)), gif_of_frames((10, 10, 1), (60, 20, 3), (20, 60, 2)), gif_of_frames((9, 9, 1), (1500, 1500, 2)),
+        gif_of_frames((40, 30, 5)), gif_of_frames((10, 10, 1), (60, 20, 3), (20, 60, 2)),
+        gif_of_frames((9, 9, 1), (1500, 1500, 2)),
         png_with(compressed_text(7_000_000)), png_with(*[compressed_text(7_000_000)] * 20),
         png_with((b"abCd", b"kk"), before=True), b"", b"x",
     ]  # fmt: skip
