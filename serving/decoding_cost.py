@@ -1,18 +1,24 @@
-"""What decoding an image costs, asked of its bytes inside a TensorFlow graph: `serving.image_header` for servers.
+"""What decoding images costs, asked of their bytes inside a TensorFlow graph: `serving.image_header` for servers.
 
-A server must not rely on what its clients have checked. The common case is a few operations on the first bytes; what
-has to be walked through (a JPEG of many scans, the frames of a GIF, the chunks of a PNG) is walked in a bounded
-number of steps, and an image that takes more of them counts as too costly.
+A server must not rely on what its clients have checked. The sizes of all rows of a request are read together; what has
+to be walked through (a JPEG of many scans, the frames of a GIF, the chunks of a PNG) is walked row by row, in a bounded
+number of steps, and an image that takes more of them counts as too costly. Nothing here raises, whatever the bytes are.
 """
+
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from serving.image_header import INFLATION, RGB_BYTES, TEXT_BYTES, WEBP_BYTES
+from serving.image_header import GIF_END, INFLATION, RGB_BYTES, TEXT_BYTES, WEBP_BYTES
 from serving.pictures import PictureLimits
 
 TOO_COSTLY = -1
 _STEPS = 50_000
-"""Of a walk: about two seconds at most."""
+"""Of a walk: a few seconds at most."""
+_HEAD = 32
+"""Bytes of a file that hold the size in all formats but JPEG."""
+_SEGMENT = 64
+"""Bytes of a JPEG's header that one step looks at: as many as a frame header of the usual components has, and more."""
 _WINDOW = 16 * 1024
 """Bytes of a JPEG's data that are searched for the next marker in one step."""
 _SCAN_BYTES = 10
@@ -22,92 +28,149 @@ _RUN = 256
 _PADDING = 32
 
 
-@tf.function
-def decoding_memory(image_bytes: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
-    """Bytes that decoding an image holds at its peak, or TOO_COSTLY where it is over the limits.
+class Cost(NamedTuple):
+    """Of each row of a batch."""
+
+    memory: tf.Tensor
+    """int64 [n]: bytes that decoding holds at its peak, 0 for what is no image, TOO_COSTLY for one over the limits."""
+    needed: tf.Tensor
+    """string [n]: the file, without the further frames of a GIF where they don't matter."""
+
+
+def decoding_cost(image_bytes: tf.Tensor, limits: PictureLimits) -> Cost:
+    """What decoding each image of a batch costs.
 
     Args:
-      image_bytes: string scalar, a whole file.
-      limits: what an image may cost.
-    Returns:
-      int64 scalar; an upper bound, and the same as `serving.image_header` has for all but JPEG. 0 for what is no
-      image or has no size, which the decoder refuses by itself.
-    Raises:
-      tf.errors.InvalidArgumentError: a JPEG whose header libjpeg can't read.
+      image_bytes: string [n], whole files.
+      limits: what one image may cost.
     """
-    memory = tf.constant(TOO_COSTLY, tf.int64)
     size = tf.strings.length(image_bytes)
-    if size <= limits.max_bytes:
-        head = tf.strings.substr(image_bytes, 0, 12)
-        if _begins(head, b"\xff\xd8\xff"):
-            memory = _jpeg(image_bytes, limits)
-        elif _begins(head, b"\x89PNG\r\n\x1a\n"):
-            memory = _png(image_bytes, limits)
-        elif _begins(head, b"GIF8"):
-            _, pixels, memory = _gif(image_bytes)
-            if pixels > limits.max_pixels:
-                memory = tf.constant(TOO_COSTLY, tf.int64)
-        elif _begins(head, b"BM"):
-            memory = _bmp(image_bytes, limits)
-        elif _begins(head, b"RIFF") and tf.strings.substr(head, 8, 4) == b"WEBP":
-            memory = _webp(image_bytes, limits)
-        elif _begins(head, b"\xff\x0a") or _begins(head, b"\0\0\0\x0cJXL "):
-            memory = tf.constant(TOO_COSTLY, tf.int64)  # JPEG XL: newer servers decode it, older ones don't
-        else:
-            memory = tf.constant(0, tf.int64)
-    return memory
+    head = _leading(image_bytes, 0, _HEAD)
+    is_jpeg, is_png, is_gif = (_begins(head, magic) for magic in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8"))
+    is_webp = _begins(head, b"RIFF") & _begins(head[:, 8:], b"WEBP")
+    png, text = _png(image_bytes, head, is_png, limits)
+    jpeg, jpeg_memory = _jpeg(image_bytes, is_jpeg, limits)
+    gif, gif_memory, end = _gif(image_bytes, is_gif)
+    pixels = tf.zeros_like(size, tf.int64)
+    memory = pixels
+    for chosen, its_pixels, its_memory in (
+        (is_jpeg, jpeg, jpeg_memory),
+        (is_png, png, RGB_BYTES * png),
+        (is_gif, gif, gif_memory),
+        (_begins(head, b"BM"), _bmp(head), RGB_BYTES * _bmp(head)),
+        (is_webp, _webp(head), (RGB_BYTES + WEBP_BYTES) * _webp(head)),
+    ):
+        pixels, memory = tf.where(chosen, its_pixels, pixels), tf.where(chosen, its_memory, memory)
+    costly = (size > limits.max_bytes) | (pixels > limits.max_pixels) | (text > limits.max_text)
+    memory = tf.where(costly | (memory < 0), tf.constant(TOO_COSTLY, tf.int64), memory)
+    return Cost(memory, tf.where(end < size, _cut(image_bytes, end), image_bytes))
 
 
-@tf.function
 def first_frame(image_bytes: tf.Tensor) -> tf.Tensor:
-    """An image without the frames that its decoder would unpack in vain, which are those of most animated GIFs.
-
-    Args:
-      image_bytes: string scalar, a whole file of any format.
-    """
-    if _begins(image_bytes, b"GIF8"):
-        end, _, _ = _gif(image_bytes)
-        if end < tf.strings.length(image_bytes):
-            image_bytes = tf.strings.join([tf.strings.substr(image_bytes, 0, end), b";"])
-    return image_bytes
+    """One image (string scalar) without the further frames that its decoder would unpack in vain."""
+    files = image_bytes[tf.newaxis]
+    _, _, end = _gif(files, _begins(_leading(files, 0, _HEAD), b"GIF8"))
+    return tf.where(end[0] < tf.strings.length(image_bytes), _cut(image_bytes, end[0]), image_bytes)
 
 
-def _begins(data: tf.Tensor, magic: bytes) -> tf.Tensor:
-    return tf.strings.substr(data, 0, len(magic)) == magic
+def _cut(image_bytes: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    return tf.strings.join([tf.strings.substr(image_bytes, tf.zeros_like(end), end), GIF_END])
 
 
-def _bytes(image_bytes: tf.Tensor, start: int = 0, count: int = -1) -> tf.Tensor:
-    """uint8 vector, with zeros behind its end, which end each search."""
-    part = image_bytes if count < 0 else tf.strings.substr(image_bytes, start, count)
-    return tf.concat([tf.io.decode_raw(part, tf.uint8), tf.zeros([_PADDING], tf.uint8)], axis=0)
+def _leading(image_bytes: tf.Tensor, start: tf.Tensor | int, count: int) -> tf.Tensor:
+    """uint8 [n, count]: bytes of each file from a place on, zeros behind its end."""
+    start = tf.zeros_like(tf.strings.length(image_bytes)) + start
+    return tf.io.decode_raw(
+        tf.strings.substr(image_bytes, start, tf.fill(tf.shape(start), count)), tf.uint8, fixed_length=count
+    )
+
+
+def _begins(head: tf.Tensor, magic: bytes) -> tf.Tensor:
+    """bool [n]."""
+    return tf.reduce_all(head[:, : len(magic)] == tf.constant(list(magic), tf.uint8), axis=1)
+
+
+def _number(data: tf.Tensor, start: int, count: int, *, big: bool = False) -> tf.Tensor:
+    """Unsigned integers in columns of uint8 [n, ...]: int64 [n]."""
+    powers = [256**i for i in range(count)]
+    return tf.reduce_sum(
+        tf.cast(data[:, start : start + count], tf.int64) * tf.constant(powers[::-1] if big else powers, tf.int64),
+        axis=1,
+    )
+
+
+def _bytes(image_bytes: tf.Tensor) -> tf.Tensor:
+    """uint8 vector of a file, with zeros behind its end, which end each search."""
+    return tf.concat([tf.io.decode_raw(image_bytes, tf.uint8), tf.zeros([_PADDING], tf.uint8)], axis=0)
 
 
 def _big(data: tf.Tensor, start: tf.Tensor | int, count: int) -> tf.Tensor:
-    """Unsigned integer of big-endian bytes: int64 scalar."""
-    powers = tf.constant([256**i for i in reversed(range(count))], tf.int64)
-    return tf.reduce_sum(tf.cast(data[start : start + count], tf.int64) * powers)
+    return _number(data[tf.newaxis, start : start + count], 0, count, big=True)[0]
 
 
 def _little(data: tf.Tensor, start: tf.Tensor | int, count: int) -> tf.Tensor:
-    """Unsigned integer of little-endian bytes: int64 scalar."""
-    powers = tf.constant([256**i for i in range(count)], tf.int64)
-    return tf.reduce_sum(tf.cast(data[start : start + count], tf.int64) * powers)
+    return _number(data[tf.newaxis, start : start + count], 0, count)[0]
 
 
-def _within(pixels: tf.Tensor, limits: PictureLimits, memory: tf.Tensor) -> tf.Tensor:
-    return tf.where(pixels <= limits.max_pixels, memory, TOO_COSTLY)
+def _for_rows(chosen: tf.Tensor, function: Any, results: Any) -> Any:
+    """Calls a function for the chosen rows one after the other; zeros for all others.
+
+    Args:
+      chosen: bool [n].
+      function: from an index to one tensor or several.
+      results: their dtypes.
+    """
+    rows = tf.cast(tf.where(chosen), tf.int32)
+    called = tf.map_fn(function, rows[:, 0], fn_output_signature=results, parallel_iterations=1)
+    count = tf.shape(chosen)
+    return tf.nest.map_structure(lambda result: tf.scatter_nd(rows, result, count), called)
 
 
-def _jpeg(image_bytes: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
-    shape = tf.io.extract_jpeg_shape(image_bytes, tf.int64)
-    pixels = shape[0] * shape[1]
-    # Without knowing whether it has several scans: 2 bytes for each coefficient.
-    memory = _within(pixels, limits, (RGB_BYTES + 2 * shape[2]) * pixels)
-    most = tf.strings.length(image_bytes) // _SCAN_BYTES
-    if memory > 0 and tf.cast(most, tf.int64) * pixels > limits.max_passes:
-        most = tf.cast(limits.max_passes // pixels, tf.int32)
-        memory = tf.where(_has_scans(image_bytes, most + 1), tf.constant(TOO_COSTLY, tf.int64), memory)
-    return memory
+def _jpeg(image_bytes: tf.Tensor, chosen: tf.Tensor, limits: PictureLimits) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels, and memory: negative for too many scans."""
+    frame, scan = _jpeg_headers(image_bytes, chosen)
+    pixels = _number(frame, 5, 2, big=True) * _number(frame, 7, 2, big=True)
+    components = tf.cast(frame[:, 9], tf.int64)
+    progressive = (frame[:, 1] % 4 == 2) & (frame[:, 1] > 0)
+    several = progressive | (tf.cast(scan[:, 4], tf.int64) < components)
+    # Two bytes for each coefficient; components that are sampled more coarsely take less.
+    memory = tf.where(several, RGB_BYTES + 2 * components, RGB_BYTES) * pixels
+    most = limits.max_passes // tf.maximum(pixels, 1)
+    doubtful = several & (pixels <= limits.max_pixels) & (_sizes(image_bytes) // _SCAN_BYTES > most)
+    costly = _for_rows(doubtful, lambda row: _has_scans(image_bytes[row], most[row] + 1), tf.bool)
+    return pixels, tf.where(costly, tf.constant(TOO_COSTLY, tf.int64), memory)
+
+
+@tf.function
+def _jpeg_headers(image_bytes: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The segments, from their marker on, of the frame and of the first scan of each file: uint8 [n, _SEGMENT]."""
+    size = tf.strings.length(image_bytes)
+    place = tf.where(chosen, tf.minimum(2, size), size)
+    frame = scan = tf.zeros([tf.size(size), _SEGMENT], tf.uint8)
+    steps = tf.constant(0)
+    while tf.reduce_any(place < size) and steps < _STEPS:
+        window = _leading(image_bytes, place, _SEGMENT)
+        markers = _markers(window)
+        offset = tf.argmax(markers, axis=1, output_type=tf.int32)
+        found = tf.reduce_any(markers, axis=1)
+        here = found & (offset == 0)
+        kind = window[:, 1]
+        is_frame = here & (kind >= 0xC0) & (kind <= 0xCF) & (kind != 0xC4) & (kind != 0xC8) & (kind != 0xCC)
+        is_first = is_frame & (frame[:, 0] == 0)
+        is_scan = here & (kind == 0xDA)
+        frame = tf.where(is_first[:, tf.newaxis], window, frame)
+        scan = tf.where(is_scan[:, tf.newaxis], window, scan)
+        length = tf.cast(tf.maximum(_number(window, 2, 2, big=True), 2), tf.int32)
+        step = tf.where(here, tf.where(kind == 0xD8, 2, 2 + length), tf.where(found, offset, _SEGMENT - 1))
+        place = tf.where(is_scan | (here & (kind == 0xD9)), size, tf.minimum(place + step, size))
+        steps += 1
+    return frame, scan
+
+
+def _markers(data: tf.Tensor) -> tf.Tensor:
+    """bool [..., n - 1]: where markers are that end entropy-coded data or begin a segment."""
+    code = data[..., 1:]
+    return (data[..., :-1] == 0xFF) & (code > 1) & (code != 0xFF) & ((code < 0xD0) | (code > 0xD7))
 
 
 @tf.function
@@ -118,10 +181,8 @@ def _has_scans(image_bytes: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     place = tf.constant(2)
     scans = tf.constant(0)
     steps = tf.constant(0)
-    while place < size and scans < count and steps < _STEPS:
-        window = data[place : place + _WINDOW]
-        code = window[1:]
-        marker = (window[:-1] == 0xFF) & (code > 1) & (code != 0xFF) & ((code < 0xD0) | (code > 0xD7))
+    while place < size and tf.cast(scans, tf.int64) < count and steps < _STEPS:
+        marker = _markers(data[place : place + _WINDOW])
         found = tf.argmax(marker, output_type=tf.int32)
         place += found
         kind = data[place + 1]
@@ -135,20 +196,20 @@ def _has_scans(image_bytes: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
             scans += tf.cast(kind == 0xDA, tf.int32)
             place += 2 + tf.cast(tf.maximum(_big(data, place + 2, 2), 2), tf.int32)
         steps += 1
-    return scans >= count or steps >= _STEPS
+    return tf.cast(scans, tf.int64) >= count or steps >= _STEPS
 
 
-def _png(image_bytes: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
-    first = _bytes(image_bytes, 8, 16)
-    if tf.strings.substr(image_bytes, 12, 4) == b"IHDR" and (
-        INFLATION * tf.cast(tf.strings.length(image_bytes), tf.int64) <= limits.max_text
-    ):
-        pixels = _big(first, 8, 4) * _big(first, 12, 4)
-        text = tf.constant(0, tf.int64)
-    else:
-        pixels, text = _walk_png(image_bytes)
-    memory = _within(pixels, limits, RGB_BYTES * pixels)
-    return tf.where(text <= limits.max_text, memory, TOO_COSTLY)
+def _png(
+    image_bytes: tf.Tensor, head: tf.Tensor, chosen: tf.Tensor, limits: PictureLimits
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels, and the most bytes that compressed text may unpack to."""
+    plain = _begins(head[:, 12:], b"IHDR") & (INFLATION * _sizes(image_bytes) <= limits.max_text)
+    walked = _for_rows(chosen & ~plain, lambda row: _walk_png(image_bytes[row]), (tf.int64, tf.int64))
+    return tf.where(plain, _number(head, 16, 4, big=True) * _number(head, 20, 4, big=True), walked[0]), walked[1]
+
+
+def _sizes(image_bytes: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.strings.length(image_bytes), tf.int64)
 
 
 @tf.function
@@ -160,11 +221,12 @@ def _walk_png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     text = tf.constant(0, tf.int64)
     steps = tf.constant(0)
     while place + 8 <= size and steps < _STEPS:
-        chunk = _bytes(tf.strings.substr(image_bytes, place, 16))
-        length = _big(chunk, 0, 4)
-        kind = tf.strings.substr(image_bytes, place + 4, 4)
+        chunk = tf.strings.substr(image_bytes, place, tf.constant(16, tf.int64))
+        kind = tf.strings.substr(chunk, 4, 4)
+        numbers = _bytes(chunk)
+        length = _big(numbers, 0, 4)
         if kind == b"IHDR" and pixels == 0:
-            pixels = _big(chunk, 8, 4) * _big(chunk, 12, 4)
+            pixels = _big(numbers, 8, 4) * _big(numbers, 12, 4)
         elif kind == b"zTXt" or kind == b"iTXt":
             text += tf.minimum(INFLATION * length, TEXT_BYTES)
         elif kind == b"IEND":
@@ -174,9 +236,14 @@ def _walk_png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return pixels, tf.where(steps < _STEPS, text, tf.int64.max)
 
 
+def _gif(image_bytes: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Pixels that are unpacked, the memory for that, and the bytes that are needed."""
+    pixels, memory, end = _for_rows(chosen, lambda row: _walk_gif(image_bytes[row]), (tf.int64, tf.int64, tf.int32))
+    return pixels, memory, tf.where(chosen, end, tf.strings.length(image_bytes))
+
+
 @tf.function
-def _gif(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Bytes that the decoder needs, pixels that it unpacks of them, and the memory for that."""
+def _walk_gif(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     data = _bytes(image_bytes)
     size = tf.size(data) - _PADDING
     place = 13 + _colours(data[10])
@@ -197,7 +264,7 @@ def _gif(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
                     end = place
             else:
                 lengths = data[place : place + _RUN * (kind + 1) : kind + 1]
-                others = lengths != data[place]
+                others = tf.ensure_shape(lengths != data[place], [None])
                 run = tf.where(tf.reduce_any(others), tf.argmax(others, output_type=tf.int32), tf.size(lengths))
                 place += run * (kind + 1)
         elif kind == 0x2C and place + 10 <= size:
@@ -220,30 +287,23 @@ def _gif(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     else:
         end = size
     pixels = tf.where(steps < _STEPS, tf.maximum(unpacked, canvas), tf.int64.max)
-    return end, pixels, unpacked + RGB_BYTES * canvas
+    return pixels, unpacked + RGB_BYTES * canvas, end
 
 
 def _colours(flags: tf.Tensor) -> tf.Tensor:
     """Bytes of a colour table."""
     flags = tf.cast(flags, tf.int32)
-    return tf.where(flags >= 0x80, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
+    return tf.where(flags >= 0x80, 3 * tf.pow(2, flags % 8 + 1), 0)
 
 
-def _bmp(image_bytes: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
-    head = _bytes(image_bytes, 18, 8)
-    width, height = _little(head, 0, 4), _little(head, 4, 4)
-    pixels = width * tf.minimum(height, 2**32 - height)  # a negative height is stored from the top
-    return _within(pixels, limits, RGB_BYTES * pixels)
+def _bmp(head: tf.Tensor) -> tf.Tensor:
+    width, height = _number(head, 18, 4), _number(head, 22, 4)
+    return width * tf.minimum(height, 2**32 - height)  # a negative height is stored from the top
 
 
-def _webp(image_bytes: tf.Tensor, limits: PictureLimits) -> tf.Tensor:
-    head = _bytes(image_bytes, 12, 18)
-    kind = tf.strings.substr(image_bytes, 12, 4)
-    if kind == b"VP8X":
-        pixels = (_little(head, 12, 3) + 1) * (_little(head, 15, 3) + 1)
-    elif kind == b"VP8L":
-        bits = _little(head, 9, 4)
-        pixels = (bits % 2**14 + 1) * (bits // 2**14 % 2**14 + 1)
-    else:
-        pixels = (_little(head, 14, 2) % 2**14) * (_little(head, 16, 2) % 2**14)
-    return _within(pixels, limits, (RGB_BYTES + WEBP_BYTES) * pixels)
+def _webp(head: tf.Tensor) -> tf.Tensor:
+    canvas = (_number(head, 24, 3) + 1) * (_number(head, 27, 3) + 1)
+    bits = _number(head, 21, 4)
+    lossless = (bits % 2**14 + 1) * (bits // 2**14 % 2**14 + 1)
+    lossy = (_number(head, 26, 2) % 2**14) * (_number(head, 28, 2) % 2**14)
+    return tf.where(_begins(head[:, 12:], b"VP8X"), canvas, tf.where(_begins(head[:, 12:], b"VP8L"), lossless, lossy))

@@ -18,6 +18,8 @@ WEBP_BYTES = 4
 """Bytes a pixel that libwebp holds beside the result for a lossless file; a lossy one takes less."""
 TEXT_BYTES = 8_000_000
 """Largest text of a PNG that libpng unpacks; it does so for each compressed chunk, and drops it."""
+GIF_END = b";"
+"""What ends a GIF, also one that is cut after a frame."""
 INFLATION = 1032
 """Largest ratio of deflate: so many bytes may come from one."""
 
@@ -39,7 +41,7 @@ class ImageHeader:
     pixels: int
     """Of all these frames together, and no less than width × height."""
     scans: int = 1
-    """Times that the decoder goes over the pixels."""
+    """Times that the decoder goes over the pixels of a JPEG."""
     memory: int
     """Bytes that decoding holds at its peak, the result (3 a pixel) included, the file not."""
     text: int = 0
@@ -79,6 +81,16 @@ def read_header(data: bytes) -> ImageHeader:
     if header.width < 1 or header.height < 1:
         raise BadHeader(f"the {format_} header says {header.width} x {header.height} pixels")
     return header
+
+
+def needed_bytes(data: bytes, header: ImageHeader | None = None) -> bytes:
+    """A file without the frames that would be unpacked in vain.
+
+    Raises:
+      BadHeader: see `read_header`.
+    """
+    end = (header or read_header(data)).end
+    return data if end == len(data) else data[:end] + GIF_END
 
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from serving.contract import Preprocessing, Wire
+from serving.image_header import RGB_BYTES, ImageHeader, needed_bytes
 from serving.pictures import PictureLimits, PictureRejected, inspect_picture
 from serving.quiet import import_tensorflow
 
@@ -16,22 +17,26 @@ Payload = np.ndarray[Any, np.dtype[Any]] | bytes
 """float32 or uint8 [height, width, 3], or a whole file."""
 
 CORRUPT = "corrupt"
-NOT_DECODED = "the picture is damaged, or of a kind that TensorFlow can't decode"
+NOT_DECODED = "the picture is damaged, of a kind that TensorFlow can't decode, or over the limits of the model"
 
 
-def make_payload(preprocessing: Preprocessing, wire: Wire, limits: PictureLimits) -> Callable[[bytes], Payload]:
+def make_payload(
+    preprocessing: Preprocessing, wire: Wire, limits: PictureLimits, *, memory: int | None = None
+) -> Callable[[bytes], Payload]:
     """A thread-safe function from a picture's bytes to its payload; it raises PictureRejected.
 
-    Several threads may decode at once, but all together never more than `limits.max_pixels`, so memory is
-    bounded by one largest picture. TensorFlow is loaded only where pixels are decoded.
+    Of an animated GIF whose further frames don't matter, only the first frame is sent or decoded. TensorFlow is loaded
+    only where pixels are decoded.
+
+    Args:
+      preprocessing: sizes and orientation.
+      wire: what is sent.
+      limits: a picture over them is rejected before it is decoded.
+      memory: bytes that all pictures which are being decoded may take together; a single one that takes more is decoded
+        alone. By default what the largest ordinary picture takes.
     """
     if wire == "encoded":
-
-        def check(data: bytes) -> Payload:
-            inspect_picture(data, limits)
-            return data
-
-        return check
+        return lambda data: needed_bytes(data, inspect_picture(data, limits))
 
     import_tensorflow()
     import tensorflow as tf
@@ -39,27 +44,35 @@ def make_payload(preprocessing: Preprocessing, wire: Wire, limits: PictureLimits
     from serving.preprocessing import make_decoder
 
     decoder = make_decoder(preprocessing, wire)
-    room = _Room(limits.max_pixels)
+    room = _Room(memory or limits.max_memory)
 
     def decode(data: bytes) -> Payload:
-        with room.taken(inspect_picture(data, limits)):
+        header = inspect_picture(data, limits)
+        with room.taken(decoding_memory(header, preprocessing)):
             try:
-                return decoder(data)
+                return decoder(needed_bytes(data, header))
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
                 raise PictureRejected(CORRUPT, f"{NOT_DECODED}: {_cause(error.message)}") from error
 
     return decode
 
 
+def decoding_memory(header: ImageHeader, preprocessing: Preprocessing) -> int:
+    """Bytes that decoding a picture for the `float32` or `uint8` form takes at its peak, the file not included."""
+    turned = 2 * RGB_BYTES * header.width * header.height if preprocessing.orientation == "exif" else 0
+    return max(header.memory, turned)
+
+
 class _Room:
-    """A semaphore with weights: `taken(n)` waits until n of the capacity are free."""
+    """A semaphore with weights: `taken(n)` waits until n of the capacity are free, or all of it."""
 
     def __init__(self, capacity: int) -> None:
-        self._free = capacity
+        self._capacity = self._free = capacity
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def taken(self, amount: int) -> Iterator[None]:
+        amount = min(amount, self._capacity)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= amount)
             self._free -= amount

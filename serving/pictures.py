@@ -67,22 +67,23 @@ def inspect_picture(data: bytes, limits: PictureLimits) -> ImageHeader:
 
 def _check(header: ImageHeader, limits: PictureLimits) -> None:
     size = f"{header.width} x {header.height} pixels"
+    if header.frames > 1:
+        size = f"{header.frames:,} frames of up to {size}"
     if header.pixels > limits.max_pixels:
-        if header.frames > 1:
-            size = f"{header.frames} frames of up to {size}, {header.pixels:,} in all"
         raise PictureRejected(
-            "too_many_pixels", f"{size}, over the limit of {limits.max_pixels:,} (--max-image-pixels)"
+            "too_many_pixels",
+            f"{size}, {header.pixels:,} in all, over the limit of {limits.max_pixels:,} (--max-image-pixels)",
         )
     if header.scans * header.pixels > limits.max_passes:
         raise PictureRejected(
             "too_costly",
-            f"{header.scans:,} scans of {size}: the decoder would go over {header.scans * header.pixels:,} pixels, over "
-            f"the limit of {limits.max_passes:,}, 32 times --max-image-pixels; save it with fewer scans",
+            f"{size} in {header.scans:,} scans: decoding goes over {header.scans * header.pixels:,} pixels, over the "
+            f"limit of {limits.max_passes:,} (32 times --max-image-pixels); save it with fewer scans",
         )
     if header.text > limits.max_text:
         raise PictureRejected(
             "too_costly",
-            f"its compressed text may unpack to {header.text:,} bytes, over the limit of {limits.max_text:,} "
+            f"compressed text that may unpack to {header.text:,} bytes, over the limit of {limits.max_text:,} "
             "(--max-image-pixels); save it without the text",
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.contract import Preprocessing
+from serving.decoding_cost import first_frame
 from serving.preprocessing import decode_image
 
 IMG_SIZE = 224
@@ -28,7 +29,7 @@ def process_image(image_path: tf.Tensor, img_size: int = IMG_SIZE, orientation: 
       float32 [img_size, img_size, 3], RGB, values in 0..1.
     """
     preprocessing = Preprocessing.model_validate({"height": img_size, "width": img_size, "orientation": orientation})
-    return decode_image(tf.io.read_file(image_path), preprocessing)
+    return decode_image(first_frame(tf.io.read_file(image_path)), preprocessing)
 
 
 def get_image_label(image_path: tf.Tensor, label: tf.Tensor, **options: Any) -> tuple[tf.Tensor, tf.Tensor]:

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.contract import WIRES, Golden, Preprocessing, Wire, golden_distance
+from serving.image_header import needed_bytes
 from serving.preprocessing import decode_image, decode_pixels, make_decoder
 from trainer.labels import read_again
 
@@ -108,7 +109,7 @@ def _screened(data: bytes, preprocessing: Preprocessing, number: int) -> bytes:
 def _spaced(paths: Sequence[str], count: int) -> list[bytes]:
     """Up to `count` different files from all over the list, which is sorted by class."""
     chosen = sorted({round(place) for place in np.linspace(0, len(paths) - 1, min(count, len(paths)))})
-    return [read_again(paths[index]) for index in chosen]
+    return [needed_bytes(read_again(paths[index])) for index in chosen]
 
 
 def _slips(files: Sequence[bytes], preprocessing: Preprocessing) -> dict[str, Array]:

@@ -1,0 +1,83 @@
+"""Small valid files whose decoding costs much, written without the memory that it would take."""
+
+import io
+import struct
+import zlib
+
+from PIL import Image
+
+
+def jpeg_of_scans(width: int, height: int, scans: int) -> bytes:
+    """A grey progressive JPEG: one scan of DC coefficients, then others that say of all AC ones that they are 0."""
+    blocks = -(-width // 8) * -(-height // 8)
+    dc = _entropy("0" * blocks)
+    runs = []
+    while blocks:
+        run = min(blocks, 2**15 - 1)
+        bits = run.bit_length() - 1
+        runs.append((bits, run - 2**bits))
+        blocks -= run
+    # One symbol in each table: EOBn of the needed n. The runs are all of n = 14 but the last.
+    symbols = sorted({bits << 4 for bits, _ in runs}, reverse=True)
+    codes = {symbol: "1" * index + "0" for index, symbol in enumerate(symbols)}
+    ac = _entropy("".join(codes[n << 4] + (f"{rest:0{n}b}" if n else "") for n, rest in runs))
+    one_scan = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, 1, 63, 0) + ac
+    return b"".join([
+        b"\xff\xd8",
+        b"\xff\xdb" + struct.pack(">HB", 67, 0) + bytes([1] * 64),
+        b"\xff\xc2" + struct.pack(">HBHHBBBB", 11, 8, height, width, 1, 1, 0x11, 0),
+        b"\xff\xc4" + struct.pack(">HB", 20, 0x00) + bytes([1] + [0] * 15) + b"\0",
+        b"\xff\xc4" + struct.pack(">HB", 19 + len(symbols), 0x10)
+        + bytes([1] * len(symbols) + [0] * (16 - len(symbols))) + bytes(symbols),
+        b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, 0, 0, 0) + dc,
+        one_scan * (scans - 1),
+        b"\xff\xd9",
+    ])  # fmt: skip
+
+
+def _entropy(bits: str) -> bytes:
+    padded = bits + "1" * (-len(bits) % 8)
+    return int(padded, 2).to_bytes(len(padded) // 8, "big").replace(b"\xff", b"\xff\0")
+
+
+def gif_of_frames(*frames: tuple[int, int, int]) -> bytes:
+    """An animation of red frames: (width, height, how many of them)."""
+    return _gif_screen() + b"".join(_gif_frame(width, height) * count for width, height, count in frames) + b";"
+
+
+def _gif_screen() -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0x80, 0, 0) + b"\xff\0\0\0\0\xff"
+
+
+def _gif_frame(width: int, height: int) -> bytes:
+    image = Image.new("P", (width, height), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    stream = io.BytesIO()
+    image.save(stream, "GIF")
+    data = stream.getvalue()
+    start = data.index(b"\x2c" + struct.pack("<HHHH", 0, 0, width, height))
+    assert not data[start + 9] & 0x80  # no colour table of its own
+    return data[start:-1]
+
+
+def png_with(*chunks: tuple[bytes, bytes], size: tuple[int, int] = (20, 10), before: bool = False) -> bytes:
+    """A black PNG with more chunks between its header and its pixels, or before the header."""
+    width, height = size
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    more = b"".join(_chunk(kind, data) for kind, data in chunks)
+    pixels = zlib.compress(b"".join(b"\0" + bytes(3 * width) for _ in range(height)))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + (more + header if before else header + more)
+        + _chunk(b"IDAT", pixels)
+        + _chunk(b"IEND", b"")
+    )
+
+
+def compressed_text(size: int) -> tuple[bytes, bytes]:
+    """A chunk of text that unpacks to so many bytes."""
+    return b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * size, 9)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
