@@ -4,13 +4,13 @@ import csv
 import json
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from serving.children import python_command, python_environment
 from serving.errors import UsageError
 from serving.terminal import console
 
@@ -83,8 +83,8 @@ def _write(path: Path, pictures: "Sequence[LabelledPicture]") -> None:
 def _run(*arguments: object) -> None:
     """Runs a command as a user would; its errors are on the screen, so only its exit code is passed on."""
     words = [str(argument) for argument in arguments]
-    click.secho(f"\n$ flow-images {shlex.join(words)}", bold=True)
-    code = subprocess.run([sys.executable, "-m", "flow_images", *words], check=False).returncode
+    console().print(f"\n$ flow-images {shlex.join(words)}", style="bold", soft_wrap=True)
+    code = subprocess.run(python_command("flow_images", *words), env=python_environment(), check=False).returncode
     if code:
         raise click.exceptions.Exit(code)
 

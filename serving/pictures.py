@@ -3,9 +3,13 @@
 Only the header is read, by Pillow; the pixels are TensorFlow's business.
 """
 
+import contextlib
 import dataclasses
 import io
 import warnings
+from collections.abc import Iterator
+
+from serving.local_files import TooLarge
 
 MIB = 1024 * 1024
 
@@ -27,6 +31,27 @@ class PictureLimits:
     """Largest file; camera originals are well under it, and 32 of them in a request stay under gRPC's 2 GiB."""
     max_pixels: int = 100_000_000
     """Width × height, before resizing. Decoding takes 15 bytes a pixel, so this is 1.5 GB for a moment."""
+
+
+@contextlib.contextmanager
+def own_faults(max_bytes: int) -> Iterator[None]:
+    """Around the read of a picture's file: what is the file's own fault becomes PictureRejected."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise PictureRejected("missing", "there is no such file any more, or never was") from error
+    except IsADirectoryError as error:
+        raise PictureRejected("not_a_file", "a folder or a device, not a file") from error
+    except TooLarge as error:
+        size = f"{error.args[0]:,} bytes, " if error.args else ""
+        raise PictureRejected(
+            "too_large", f"{size}over the limit of {max_bytes:,} bytes (--max-image-bytes)"
+        ) from error
+
+
+def bad_name() -> PictureRejected:
+    """For a name that isn't UTF-8, which no text file could hold."""
+    return PictureRejected("bad_name", "the file's name is not UTF-8: rename it")
 
 
 FORMATS = {"JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP"}

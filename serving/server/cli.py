@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from serving.flag_types import Number
+
 if TYPE_CHECKING:
     from serving.server.embedded import EmbeddedServer
 
@@ -37,7 +39,12 @@ if TYPE_CHECKING:
     "--ssl-config-file", type=click.Path(exists=True, dir_okay=False), help="SSLConfig as text proto: gRPC over TLS."
 )
 @click.option("--grpc-socket-path", metavar="PATH", default="", help="Listen on this Unix socket, too.")
-@click.option("--grace-s", default=30.0, help="Seconds that Ctrl-C or SIGTERM leaves to requests in flight.")
+@click.option(
+    "--grace-s",
+    type=Number(0, 86_400),
+    default=30.0,
+    help="Seconds that Ctrl-C or SIGTERM leaves to requests in flight.",
+)
 def serve(
     model_base_path: str,
     model_name: str | None,
