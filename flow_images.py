@@ -92,7 +92,7 @@ def main() -> NoReturn:
     from serving.terminal import paragraph, printable
 
     open_streams(lambda text: printable(text, keep="\n\t"))
-    logging.basicConfig(level=logging.WARNING, handlers=[_Messages()])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Messages()])
     try:
         code = cli.main(standalone_mode=False, prog_name="flow-images")
     except click.ClickException as error:

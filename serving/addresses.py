@@ -39,11 +39,12 @@ def target_of(address: str) -> str:
     return f"{kinds.pop() or 'dns:///'}{address}"
 
 
-def hosts_of(target: str) -> list[str]:
-    """Names or IP addresses in a target of gRPC, without ports; none for a Unix socket."""
+def hosts_of(target: str) -> list[tuple[str, int]]:
+    """Names or IP addresses in a target of gRPC, with their ports; none for a Unix socket."""
     if target.startswith("unix"):
         return []
-    return [part.rpartition(":")[0].strip("[]") for part in re.sub(r"^\w+:(//[^/]*/)?", "", target).split(",")]
+    pairs = [part.rpartition(":") for part in re.sub(r"^\w+:(//[^/]*/)?", "", target).split(",")]
+    return [(host.strip("[]"), int(port)) for host, _, port in pairs]
 
 
 def is_loopback(host: str) -> bool:

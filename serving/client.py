@@ -30,6 +30,7 @@ from serving.errors import (
     translated,
 )
 from serving.options import Endpoint, RetryPolicy, bearer_token
+from serving.probe import speaks_tls
 from serving.proxy import goes_direct, proxy_for
 from serving.retry import Retrier, heard_again
 from serving.waiting import Waiting
@@ -104,10 +105,9 @@ class PredictClient:
         """
         self.endpoint = endpoint
         self._policy = retry or RetryPolicy()
-        up_to_s = max(self._policy.patience_s, self._policy.deadline_s)
-        self._waiting = Waiting(endpoint.address, up_to_s, self._why_silent)
+        self._waiting = Waiting(endpoint.address, self._policy.patience_s, self._why_silent, self._policy.deadline_s)
         self._retrier = Retrier(self._policy, stop, self._waiting)
-        self._reached = False
+        self._reached = self._tried_tls = False
         options = list(_CHANNEL_OPTIONS)
         self._proxy = None if goes_direct(endpoint.target) else proxy_for(endpoint.target)
         if self._proxy is None:
@@ -293,9 +293,18 @@ class PredictClient:
             return ServerUnavailable(*error.args) if isinstance(error, WrongAddress) else error
         if isinstance(error, DeadlineExceeded):
             message += f" after {self._policy.deadline_s:g} s: {self._why_silent()}"
-        if self._proxy:
+        elif self._proxy:
             message += f" ({self._proxy})"
+        elif isinstance(error, ServerUnavailable) and self._needs_tls():
+            return WrongAddress("the server wants TLS: add --tls", *error.args[1:])
         return type(error)(message, *error.args[1:])
+
+    def _needs_tls(self) -> bool:
+        """Asked once: gRPC can't tell a server that wants TLS from one that is just starting."""
+        if self.endpoint.tls is not None or self._tried_tls:
+            return False
+        self._tried_tls = True
+        return speaks_tls(self.endpoint.target)
 
     def _why_silent(self) -> str:
         """Why a call has no answer yet, as far as the channel can tell."""
@@ -304,7 +313,7 @@ class PredictClient:
             self._channel.subscribe(states.put)
             try:
                 if states.get(timeout=1) is not grpc.ChannelConnectivity.READY:
-                    where = f" {self._proxy}" if self._proxy else ""
+                    where = f" ({self._proxy})" if self._proxy else ""
                     return f"no connection yet; its name, the way to it or its handshake takes long{where}"
             finally:
                 self._channel.unsubscribe(states.put)

@@ -34,14 +34,15 @@ class Proxy(NamedTuple):
 def proxy_for(target: str) -> Proxy | None:
     """The proxy that gRPC would ask for a target, if any."""
     variable = next((name for name in _VARIABLES if os.environ.get(name)), None)
-    if variable is None or not hosts_of(target):
+    hosts = [host for host, _ in hosts_of(target)]
+    if variable is None or not hosts:
         return None
     url = urllib.parse.urlsplit(os.environ[variable])
     if url.scheme != "http" or not url.hostname:  # gRPC goes direct then, too
         return None
     exceptions = next((name for name in _EXCEPTIONS if os.environ.get(name)), _EXCEPTIONS[1])
     left_out = [entry.strip() for entry in os.environ.get(exceptions, "").split(",")]
-    if any(_matches(host, entry) for host in hosts_of(target) for entry in left_out if entry):
+    if any(_matches(host, entry) for host in hosts for entry in left_out if entry):
         return None
     return Proxy(variable, f"http://{url.netloc.rpartition('@')[2]}", exceptions)
 
@@ -51,7 +52,7 @@ def goes_direct(target: str) -> bool:
 
     It can't reach this machine's own addresses, and gRPC would ask it for a list of addresses as if that were a name.
     """
-    hosts = hosts_of(target)
+    hosts = [host for host, _ in hosts_of(target)]
     return len(hosts) > 1 or all(map(is_loopback, hosts))
 
 

@@ -8,25 +8,27 @@ import weakref
 from collections.abc import Callable, Iterator
 
 _LOG = logging.getLogger(__name__)
-_SAY_AFTER_S = 3.0
+_SAY_AFTER_S = 2.0
 _SAY_AGAIN_S = 30.0
 
 
 class Waiting:
     """What the calls to one server or store wait for. Safe to share between threads."""
 
-    def __init__(self, what: str, up_to_s: float, why: Callable[[], str] | None = None) -> None:
+    def __init__(self, what: str, up_to_s: float, why: Callable[[], str] | None = None, one_try_s: float = 0.0) -> None:
         """Says nothing yet.
 
         Args:
           what: as a user knows it, such as HOST:PORT; may be empty where the reasons name it.
-          up_to_s: how long it is waited for.
+          up_to_s: how long tries that fail are repeated.
           why: why a call that has not come back may take so long; None to leave such calls alone.
+          one_try_s: how long one call may take.
         """
         self._what = f" for {what}" if what else ""
         self._name = what
         self._up_to_s = up_to_s
         self._why = why
+        self._one_try_s = one_try_s
         self._lock = threading.Lock()
         self._calls: dict[int, float] = {}
         self._longest = 0.0
@@ -59,7 +61,7 @@ class Waiting:
         """
         with self._lock:
             self._since = min(since, self._since or since)
-        self._say(reason)
+        self._say(reason, self._up_to_s)
 
     def look(self) -> None:
         """Says so where a call has not come back for long, measured by those that have."""
@@ -71,7 +73,7 @@ class Waiting:
             self._since = min(oldest, self._since or oldest)
             due = now - self._said > _SAY_AGAIN_S
         if due and self._why:
-            self._say(self._why())
+            self._say(self._why(), max(self._up_to_s, self._one_try_s))
 
     def _went_well(self, started: float) -> None:
         now = time.monotonic()
@@ -83,7 +85,7 @@ class Waiting:
             _LOG.warning("%s answers, after %.0f s", self._name or "it", now - since)
             self._said = float("-inf")
 
-    def _say(self, reason: object) -> None:
+    def _say(self, reason: object, up_to_s: float) -> None:
         now = time.monotonic()
         with self._lock:
             if now - self._said < _SAY_AGAIN_S or self._since is None:
@@ -91,9 +93,9 @@ class Waiting:
             first = self._said < self._since
             self._said, waited = now, now - self._since
         if first:
-            _LOG.warning("waiting up to %g s%s: %s", self._up_to_s, self._what, reason)
+            _LOG.warning("waiting up to %g s%s: %s", up_to_s, self._what, reason)
         else:
-            _LOG.warning("still waiting%s, %.0f s of up to %g s: %s", self._what, waited, self._up_to_s, reason)
+            _LOG.warning("still waiting%s, %.0f s of up to %g s: %s", self._what, waited, up_to_s, reason)
 
 
 _watched: weakref.WeakSet[Waiting] = weakref.WeakSet()
