@@ -2,9 +2,12 @@
 
 import contextlib
 import functools
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -113,6 +116,7 @@ def predict(
     from serving.pictures import PictureLimits
     from serving.quiet import import_tensorflow
 
+    _check_places(output)
     if connection.embedded and not runs_here(beam_options(beam_flags)):
         raise UsageError("--model starts its server on this machine, where a runner's workers can't reach it: --server")
     options = PredictOptions(
@@ -146,7 +150,27 @@ def merge(output: str, max_rejected: Limit.Value, max_failed: Limit.Value, beam_
     """
     from beam_jobs.job import merge_folder
 
+    _check_places(output)
     _conclude(merge_folder(output, beam_flags), output, max_rejected, max_failed)
+
+
+def _check_places(output: str) -> None:
+    """Refuses what no run could write to, before a server is waited for."""
+    if not output.strip():
+        raise UsageError("--output is empty: give a folder")
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"no place for temporary files ({error.strerror}): let TMPDIR name a folder that can be written to"
+        ) from error
+    if "://" in output:
+        return
+    there = next(folder for folder in (Path(output), *Path(output).absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise UsageError(f"--output {output} can't be used: {there}: Not a directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--output {output} can't be used: {there} may not be written to")
 
 
 _MAX_SHARDS = 100_000
