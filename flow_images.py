@@ -124,7 +124,8 @@ class _Messages(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from serving.terminal import paragraph
 
-        click.echo(f"flow-images: {paragraph(self.format(record))}", err=True)
+        # Not by click, which looks through the stream that the bar has put there.
+        print(f"flow-images: {paragraph(self.format(record))}", file=sys.stderr, flush=True)
 
 
 def _insist_on_utf8() -> None:

@@ -228,7 +228,7 @@ def _stoppable() -> Iterator[None]:
         if received:
             watch.exit_now(128 + number)
         received.append(number)
-        click.echo("\nstopping; once more to end at once", err=True)
+        print("\nstopping; once more to end at once", file=sys.stderr, flush=True)
         watch.exit_after(_STOP_WITHIN_S, 128 + number)
         watch.request_stop()
 
