@@ -22,10 +22,10 @@ def flow_images(
     stdout: int | IO[bytes] = subprocess.PIPE,
     stderr: int | IO[bytes] = subprocess.PIPE,
     cwd: Path = ROOT,
-    **environment: str,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "flow_images", *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env=environment_with(environment), stdout=stdout, stderr=stderr,
+    return subprocess.run(command, cwd=cwd, env=environment_with(environment or {}), stdout=stdout, stderr=stderr,
                           timeout=300, check=False)  # fmt: skip
 
 
@@ -114,11 +114,11 @@ def test_names_are_utf8_whatever_the_locale(server: str, good: Path, tmp_path: P
     )
     assert unlike.stdout.strip() != "utf-8"  # or this test would show nothing
     asked = ["--server", server, "--model-name", MODEL_NAME, "--wire", "encoded"]
-    done = flow_images("predict", "--input", folder, "--output", tmp_path / "out", *asked, **locale)
+    done = flow_images("predict", "--input", folder, "--output", tmp_path / "out", *asked, environment=locale)
     assert done.returncode == 0, done.stderr
     assert [row["path"] for row in rows(tmp_path / "out" / "predictions.csv")] == [f"{folder}/café.jpg"]
     assert [row["path"] for row in rows(tmp_path / "out" / "rejected.csv")] == [f"{folder}/lat\\xe9.jpg"]
-    shown = flow_images("classify", *folder.iterdir(), *asked, **locale)
+    shown = flow_images("classify", *folder.iterdir(), *asked, environment=locale)
     assert "café.jpg" in shown.stdout.decode()
     assert r"lat\xe9.jpg" in shown.stdout.decode()
     assert shown.returncode == 1
@@ -133,8 +133,8 @@ def test_an_own_server_starts_whatever_lies_in_the_folder_and_however_long_tmpdi
         (here / f"{module}.py").write_text("raise SystemExit('taken from the working directory')")
     long = tmp_path / ("l" * 100) / ("m" * 100)
     long.mkdir(parents=True)
-    done = flow_images("classify", good, "--model", model_store, "--wire", "encoded", cwd=here, PYTHONPATH=":.",
-                       TMPDIR=str(long))  # fmt: skip
+    done = flow_images("classify", good, "--model", model_store, "--wire", "encoded", cwd=here,
+                       environment={"PYTHONPATH": ":.", "TMPDIR": str(long)})  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert b"good.jpg" in done.stdout
     assert b"waiting" not in done.stderr
