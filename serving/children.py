@@ -22,8 +22,11 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 
 def python_environment() -> dict[str, str]:
-    """This process's environment without the working directory in PYTHONPATH, where an empty entry means it, too."""
-    here = os.path.realpath(os.curdir)
-    entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    paths = [path for path in map(os.path.realpath, entries) if path != here]
+    """This process's environment, in whose PYTHONPATH are absolute paths only and not the working directory."""
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was deleted, so there is nothing in it
+        here = ""
+    entries = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    paths = [path for path in entries if os.path.isabs(path) and os.path.realpath(path) != here]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -198,6 +198,7 @@ class Connection:
             yield self._endpoint
             return
         from serving.server import ServerProcess
+        from serving.server.status import Code
         from serving.server.status import ServingError as ServerError
 
         version = version if self._endpoint.version is None else self._endpoint.version
@@ -221,7 +222,8 @@ class Connection:
                 try:
                     started.result()
                 except ServerError as error:
-                    raise FlowImagesError(f"--model {self._store}: {error}") from error
+                    more = "; --patience gives it more" if error.code is Code.DEADLINE_EXCEEDED else ""
+                    raise FlowImagesError(f"--model {self._store}: {error}{more}") from error
             yield dataclasses.replace(self._endpoint, address=server.address, version=version)
 
 

@@ -107,7 +107,7 @@ def test_names_are_utf8_whatever_the_locale(server: str, good: Path, tmp_path: P
     folder, locale = tmp_path / "in", _latin1(tmp_path)
     folder.mkdir()
     shutil.copy(good, folder / "café.jpg")
-    shutil.copy(good, os.fsencode(folder) + b"/lat\xe9.jpg")
+    shutil.copy(good, folder / os.fsdecode(b"lat\xe9.jpg"))
     script = "import sys; print(sys.getfilesystemencoding())"
     unlike = subprocess.run(
         [sys.executable, "-c", script], env=environment_with(locale), capture_output=True, text=True
