@@ -30,7 +30,7 @@ def flow_images(
 
 
 def environment_with(values: Mapping[str, str]) -> dict[str, str]:
-    return os.environ | {"COLUMNS": "300"} | values
+    return os.environ | {"COLUMNS": "300"} | dict(values)
 
 
 @pytest.fixture(params=["closed pipe", "full disk"])
@@ -45,7 +45,7 @@ def lost(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def good(drawn: Path, tmp_path: Path) -> Path:
-    return shutil.copy(sorted((drawn / "train").iterdir())[0], tmp_path / "good.jpg")
+    return Path(shutil.copy(sorted((drawn / "train").iterdir())[0], tmp_path / "good.jpg"))
 
 
 @pytest.mark.parametrize(
