@@ -3,6 +3,7 @@
 A reader that goes away (`| head`) or a disk that is full must not decide over a run that is complete.
 """
 
+import codecs
 import errno
 import io
 import os
@@ -64,6 +65,8 @@ def _stream(descriptor: int, before: Any, shown: Callable[[str], str]) -> TextSt
     if before is not None:
         before.flush()
     encoding = getattr(before, "encoding", None) or "utf-8"
+    if codecs.lookup(encoding).name == "ascii":
+        encoding = "utf-8"  # click goes round a stream of ASCII, taking it for a slip
     return TextStream(io.BufferedWriter(_Enduring(descriptor, "w", closefd=False)), encoding, shown)
 
 

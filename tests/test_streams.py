@@ -68,6 +68,18 @@ def test_what_is_said_in_vain_changes_no_exit_code(words: list[str], code: int, 
     assert b"Exception ignored" not in shown.stderr
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_no_message_reaches_the_terminal_with_control_codes(encoding: str) -> None:
+    name = os.fsdecode("\x1b[2J犬\x9b".encode() + b"\xe9")
+    for words in (["merge", "--output", name], [name], ["merge", "--output", "x", f"--{name}"]):
+        done = flow_images(*words, environment={"PYTHONIOENCODING": encoding})
+        assert done.returncode == 2
+        assert rb"\x1b[2J" in done.stderr
+        assert b"e9" in done.stderr  # as \xe9, or as repr shows it
+        assert b"\x1b" not in done.stderr
+        assert b"Traceback" not in done.stderr
+
+
 def test_a_run_is_complete_though_nobody_hears_of_it(server: str, good: Path, tmp_path: Path, lost: int) -> None:
     asked = ["--server", server, "--model-name", MODEL_NAME, "--wire", "encoded"]
     for words, code in (
