@@ -80,10 +80,10 @@ class Waiting:
         with self._lock:
             self._longest = max(self._longest, now - started)
             since, self._since = self._since, None
-            said = since is not None and self._said >= since
-        if said and since is not None:
-            _LOG.warning("%s answers, after %.0f s", self._name or "it", now - since)
+            if since is None or self._said < since or now - since < _SAY_AFTER_S:
+                return  # short waits may come one after the other, and are told of once
             self._said = float("-inf")
+        _LOG.warning("%s answers, after %.0f s", self._name or "it", now - since)
 
     def _say(self, reason: object, up_to_s: float) -> None:
         now = time.monotonic()
