@@ -3,10 +3,20 @@
 Each command's module is imported when it is used, so that `--help` answers at once.
 """
 
-import importlib
-import logging
 import os
 import sys
+
+# `python -m` and an empty entry of PYTHONPATH put the working directory on the import path, where a user's `random.py`
+# would be taken for Python's own. It stays only if it is the folder of this very program.
+try:
+    _HERE, _OURS = os.getcwd(), os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.realpath(path) != _HERE or _HERE == _OURS]
+except FileNotFoundError:  # it was deleted, so there is nothing in it
+    pass
+
+import difflib
+import importlib
+import logging
 from typing import NamedTuple, NoReturn
 
 import click
@@ -49,6 +59,15 @@ class _Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(wanted.module), wanted.name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
@@ -60,24 +79,20 @@ def cli() -> None:
     """Predict a bucket of pictures with a TensorFlow Hub model, every picture accounted for."""
 
 
-def _use_utf8() -> None:
-    """Starts the process again in Python's UTF-8 mode where the locale has another encoding: names of files, lists and
-    results are UTF-8, whatever a terminal shows."""
-    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
-        os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
 def main() -> NoReturn:
     """Runs the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 over a limit, 75 resumable, 130 and 143
     interrupted."""
-    # TensorFlow's and gRPC's start-up messages are not for users; a value that is set already is respected.
+    _insist_on_utf8()
+    # TensorFlow's and gRPC's start-up messages are not for users; a value that is set already is respected. What gRPC
+    # logs as an error is raised as one, too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    _use_utf8()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from serving.errors import EXIT_USAGE, FlowImagesError
+    from serving.streams import open_streams
+    from serving.terminal import paragraph, printable
 
-    logging.basicConfig(level=logging.WARNING, format="flow-images: %(message)s")
+    open_streams(lambda text: printable(text, keep="\n\t"))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Messages()])
     try:
         code = cli.main(standalone_mode=False, prog_name="flow-images")
     except click.ClickException as error:
@@ -98,9 +113,30 @@ def main() -> NoReturn:
         )
         sys.exit(EXIT_USAGE)
     except FlowImagesError as error:
-        click.echo(f"flow-images {' '.join(sys.argv[1:2])}: {error}", err=True)
+        click.echo(f"flow-images {' '.join(sys.argv[1:2])}: {paragraph(error)}", err=True)
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)  # click hands the code of its Exit back in this mode
+
+
+class _Messages(logging.Handler):
+    """Log records as lines on whatever stderr is when they come: a progress bar makes room for them there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from serving.terminal import paragraph
+
+        # Not by click, which looks through the stream that the bar has put there.
+        print(f"flow-images: {paragraph(self.format(record))}", file=sys.stderr, flush=True)
+
+
+def _insist_on_utf8() -> None:
+    """Starts the program again in Python's UTF-8 mode where a locale has another encoding.
+
+    Names of files and texts of users are UTF-8 whatever the locale; read as Latin-1 they would name other files.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 if __name__ == "__main__":

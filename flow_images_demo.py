@@ -4,13 +4,13 @@ import csv
 import json
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from serving.children import python_command, python_environment
 from serving.errors import UsageError
 from serving.terminal import console, printable
 
@@ -71,11 +71,11 @@ class _Commands:
         """Runs a command; its errors are on the screen, so only its exit code is passed on."""
         words = [str(argument) for argument in arguments]
         click.secho(f"\n$ flow-images {printable(shlex.join(words))}", bold=True)
-        # -P: not from the working directory. In a session of its own, so that it hears a Ctrl-C once: from us.
-        command = [sys.executable, "-P", "-m", "flow_images", *words]
+        command = python_command("flow_images", *words)
         try:
             with stopping.later():
-                self._running = subprocess.Popen(command, start_new_session=True)
+                # In a session of its own, so that it hears a Ctrl-C once: from us.
+                self._running = subprocess.Popen(command, env=python_environment(), start_new_session=True)
             code = self._running.wait()
         except BaseException:
             self.end()

@@ -2,14 +2,18 @@
 
 import contextlib
 import functools
+import os
+import re
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from beam_jobs import watch
-from serving.cli import WIRE_NAMES, Connection, plain_model_flags, server_flags
+from serving.cli import MAX_TOP_K, WIRE_NAMES, Connection, picture_limit_flags, plain_model_flags, server_flags
 from serving.errors import EXIT_OVER_LIMIT, Transient, UsageError
 from serving.signals import hearing
 
@@ -28,21 +32,18 @@ class Limit(click.ParamType[Any]):
         if isinstance(value, Limit.Value):
             return value
         text = str(value)
-        try:
-            if text.endswith("%"):
-                return Limit.Value(share=float(text[:-1]) / 100, text=text)
-            if text.isdigit():
-                return Limit.Value(count=int(text), text=text)
-            return Limit.Value(share=float(text), text=text)
-        except ValueError:
-            self.fail(f"{text!r} is neither a count (20) nor a share (2% or 0.02)", param, ctx)
+        if re.fullmatch(r"[0-9]{1,18}", text):
+            return Limit.Value(count=int(text), text=text)
+        if re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)%?", text):
+            share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+            if share <= 1:
+                return Limit.Value(share=share, text=text)
+        raise click.BadParameter(f"{text!r} is neither a count (20) nor a share up to all (2% or 0.02)", ctx, param)
 
     class Value:
         """A parsed limit."""
 
         def __init__(self, *, count: int | None = None, share: float = 0.0, text: str) -> None:
-            if not 0 <= share <= 1:
-                raise ValueError
             self._count, self._share, self._text = count, share, text
 
         def __str__(self) -> str:
@@ -78,15 +79,15 @@ def _with_limits(command: Any) -> Any:
               help="How pictures travel: preprocessed here as float32 (the default: exact) or rounded to uint8 (a "
               "quarter of the bytes), or as files, encoded (the server decodes).")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures a request.")
-@click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Classes a picture in the CSV.")
+@click.option("--top-k", type=click.IntRange(1, MAX_TOP_K), default=5, show_default=True,
+              help="Classes a picture in the CSV.")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["csv", "kaggle"]), default="csv", show_default=True,
               help="kaggle: a submission file with id and a column per class.")  # fmt: skip
 @click.option("--shard", metavar="I/N", help="Do only share I (from 0) of N; the last one to finish merges.")
 @click.option("--fresh", is_flag=True, help="Forget the run in --output and start over; leave it out to continue.")
 @click.option("--retry-failed", is_flag=True, help="Ask again for the pictures that failed or were missing.")
 @_with_limits
-@click.option("--max-image-bytes", type=click.IntRange(min=1), default=64 * 1024 * 1024, show_default=True)
-@click.option("--max-image-pixels", type=click.IntRange(min=1), default=100_000_000, show_default=True)
+@picture_limit_flags
 @click.option("--readers", type=click.IntRange(1, 512), default=64, show_default=True,
               help="Pictures read and decoded at once; more for a slow bucket.")  # fmt: skip
 @click.option("--requests-in-flight", type=click.IntRange(1, 64), default=3, show_default=True)
@@ -115,6 +116,7 @@ def predict(
     from serving.pictures import PictureLimits
     from serving.quiet import import_tensorflow
 
+    _check_places(output)
     if connection.embedded and not runs_here(beam_options(beam_flags)):
         raise UsageError("--model starts its server on this machine, where a runner's workers can't reach it: --server")
     options = PredictOptions(
@@ -148,7 +150,31 @@ def merge(output: str, max_rejected: Limit.Value, max_failed: Limit.Value, beam_
     """
     from beam_jobs.job import merge_folder
 
+    _check_places(output)
     _conclude(merge_folder(output, beam_flags), output, max_rejected, max_failed)
+
+
+def _check_places(output: str) -> None:
+    """Refuses what no run could write to, before a server is waited for."""
+    if not output.strip():
+        raise UsageError("--output is empty: give a folder")
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"no place for temporary files ({error.strerror}): let TMPDIR name a folder that can be written to"
+        ) from error
+    if "://" in output:
+        return
+    there = next(folder for folder in (Path(output), *Path(output).absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise UsageError(f"--output {output} can't be used: {there}: Not a directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--output {output} can't be used: {there} may not be written to")
+
+
+_MAX_SHARDS = 100_000
+"""As many pods as an Indexed Job of Kubernetes may have."""
 
 
 def _parse_shard(text: str | None) -> "Shard":
@@ -156,10 +182,12 @@ def _parse_shard(text: str | None) -> "Shard":
 
     if text is None:
         return Shard()
-    number, _, of = text.partition("/")
-    if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
-        raise UsageError(f"--shard {text}: expected I/N with I from 0 to N-1, such as 0/4")
-    return Shard(int(number), int(of))
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if found is None or not int(found[1]) < int(found[2]) <= _MAX_SHARDS:
+        raise UsageError(
+            f"--shard {text}: expected I/N with I from 0 to N-1 and N at most {_MAX_SHARDS:,}, such as 0/4"
+        )
+    return Shard(int(found[1]), int(found[2]))
 
 
 def _conclude(ledger: "Ledger", output: str, max_rejected: Limit.Value, max_failed: Limit.Value) -> None:
@@ -203,7 +231,7 @@ def _stoppable() -> Iterator[None]:
         if received:
             watch.exit_now(128 + number)
         received.append(number)
-        click.echo("\nstopping; once more to end at once", err=True)
+        print("\nstopping; once more to end at once", file=sys.stderr, flush=True)
         watch.exit_after(_STOP_WITHIN_S, 128 + number)
         watch.request_stop()
 

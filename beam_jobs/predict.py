@@ -11,12 +11,11 @@ import numpy as np
 
 from beam_jobs.ahead import map_ahead
 from beam_jobs.manifest import Row
-from beam_jobs.parts import MISSING, Outcome, Verdict
+from beam_jobs.parts import Outcome, Verdict
 from beam_jobs.storage import StorageError
 from serving.errors import FlowImagesError, InvalidRequest, RequestTooLarge, ServerUnavailable
-from serving.local_files import TooLarge
 from serving.payload import CORRUPT, NOT_DECODED, Payload
-from serving.pictures import PictureRejected
+from serving.pictures import PictureRejected, bad_name, own_faults
 from serving.predictor import Scores
 from serving.retry import heard_again
 from serving.scores import round_scores
@@ -243,18 +242,9 @@ def read_row(read: Callable[[str, int], bytes], max_bytes: int) -> Callable[[Row
 
     def reader(row: Row) -> bytes:
         if row.unnameable:
-            raise PictureRejected("bad_name", "the file's name is not UTF-8: rename it")
-        try:
+            raise bad_name()
+        with own_faults(max_bytes):
             return read(row.path, max_bytes)
-        except FileNotFoundError as error:
-            raise PictureRejected(MISSING, "there is no such file any more, or never was") from error
-        except IsADirectoryError as error:
-            raise PictureRejected("not_a_file", "a folder or a device, not a file") from error
-        except TooLarge as error:
-            size = f"{error.args[0]:,} bytes, " if error.args else ""
-            raise PictureRejected(
-                "too_large", f"{size}over the limit of {max_bytes:,} bytes (--max-image-bytes)"
-            ) from error
 
     return reader
 

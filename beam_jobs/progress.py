@@ -21,7 +21,13 @@ class _Rate(ProgressColumn):
 def progress_bar() -> Iterator[Callable[[int, int], None]]:
     """Follows `beam_jobs.watch`; gives a function that is told (rows to do, rows done before)."""
     screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as progress:
         task = progress.add_task("starting", total=None)
         watch.at_progress(lambda rows: progress.advance(task, rows))

@@ -1,7 +1,6 @@
 """A table of the top classes of a few pictures."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from rich.table import Column, Table
@@ -12,12 +11,13 @@ from serving.contract import Wire
 from serving.discovery import PlainModel, choose_wire, discover
 from serving.drawn import check_plain_model
 from serving.errors import InvalidRequest
+from serving.local_files import read_file
 from serving.options import Endpoint, RetryPolicy
-from serving.payload import NOT_DECODED, make_payload
-from serving.pictures import PictureLimits, PictureRejected
+from serving.payload import CORRUPT, NOT_DECODED, make_payload
+from serving.pictures import PictureLimits, PictureRejected, bad_name, own_faults
 from serving.predictor import ImagePredictor
 from serving.scores import format_score
-from serving.terminal import console
+from serving.terminal import console, printable
 
 
 def classify_files(
@@ -25,6 +25,7 @@ def classify_files(
     endpoint: Endpoint,
     retry: RetryPolicy,
     plain: PlainModel,
+    limits: PictureLimits,
     wire: Wire | None,
     top_k: int,
 ) -> int:
@@ -38,7 +39,7 @@ def classify_files(
     with PredictClient(endpoint, retry=retry) as client:
         contract = discover(client, plain)
         wire = choose_wire(contract, wire)
-        encode = make_payload(contract.preprocessing, wire, PictureLimits())
+        encode = make_payload(contract.preprocessing, wire, limits)
         predictor = ImagePredictor(client, contract, wire)
         if contract.golden is None:
             check_plain_model(predictor, plain, distributions=False)
@@ -46,26 +47,35 @@ def classify_files(
         table = Table(picture, "label", "score", title=f"{endpoint.model_name}, wire {wire}", title_justify="left")
         rejected = 0
         for path in paths:
+            shown = printable(path)
             try:
-                scores = predictor.predict([encode(_read(path))])
+                scores = predictor.predict([encode(_read(path, limits.max_bytes))])
                 if not scores.ok[0]:
-                    raise PictureRejected("corrupt", NOT_DECODED)
+                    raise PictureRejected(CORRUPT, NOT_DECODED)
             except (PictureRejected, InvalidRequest) as error:
-                table.add_row(path, Text(str(getattr(error, "message", error)), style="red"), "")
+                table.add_row(shown, Text(_reason(error), style="red"), "")
                 rejected += 1
                 continue
             best = np.argsort(-scores.probabilities[0], kind="stable")[:top_k]
             for rank, index in enumerate(best):
-                table.add_row(
-                    path if rank == 0 else "", contract.labels[index], format_score(scores.probabilities[0][index])
-                )
+                label = printable(contract.labels[index])
+                table.add_row(shown if rank == 0 else "", label, format_score(scores.probabilities[0][index]))
             table.add_section()
     console().print(table)
     return rejected
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, max_bytes: int) -> bytes:
+    if any("\ud800" <= letter <= "\udfff" for letter in path):
+        raise bad_name()
     try:
-        return Path(path).read_bytes()
+        with own_faults(max_bytes):
+            return read_file(path, max_bytes)
     except OSError as error:
-        raise PictureRejected("missing", f"{error.strerror}") from error
+        raise PictureRejected("unreadable", error.strerror or str(error)) from error
+
+
+def _reason(error: PictureRejected | InvalidRequest) -> str:
+    if isinstance(error, PictureRejected):
+        return printable(f"{error.reason}: {error.message}")
+    return printable(f"refused: {error}")

@@ -3,6 +3,8 @@
 Protocol: `tensorflow_serving/apis/prediction_service.proto` and `model_service.proto`.
 """
 
+import contextlib
+import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, starmap
@@ -16,9 +18,22 @@ from serving import contract as contract_
 from serving._wire import flow_wire_pb2 as pb
 from serving._wire import tensors
 from serving.contract import ModelContract
-from serving.errors import MalformedAnswer, ModelNotFound, RequestTooLarge, ServerUnavailable, translated
+from serving.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    MalformedAnswer,
+    ModelNotFound,
+    RequestTooLarge,
+    ServerUnavailable,
+    ServingError,
+    WrongAddress,
+    translated,
+)
 from serving.options import Endpoint, RetryPolicy, bearer_token
+from serving.probe import speaks_tls
+from serving.proxy import goes_direct, proxy_for
 from serving.retry import Retrier, heard_again
+from serving.waiting import Waiting
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Reply = TypeVar("Reply")
@@ -90,8 +105,13 @@ class PredictClient:
         """
         self.endpoint = endpoint
         self._policy = retry or RetryPolicy()
-        self._retrier = Retrier(self._policy, stop)
+        self._waiting = Waiting(endpoint.address, self._policy.patience_s, self._why_silent, self._policy.deadline_s)
+        self._retrier = Retrier(self._policy, stop, self._waiting)
+        self._reached = self._tried_tls = False
         options = list(_CHANNEL_OPTIONS)
+        self._proxy = None if goes_direct(endpoint.target) else proxy_for(endpoint.target)
+        if self._proxy is None:
+            options.append(("grpc.enable_http_proxy", 0))
         if endpoint.tls is None:
             self._channel = grpc.insecure_channel(endpoint.target, options)
         else:
@@ -257,8 +277,47 @@ class PredictClient:
         return self._retrier(lambda: self._once(method, request))
 
     def _once(self, method: Callable[..., Reply], request: bytes) -> Reply:
-        with translated(self.endpoint.address):
-            return method(request, timeout=self._policy.deadline_s, metadata=self._metadata)
+        try:
+            with translated(self.endpoint.address):
+                reply = method(request, timeout=self._policy.deadline_s, metadata=self._metadata)
+        except (ServerUnavailable, DeadlineExceeded, AccessDenied, WrongAddress) as error:
+            raise self._explained(error) from error.__cause__
+        self._reached = True
+        return reply
+
+    def _explained(self, error: ServingError) -> ServingError:
+        """The error with what only the client knows: the proxy, and whether it ever got through."""
+        message = error.args[0]
+        if self._reached:
+            # What was a server of models a moment ago will be one again.
+            return ServerUnavailable(*error.args) if isinstance(error, WrongAddress) else error
+        if isinstance(error, DeadlineExceeded):
+            message += f" after {self._policy.deadline_s:g} s: {self._why_silent()}"
+        elif self._proxy:
+            message += f" ({self._proxy})"
+        elif isinstance(error, ServerUnavailable) and self._needs_tls():
+            return WrongAddress("the server wants TLS: add --tls", *error.args[1:])
+        return type(error)(message, *error.args[1:])
+
+    def _needs_tls(self) -> bool:
+        """Asked once: gRPC can't tell a server that wants TLS from one that is just starting."""
+        if self.endpoint.tls is not None or self._tried_tls:
+            return False
+        self._tried_tls = True
+        return speaks_tls(self.endpoint.target)
+
+    def _why_silent(self) -> str:
+        """Why a call has no answer yet, as far as the channel can tell."""
+        states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        with contextlib.suppress(ValueError, queue.Empty):  # of a channel that was closed meanwhile
+            self._channel.subscribe(states.put)
+            try:
+                if states.get(timeout=1) is not grpc.ChannelConnectivity.READY:
+                    where = f" ({self._proxy})" if self._proxy else ""
+                    return f"no connection yet; its name, the way to it or its handshake takes long{where}"
+            finally:
+                self._channel.unsubscribe(states.put)
+        return f"no answer yet; a request may take {self._policy.deadline_s:g} s (--deadline)"
 
     def _unpack(self, name: str, outputs: Mapping[str, pb.Tensor]) -> Array:
         if name not in outputs:

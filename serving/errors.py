@@ -10,6 +10,7 @@ FlowImagesError                 every error that we raise for a user; `exit_code
     ├── ModelNotFound           no such model or version, or no longer
     ├── AccessDenied            credentials, or the server's certificate, are missing or refused
     ├── Unsupported             the server does not know the call
+    ├── WrongAddress            what listens there speaks no gRPC, or no name has such a form (2)
     └── Transient               it may succeed later, so the run can be continued (75)
         ├── ServerUnavailable   not reachable, restarting, or its queue is full
         ├── ServerBusy          out of threads or memory for now
@@ -17,6 +18,7 @@ FlowImagesError                 every error that we raise for a user; `exit_code
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import grpc
@@ -74,6 +76,12 @@ class Unsupported(ServingError):
     """The server does not know the call."""
 
 
+class WrongAddress(ServingError):
+    """What listens at the address speaks no gRPC, or there can't be such an address."""
+
+    exit_code = EXIT_USAGE
+
+
 class Transient(ServingError):
     """The call may succeed later."""
 
@@ -126,22 +134,53 @@ _TLS = {
 }
 
 
+_NO_GRPC = (
+    "what listens there speaks no gRPC. It looks like a REST port; TensorFlow Serving's gRPC port is usually 8500"
+)
+_WEB_PAGE = re.compile(r"(?:HTTP status |http2 header with status: )(\d+)")
+"""In the details where a web server answers."""
+_PROXY = re.compile(r"HTTP proxy returned response code 4\d\d")
+_CLOSED = ("Socket closed", "Connection reset by peer (104)")
+
+
 def from_status(code: grpc.StatusCode, details: str, target: str) -> ServingError:
     """Our error for a gRPC status; where gRPC has one status for two things, its text tells them apart."""
-    message = f"{code.name}: {details}"
+    reason = _plain(details)
+    message = f"{code.name}: {reason}"
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
         return RequestTooLarge(details, target)
     if code is grpc.StatusCode.UNIMPLEMENTED and _KERNEL in details:
         return InvalidRequest(message, target)
+    if _speaks_no_grpc(details):
+        return WrongAddress(f"{_NO_GRPC} ({reason})", target)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN) and any(text in details for text in _CUT):
         return ServerUnavailable(message, target)
     if code is grpc.StatusCode.UNAVAILABLE:
         for text, hint in _TLS.items():
             if text in details:
                 return AccessDenied(f"{hint} ({_reason(details)})", target)
-        if details.startswith(("failed to connect", "connections to all")) and details.endswith("Socket closed"):
+        if "Misformatted domain name" in details:
+            return WrongAddress("no name of a host has this form", target)
+        if _PROXY.search(details):
+            return AccessDenied(reason, target)
+        if details.startswith(("failed to connect", "connections to all")) and details.endswith(_CLOSED):
             message += "; if it is up, it may want --tls, or a client certificate (--tls-cert)"
     return _BY_CODE[code](message, target)
+
+
+def _speaks_no_grpc(details: str) -> bool:
+    """Is the answer one of a web server, or of something else? One of 500 and above may be a proxy's whose server is
+    away."""
+    page = _WEB_PAGE.search(details)
+    return int(page[1]) < 500 if page else "Expected SETTINGS frame" in details
+
+
+def _plain(details: str) -> str:
+    """gRPC's details without what it says of its own parts, such as the policy that found no connection."""
+    if unresolved := re.match(r"errors resolving (\S+): .*?([^:\]]+)\]", details, re.DOTALL):
+        return f"the name of {unresolved[1]} can't be resolved:{unresolved[2]}"
+    last = re.search(r"last error: \w+: (?:ip\S+: |unix:\S+: )?(.*)", details, re.DOTALL)
+    return last[1].removeprefix("Failed to connect to remote host: ") if last else details
 
 
 def _reason(details: str) -> str:

@@ -1,5 +1,6 @@
 """Reading a file of this machine whole, as any command does that is given a path by a user."""
 
+import errno
 import os
 import stat
 
@@ -17,10 +18,17 @@ def read_file(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
     Raises:
       TooLarge: the file is over the limit; nothing of it was read.
       IsADirectoryError: a folder, socket, FIFO or device.
+      FileNotFoundError: no such file, or none can have that name.
       OSError: as `os.open`.
     """
-    # Not blocking, as opening a FIFO that nobody writes to would wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        # Not blocking, as opening a FIFO that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        kind = _KINDS.get(error.errno or 0)
+        if kind is None:
+            raise
+        raise kind(error.errno, error.strerror, os.fspath(path)) from error
     with open(descriptor, "rb", buffering=0) as file:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
@@ -28,3 +36,13 @@ def read_file(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
         if limit is not None and info.st_size > limit:
             raise TooLarge(info.st_size)
         return file.readall()
+
+
+_KINDS: dict[int, type[OSError]] = {
+    errno.ENXIO: IsADirectoryError,  # a socket, or a device that is not there
+    errno.ENODEV: IsADirectoryError,
+    errno.ENOTDIR: FileNotFoundError,
+    errno.ENAMETOOLONG: FileNotFoundError,
+    errno.ELOOP: FileNotFoundError,
+}
+"""What the system calls otherwise, and means the same for who wants a file."""

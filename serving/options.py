@@ -1,16 +1,22 @@
 """How to reach a server and how patient to be: plain values, checked once."""
 
+import contextlib
 import dataclasses
-import ipaddress
+import math
 import os
-from pathlib import Path
+import ssl
+from collections.abc import Iterator
 
 import grpc
 
+from serving.addresses import target_of
 from serving.errors import UsageError
+from serving.local_files import TooLarge, read_file
 
-DEFAULT_PORT = 8500
-"""TensorFlow Serving's gRPC port."""
+MIN_DEADLINE_S, MAX_DEADLINE_S = 0.001, 86_400
+MAX_PATIENCE_S = 30 * 86_400
+MAX_DELAY_S = 3_600
+_MAX_PEM_BYTES = 4 * 1024 * 1024
 TOKEN_VARIABLE = "FLOW_IMAGES_TOKEN"
 """Environment variable of the bearer token: a flag would show in the process list."""
 
@@ -30,6 +36,26 @@ class TlsOptions:
         if bool(self.cert) != bool(self.key):
             raise UsageError("a client certificate needs its key: give both --tls-cert and --tls-key")
 
+    def check(self) -> None:
+        """Looks into the files.
+
+        Raises:
+          UsageError: a file can't be read or holds nothing of its kind; certificate and key don't belong together.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ca:
+            ca = _read(self.ca, "--tls-ca") or b""
+            with _pem_errors(f"--tls-ca {self.ca}: no certificate in PEM form"):
+                context.load_verify_locations(cadata=ca.decode())
+        if self.cert and self.key:
+            _read(self.cert, "--tls-cert")
+            _read(self.key, "--tls-key")
+            with _pem_errors(
+                f"--tls-cert {self.cert} and --tls-key {self.key}: no certificate and its own key in PEM form, "
+                "or the key has a password"
+            ):
+                context.load_cert_chain(self.cert, self.key, password="")
+
     def credentials(self) -> grpc.ChannelCredentials:
         """Channel credentials of these files.
 
@@ -41,10 +67,6 @@ class TlsOptions:
             private_key=_read(self.key, "--tls-key"),
             certificate_chain=_read(self.cert, "--tls-cert"),
         )
-
-
-_SCHEMES = ("unix:", "dns:", "ipv4:", "ipv6:")
-"""gRPC's own ways of naming a target."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,35 +83,12 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not self.model_name:
             raise UsageError("the model's name is empty: give --model-name")
-        if not self.address.startswith(_SCHEMES):
-            for one in self.address.split(","):
-                host, _, port = one.rpartition(":")
-                if not host or not port.isdecimal() or int(port) > 65535:
-                    raise UsageError(
-                        f"--server {self.address}: expected HOST:PORT, for example localhost:{DEFAULT_PORT}"
-                    )
-            if "," in self.address and not self._literal:
-                raise UsageError(
-                    f"--server {self.address}: of several addresses each must be IP:PORT, all of one kind; a name "
-                    "that stands for several needs no list"
-                )
+        target_of(self.address)
 
     @property
     def target(self) -> str:
-        """gRPC target: names resolve to all their addresses, so a headless service is balanced by the client."""
-        if self.address.startswith(_SCHEMES):
-            return self.address
-        return f"{self._literal or 'dns:///'}{self.address}"
-
-    @property
-    def _literal(self) -> str | None:
-        """gRPC's scheme for IP addresses, if they all are of one version."""
-        hosts = [one.rpartition(":")[0].strip("[]") for one in self.address.split(",")]
-        try:
-            versions = {ipaddress.ip_address(host).version for host in hosts}
-        except ValueError:
-            return None
-        return f"ipv{versions.pop()}:" if len(versions) == 1 else None
+        """gRPC's target; see `target_of`."""
+        return target_of(self.address)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,8 +108,16 @@ class RetryPolicy:
     """What each success puts back; so up to a third of all calls may be retries for ever, and no more."""
 
     def __post_init__(self) -> None:
-        if self.deadline_s <= 0 or self.patience_s < 0:
-            raise UsageError("--deadline must be above 0 and --patience at least 0 seconds")
+        for name, least, most in (
+            ("deadline_s", MIN_DEADLINE_S, MAX_DEADLINE_S),
+            ("patience_s", 0, MAX_PATIENCE_S),
+            ("first_delay_s", 0, MAX_DELAY_S),
+            ("max_delay_s", 0, MAX_DELAY_S),
+            ("budget", 0, math.inf),
+            ("refund", 0, math.inf),
+        ):
+            if not least <= getattr(self, name) <= most:  # nan is not, either
+                raise UsageError(f"{name} must be from {least:g} to {most:,} seconds, not {getattr(self, name)}")
 
 
 def bearer_token(endpoint: Endpoint) -> str | None:
@@ -127,10 +134,21 @@ def bearer_token(endpoint: Endpoint) -> str | None:
     return token or None
 
 
+@contextlib.contextmanager
+def _pem_errors(message: str) -> Iterator[None]:
+    try:
+        yield
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None)
+        raise UsageError(message + (f" ({reason})" if reason else "")) from error
+
+
 def _read(path: str | None, flag: str) -> bytes | None:
     if path is None:
         return None
     try:
-        return Path(path).read_bytes()
+        return read_file(path, _MAX_PEM_BYTES)
+    except TooLarge as error:
+        raise UsageError(f"{flag} {path}: too large for a file with certificates") from error
     except OSError as error:
         raise UsageError(f"{flag} {path}: {error.strerror}") from error

@@ -1,8 +1,11 @@
 """Limits on a picture before it is decoded: a small file can decode to gigabytes, or for minutes."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 from serving.image_header import FORMATS, BadHeader, ImageHeader, file_format, read_header
+from serving.local_files import TooLarge
 
 MIB = 1024 * 1024
 
@@ -39,6 +42,27 @@ class PictureLimits:
     def max_memory(self) -> int:
         """Bytes that an ordinary picture of the largest size takes: RGB and a progressive JPEG's coefficients."""
         return 9 * self.max_pixels
+
+
+@contextlib.contextmanager
+def own_faults(max_bytes: int) -> Iterator[None]:
+    """Around the read of a picture's file: what is the file's own fault becomes PictureRejected."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise PictureRejected("missing", "there is no such file any more, or never was") from error
+    except IsADirectoryError as error:
+        raise PictureRejected("not_a_file", "a folder or a device, not a file") from error
+    except TooLarge as error:
+        size = f"{error.args[0]:,} bytes, " if error.args else ""
+        raise PictureRejected(
+            "too_large", f"{size}over the limit of {max_bytes:,} bytes (--max-image-bytes)"
+        ) from error
+
+
+def bad_name() -> PictureRejected:
+    """For a name that isn't UTF-8, which no text file could hold."""
+    return PictureRejected("bad_name", "the file's name is not UTF-8: rename it")
 
 
 def inspect_picture(data: bytes, limits: PictureLimits) -> ImageHeader:

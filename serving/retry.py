@@ -4,7 +4,6 @@ Backoff and jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architectu
 token bucket as in gRPC's retry throttling (gRFC A6): an overloaded server is not buried under retries.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,11 +13,9 @@ import tenacity
 
 from serving.errors import InvalidRequest, RequestTooLarge, Transient
 from serving.options import RetryPolicy
+from serving.waiting import Waiting
 
 T = TypeVar("T")
-_LOG = logging.getLogger(__name__)
-_QUIET_S = 30.0
-"""Seconds between two warnings of a retrier."""
 
 
 def heard_again(
@@ -81,12 +78,21 @@ class _BudgetSpent(tenacity.stop.stop_base):
 class Retrier:
     """Calls a function until it succeeds, fails for good, or patience, budget or the stop event end it."""
 
-    def __init__(self, policy: RetryPolicy, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self, policy: RetryPolicy, stop: threading.Event | None = None, waiting: Waiting | None = None
+    ) -> None:
+        """Makes no call yet.
+
+        Args:
+          policy: patience and budget.
+          stop: when set, ends the waits between tries.
+          waiting: tells the user; by default of failed tries only.
+        """
         self._policy = policy
         self._budget = RetryBudget(policy)
         self._stop = stop or threading.Event()
         self._retries = 0
-        self._warned = float("-inf")
+        self._waiting = waiting or Waiting("", policy.patience_s)
 
     @property
     def retries(self) -> int:
@@ -97,10 +103,10 @@ class Retrier:
         """The function's value.
 
         Raises:
-          Transient: the last error, when retrying ended.
+          Transient: the last error, when retrying ended; it says how long was tried.
           ServingError: at once, if it is not transient.
         """
-        policy = self._policy
+        policy, started = self._policy, time.monotonic()
         loop = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Transient),
             wait=tenacity.wait_random_exponential(multiplier=policy.first_delay_s, max=policy.max_delay_s),
@@ -113,13 +119,26 @@ class Retrier:
             sleep=tenacity.sleep_using_event(self._stop),
             reraise=True,
         )
-        value: T = loop(call)
+
+        def once() -> T:
+            with self._waiting.call():
+                return call()
+
+        try:
+            value: T = loop(once)
+        except Transient as error:
+            if loop.statistics["attempt_number"] > 1 and _TRIED not in str(error.args[0]):
+                error.args = (f"{error.args[0]}{_TRIED}{time.monotonic() - started:.0f} s", *error.args[1:])
+            raise
         self._budget.refund()
         return value
 
     def _count(self, state: tenacity.RetryCallState) -> None:
         self._retries += 1
         # A single refusal is an everyday matter; a second one in a row is worth a word to who waits.
-        if state.attempt_number > 1 and time.monotonic() - self._warned > _QUIET_S and state.outcome:
-            self._warned = time.monotonic()
-            _LOG.warning("trying again for up to %g s: %s", self._policy.patience_s, state.outcome.exception())
+        error = state.outcome and state.outcome.exception()
+        if state.attempt_number > 1 and error:
+            self._waiting.refused(error.args[0], state.start_time)
+
+
+_TRIED = "; tried for "

@@ -1,20 +1,23 @@
 """The command `flow-images` as a process: help at hand, one line for a user's mistake, and its exit codes."""
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from flow_images import COMMANDS
+from serving.errors import FlowImagesError
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def flow_images(*words: object) -> subprocess.CompletedProcess[str]:
+def flow_images(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flow_images", *map(str, words)]
-    wide = os.environ | {"COLUMNS": "300"}  # so that tables fold nothing
+    wide = os.environ | {"COLUMNS": "300"} | environment  # so that tables fold nothing
     return subprocess.run(command, cwd=ROOT, env=wide, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -34,7 +37,10 @@ def test_the_commands_are_listed_without_being_loaded() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        pytest.param(["prdict"], 2, "No such command 'prdict'", id="unknown command"),
+        pytest.param(["prdict"], 2, "No such command 'prdict'. Did you mean 'predict'?", id="unknown command"),
+        pytest.param(["xyz"], 2, "There are train, serve, predict, merge", id="no such command"),
+        pytest.param([], 2, "Usage: flow-images", id="nothing"),
+        pytest.param(["predict", "--inptu", "x"], 2, "--input", id="unknown flag"),
         pytest.param(["predict"], 2, "Missing option '--input'", id="missing flag"),
         pytest.param(["classify", "x.jpg"], 2, "give either --server HOST:PORT, or --model", id="no server"),
         pytest.param(["classify", "x.jpg", "--model", "/nowhere"], 2, "--model /nowhere: no such folder", id="model"),
@@ -49,6 +55,98 @@ def test_a_mistake_is_one_line_and_no_traceback(words: list[str], code: int, say
     assert done.returncode == code
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+SERVER = ["--server", "127.0.0.1:1", "--model-name", "m"]
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "values"),
+    [
+        ("classify", "--deadline", ["inf", "1e10", "nan", "0", "-1", "1e400"]),
+        ("classify", "--patience", ["inf", "nan", "1e18", "-1"]),
+        ("classify", "--model-version", [str(2**63), "-1", "1.5"]),
+        ("classify", "--top-k", ["0", str(10**30)]),
+        ("classify", "--max-image-bytes", ["0", str(10**30)]),
+        ("predict", "--max-rejected", ["nan", "-1", "150%", "1e400", "٣", "²", "1_0", "%", str(10**30)]),
+        ("predict", "--max-failed", ["inf", "-1%"]),
+        ("predict", "--shard", ["0/0", "1/99999999999", "²/3", "٣/4", "1", "2/2"]),
+        ("predict", "--readers", ["0", str(10**30)]),
+        ("predict", "--batch-size", ["0", str(10**30)]),
+        ("predict", "--requests-in-flight", ["0", str(10**30)]),
+        ("predict", "--max-image-pixels", ["0", str(10**30)]),
+        ("serve", "--grace-s", ["nan", "inf", "-1"]),
+        ("serve", "--port", ["-1", "65536"]),
+    ],
+)
+def test_numbers_out_of_range_are_refused(command: str, flag: str, values: list[str], tmp_path: Path) -> None:
+    others = {
+        "classify": ["x.jpg", *SERVER],
+        "predict": ["--input", str(tmp_path), "--output", str(tmp_path / "out"), *SERVER],
+        "serve": ["--model-base-path", str(tmp_path)],
+    }[command]
+    module, name = COMMANDS[command].module, COMMANDS[command].name
+    for value in values:
+        found = CliRunner().invoke(getattr(importlib.import_module(module), name), [*others, flag, value])
+        code = found.exception.exit_code if isinstance(found.exception, FlowImagesError) else found.exit_code
+        assert code == 2, f"{flag} {value}: {found.output} {found.exception}"
+        assert flag in found.output + str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [("", "--output is empty"), ("file", "Not a directory"), ("file/out", "Not a directory")],
+)
+def test_an_output_that_cannot_be_is_refused_before_a_server_is_waited_for(
+    output: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    done = flow_images("predict", "--input", tmp_path, "--output", output and tmp_path / output, *SERVER)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "words", "says"),
+    [
+        ({"FLOW_IMAGES_SERVER": "http://a:1"}, ["--model-name", "m"], "set by FLOW_IMAGES_SERVER in the environment"),
+        ({"FLOW_IMAGES_SERVER": ""}, ["--model-name", "m"], "give either --server HOST:PORT, or --model"),
+        ({"FLOW_IMAGES_SERVER": "a:1"}, ["--model", "/nowhere"], "FLOW_IMAGES_SERVER is left alone"),
+        ({"FLOW_IMAGES_TLS": "1", "FLOW_IMAGES_TLS_CA": "x"}, ["--model", "/nowhere"], "/nowhere: no such folder"),
+        ({"FLOW_IMAGES_SERVER": "a:1"}, ["--server", "b:1", "--model", "/nowhere"], "give either"),
+        ({"FLOW_IMAGES_TLS": "maybe"}, SERVER, "FLOW_IMAGES_TLS"),
+        ({"FLOW_IMAGES_TLS_CA": "/none.pem"}, SERVER, "set by FLOW_IMAGES_TLS_CA in the environment"),
+        ({"FLOW_IMAGES_TLS_CERT": "/none.pem"}, SERVER, "FLOW_IMAGES_TLS_CERT"),
+        ({"FLOW_IMAGES_TOKEN": "a\nb"}, [*SERVER, "--tls"], "FLOW_IMAGES_TOKEN has characters that can't be sent"),
+    ],
+)
+def test_the_environment_is_named_where_it_is_to_blame(variables: dict[str, str], words: list[str], says: str) -> None:
+    done = flow_images("classify", "x.jpg", *words, **variables)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+
+
+def test_pem_files_that_are_none_are_refused_before_anybody_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("garbage")
+    done = flow_images("classify", "x.jpg", *SERVER, "--tls-ca", tmp_path / "x.pem")
+    assert done.returncode == 2
+    assert f"--tls-ca {tmp_path}/x.pem: no certificate in PEM form" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["store", "file", "saved model", "other digits"])
+def test_a_model_s_folder_is_asked_for_in_words(place: str, tmp_path: Path) -> None:
+    for version in ("dogs/1", "dogs/plain", "dogs/²"):
+        (tmp_path / version).mkdir(parents=True)
+        (tmp_path / version / "saved_model.pb").touch()
+    model, says = {
+        "store": (tmp_path, f"do you mean {tmp_path}/dogs?"),
+        "file": (tmp_path / "dogs/1/saved_model.pb", "a file; give a model folder"),
+        "saved model": (tmp_path / "dogs/plain", f"move it to {tmp_path}/dogs/plain/1"),
+        "other digits": (tmp_path / "dogs/²", "a folder that is named by its version"),
+    }[place]
+    done = flow_images("classify", "x.jpg", "--model", model)
+    assert done.returncode == 2
+    assert says in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from serving.flag_types import Number
+
 if TYPE_CHECKING:
     from serving.server.embedded import EmbeddedServer
 
@@ -39,7 +41,12 @@ if TYPE_CHECKING:
 )
 @click.option("--grpc-socket-path", metavar="PATH", default="", help="Listen on this Unix socket, too.")
 @click.option("--strict", is_flag=True, help="Do as TensorFlow Serving does also where it is unkind: docs/server.md.")
-@click.option("--grace-s", default=30.0, help="Seconds that Ctrl-C or SIGTERM leaves to requests in flight.")
+@click.option(
+    "--grace-s",
+    type=Number(0, 86_400),
+    default=30.0,
+    help="Seconds that Ctrl-C or SIGTERM leaves to requests in flight.",
+)
 def serve(
     model_base_path: str,
     model_name: str | None,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -17,10 +17,15 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from serving.children import python_command, python_environment
 from serving.server.base_path import absolute, check_base_path, whole_versions
 from serving.server.status import Code, ServingError
 
+_LOG = logging.getLogger(__name__)
 _MAX_SOCKET_PATH = 100  # the system's limit is 104 or 108 bytes
+_SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
+"""Where the socket goes if the path of the usual place is too long for one."""
+_SAY_AFTER_S, _SAY_AGAIN_S = 3.0, 30.0
 _KILL_AFTER_S = 10.0
 _TAIL_LINES = 15
 
@@ -81,16 +86,12 @@ class ServerProcess:
         """Starts the child and waits until it serves.
 
         Raises:
-          ServingError: the folder holds no model, or not the version; the child died (its last lines are in the
-            message); or it took longer than `start_timeout_s`.
+          ServingError: the folder holds no model, or not the version; there is no place for the socket; the child died
+            (its last lines are in the message); or it took longer than `start_timeout_s`.
         """
         check_base_path(self._base_path)
-        self._folder = Path(tempfile.mkdtemp(prefix="flow-images-", dir=self._socket_dir))
+        self._folder = _private_folder(self._socket_dir)
         try:
-            if len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH:
-                raise ServingError(
-                    Code.INVALID_ARGUMENT, f"{self._socket} is too long for a Unix socket: give a shorter socket_dir"
-                )
             self._launch()
             self._wait_until_ready()
         except BaseException:
@@ -138,20 +139,18 @@ class ServerProcess:
     def _launch(self) -> None:
         base_path = self._base_path if self._version is None else self._alone(self._version)
         read_end, self._pipe = os.pipe()
-        command = [
-            *(sys.executable, "-m", "serving.server", "--port=0", f"--grpc_socket_path={self._socket}"),
+        command = python_command(
+            *("serving.server", "--port=0", f"--grpc_socket_path={self._socket}"),
             *(f"--model_name={self._model_name}", f"--model_base_path={base_path}"),
             *("--max_num_load_retries=0", *self._extra_flags, f"--parent_pipe_fd={read_end}"),
-        ]
-        package_root = str(Path(__file__).resolve().parents[2])
-        paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
         with self._log.open("wb") as log:
             self._child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                env=python_environment(),
                 pass_fds=(read_end,),
                 start_new_session=True,
             )
@@ -170,23 +169,58 @@ class ServerProcess:
 
     def _wait_until_ready(self) -> None:
         assert self._child is not None
-        deadline = time.monotonic() + self._start_timeout_s
+        started = time.monotonic()
+        say_at = started + _SAY_AFTER_S
         while not _accepts(self._socket):
             if self._child.poll() is not None:
                 raise ServingError(
                     Code.UNAVAILABLE,
                     f"the server for {self._base_path} ended with status {self._child.returncode}:\n{self._tail()}",
                 )
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now - started > self._start_timeout_s:
                 raise ServingError(
                     Code.DEADLINE_EXCEEDED,
                     f"the server for {self._base_path} was not ready in {self._start_timeout_s:g} s:\n{self._tail()}",
                 )
+            if now > say_at:
+                _LOG.warning(
+                    "starting a server for %s: %d s so far, it may take %d s",
+                    *(self._base_path, now - started, self._start_timeout_s),
+                )
+                say_at = now + _SAY_AGAIN_S
             time.sleep(0.05)
 
     def _tail(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-_TAIL_LINES:])
+
+
+def _private_folder(parent: str | None) -> Path:
+    """A new folder that only this user may enter, with a path that is short enough for a socket in it."""
+    usual = parent or _place_for_temporary_files()
+    places = (usual,) if parent else (usual, os.environ.get("XDG_RUNTIME_DIR", ""), *_SHORT_PLACES)
+    errors = []
+    for place in filter(None, places):
+        if len(os.fsencode(os.path.join(place, "flow-images-12345678", "x.sock"))) > _MAX_SOCKET_PATH:
+            errors.append(f"{place}: too long a path for a Unix socket")
+            continue
+        try:
+            return Path(tempfile.mkdtemp(prefix="flow-images-", dir=place))
+        except OSError as error:
+            errors.append(f"{place}: {error.strerror}")
+    raise ServingError(
+        Code.FAILED_PRECONDITION,
+        f"there is no place for the server's socket ({'; '.join(errors)}): let TMPDIR name a folder that can be "
+        "written to",
+    )
+
+
+def _place_for_temporary_files() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # which lists places that the next ones to be tried are among
+        return os.environ.get("TMPDIR", "")
 
 
 def _accepts(path: Path) -> bool:

@@ -209,7 +209,7 @@ def test_a_full_disk_stops_the_run_and_more_room_continues_it(
 def test_a_place_that_may_not_be_written_to_is_one_line(start: START, server: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     job = start(server, output=tmp_path / "file" / "out")
-    assert job.wait() == 1
+    assert job.wait() == 2
     assert f"--output {tmp_path}/file/out can't be used" in job.said
     assert "Not a directory" in job.said
     assert "Traceback" not in job.said

@@ -1,5 +1,6 @@
 """The retry loop: what it repeats, what it never does, and what ends it."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterable
 
@@ -52,6 +53,13 @@ def test_what_would_be_refused_again_is_not(kind: type[ServingError]) -> None:
     with pytest.raises(kind):
         Retrier(PATIENT)(server)
     assert server.asked == 1
+
+
+def test_a_server_that_comes_and_goes_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    retrier = Retrier(dataclasses.replace(PATIENT, budget=1000))
+    for _ in range(20):
+        assert retrier(away(3)) == "answer"
+    assert [record.getMessage() for record in caplog.records] == ["waiting up to 600 s: away"]
 
 
 def test_the_budget_is_one_for_all_calls_and_successes_refill_it() -> None:

@@ -1,0 +1,77 @@
+"""stdout and stderr of a command: their loss ends no run, and they take text, not control codes.
+
+A reader that goes away (`| head`) or a disk that is full must not decide over a run that is complete.
+"""
+
+import codecs
+import errno
+import io
+import os
+import select
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+class TextStream(io.TextIOWrapper):
+    """A stream whose text goes through a filter; `drawing` is the same without it, for what moves the cursor."""
+
+    def __init__(self, buffer: io.BufferedWriter, encoding: str, shown: Callable[[str], str]) -> None:
+        wrapping: dict[str, Any] = {"encoding": encoding, "errors": "backslashreplace", "line_buffering": True}
+        super().__init__(buffer, write_through=True, **wrapping)
+        self.drawing = io.TextIOWrapper(buffer, write_through=True, **wrapping)
+        self._shown = shown
+
+    def write(self, text: str) -> int:
+        super().write(self._shown(text))
+        return len(text)
+
+
+class _Enduring(io.FileIO):
+    """A descriptor that takes everything; once it fails, what is written to it goes nowhere."""
+
+    def write(self, data: Any) -> int:
+        try:
+            while (written := super().write(data)) is None:  # it does not block, and is full for now
+                select.select([], [self], [])
+            return written
+        except OSError as error:
+            self._give_up(error)
+            return len(data)
+
+    def _give_up(self, error: OSError) -> None:
+        descriptor = self.fileno()
+        _to_nowhere(descriptor)
+        if descriptor == 1 and error.errno != errno.EPIPE:
+            print(f"flow-images: stdout can't be written to: {error.strerror}", file=sys.stderr)
+
+
+def open_streams(shown: Callable[[str], str]) -> None:
+    """Replaces `sys.stdout` and `sys.stderr`, also where the caller of the command closed them.
+
+    Args:
+      shown: makes text safe to show; line ends stay.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: the next file to be opened would take its place
+            _to_nowhere(descriptor)
+    sys.stdout = _stream(1, sys.stdout, shown)
+    sys.stderr = _stream(2, sys.stderr, shown)
+
+
+def _stream(descriptor: int, before: Any, shown: Callable[[str], str]) -> TextStream:
+    if before is not None:
+        before.flush()
+    encoding = getattr(before, "encoding", None) or "utf-8"
+    if codecs.lookup(encoding).name == "ascii":
+        encoding = "utf-8"  # click goes round a stream of ASCII, taking it for a slip
+    return TextStream(io.BufferedWriter(_Enduring(descriptor, "w", closefd=False)), encoding, shown)
+
+
+def _to_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
