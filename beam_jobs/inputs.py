@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from beam_jobs.lists import is_list, read_list
 from beam_jobs.patterns import Below, has_magic, split_pattern
-from beam_jobs.sources import Source, SourceFinder
+from beam_jobs.sources import Source, SourceFinder, is_utf8
 from beam_jobs.storage import Storage, absolute, plain_errors, scheme, storage_for, within
 from serving.errors import UsageError
 
@@ -76,6 +76,8 @@ class Listing:
         for given in self._inputs:
             if not given:
                 raise UsageError("--input is empty")
+            if not is_utf8(given):
+                raise UsageError(f"--input {given!r}: the name is not UTF-8; rename it, or name the folder above it")
             # So that a folder which is named twice in two ways is found to be one.
             one = spelled.setdefault(absolute(given), given)
             taken = 0
