@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from beam_jobs.lists import is_list, read_list
 from beam_jobs.patterns import Below, has_magic, split_pattern
-from beam_jobs.sources import Source, SourceFinder
+from beam_jobs.sources import Source, SourceFinder, is_utf8
 from beam_jobs.storage import Storage, absolute, plain_errors, scheme, storage_for, within
 from serving.errors import UsageError
 
@@ -76,6 +76,8 @@ class Listing:
         for given in self._inputs:
             if not given:
                 raise UsageError("--input is empty")
+            if not is_utf8(given):
+                raise UsageError(f"--input {given!r}: the name is not UTF-8; rename it, or name the folder above it")
             # So that a folder which is named twice in two ways is found to be one.
             one = spelled.setdefault(absolute(given), given)
             taken = 0
@@ -190,18 +192,20 @@ class Listing:
 
 
 LEFT_OUT = {
-    "hidden_files": "hidden files",
-    "hidden_folders": "hidden folders",
-    "linked_folders": "links to folders",
-    "unreadable_folders": "folders that may not be read",
-    "own_files": "files of this run",
+    "hidden_files": ("hidden file", "hidden files"),
+    "hidden_folders": ("hidden folder", "hidden folders"),
+    "linked_folders": ("link to a folder", "links to folders"),
+    "unreadable_folders": ("folder that may not be read", "folders that may not be read"),
+    "own_files": ("file of this run", "files of this run"),
 }
-"""The reasons in words, by their names in run.json."""
+"""The reasons in words, for one and for more, by their names in run.json."""
 
 
 def left_out_in_words(left_out: Mapping[str, int]) -> str:
     """One line, or "" if nothing was left out."""
-    return ", ".join(f"{left_out[why]:,} {words}" for why, words in LEFT_OUT.items() if left_out.get(why))
+    return ", ".join(
+        f"{number:,} {words[number != 1]}" for why, words in LEFT_OUT.items() if (number := left_out.get(why, 0))
+    )
 
 
 def _nothing(one: str, left_out: Counter[str]) -> str:

@@ -20,6 +20,7 @@ from beam_jobs.patient import Patient, patient_storage
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict import ChunkOptions
 from beam_jobs.source_check import SourceCheck
+from beam_jobs.sources import is_utf8
 from beam_jobs.storage import absolute, join, own_files
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.client import PredictClient
@@ -107,19 +108,18 @@ def run(options: PredictOptions, connect: Connect, started: Started) -> Ledger |
 def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_options: Any) -> Ledger | None:
     from beam_jobs.pipeline import run_pipeline
 
-    patiently = Retrier(options.retry, watch.STOP)
-    storage = _storage(options.beam_flags, options.retry, patiently)
+    storage = _storage(options.beam_flags, options.retry)
     folder = RunFolder(storage(options.output), options.output)
     plan = None if options.fresh else folder.load_plan()
     if plan:
         plan.check(options.result_options(options.wire or plan.options.wire), _asked(options, plan), options.output)
         parts = folder.parts(plan)
         if not options.retry_failed and not ledger_.missing_chunks(plan, parts):
-            return _merge(folder, plan, _shown(options), patiently)
+            return _merge(folder, plan, _shown(options))
         todo = first_todo(plan, parts).share(*options.shard)
         SourceCheck(plan, folder, parts, storage).before_reading(list(todo.rows))
     with connect(plan.model.version if plan else None) as endpoint:
-        plan, endpoint = _agree(options, folder, endpoint, plan, storage, patiently)
+        plan, endpoint = _agree(options, folder, endpoint, plan, storage)
         parts = folder.parts(plan)
         steps = [functools.partial(first_todo, plan, parts)]
         if options.retry_failed:
@@ -132,7 +132,7 @@ def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_o
             run_pipeline(_worker_spec(options, plan, endpoint, todo), list(todo.rows), pipeline_options)
     if options.shard.of > 1 and ledger_.missing_chunks(plan, parts):
         return None
-    return _merge(folder, plan, _shown(options), patiently)
+    return _merge(folder, plan, _shown(options))
 
 
 def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
@@ -142,24 +142,23 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
       UsageError: there is no run.
       Incomplete: chunks are not done yet.
     """
-    policy = RetryPolicy()
-    patiently = Retrier(policy, watch.STOP)
-    folder = RunFolder(_storage(beam_flags, policy, patiently)(output), output)
+    folder = RunFolder(_storage(beam_flags, RetryPolicy())(output), output)
     with own_files(output):
         plan = folder.load_plan()
         if plan is None:
             raise UsageError(f"--output {output}: no run in it (no {folder.state})")
-        return _merge(folder, plan, {"merged": True}, patiently)
+        return _merge(folder, plan, {"merged": True})
 
 
-def _storage(beam_flags: Sequence[str], policy: RetryPolicy, patiently: Retrier) -> Callable[[str], Patient]:
+def _storage(beam_flags: Sequence[str], policy: RetryPolicy) -> Callable[[str], Patient]:
+    patiently = Retrier(policy, watch.STOP)
     return lambda path: patient_storage(path, beam_flags, policy, patiently)
 
 
-def _merge(folder: RunFolder, plan: Plan, options: dict[str, Any], patiently: Retrier) -> Ledger:
+def _merge(folder: RunFolder, plan: Plan, options: dict[str, Any]) -> Ledger:
     parts = folder.parts(plan)
     log = RunLog(plan.options.model_dump(mode="json") | options, library_versions())
-    return patiently(lambda: ledger_.merge(folder, plan, parts, count_generations(parts), log))
+    return ledger_.merge(folder, plan, parts, count_generations(parts), log)
 
 
 def library_versions() -> dict[str, str]:
@@ -177,7 +176,6 @@ def _agree(
     endpoint: Endpoint,
     plan: Plan | None,
     storage: Callable[[str], Patient],
-    patiently: Retrier,
 ) -> tuple[Plan, Endpoint]:
     """The run's plan, made or adopted, and the endpoint with its version pinned, found to keep the contract."""
     asked = endpoint
@@ -201,10 +199,10 @@ def _agree(
             raise version_gone(endpoint, error) from error
     if plan is not None:
         return plan, endpoint
-    plan = patiently(lambda: folder.adopt_plan(_first_plan(options, folder, result_options, model, storage)))
+    plan = folder.adopt_plan(_first_plan(options, folder, result_options, model, storage))
     if plan.model.version != model.version and asked.version is None:
         # Another process was first, before a version was published.
-        return _agree(options, folder, asked, plan, storage, patiently)
+        return _agree(options, folder, asked, plan, storage)
     plan.check(result_options, model, options.output)
     return plan, endpoint
 
@@ -236,7 +234,9 @@ def _first_plan(
     model: PlannedModel,
     storage: Callable[[str], Patient],
 ) -> Plan:
-    started = datetime.datetime.now(datetime.UTC)
+    started, base = datetime.datetime.now(datetime.UTC), absolute(".")
+    if not is_utf8(base):
+        raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
     results = [join(options.output, name) for name in ledger_.RESULTS]
     pictures = list_pictures(options.inputs, leave_out=[folder.state, *results], storage=storage)
     with tempfile.TemporaryFile() as file:
@@ -248,7 +248,7 @@ def _first_plan(
             folder.clear(results)
         _store_manifest(folder, manifest, file)
     return Plan(
-        started=started, options=result_options, model=model, manifest=manifest, base=absolute("."),
+        started=started, options=result_options, model=model, manifest=manifest, base=base,
         sources=pictures.sources, left_out=dict(pictures.left_out),
     )  # fmt: skip
 

@@ -3,12 +3,13 @@
 import contextlib
 import itertools
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TypeVar
 
-from beam_jobs.storage import MOST_WAIT_S, FileInfo, Storage, StorageUnavailable, storage_for
+from beam_jobs.storage import MOST_WAIT_S, FileInfo, Storage, StorageUnavailable, scheme, spooled, storage_for
 from serving.options import RetryPolicy
 from serving.retry import Retrier
 
@@ -28,10 +29,7 @@ def patient_storage(path: str, beam_flags: Sequence[str], policy: RetryPolicy, r
 
 
 class Patient:
-    """A `beam_jobs.storage.Storage` that asks another one again after each StorageUnavailable, as its retrier allows.
-
-    But for `replacing`, which can't be begun again once the caller has written: its step has to be repeated.
-    """
+    """A `beam_jobs.storage.Storage` that asks another again after each StorageUnavailable, as its retrier allows."""
 
     def __init__(self, storage: Storage, retrier: Retrier, patience_s: float = RetryPolicy().patience_s) -> None:
         """`patience_s` is the retrier's, for those who wait."""
@@ -48,8 +46,23 @@ class Patient:
     def create(self, path: str, data: bytes) -> bool:
         return self._call(path, lambda: self._storage.create(path, data))
 
-    def replacing(self, path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        return self._storage.replacing(path)
+    @contextlib.contextmanager
+    def replacing(self, path: str) -> Iterator[IO[bytes]]:
+        if scheme(path) == "":  # which is not away for a moment, and has no need of a copy
+            with self._storage.replacing(path) as file:
+                yield file
+            return
+
+        def send(file: IO[bytes], _: int) -> None:
+            def once() -> None:
+                file.seek(0)
+                with self._storage.replacing(path) as target:
+                    shutil.copyfileobj(file, target)
+
+            self._call(path, once)
+
+        with spooled(send) as file:
+            yield file
 
     def exists(self, path: str) -> bool:
         return self._call(path, lambda: self._storage.exists(path))

@@ -118,6 +118,8 @@ class SourceCheck:
             return "is not there any more"
         except PermissionError:
             return ""
+        except OSError as error:  # a mount whose server is gone
+            return f"can't be read any more ({error.strerror})"
 
     def _exists(self, path: str) -> bool:
         try:

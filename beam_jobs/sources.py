@@ -50,7 +50,7 @@ class SourceFinder:
         """
         folder = path.rpartition("/")[0] or "/"
         group = "" if path == absolute(given) else given  # pictures that are named one by one are as those of a list
-        if (given, folder) == self._last or not _is_utf8(folder):
+        if (given, folder) == self._last or not is_utf8(folder):
             return
         self._last = given, folder
         if scheme(path):
@@ -103,7 +103,8 @@ def is_empty(folder: str) -> bool:
         return next(entries, None) is None
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Has a path no bytes that aren't (which stand as lone surrogates)?"""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -172,6 +172,13 @@ def test_a_part_that_is_not_installed_is_named(words: list[str], module: str, ex
     assert "Traceback" not in done.stderr
 
 
+def test_names_are_utf8_whatever_the_locale() -> None:
+    foreign = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "flow_images", "merge", "--output", "/nowhere/é"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | foreign, capture_output=True, timeout=300, check=False)
+    assert "--output /nowhere/é: no run in it" in done.stderr.decode()
+
+
 def test_a_server_that_is_away_is_resumable(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     done = flow_images("predict", "--input", tmp_path, "--output", tmp_path / "out", "--server", "127.0.0.1:1",

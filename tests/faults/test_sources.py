@@ -152,7 +152,7 @@ def test_what_is_left_out_is_said_and_counted(start: START, front: Front, folder
     (folder / ".later.jpg").touch()
     again = start(front.address, flags=flags)
     assert again.wait() == 0, again.said
-    assert "left out of the inputs: 1 hidden files, 1 hidden folders, 1 links to folders" in again.said
+    assert "left out of the inputs: 1 hidden file, 1 hidden folder, 1 link to a folder" in again.said
     left_out = json.loads((output / "run.json").read_text())["left_out"]
     assert left_out == {"hidden_files": 1, "hidden_folders": 1, "linked_folders": 1}
 
