@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -116,34 +115,30 @@ def test_while_a_model_warms_up(
     server.ends(number, code)
 
 
-@pytest.mark.parametrize(
-    ("command", "number", "code"),
-    [("flow-images serve", signal.SIGTERM, 143), ("python -m serving.server", signal.SIGINT, 130)],
-)
-def test_with_requests_in_flight(
-    start: Callable[..., Server],
-    written: Path,
-    gate: Gate,
-    free_port: int,
-    command: str,
-    number: signal.Signals,
-    code: int,
-) -> None:
-    server = start(command, written / "m", rest_api_port=free_port, port=_another_port(free_port))
-    client = ready(server)
-    running = gate.send(client)
+def test_with_a_request_in_flight(start: Callable[..., Server], written: Path, gate: Gate) -> None:
+    server = start("python -m serving.server", written / "m")
+    running = gate.send(ready(server))
     gate.wait_until_reached()
+    server.process.send_signal(signal.SIGINT)
+    eventually(lambda: "stopping; once more to end at once" in server.said.read_text())
+    gate.open()
+    assert running.result().outputs["y"].string_val == [gate.path.encode()]
+    server.ended(130)
+
+
+def test_with_a_rest_request_in_flight(start: Callable[..., Server], written: Path, gate: Gate, free_port: int) -> None:
+    server = start("flow-images serve", written / "m", port=0, rest_api_port=free_port)
+    ready(server)
     body: dict[str, Any] = {"signature_name": "gate", "instances": [gate.path]}
-    Path(gate.path + ".in").unlink()
     url = f"http://127.0.0.1:{free_port}/v1/models/m:predict"
-    with httpx.Client(timeout=120) as rest, _thread(lambda: rest.post(url, json=body)) as answer:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.post, url, json=body, timeout=120)
         gate.wait_until_reached()
-        server.process.send_signal(number)
+        server.process.send_signal(signal.SIGTERM)
         eventually(lambda: "stopping; once more to end at once" in server.said.read_text())
         gate.open()
-        assert running.result().outputs["y"].string_val == [gate.path.encode()]
-        assert answer().status_code == 200
-    server.ended(code)
+        assert answer.result().status_code == 200
+    server.ended(143)
     with socket.create_server(("127.0.0.1", free_port)):
         pass  # the port is free again
 
@@ -170,16 +165,3 @@ def test_while_a_profile_is_taken(start: Callable[..., Server], written: Path) -
     eventually(lambda: any(server.temporary.iterdir()))
     server.ends(signal.SIGTERM, 143)
     assert profile.exception() is not None
-
-
-def _another_port(port: int) -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        other = int(probe.getsockname()[1])
-    return other if other != port else port + 1
-
-
-@contextlib.contextmanager
-def _thread(function: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(function).result
