@@ -16,6 +16,9 @@ from typing import Any
 class TextStream(io.TextIOWrapper):
     """A stream whose text goes through a filter; `drawing` is the same without it, for what moves the cursor."""
 
+    replaced: object = None
+    """The stream in whose place it is, kept as it would close the descriptor with its end."""
+
     def __init__(self, buffer: io.BufferedWriter, encoding: str, shown: Callable[[str], str]) -> None:
         wrapping: dict[str, Any] = {"encoding": encoding, "errors": "backslashreplace", "line_buffering": True}
         super().__init__(buffer, write_through=True, **wrapping)
@@ -67,7 +70,9 @@ def _stream(descriptor: int, before: Any, shown: Callable[[str], str]) -> TextSt
     encoding = getattr(before, "encoding", None) or "utf-8"
     if codecs.lookup(encoding).name == "ascii":
         encoding = "utf-8"  # click goes round a stream of ASCII, taking it for a slip
-    return TextStream(io.BufferedWriter(_Enduring(descriptor, "w", closefd=False)), encoding, shown)
+    stream = TextStream(io.BufferedWriter(_Enduring(descriptor, "w", closefd=False)), encoding, shown)
+    stream.replaced = before
+    return stream
 
 
 def _to_nowhere(descriptor: int) -> None:
