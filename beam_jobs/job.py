@@ -53,6 +53,8 @@ class PredictOptions:
     retry_failed: bool = False
     limits: PictureLimits = PictureLimits()
     chunk: ChunkOptions = ChunkOptions()
+    max_memory: int | None = None
+    """Bytes that the process may take; None for what is usual where the workers run."""
     retry: RetryPolicy = RetryPolicy()
     plain: PlainModel = PlainModel()
     asked: tuple[str, int | None] | None = None
@@ -214,6 +216,7 @@ def _first_plan(options: PredictOptions, folder: RunFolder, result_options: Resu
         manifest = build_manifest(
             pictures, file, batch_size=options.chunk.batch_size, shards=options.shard.of,
             unique_ids=options.format == "kaggle",
+            scores=min(result_options.top_k or len(model.contract.labels), len(model.contract.labels)),
         )  # fmt: skip
         if options.fresh:  # only now, when a new run is sure to start
             folder.clear(results)
@@ -233,7 +236,7 @@ def _worker_spec(options: PredictOptions, plan: Plan, endpoint: Endpoint, todo: 
     chunk = dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=to_blame)
     return WorkerSpec(
         output=options.output, plan=plan, endpoint=endpoint, retry=options.retry, chunk=chunk,
-        generation=todo.generation, beam_flags=options.beam_flags,
+        max_memory=options.max_memory, generation=todo.generation, beam_flags=options.beam_flags,
     )  # fmt: skip
 
 
@@ -244,6 +247,7 @@ def _shown(options: PredictOptions) -> dict[str, Any]:
         "batch_size": options.chunk.batch_size,
         "readers": options.chunk.readers,
         "requests_in_flight": options.chunk.requests_in_flight,
+        "max_memory": options.max_memory,
         "deadline_s": options.retry.deadline_s,
         "patience_s": options.retry.patience_s,
         "retry_failed": options.retry_failed,

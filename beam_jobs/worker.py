@@ -1,23 +1,28 @@
 """What one worker of the job holds: a channel, a decoder, threads; and what it does: one chunk, one part."""
 
 import dataclasses
+import functools
 from collections import Counter
 from typing import Self
 
 from beam_jobs import watch
 from beam_jobs.manifest import Row
+from beam_jobs.memory import default_limit, divide, resident
 from beam_jobs.parts import Outcome
 from beam_jobs.patient import Patient
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.predict import ChunkOptions, ChunkPredictor, read_row
+from beam_jobs.predict import ChunkOptions, ChunkPredictor
+from beam_jobs.reading import read_row
 from beam_jobs.storage import own_files, storage_for
 from serving.client import PredictClient
+from serving.contract import ModelContract, Wire
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
 from serving.options import Endpoint, RetryPolicy
 from serving.payload import make_payload
 from serving.pictures import PictureLimits
-from serving.predictor import ImagePredictor
-from serving.retry import Retrier
+from serving.predictor import ImagePredictor, grey_picture
+from serving.quiet import import_tensorflow
+from serving.retry import Retrier, transient_in_time
 
 
 class Interrupted(FlowImagesError):
@@ -50,6 +55,8 @@ class WorkerSpec:
     """With the plan's version pinned."""
     retry: RetryPolicy
     chunk: ChunkOptions
+    max_memory: int | None = None
+    """Bytes that the worker's process may take; None for what is usual where it runs."""
     generation: int = 0
     beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
@@ -58,7 +65,11 @@ class ChunkWorker:
     """Works through chunks, also a few at once in several threads. A context manager."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        """Opens a channel and loads the decoder; TensorFlow only if the wire form needs it."""
+        """Opens a channel and loads the decoder; TensorFlow only if the wire form needs it.
+
+        Raises:
+          UsageError: there is too little memory for any picture.
+        """
         options, contract = spec.plan.options, spec.plan.model.contract
         limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
         self._spec = spec
@@ -66,15 +77,26 @@ class ChunkWorker:
         self._folder = RunFolder(Patient(storage_for(spec.output, spec.beam_flags), self._retrier), spec.output)
         self._parts = self._folder.parts(spec.plan)
         retry = _shared(spec.retry, spec.chunk.requests_in_flight)
-        self._client = PredictClient(spec.endpoint, retry=retry, stop=watch.STOP)
+        self._client = PredictClient(spec.endpoint, retry=retry, stop=watch.STOP, retried=transient_in_time)
         watch.at_stop(self._client.close)
         self._failure: Exception | None = None
+        decoded_bytes = _decoded_bytes(contract, options.wire)
+        room = divide(
+            spec.max_memory or default_limit(), _taken(options.wire != "encoded"), readers=spec.chunk.readers,
+            decoded_bytes=decoded_bytes,
+        )  # fmt: skip
+        encode = make_payload(contract.preprocessing, options.wire, limits, room.decoding)
         self._predictor = ChunkPredictor(
             read_row(self._read, limits.max_bytes),
-            make_payload(contract.preprocessing, options.wire, limits),
+            encode,
             ImagePredictor(self._client, contract, options.wire),
             spec.chunk,
-            watch.STOP,
+            room,
+            decoded_bytes=decoded_bytes,
+            answer_bytes=_ANSWER_BYTES * len(contract.labels),
+            retry=retry,
+            known_good=encode(grey_picture(contract.preprocessing.height, contract.preprocessing.width)),
+            stop=watch.STOP,
         )
 
     def __enter__(self) -> Self:
@@ -140,6 +162,25 @@ class ChunkWorker:
 
     def _read(self, path: str, limit: int) -> bytes:
         return Patient(storage_for(path, self._spec.beam_flags), self._retrier).read(path, limit)
+
+
+_ANSWER_BYTES = 16
+"""A score in an answer, in a third of the copies that it goes through."""
+
+
+def _decoded_bytes(contract: ModelContract, wire: Wire) -> int | None:
+    """Bytes of a picture as it is sent; None where that is its file."""
+    if wire == "encoded":
+        return None
+    return contract.preprocessing.height * contract.preprocessing.width * 3 * (4 if wire == "float32" else 1)
+
+
+@functools.cache
+def _taken(with_tensorflow: bool) -> int:
+    """Bytes that this process takes before its first picture."""
+    if with_tensorflow:
+        import_tensorflow()
+    return resident()
 
 
 def _shared(policy: RetryPolicy, callers: int) -> RetryPolicy:

@@ -18,7 +18,7 @@ from serving._wire import tensors
 from serving.contract import ModelContract
 from serving.errors import MalformedAnswer, ModelNotFound, RequestTooLarge, ServerUnavailable, translated
 from serving.options import Endpoint, RetryPolicy, bearer_token
-from serving.retry import Retrier, heard_again
+from serving.retry import Retrier, heard_again, transient
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Reply = TypeVar("Reply")
@@ -79,7 +79,12 @@ class PredictClient:
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, retry: RetryPolicy | None = None, stop: threading.Event | None = None
+        self,
+        endpoint: Endpoint,
+        *,
+        retry: RetryPolicy | None = None,
+        stop: threading.Event | None = None,
+        retried: Callable[[BaseException], bool] = transient,
     ) -> None:
         """Opens no connection yet.
 
@@ -87,10 +92,11 @@ class PredictClient:
           endpoint: server, model and the version to pin.
           retry: patience, deadline and budget.
           stop: when set, ends waits between retries.
+          retried: says which errors of a call are retried, such as `serving.retry.transient_in_time`.
         """
         self.endpoint = endpoint
         self._policy = retry or RetryPolicy()
-        self._retrier = Retrier(self._policy, stop)
+        self._retrier = Retrier(self._policy, stop, retried)
         options = list(_CHANNEL_OPTIONS)
         if endpoint.tls is None:
             self._channel = grpc.insecure_channel(endpoint.target, options)
@@ -144,7 +150,9 @@ class PredictClient:
         pieces = [rest.SerializeToString(), *chain.from_iterable(starmap(tensors.input_entry, inputs.items()))]
         if sum(map(len, pieces)) > MAX_MESSAGE_BYTES:
             raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
-        reply = self._call(self._predict, b"".join(pieces))
+        request = b"".join(pieces)
+        del pieces
+        reply = self._call(self._predict, request)
         self._check_version(reply.model_spec.version.value)
         return {name: self._unpack(name, reply.outputs) for name in outputs or reply.outputs}
 

@@ -15,15 +15,19 @@ from serving.quiet import import_tensorflow
 Payload = np.ndarray[Any, np.dtype[Any]] | bytes
 """float32 or uint8 [height, width, 3], or a whole file."""
 
+BYTES_A_PIXEL = 15
+"""What decoding takes: the pixels as bytes and as float32."""
 CORRUPT = "corrupt"
 NOT_DECODED = "the picture is damaged, or of a kind that TensorFlow can't decode"
 
 
-def make_payload(preprocessing: Preprocessing, wire: Wire, limits: PictureLimits) -> Callable[[bytes], Payload]:
+def make_payload(
+    preprocessing: Preprocessing, wire: Wire, limits: PictureLimits, decoding_bytes: int | None = None
+) -> Callable[[bytes], Payload]:
     """A thread-safe function from a picture's bytes to its payload; it raises PictureRejected.
 
-    Several threads may decode at once, but all together never more than `limits.max_pixels`, so memory is
-    bounded by one largest picture. TensorFlow is loaded only where pixels are decoded.
+    Several threads may decode at once, but all together never take more than `decoding_bytes`, by default what one
+    picture of `limits.max_pixels` takes. TensorFlow is loaded only where pixels are decoded.
     """
     if wire == "encoded":
 
@@ -39,10 +43,17 @@ def make_payload(preprocessing: Preprocessing, wire: Wire, limits: PictureLimits
     from serving.preprocessing import make_decoder
 
     decoder = make_decoder(preprocessing, wire)
-    room = _Room(limits.max_pixels)
+    most = BYTES_A_PIXEL * limits.max_pixels if decoding_bytes is None else decoding_bytes
+    room = _Room(most)
 
     def decode(data: bytes) -> Payload:
-        with room.taken(inspect_picture(data, limits)):
+        cost = BYTES_A_PIXEL * inspect_picture(data, limits)
+        if cost > most:
+            raise PictureRejected(
+                "too_large",
+                f"decoding it takes {cost:,} bytes, over the {most:,} that --max-memory leaves: give it more",
+            )
+        with room.taken(cost):
             try:
                 return decoder(data)
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:

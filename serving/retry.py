@@ -12,10 +12,27 @@ from typing import TypeVar
 
 import tenacity
 
-from serving.errors import InvalidRequest, RequestTooLarge, Transient
+from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Transient
 from serving.options import RetryPolicy
 
 T = TypeVar("T")
+
+
+def transient(error: BaseException) -> bool:
+    """May another try mend it?"""
+    return isinstance(error, Transient)
+
+
+def missed(error: BaseException) -> bool:
+    """Is it a missed deadline?"""
+    return isinstance(error, DeadlineExceeded)
+
+
+def transient_in_time(error: BaseException) -> bool:
+    """Transient, but for a missed deadline: for a caller who has to know of each of these."""
+    return transient(error) and not missed(error)
+
+
 _LOG = logging.getLogger(__name__)
 _QUIET_S = 30.0
 """Seconds between two warnings of a retrier."""
@@ -81,10 +98,23 @@ class _BudgetSpent(tenacity.stop.stop_base):
 class Retrier:
     """Calls a function until it succeeds, fails for good, or patience, budget or the stop event end it."""
 
-    def __init__(self, policy: RetryPolicy, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        stop: threading.Event | None = None,
+        retried: Callable[[BaseException], bool] = transient,
+    ) -> None:
+        """Calls nothing yet.
+
+        Args:
+          policy: patience, waits and budget.
+          stop: when set, ends waits.
+          retried: says which errors another try may mend.
+        """
         self._policy = policy
         self._budget = RetryBudget(policy)
         self._stop = stop or threading.Event()
+        self._retried = retried
         self._retries = 0
         self._warned = float("-inf")
 
@@ -98,11 +128,11 @@ class Retrier:
 
         Raises:
           Transient: the last error, when retrying ended.
-          ServingError: at once, if it is not transient.
+          Exception: at once, if it is not to be retried.
         """
         policy = self._policy
         loop = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Transient),
+            retry=tenacity.retry_if_exception(self._retried),
             wait=tenacity.wait_random_exponential(multiplier=policy.first_delay_s, max=policy.max_delay_s),
             stop=tenacity.stop_any(
                 tenacity.stop_before_delay(policy.patience_s),
