@@ -91,9 +91,9 @@ def _with_limits(command: Any) -> Any:
 @click.option("--readers", type=click.IntRange(1, 512), default=64, show_default=True,
               help="Pictures read and decoded at once; more for a slow bucket.")  # fmt: skip
 @click.option("--max-memory", type=ByteSize(128 * 2**20, 2**50), metavar="SIZE",
-              help="Memory that this process may take, such as 2GiB: large pictures wait, go in smaller requests or are "
-              "rejected. [default: nine tenths of the container's limit, else half of the machine's memory; half of "
-              "that beside the server of --model]")  # fmt: skip
+              help="Memory that this process may take, such as 2GiB: large pictures wait, go in smaller requests, or "
+              "are rejected. [default: nine tenths of the container's limit, else half of the machine's memory; half "
+              "of that beside the server of --model]")  # fmt: skip
 @click.option("--requests-in-flight", type=click.IntRange(1, 64), default=3, show_default=True)
 @plain_model_flags
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
@@ -112,7 +112,7 @@ def predict(
     143 stopped, the same command continues.
     """
     from beam_jobs.job import PredictOptions, run
-    from beam_jobs.memory import default_limit
+    from beam_jobs.memory import Allowance
     from beam_jobs.model_store import local_copy
     from beam_jobs.pipeline import beam_options, runs_here
     from beam_jobs.predict import ChunkOptions
@@ -121,17 +121,14 @@ def predict(
     from serving.pictures import PictureLimits
     from serving.quiet import import_tensorflow
 
-    here = runs_here(beam_options(beam_flags))
-    if connection.embedded and not here:
+    if connection.embedded and not runs_here(beam_options(beam_flags)):
         raise UsageError("--model starts its server on this machine, where a runner's workers can't reach it: --server")
-    if max_memory is None and here:
-        max_memory = default_limit(beside_server=connection.embedded)
     options = PredictOptions(
         inputs=inputs, output=output, wire=wire, format=format_, top_k=top_k, shard=_parse_shard(shard), fresh=fresh,
         retry_failed=retry_failed, limits=PictureLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),
         chunk=ChunkOptions(batch_size=batch_size, readers=readers, requests_in_flight=requests_in_flight),
-        max_memory=max_memory, retry=connection.retry, plain=PlainModel(**plain), beam_flags=beam_flags,
-        asked=connection.asked,
+        memory=Allowance(max_memory, connection.embedded), retry=connection.retry, plain=PlainModel(**plain),
+        beam_flags=beam_flags, asked=connection.asked,
     )  # fmt: skip
     with _stoppable(), progress_bar() as show:
 

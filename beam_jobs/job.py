@@ -16,6 +16,7 @@ from beam_jobs.generations import Todo, count_generations, first_todo, retry_tod
 from beam_jobs.inputs import list_pictures
 from beam_jobs.ledger import Ledger, RunLog
 from beam_jobs.manifest import Manifest, build_manifest
+from beam_jobs.memory import Allowance
 from beam_jobs.patient import Patient
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict import ChunkOptions
@@ -53,8 +54,8 @@ class PredictOptions:
     retry_failed: bool = False
     limits: PictureLimits = PictureLimits()
     chunk: ChunkOptions = ChunkOptions()
-    max_memory: int | None = None
-    """Bytes that the process may take; None for what is usual where the workers run."""
+    memory: Allowance = Allowance()
+    """What each worker's process may take."""
     retry: RetryPolicy = RetryPolicy()
     plain: PlainModel = PlainModel()
     asked: tuple[str, int | None] | None = None
@@ -236,7 +237,7 @@ def _worker_spec(options: PredictOptions, plan: Plan, endpoint: Endpoint, todo: 
     chunk = dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=to_blame)
     return WorkerSpec(
         output=options.output, plan=plan, endpoint=endpoint, retry=options.retry, chunk=chunk,
-        max_memory=options.max_memory, generation=todo.generation, beam_flags=options.beam_flags,
+        memory=options.memory, generation=todo.generation, beam_flags=options.beam_flags,
     )  # fmt: skip
 
 
@@ -247,7 +248,7 @@ def _shown(options: PredictOptions) -> dict[str, Any]:
         "batch_size": options.chunk.batch_size,
         "readers": options.chunk.readers,
         "requests_in_flight": options.chunk.requests_in_flight,
-        "max_memory": options.max_memory,
+        "max_memory": options.memory.limit,
         "deadline_s": options.retry.deadline_s,
         "patience_s": options.retry.patience_s,
         "retry_failed": options.retry_failed,

@@ -14,11 +14,28 @@ CHUNKS_AT_ONCE = 2
 a store's latency is hidden."""
 LARGEST_BATCH = 128 * MIB
 """Bytes of a request of several pictures, however much memory there is: a server holds a few copies of each."""
-_GROWTH = 96 * MIB
-"""What a process takes beyond what it had before the first picture and what is counted: gRPC's buffers, outcomes,
-memory that its allocator keeps."""
+_GROWTH, _GROWTH_DECODING = 96 * MIB, 256 * MIB
+"""What a process takes beyond what it had before the first picture and what is counted: gRPC's buffers, outcomes, and
+memory that its allocator keeps, of which it keeps more where TensorFlow decodes in many threads."""
 _THREAD = 128 * 1024
 """Stack and buffers of a thread that reads."""
+_USUAL_SENDING, _USUAL_DECODING = 256 * MIB, 512 * MIB
+"""Free bytes to reckon with where nobody gave a limit and the usual one is small: pictures of everyday sizes pass, and
+a container that can't hold them ends the run, not their rows."""
+
+
+class Allowance(NamedTuple):
+    """What was said of the memory that a process may take."""
+
+    given: int | None = None
+    """Bytes; None for what is usual where it runs."""
+    beside_server: bool = False
+    """A server of the run's own takes half of what is usual."""
+
+    @property
+    def limit(self) -> int:
+        """Bytes that the process may take."""
+        return default_limit(beside_server=self.beside_server) if self.given is None else self.given
 
 
 class Room(NamedTuple):
@@ -40,41 +57,49 @@ class Room(NamedTuple):
     """Pictures that are being decoded, in all chunks together."""
 
 
-def divide(limit: int, taken: int, *, readers: int, decoded_bytes: int | None) -> Room:
+def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int | None) -> Room:
     """Divides what a process may take among its steps.
 
     A file is there twice while a bucket's client reads it, once in a batch, and three times while it is asked about:
     itself, in the request's message, and in gRPC's copy of that.
 
     Args:
-      limit: bytes that the process may take in all.
+      allowance: what the process may take in all.
       taken: bytes that it takes before the first picture.
       readers: number of its threads that read.
       decoded_bytes: bytes of a picture as it is sent; None where files are sent as they are.
     Raises:
-      UsageError: it is too little for any picture.
+      UsageError: what was given is too little for any picture.
     """
-    free = limit - taken - _GROWTH - readers * _THREAD
-    if decoded_bytes is None:
-        share = free // CHUNKS_AT_ONCE
-        unit = (
-            share * 2 // 15
-        )  # of 1 + 2 + 1.5 + 3 units, the last but one a batch and the picture that starts the next
-        room = Room(limit, unit, unit, 2 * unit, min(unit // 2, LARGEST_BATCH), 3 * unit, 0)
-        needed = 15 * CHUNKS_AT_ONCE * MIB // 2
-    else:
-        share = free // (2 * CHUNKS_AT_ONCE)
-        unit = share // 8
-        batch = min(unit, LARGEST_BATCH)
-        room = Room(limit, 3 * unit // 2, unit, 3 * unit, batch, 3 * unit, free // 2)
-        needed = 16 * CHUNKS_AT_ONCE * max(decoded_bytes, MIB)
-    if free < needed:
-        at_least = -(-(limit - free + needed) // MIB)
+    sent_as_files = decoded_bytes is None
+    spent = taken + readers * _THREAD + (_GROWTH if sent_as_files else _GROWTH_DECODING)
+    free, least = allowance.limit - spent, _least(decoded_bytes)
+    if allowance.given is None:
+        free = max(free, least, _USUAL_SENDING if sent_as_files else _USUAL_DECODING)
+    if free < least:
         raise UsageError(
-            f"--max-memory {show(limit)} is too little for any picture, as the process itself takes {show(taken)}: "
-            f"give it at least {at_least} MiB"
+            f"--max-memory {show(allowance.limit)} is too little for any picture, as the process itself takes "
+            f"{show(spent)}: give it at least {show(spent + least + MIB)}"
         )
-    return room
+    if sent_as_files:
+        unit = free // CHUNKS_AT_ONCE * 2 // 15  # 1 + 2 + (a batch and the picture that begins the next) 1.5 + 3
+        return Room(
+            limit=spent + free, picture=unit, peeking=unit, reading=2 * unit, batch=min(unit // 2, LARGEST_BATCH),
+            asking=3 * unit, decoding=0,
+        )  # fmt: skip
+    decoding = free * 5 // 8
+    unit = (free - decoding) // CHUNKS_AT_ONCE // 8  # 1 + 3 + 1 + 3
+    return Room(
+        limit=spent + free, picture=3 * unit // 2, peeking=unit, reading=3 * unit, batch=min(unit, LARGEST_BATCH),
+        asking=3 * unit, decoding=decoding,
+    )  # fmt: skip
+
+
+def _least(decoded_bytes: int | None) -> int:
+    """Free bytes with which a file of a megabyte, or one decoded picture, passes through all steps."""
+    if decoded_bytes is None:
+        return 15 * CHUNKS_AT_ONCE * MIB // 2
+    return 8 * CHUNKS_AT_ONCE * max(decoded_bytes, MIB) * 8 // 3
 
 
 def show(bytes_: int) -> str:

@@ -7,7 +7,7 @@ from typing import Self
 
 from beam_jobs import watch
 from beam_jobs.manifest import Row
-from beam_jobs.memory import default_limit, divide, resident
+from beam_jobs.memory import Allowance, divide, resident
 from beam_jobs.parts import Outcome
 from beam_jobs.patient import Patient
 from beam_jobs.plan import Plan, RunFolder
@@ -55,8 +55,8 @@ class WorkerSpec:
     """With the plan's version pinned."""
     retry: RetryPolicy
     chunk: ChunkOptions
-    max_memory: int | None = None
-    """Bytes that the worker's process may take; None for what is usual where it runs."""
+    memory: Allowance = Allowance()
+    """What the worker's process may take."""
     generation: int = 0
     beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
@@ -82,8 +82,7 @@ class ChunkWorker:
         self._failure: Exception | None = None
         decoded_bytes = _decoded_bytes(contract, options.wire)
         room = divide(
-            spec.max_memory or default_limit(), _taken(options.wire != "encoded"), readers=spec.chunk.readers,
-            decoded_bytes=decoded_bytes,
+            spec.memory, _taken(options.wire != "encoded"), readers=spec.chunk.readers, decoded_bytes=decoded_bytes,
         )  # fmt: skip
         encode = make_payload(contract.preprocessing, options.wire, limits, room.decoding)
         self._predictor = ChunkPredictor(
