@@ -45,8 +45,8 @@ class ScoringOptions:
     decoded_by_server: bool = False
     """Pictures are sent as files to a model that fails on a bad one, so a refusal is the picture's own fault."""
     deadline_misses: int = 2
-    """How often a request may miss its deadline before its pictures are asked about apart; a first one may come too
-    early for a server that warms up."""
+    """How often a request misses its deadline before its pictures are asked about apart, and a lone picture before its
+    verdict: once may be chance, or a server that warms up."""
 
 
 _REFUSED = "refused"
@@ -179,7 +179,7 @@ class Scorer:
         """Takes a request apart that is too slow: into halves, and a half that is so, too, into single pictures.
 
         A server works on at what nobody waits for any more, so the pictures that may be to blame are asked about as
-        rarely as can be; the largest files come last, when the others have their outcomes.
+        rarely as can be; the largest come last, when the others have their outcomes.
         """
         if len(pictures) == 1:
             return [self._too_slow(pictures[0])]
@@ -188,7 +188,7 @@ class Scorer:
         ordered = sorted(pictures, key=lambda one: one.bytes)
         half = len(ordered) // 2
         parts = [ordered[:half], ordered[half:]] if misses > 1 else [[one] for one in ordered]
-        outcomes = [outcome for part in parts for outcome in self._score(part, 1)]
+        outcomes = [outcome for part in parts for outcome in self._score(part, 1 if len(part) > 1 else None)]
         if not any(outcome.reason == _SLOW for outcome in outcomes):
             self._note_slow_batch(len(pictures))
         return outcomes

@@ -7,7 +7,7 @@ from typing import Self
 
 from beam_jobs import watch
 from beam_jobs.manifest import Row
-from beam_jobs.memory import Allowance, divide, resident
+from beam_jobs.memory import Allowance, divide, give_back_large_blocks, resident
 from beam_jobs.parts import Outcome
 from beam_jobs.patient import Patient
 from beam_jobs.plan import Plan, RunFolder
@@ -177,6 +177,7 @@ def _decoded_bytes(contract: ModelContract, wire: Wire) -> int | None:
 @functools.cache
 def _taken(with_tensorflow: bool) -> int:
     """Bytes that this process takes before its first picture."""
+    give_back_large_blocks()
     if with_tensorflow:
         import_tensorflow()
     return resident()

@@ -210,7 +210,7 @@ def test_a_slow_picture_costs_only_itself_and_few_deadlines(place: int) -> None:
     assert [outcome.row for outcome in found if outcome.verdict != "predicted"] == [place]
     assert (found[place].stage, found[place].reason) == ("predict", "too_slow")
     assert "--deadline" in found[place].message
-    assert predictor.asked_slow == 4  # twice with all, once with its half, once alone
+    assert predictor.asked_slow == 5  # twice with all, once with its half, twice alone
 
 
 def test_a_slow_picture_alone_in_its_request_is_asked_about_twice() -> None:
