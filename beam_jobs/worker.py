@@ -84,7 +84,7 @@ class ChunkWorker:
         room = divide(
             spec.memory, _taken(options.wire != "encoded"), readers=spec.chunk.readers, decoded_bytes=decoded_bytes,
         )  # fmt: skip
-        encode = make_payload(contract.preprocessing, options.wire, limits, room.decoding)
+        encode = make_payload(contract.preprocessing, options.wire, limits, memory=room.decoding)
         self._predictor = ChunkPredictor(
             read_row(self._read, limits.max_bytes),
             encode,

@@ -22,11 +22,11 @@ NOT_DECODED = "the picture is damaged, or of a kind that TensorFlow can't decode
 
 
 def make_payload(
-    preprocessing: Preprocessing, wire: Wire, limits: PictureLimits, decoding_bytes: int | None = None
+    preprocessing: Preprocessing, wire: Wire, limits: PictureLimits, *, memory: int | None = None
 ) -> Callable[[bytes], Payload]:
     """A thread-safe function from a picture's bytes to its payload; it raises PictureRejected.
 
-    Several threads may decode at once, but all together never take more than `decoding_bytes`, by default what one
+    Several threads may decode at once, but all together never take more than `memory` bytes, by default what one
     picture of `limits.max_pixels` takes. TensorFlow is loaded only where pixels are decoded.
     """
     if wire == "encoded":
@@ -43,7 +43,7 @@ def make_payload(
     from serving.preprocessing import make_decoder
 
     decoder = make_decoder(preprocessing, wire)
-    most = BYTES_A_PIXEL * limits.max_pixels if decoding_bytes is None else decoding_bytes
+    most = BYTES_A_PIXEL * limits.max_pixels if memory is None else memory
     room = _Room(most)
 
     def decode(data: bytes) -> Payload:
