@@ -15,6 +15,7 @@ import click
 from beam_jobs import watch
 from serving.cli import MAX_TOP_K, WIRE_NAMES, Connection, picture_limit_flags, plain_model_flags, server_flags
 from serving.errors import EXIT_OVER_LIMIT, Transient, UsageError
+from serving.flag_types import ByteSize
 from serving.signals import hearing
 
 if TYPE_CHECKING:
@@ -90,14 +91,18 @@ def _with_limits(command: Any) -> Any:
 @picture_limit_flags
 @click.option("--readers", type=click.IntRange(1, 512), default=64, show_default=True,
               help="Pictures read and decoded at once; more for a slow bucket.")  # fmt: skip
+@click.option("--max-memory", type=ByteSize(128 * 2**20, 2**50), metavar="SIZE",
+              help="Memory that this process may take, such as 2GiB: large pictures wait, go in smaller requests, or "
+              "are rejected. [default: nine tenths of the container's limit, else half of the machine's memory; half "
+              "of that beside the server of --model]")  # fmt: skip
 @click.option("--requests-in-flight", type=click.IntRange(1, 64), default=3, show_default=True)
 @plain_model_flags
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
 def predict(
     connection: Connection, inputs: tuple[str, ...], output: str, wire: Any, batch_size: int, top_k: int, format_: Any,
     shard: str | None, fresh: bool, retry_failed: bool, max_rejected: Limit.Value, max_failed: Limit.Value,
-    max_image_bytes: int, max_image_pixels: int, readers: int, requests_in_flight: int, beam_flags: tuple[str, ...],
-    **plain: Any,
+    max_image_bytes: int, max_image_pixels: int, readers: int, max_memory: int | None, requests_in_flight: int,
+    beam_flags: tuple[str, ...], **plain: Any,
 ) -> None:  # fmt: skip
     """Predict every picture of the inputs into one CSV.
 
@@ -108,6 +113,7 @@ def predict(
     143 stopped, the same command continues.
     """
     from beam_jobs.job import PredictOptions, run
+    from beam_jobs.memory import Allowance
     from beam_jobs.model_store import local_copy
     from beam_jobs.pipeline import beam_options, runs_here
     from beam_jobs.predict import ChunkOptions
@@ -123,7 +129,8 @@ def predict(
         inputs=inputs, output=output, wire=wire, format=format_, top_k=top_k, shard=_parse_shard(shard), fresh=fresh,
         retry_failed=retry_failed, limits=PictureLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),
         chunk=ChunkOptions(batch_size=batch_size, readers=readers, requests_in_flight=requests_in_flight),
-        retry=connection.retry, plain=PlainModel(**plain), beam_flags=beam_flags, asked=connection.asked,
+        memory=Allowance(max_memory, connection.embedded), retry=connection.retry, plain=PlainModel(**plain),
+        beam_flags=beam_flags, asked=connection.asked,
     )  # fmt: skip
     with _stoppable(), progress_bar() as show:
 

@@ -51,7 +51,8 @@ class Gcs:
             except gcp_errors.RequestRangeNotSatisfiable:  # of an object without bytes
                 return b""
             if limit is not None and len(data) > limit:
-                raise TooLarge
+                blob.reload(**self._once)
+                raise TooLarge(blob.size)
             return data
 
     def read_range(self, path: str, start: int, end: int) -> bytes:

@@ -16,6 +16,7 @@ from beam_jobs.generations import Todo, count_generations, first_todo, retry_tod
 from beam_jobs.inputs import list_pictures
 from beam_jobs.ledger import Ledger, RunLog
 from beam_jobs.manifest import Manifest, build_manifest
+from beam_jobs.memory import Allowance
 from beam_jobs.patient import Patient, patient_storage
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict import ChunkOptions
@@ -57,6 +58,8 @@ class PredictOptions:
     retry_failed: bool = False
     limits: PictureLimits = PictureLimits()
     chunk: ChunkOptions = ChunkOptions()
+    memory: Allowance = Allowance()
+    """What each worker's process may take."""
     retry: RetryPolicy = RetryPolicy()
     plain: PlainModel = PlainModel()
     asked: tuple[str, int | None] | None = None
@@ -243,6 +246,7 @@ def _first_plan(
         manifest = build_manifest(
             pictures, file, batch_size=options.chunk.batch_size, shards=options.shard.of,
             unique_ids=options.format == "kaggle",
+            scores=min(result_options.top_k or len(model.contract.labels), len(model.contract.labels)),
         )  # fmt: skip
         if options.fresh:  # only now, when a new run is sure to start
             folder.clear(results)
@@ -265,7 +269,7 @@ def _worker_spec(options: PredictOptions, plan: Plan, endpoint: Endpoint, todo: 
     chunk = dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=to_blame)
     return WorkerSpec(
         output=absolute(options.output), plan=plan, endpoint=endpoint, retry=options.retry, chunk=chunk,
-        generation=todo.generation, beam_flags=options.beam_flags,
+        memory=options.memory, generation=todo.generation, beam_flags=options.beam_flags,
     )  # fmt: skip
 
 
@@ -276,6 +280,7 @@ def _shown(options: PredictOptions) -> dict[str, Any]:
         "batch_size": options.chunk.batch_size,
         "readers": options.chunk.readers,
         "requests_in_flight": options.chunk.requests_in_flight,
+        "max_memory": options.memory.limit,
         "deadline_s": options.retry.deadline_s,
         "patience_s": options.retry.patience_s,
         "retry_failed": options.retry_failed,

@@ -22,6 +22,8 @@ from serving.errors import FlowImagesError, UsageError
 
 MAX_CHUNK_ROWS = 256
 """Rows that one part holds. Two chunks are under way at once, so at most 512 rows are asked again after a crash."""
+MAX_CHUNK_SCORES = 250_000
+"""Scores that one part holds, at 70 bytes each in memory: of 10,000 classes it has 25 rows."""
 
 
 class Row(NamedTuple):
@@ -91,10 +93,17 @@ def json_lines(data: bytes) -> list[Any]:
 
 
 def build_manifest(
-    pictures: Iterable[Listed], file: IO[bytes], *, batch_size: int, shards: int, unique_ids: bool
+    pictures: Iterable[Listed], file: IO[bytes], *, batch_size: int, shards: int, unique_ids: bool, scores: int = 1
 ) -> Manifest:
     """Writes the sorted, deduplicated rows to a file.
 
+    Args:
+      pictures: in any order, repeated ones included.
+      file: to write to.
+      batch_size: pictures a request.
+      shards: processes that share the chunks.
+      unique_ids: whether ids are refused that two pictures have.
+      scores: how many the run keeps of a picture.
     Raises:
       UsageError: nothing is listed; or, with `unique_ids`, two pictures have one id.
     """
@@ -104,9 +113,23 @@ def build_manifest(
             seen = _fill(table, pictures)
             if unique_ids:
                 _refuse_repeated_ids(table)
-            return _write(table, file, seen, batch_size, shards)
+            return _write(table, file, seen, _Cut(batch_size, shards, scores))
         finally:
             table.close()
+
+
+class _Cut(NamedTuple):
+    """What decides how many rows a chunk has."""
+
+    batch_size: int
+    shards: int
+    scores: int
+
+    def chunk_rows(self, listed: int) -> int:
+        """At least 8 chunks a shard, so that shards end together; whole batches; never above a maximum."""
+        share = -(-listed // (8 * self.shards))
+        batches = max(1, -(-share // self.batch_size))
+        return max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_SCORES // self.scores, batches * self.batch_size))
 
 
 def picture_id(row: Row) -> str:
@@ -157,11 +180,11 @@ def _stem(path: str) -> str:
     return path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
 
 
-def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, batch_size: int, shards: int) -> Manifest:
+def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> Manifest:
     listed, ids, labels = table.execute("SELECT count(*), count(id), count(label) FROM rows").fetchone()
     if not listed:
         raise UsageError("--input matches no picture; quote globs ('photos/**/*.jpg') and check the path")
-    chunk_rows = _chunk_rows(listed, batch_size, shards)
+    chunk_rows = cut.chunk_rows(listed)
     digest, offsets, checks = hashlib.sha256(), [0], []
     lines = _lines(table)
     while chunk := b"".join(itertools.islice(lines, chunk_rows)):
@@ -179,10 +202,3 @@ def _lines(table: sqlite3.Connection) -> Iterator[bytes]:
     # SQLite compares UTF-8 bytes, which is the order of code points and so Python's.
     for row in table.execute("SELECT * FROM rows ORDER BY path, unnameable"):
         yield json.dumps([*row[:4], bool(row[4]), bool(row[5])], ensure_ascii=False).encode() + b"\n"
-
-
-def _chunk_rows(listed: int, batch_size: int, shards: int) -> int:
-    """At least 8 chunks a shard, so that shards end together; whole batches; never above the maximum."""
-    share = -(-listed // (8 * shards))
-    batches = max(1, -(-share // batch_size))
-    return max(1, min(MAX_CHUNK_ROWS, batches * batch_size))

@@ -16,9 +16,11 @@ from typing import Literal, NamedTuple
 from beam_jobs.manifest import json_lines
 from beam_jobs.storage import Storage, join
 from serving.errors import FlowImagesError
+from serving.pictures import MISSING
 
-MISSING = "missing"
-"""The reason where there is no such file."""
+TOO_SLOW = "too_slow"
+"""The reason where a server that answers others does not answer about this picture in time."""
+
 Verdict = Literal["predicted", "rejected", "failed"]
 
 
@@ -44,8 +46,9 @@ class Outcome(NamedTuple):
 
     @property
     def may_change(self) -> bool:
-        """May it be another one when it is asked for again? A failure was the system's, and a file may come back."""
-        return self.verdict == "failed" or self.reason == MISSING
+        """May it be another one when it is asked for again? A failure was the system's, a file may come back, and a
+        deadline may be longer."""
+        return self.verdict == "failed" or self.reason in (MISSING, TOO_SLOW)
 
 
 class BrokenPart(FlowImagesError):

@@ -19,6 +19,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_jobs.memory import CHUNKS_AT_ONCE
 from beam_jobs.worker import ChunkWorker, WorkerSpec
 from serving.errors import FlowImagesError, UsageError
 
@@ -34,7 +35,7 @@ class _PredictChunk(beam.DoFn):
 
     def setup(self) -> None:
         self._worker = self._connect()
-        self._threads = ThreadPoolExecutor(_CHUNKS_AT_ONCE, thread_name_prefix="chunk")
+        self._threads = ThreadPoolExecutor(CHUNKS_AT_ONCE, thread_name_prefix="chunk")
 
     def teardown(self) -> None:
         self._threads.shutdown()
@@ -46,7 +47,7 @@ class _PredictChunk(beam.DoFn):
 
     def process(self, chunk: int) -> Iterator[int]:
         self._under_way.append((chunk, self._threads.submit(self._worker.work, chunk)))
-        if len(self._under_way) >= _CHUNKS_AT_ONCE:
+        if len(self._under_way) >= CHUNKS_AT_ONCE:
             yield self._finished()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -61,8 +62,6 @@ class _PredictChunk(beam.DoFn):
 
 
 _VERDICTS = ("predicted", "rejected", "failed")
-_CHUNKS_AT_ONCE = 2
-"""The second is read while the first waits for its last answers and is written: a store's latency is hidden."""
 
 
 @dataclasses.dataclass(eq=False)

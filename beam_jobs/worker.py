@@ -1,24 +1,30 @@
 """What one worker of the job holds: a channel, a decoder, threads; and what it does: one chunk, one part."""
 
 import dataclasses
+import functools
 from collections import Counter
 from typing import Self
 
 from beam_jobs import watch
 from beam_jobs.manifest import Row
+from beam_jobs.memory import Allowance, divide, give_back_large_blocks, resident
 from beam_jobs.parts import Outcome
 from beam_jobs.patient import Patient, patient_storage
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.predict import ChunkOptions, ChunkPredictor, read_row
+from beam_jobs.predict import ChunkOptions, ChunkPredictor
+from beam_jobs.reading import read_row
 from beam_jobs.source_check import SourceCheck
 from beam_jobs.storage import own_files
 from serving.client import PredictClient
+from serving.contract import ModelContract, Wire
+from serving.drawn import draw_pictures
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
 from serving.options import Endpoint, RetryPolicy
 from serving.payload import make_payload
 from serving.pictures import PictureLimits
 from serving.predictor import ImagePredictor
-from serving.retry import Retrier
+from serving.quiet import import_tensorflow
+from serving.retry import Retrier, transient_in_time
 
 
 class Interrupted(FlowImagesError):
@@ -51,6 +57,8 @@ class WorkerSpec:
     """With the plan's version pinned."""
     retry: RetryPolicy
     chunk: ChunkOptions
+    memory: Allowance = Allowance()
+    """What the worker's process may take."""
     generation: int = 0
     beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
@@ -59,7 +67,11 @@ class ChunkWorker:
     """Works through chunks, also a few at once in several threads. A context manager."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        """Opens a channel and loads the decoder; TensorFlow only if the wire form needs it."""
+        """Opens a channel and loads the decoder; TensorFlow only if the wire form needs it.
+
+        Raises:
+          UsageError: there is too little memory for any picture.
+        """
         options, contract = spec.plan.options, spec.plan.model.contract
         limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
         self._spec = spec
@@ -69,15 +81,25 @@ class ChunkWorker:
         self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._storage)
         self._under_way: set[int] = set()
         retry = _shared(spec.retry, spec.chunk.requests_in_flight)
-        self._client = PredictClient(spec.endpoint, retry=retry, stop=watch.STOP)
+        self._client = PredictClient(spec.endpoint, retry=retry, stop=watch.STOP, retried=transient_in_time)
         watch.at_stop(self._client.close)
         self._failure: Exception | None = None
+        decoded_bytes = _decoded_bytes(contract, options.wire)
+        room = divide(
+            spec.memory, _taken(options.wire != "encoded"), readers=spec.chunk.readers, decoded_bytes=decoded_bytes,
+        )  # fmt: skip
+        encode = make_payload(contract.preprocessing, options.wire, limits, memory=room.decoding)
         self._predictor = ChunkPredictor(
             read_row(self._read, limits.max_bytes),
-            make_payload(contract.preprocessing, options.wire, limits),
+            encode,
             ImagePredictor(self._client, contract, options.wire),
             spec.chunk,
-            watch.STOP,
+            room,
+            decoded_bytes=decoded_bytes,
+            answer_bytes=_ANSWER_BYTES * len(contract.labels),
+            retry=retry,
+            known_good=encode(draw_pictures(contract.preprocessing.width, contract.preprocessing.height)[0]),
+            stop=watch.STOP,
         )
 
     def __enter__(self) -> Self:
@@ -159,6 +181,26 @@ class ChunkWorker:
 
     def _storage(self, path: str) -> Patient:
         return patient_storage(path, self._spec.beam_flags, self._spec.retry, self._retrier)
+
+
+_ANSWER_BYTES = 16
+"""A score in an answer, in a third of the copies that it goes through."""
+
+
+def _decoded_bytes(contract: ModelContract, wire: Wire) -> int | None:
+    """Bytes of a picture as it is sent; None where that is its file."""
+    if wire == "encoded":
+        return None
+    return contract.preprocessing.height * contract.preprocessing.width * 3 * (4 if wire == "float32" else 1)
+
+
+@functools.cache
+def _taken(with_tensorflow: bool) -> int:
+    """Bytes that this process takes before its first picture."""
+    give_back_large_blocks()
+    if with_tensorflow:
+        import_tensorflow()
+    return resident()
 
 
 def _shared(policy: RetryPolicy, callers: int) -> RetryPolicy:

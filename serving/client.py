@@ -32,7 +32,7 @@ from serving.errors import (
 from serving.options import Endpoint, RetryPolicy, bearer_token
 from serving.probe import speaks_tls
 from serving.proxy import goes_direct, proxy_for
-from serving.retry import Retrier, heard_again
+from serving.retry import Retrier, heard_again, transient
 from serving.waiting import Waiting
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -94,7 +94,12 @@ class PredictClient:
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, retry: RetryPolicy | None = None, stop: threading.Event | None = None
+        self,
+        endpoint: Endpoint,
+        *,
+        retry: RetryPolicy | None = None,
+        stop: threading.Event | None = None,
+        retried: Callable[[BaseException], bool] = transient,
     ) -> None:
         """Opens no connection yet.
 
@@ -102,11 +107,12 @@ class PredictClient:
           endpoint: server, model and the version to pin.
           retry: patience, deadline and budget.
           stop: when set, ends waits between retries.
+          retried: says which errors of a call are retried, such as `serving.retry.transient_in_time`.
         """
         self.endpoint = endpoint
         self._policy = retry or RetryPolicy()
         self._waiting = Waiting(endpoint.address, self._policy.patience_s, self._why_silent, self._policy.deadline_s)
-        self._retrier = Retrier(self._policy, stop, self._waiting)
+        self._retrier = Retrier(self._policy, stop, self._waiting, retried=retried)
         self._reached = self._tried_tls = False
         options = list(_CHANNEL_OPTIONS)
         self._proxy = None if goes_direct(endpoint.target) else proxy_for(endpoint.target)
@@ -164,7 +170,9 @@ class PredictClient:
         pieces = [rest.SerializeToString(), *chain.from_iterable(starmap(tensors.input_entry, inputs.items()))]
         if sum(map(len, pieces)) > MAX_MESSAGE_BYTES:
             raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
-        reply = self._call(self._predict, b"".join(pieces))
+        request = b"".join(pieces)
+        del pieces
+        reply = self._call(self._predict, request)
         self._check_version(reply.model_spec.version.value)
         return {name: self._unpack(name, reply.outputs) for name in outputs or reply.outputs}
 

@@ -123,6 +123,8 @@ _BY_CODE: dict[grpc.StatusCode, type[ServingError]] = {
 _TOO_LARGE = "message larger than max"
 # A stream that a proxy broke off has INTERNAL or UNKNOWN like a failing kernel, but is nobody's picture's fault.
 _CUT = ("RST_STREAM", "Stream removed", "unexpected EOS")
+# A proxy's own deadline ran out: Envoy's words, and gRPC's for another's HTTP status.
+_PROXY_DEADLINE = ("upstream request timeout", "header with status: 504")
 _KERNEL = "[[{{node"
 """In the message of an operation of the model's graph."""
 # Trying again would not help, although gRPC reports them as UNAVAILABLE like a server that is away.
@@ -155,6 +157,8 @@ def from_status(code: grpc.StatusCode, details: str, target: str) -> ServingErro
         return WrongAddress(f"{_NO_GRPC} ({reason})", target)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN) and any(text in details for text in _CUT):
         return ServerUnavailable(message, target)
+    if code is grpc.StatusCode.UNAVAILABLE and any(text in details for text in _PROXY_DEADLINE):
+        return DeadlineExceeded(f"{message} (a proxy's time-out, which may be shorter than --deadline)", target)
     if code is grpc.StatusCode.UNAVAILABLE:
         for text, hint in _TLS.items():
             if text in details:

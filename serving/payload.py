@@ -32,8 +32,8 @@ def make_payload(
       preprocessing: sizes and orientation.
       wire: what is sent.
       limits: a picture over them is rejected before it is decoded.
-      memory: bytes that all pictures which are being decoded may take together; a single one that takes more is decoded
-        alone. By default what the largest ordinary picture takes.
+      memory: bytes that all pictures which are being decoded may take together; one that takes more is rejected. By
+        default what the largest ordinary picture takes, and one that takes more is decoded alone.
     """
     if wire == "encoded":
         return lambda data: needed_bytes(data, inspect_picture(data, limits))
@@ -44,11 +44,18 @@ def make_payload(
     from serving.preprocessing import make_decoder
 
     decoder = make_decoder(preprocessing, wire)
-    room = _Room(memory or limits.max_memory)
+    most = memory or limits.max_memory
+    room = _Room(most)
 
     def decode(data: bytes) -> Payload:
         header = inspect_picture(data, limits)
-        with room.taken(decoding_memory(header, preprocessing)):
+        cost = decoding_memory(header, preprocessing)
+        if memory is not None and cost > memory:
+            raise PictureRejected(
+                "too_large",
+                f"decoding it takes {cost:,} bytes, over the {memory:,} that --max-memory leaves: give it more",
+            )
+        with room.taken(cost):
             try:
                 return decoder(needed_bytes(data, header))
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:

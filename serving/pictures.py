@@ -44,19 +44,31 @@ class PictureLimits:
         return 9 * self.max_pixels
 
 
+MISSING = "missing"
+"""The reason where there is no such file."""
+
+
 @contextlib.contextmanager
-def own_faults(max_bytes: int) -> Iterator[None]:
-    """Around the read of a picture's file: what is the file's own fault becomes PictureRejected."""
+def own_faults(max_bytes: int, room: int | None = None) -> Iterator[None]:
+    """Around the read of a picture's file: what is the file's own fault becomes PictureRejected.
+
+    Args:
+      max_bytes: that a picture may have.
+      room: bytes that the reader had room for, if it may be less; TooLarge passes where only that was too little.
+    """
     try:
         yield
     except FileNotFoundError as error:
-        raise PictureRejected("missing", "there is no such file any more, or never was") from error
+        raise PictureRejected(MISSING, "there is no such file any more, or never was") from error
     except IsADirectoryError as error:
         raise PictureRejected("not_a_file", "a folder or a device, not a file") from error
     except TooLarge as error:
-        size = f"{error.args[0]:,} bytes, " if error.args else ""
+        size: int | None = error.args[0] if error.args else None
+        if room is not None and room < max_bytes and (size is None or size <= max_bytes):
+            raise
+        found = "" if size is None else f"{size:,} bytes, "
         raise PictureRejected(
-            "too_large", f"{size}over the limit of {max_bytes:,} bytes (--max-image-bytes)"
+            "too_large", f"{found}over the limit of {max_bytes:,} bytes (--max-image-bytes)"
         ) from error
 
 

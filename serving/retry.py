@@ -11,11 +11,26 @@ from typing import TypeVar
 
 import tenacity
 
-from serving.errors import InvalidRequest, RequestTooLarge, Transient
+from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Transient
 from serving.options import RetryPolicy
 from serving.waiting import Waiting
 
 T = TypeVar("T")
+
+
+def transient(error: BaseException) -> bool:
+    """May another try mend it?"""
+    return isinstance(error, Transient)
+
+
+def missed(error: BaseException) -> bool:
+    """Is it a missed deadline?"""
+    return isinstance(error, DeadlineExceeded)
+
+
+def transient_in_time(error: BaseException) -> bool:
+    """Transient, but for a missed deadline: for a caller who has to know of each of these."""
+    return transient(error) and not missed(error)
 
 
 def heard_again(
@@ -79,18 +94,24 @@ class Retrier:
     """Calls a function until it succeeds, fails for good, or patience, budget or the stop event end it."""
 
     def __init__(
-        self, policy: RetryPolicy, stop: threading.Event | None = None, waiting: Waiting | None = None
+        self,
+        policy: RetryPolicy,
+        stop: threading.Event | None = None,
+        waiting: Waiting | None = None,
+        retried: Callable[[BaseException], bool] = transient,
     ) -> None:
         """Makes no call yet.
 
         Args:
-          policy: patience and budget.
+          policy: patience, waits and budget.
           stop: when set, ends the waits between tries.
           waiting: tells the user; by default of failed tries only.
+          retried: says which errors another try may mend.
         """
         self._policy = policy
         self._budget = RetryBudget(policy)
         self._stop = stop or threading.Event()
+        self._retried = retried
         self._retries = 0
         self._waiting = waiting or Waiting("", policy.patience_s)
 
@@ -104,11 +125,11 @@ class Retrier:
 
         Raises:
           Transient: the last error, when retrying ended; it says how long was tried.
-          ServingError: at once, if it is not transient.
+          Exception: at once, if it is not to be retried.
         """
         policy, started = self._policy, time.monotonic()
         loop = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Transient),
+            retry=tenacity.retry_if_exception(self._retried),
             wait=tenacity.wait_random_exponential(multiplier=policy.first_delay_s, max=policy.max_delay_s),
             stop=tenacity.stop_any(
                 tenacity.stop_before_delay(policy.patience_s),

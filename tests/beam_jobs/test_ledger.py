@@ -23,7 +23,7 @@ from beam_jobs.ledger import Incomplete, RunLog
 from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import BrokenPart, Outcome, Verdict
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
-from beam_jobs.predict import rank
+from beam_jobs.scoring import rank
 from beam_jobs.storage import Disk
 from serving.contract import ModelContract, Preprocessing
 from serving.errors import FlowImagesError

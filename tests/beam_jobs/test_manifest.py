@@ -50,6 +50,14 @@ def test_a_large_listing_has_chunks_of_the_largest_size(tmp_path: Path) -> None:
     assert manifest.chunk_rows == MAX_CHUNK_ROWS
 
 
+@pytest.mark.parametrize(("scores", "rows"), [(1, 256), (120, 256), (10_000, 25), (10**6, 1)])
+def test_a_chunk_holds_fewer_rows_of_many_scores(scores: int, rows: int) -> None:
+    pictures = (Listed(f"{i:06}") for i in range(5000))
+    manifest = build_manifest(pictures, io.BytesIO(), batch_size=32, shards=1, unique_ids=True, scores=scores)
+    assert manifest.chunk_rows == rows
+    assert sum(manifest.rows_in(chunk) for chunk in range(manifest.chunks)) == 5000
+
+
 def test_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path) -> None:
     _, [[row]] = build(["caf\udce9.jpg"], tmp_path / "m")
     assert row == Row("caf\\xe9.jpg", unnameable=True)

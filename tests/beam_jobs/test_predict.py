@@ -10,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.manifest import Row
+from beam_jobs.memory import Allowance, divide
 from beam_jobs.parts import Outcome
-from beam_jobs.predict import ChunkOptions, ChunkPredictor, rank, read_row
-from serving.errors import InvalidRequest, RequestTooLarge, ServerUnavailable
+from beam_jobs.predict import ChunkOptions, ChunkPredictor
+from beam_jobs.reading import read_row
+from beam_jobs.scoring import rank
+from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, ServerUnavailable
+from serving.options import RetryPolicy
 from serving.payload import Payload
 from serving.pictures import PictureRejected
 from serving.predictor import Scores
@@ -41,8 +45,12 @@ class FakePredictor:
         return Scores(np.stack([values / 256, 1 - values / 256], axis=1), np.array([b != b"\xff" for b in first]))
 
 
+ROOM = divide(Allowance(2**31), 0, readers=4, decoded_bytes=None)
+IMPATIENT = RetryPolicy(patience_s=0.2, first_delay_s=1e-3)
+
+
 def outcomes(files: Sequence[bytes], predictor: FakePredictor, **options: Any) -> list[Outcome]:
-    def read(row: Row) -> bytes:
+    def read(row: Row, room: int) -> bytes:
         return files[int(row.path)]
 
     def encode(data: bytes) -> Payload:
@@ -51,7 +59,9 @@ def outcomes(files: Sequence[bytes], predictor: FakePredictor, **options: Any) -
         return data
 
     rows = [(i, Row(str(i))) for i in range(len(files))]
-    with ChunkPredictor(read, encode, predictor, ChunkOptions(**options)) as chunk:
+    with ChunkPredictor(
+        read, encode, predictor, ChunkOptions(**options), ROOM, retry=IMPATIENT, known_good=b"g"
+    ) as chunk:
         return list(chunk.outcomes(rows))
 
 
@@ -106,7 +116,7 @@ def test_a_row_that_trips_a_library_up_fails_alone() -> None:
         return data
 
     rows = [(i, Row(name)) for i, name in enumerate("a!b")]
-    with ChunkPredictor(lambda row: row.path.encode(), encode, FakePredictor(), ChunkOptions()) as chunk:
+    with ChunkPredictor(lambda row, _: row.path.encode(), encode, FakePredictor(), ChunkOptions(), ROOM) as chunk:
         found = list(chunk.outcomes(rows))
     assert verdicts(found) == "pfp"
     assert found[1].message == "string index out of range"
@@ -173,5 +183,60 @@ def test_a_file_that_is_not_there_is_the_pictures_fault() -> None:
         raise FileNotFoundError(path)
 
     with pytest.raises(PictureRejected) as error:
-        read_row(read, 10)(Row("gone.jpg"))
+        read_row(read, 10)(Row("gone.jpg"), 10)
     assert error.value.reason == "missing"
+
+
+class Slow(FakePredictor):
+    """Misses the deadline with an `s` byte, with more than `most_in_time` pictures, or from a call on."""
+
+    def __init__(self, most_in_time: int = 10**6, hangs_from: float = float("inf")) -> None:
+        super().__init__()
+        self.most_in_time, self.hangs_from, self.asked_slow = most_in_time, hangs_from, 0
+
+    def predict(self, pictures: Sequence[Payload]) -> Scores:
+        scores = super().predict(pictures)
+        slow = any(bytes(picture)[:1] == b"s" for picture in pictures)
+        if slow or len(pictures) > self.most_in_time or len(self.sizes) > self.hangs_from:
+            self.asked_slow += slow
+            raise DeadlineExceeded("DEADLINE_EXCEEDED", "fake")
+        return scores
+
+
+@pytest.mark.parametrize("place", [0, 13, 31])
+def test_a_slow_picture_costs_only_itself_and_few_deadlines(place: int) -> None:
+    files = [b"a"] * 32
+    files[place] = b"s"
+    predictor = Slow()
+    found = outcomes(files, predictor, requests_in_flight=1)
+    assert [outcome.row for outcome in found if outcome.verdict != "predicted"] == [place]
+    assert (found[place].stage, found[place].reason) == ("predict", "too_slow")
+    assert "--deadline" in found[place].message
+    assert predictor.asked_slow == 5  # twice with all, once with its half, twice alone
+
+
+def test_a_slow_picture_alone_in_its_request_is_asked_about_twice() -> None:
+    predictor = Slow()
+    assert verdicts(outcomes([b"s", b"a"], predictor, batch_size=1)) == "rp"
+    assert predictor.asked_slow == 2
+
+
+def test_several_slow_pictures_and_refused_ones_in_one_batch() -> None:
+    class Mixed(Slow):
+        def __init__(self) -> None:
+            super().__init__()
+            self.poison = b"!"
+
+    assert verdicts(outcomes([b"a", b"s", b"!", b"a", b"s", b"\xff"], Mixed(), lone_retries=0)) == "prfprr"
+
+
+@pytest.mark.parametrize("answered", [0, 2])
+def test_a_server_that_hangs_makes_no_picture_slow(answered: int) -> None:
+    with pytest.raises(DeadlineExceeded):
+        outcomes([b"a"] * 32, Slow(hangs_from=answered), batch_size=4, requests_in_flight=1)
+
+
+def test_a_batch_that_no_server_answers_within_the_deadline_is_taken_apart_and_learned_from() -> None:
+    predictor = Slow(most_in_time=4)
+    assert verdicts(outcomes([b"a"] * 80, predictor, batch_size=8, requests_in_flight=1)) == "p" * 80
+    assert predictor.sizes.count(8) == 4  # two batches of ten

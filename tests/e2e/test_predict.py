@@ -213,6 +213,22 @@ def test_a_run_with_its_own_server_stays_with_its_version(model_store: Path, dra
     assert json.loads((output / "run.json").read_text())["model"]["version"] == 2
 
 
+def test_memory_may_change_when_a_run_goes_on(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    arguments = ("--input", drawn / "train", "--output", tmp_path / "out", "--wire", "encoded")
+    assert predict(*arguments, "--shard", "0/2").exit_code == 0
+    assert not (tmp_path / "out" / "run.json").exists()
+    assert predict(*arguments, "--shard", "1/2", "--max-memory", "12GiB").exit_code == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["options"]["max_memory"] == 12 * 2**30
+    assert account(tmp_path / "out") == (48, 48, 0, 0)
+
+
+@pytest.mark.parametrize("size", ["2", "much", "-1GiB", "nan"])
+def test_no_sane_memory_is_wrong_usage(predict: Predict, tmp_path: Path, size: str) -> None:
+    result = predict("--input", tmp_path, "--output", tmp_path / "out", "--max-memory", size)
+    assert result.exit_code == 2
+    assert "--max-memory" in result.output
+
+
 @pytest.mark.parametrize("change", [["--top-k", "2"], ["--wire", "uint8"], ["--format", "kaggle"]])
 def test_options_that_would_mix_results_are_refused(
     predict: Predict, drawn: Path, tmp_path: Path, change: list[str]

@@ -1,0 +1,185 @@
+"""How much memory a worker may take, and what each step of its work gets of it."""
+
+import contextlib
+import ctypes
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from serving.errors import UsageError
+
+MIB = 1024 * 1024
+CHUNKS_AT_ONCE = 2
+"""Chunks that a worker has under way: the second is read while the first waits for its last answers and is written, so
+a store's latency is hidden."""
+LARGEST_BATCH = 128 * MIB
+"""Bytes of a request of several pictures, however much memory there is: a server holds a few copies of each."""
+_GROWTH, _GROWTH_DECODING = 96 * MIB, 192 * MIB
+"""What a process takes beyond what it had before the first picture and what is counted: gRPC's buffers, outcomes, and
+memory that its allocator keeps, of which it keeps more where TensorFlow decodes in many threads."""
+_THREAD = 128 * 1024
+"""Stack and buffers of a thread that reads."""
+_USUAL_SENDING, _USUAL_DECODING = 256 * MIB, 512 * MIB
+"""Free bytes to reckon with where nobody gave a limit and the usual one is small: pictures of everyday sizes pass, and
+a container that can't hold them ends the run, not their rows."""
+
+
+class Allowance(NamedTuple):
+    """What was said of the memory that a process may take."""
+
+    given: int | None = None
+    """Bytes; None for what is usual where it runs."""
+    beside_server: bool = False
+    """A server of the run's own takes half of what is usual."""
+
+    @property
+    def limit(self) -> int:
+        """Bytes that the process may take."""
+        return default_limit(beside_server=self.beside_server) if self.given is None else self.given
+
+
+class Room(NamedTuple):
+    """Bytes that the steps of one chunk may take."""
+
+    limit: int
+    """That of the whole process, for messages."""
+    picture: int
+    """Largest file; one over it is rejected."""
+    peeking: int
+    """Files that are read at the first attempt, as they are small, and wait for their turn."""
+    reading: int
+    """Larger files that are read, and what waits to be sent."""
+    batch: int
+    """Pictures of a request; a single one may have more."""
+    asking: int
+    """Requests under way, their copies included."""
+    decoding: int
+    """Pictures that are being decoded, in all chunks together."""
+
+
+def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int | None) -> Room:
+    """Divides what a process may take among its steps.
+
+    A file is there twice while a bucket's client reads it, once in a batch, and three times while it is asked about:
+    itself, in the request's message, and in gRPC's copy of that.
+
+    Args:
+      allowance: what the process may take in all.
+      taken: bytes that it takes before the first picture.
+      readers: number of its threads that read.
+      decoded_bytes: bytes of a picture as it is sent; None where files are sent as they are.
+    Raises:
+      UsageError: what was given is too little for any picture.
+    """
+    sent_as_files = decoded_bytes is None
+    spent = taken + readers * _THREAD + (_GROWTH if sent_as_files else _GROWTH_DECODING)
+    free, least = allowance.limit - spent, _least(decoded_bytes)
+    if allowance.given is None:
+        free = max(free, least, _USUAL_SENDING if sent_as_files else _USUAL_DECODING)
+    if free < least:
+        raise UsageError(
+            f"--max-memory {show(allowance.limit)} is too little for any picture, as the process itself takes "
+            f"{show(spent)}: give it at least {show(spent + least + MIB)}"
+        )
+    if sent_as_files:
+        unit = free // CHUNKS_AT_ONCE * 2 // 15  # 1 + 2 + (a batch and the picture that begins the next) 1.5 + 3
+        return Room(
+            limit=spent + free, picture=unit, peeking=unit, reading=2 * unit, batch=min(unit // 2, LARGEST_BATCH),
+            asking=3 * unit, decoding=0,
+        )  # fmt: skip
+    decoding = free * 5 // 8
+    unit = (free - decoding) // CHUNKS_AT_ONCE // 8  # 1 + 3 + 1 + 3
+    return Room(
+        limit=spent + free, picture=3 * unit // 2, peeking=unit, reading=3 * unit, batch=min(unit, LARGEST_BATCH),
+        asking=3 * unit, decoding=decoding,
+    )  # fmt: skip
+
+
+def _least(decoded_bytes: int | None) -> int:
+    """Free bytes with which a file of a megabyte, or one decoded picture, passes through all steps."""
+    if decoded_bytes is None:
+        return 15 * CHUNKS_AT_ONCE * MIB // 2
+    return 8 * CHUNKS_AT_ONCE * max(decoded_bytes, MIB) * 8 // 3
+
+
+def show(bytes_: int) -> str:
+    """Bytes for people, and for --max-memory: `1536MiB`."""
+    return f"{bytes_ // MIB}MiB"
+
+
+def default_limit(*, beside_server: bool = False) -> int:
+    """Bytes to take where nobody says: nine tenths of the container's limit, else half of the machine's memory.
+
+    Args:
+      beside_server: a server of the run's own takes the other half.
+    """
+    container = container_limit()
+    limit = machine_memory() // 2 if container is None else container * 9 // 10
+    return limit // 2 if beside_server else limit
+
+
+def machine_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def container_limit(root: Path = Path("/")) -> int | None:
+    """The smallest memory limit of this process's control groups and those above them; None if they have none.
+
+    Of version 2 and of version 1, whose files are those of the group itself in a container that sees itself as the
+    root, and those of the path in /proc/self/cgroup elsewhere.
+    """
+    limits = []
+    for folder, name in _groups(root):
+        try:
+            text = (folder / name).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit() and int(text) < machine_memory():  # else `max`, or version 1's number for none
+            limits.append(int(text))
+    return min(limits, default=None)
+
+
+def _groups(root: Path) -> list[tuple[Path, str]]:
+    """Folders of the control groups that this process is in, up to the root, and the files that may limit it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    mounted, found = root / "sys/fs/cgroup", []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            tops, names = [mounted, mounted / "unified"], ["memory.max", "memory.high"]
+        elif "memory" in controllers.split(","):
+            tops, names = [mounted / "memory", mounted / controllers], ["memory.limit_in_bytes"]
+        else:
+            continue
+        steps = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(steps), -1, -1):
+            found += [(top.joinpath(*steps[:depth]), name) for top in tops for name in names]
+    return found
+
+
+def give_back_large_blocks() -> None:
+    """Makes the C library return each freed block of a megabyte to the system at once.
+
+    By default it keeps more and more of them, for each thread: twice what is in use with pictures of 7 MB. Only glibc
+    does so, and only it has `mallopt`.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MIB)
+
+
+_M_MMAP_THRESHOLD = -3
+
+
+def resident() -> int:
+    """Bytes of memory that this process takes now; where the system doesn't say, the most that it took."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024

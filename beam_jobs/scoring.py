@@ -1,0 +1,268 @@
+"""From prepared pictures to verdicts: what a refusal, a missed deadline and a wrong answer say of which picture."""
+
+import dataclasses
+import logging
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from beam_jobs.parts import TOO_SLOW, Outcome, Verdict
+from beam_jobs.reading import Prepared, first_line
+from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, ServerUnavailable
+from serving.options import RetryPolicy
+from serving.payload import CORRUPT, NOT_DECODED, Payload
+from serving.predictor import Scores
+from serving.retry import Retrier, heard_again, missed
+from serving.scores import round_scores
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_LOG = logging.getLogger(__name__)
+
+
+class Predictor(Protocol):
+    """What a chunk needs of a model; `serving.predictor.ImagePredictor` is one."""
+
+    def predict(self, pictures: Sequence[Payload]) -> Scores:
+        """Scores n ≥ 1 pictures in one call; raises ServingError, and DeadlineExceeded at the first miss."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ScoringOptions:
+    """How verdicts are found."""
+
+    batch_size: int = 32
+    """Most pictures a request."""
+    top_k: int = 5
+    """Classes to keep of each picture; 0 for all of them, in the order of the labels."""
+    requests_in_flight: int = 3
+    """One that the server works on, one on the wire, one in its queue."""
+    lone_retries: int = 2
+    """How often a picture whose request was refused is asked again, alone, before its verdict."""
+    doubtful_retries: int = 9
+    """The same once a picture was refused that then got its scores: others' bad pictures fail our requests."""
+    decoded_by_server: bool = False
+    """Pictures are sent as files to a model that fails on a bad one, so a refusal is the picture's own fault."""
+    deadline_misses: int = 2
+    """How often a request misses its deadline before its pictures are asked about apart, and a lone picture before its
+    verdict: once may be chance, or a server that warms up."""
+
+
+_REFUSED = "refused"
+_LARGEST_BATCH = re.compile(r"larger than maximum input batch size (\d+)")
+"""In the refusal of a request that the server's batches can't hold, which says nothing about a picture."""
+
+
+class _TooSlow(Exception):
+    """A request misses its deadline although the server answers others."""
+
+
+class Scorer:
+    """Asks about batches and gives each picture its outcome; safe to use from several threads.
+
+    One bad picture costs only itself: a refused request is halved, one that misses its deadlines is taken apart.
+    """
+
+    def __init__(
+        self, predictor: Predictor, options: ScoringOptions, retry: RetryPolicy, known_good: Payload | None,
+        stop: threading.Event,
+    ) -> None:  # fmt: skip
+        """Asks nothing yet.
+
+        Args:
+          predictor: scores payloads; it does not ask again by itself after a missed deadline.
+          options: sizes, and how patient to be with a picture.
+          retry: how patient to be with a server that misses all deadlines.
+          known_good: a picture that the model is sure to take, until another one was answered.
+          stop: when set, ends waits.
+        """
+        self._predictor = predictor
+        self._options = options
+        self._deadline_s = retry.deadline_s
+        self._stop = stop
+        self._patiently = Retrier(retry, stop, retried=missed)
+        self._doubt = threading.Event()
+        self._largest = options.batch_size
+        self._slow_batches = 0
+        self._known_good = known_good
+        self._witness: Prepared | None = None
+
+    def answer(self, batch: Sequence[Prepared]) -> list[Outcome]:
+        """The outcomes of a batch, in its order.
+
+        Raises:
+          ServingError: the server can't be asked at all, or refuses what it answered before.
+        """
+        pictures = [one for one in batch if one.payload is not None]
+        known = {one.row: one.outcome for one in batch if one.outcome}
+        doubted = self._doubt.is_set()
+        known |= {outcome.row: outcome for outcome in (self._score(pictures) if pictures else ())}
+        if self._doubt.is_set() and not doubted:  # who was heard before there was reason to doubt is heard again
+            again = [one for one in pictures if known[one.row].reason == _REFUSED]
+            known |= {one.row: self._score_alone(one, None) for one in again}
+        return [known[one.row] for one in batch]
+
+    def _score(self, pictures: Sequence[Prepared], misses: int | None = None) -> list[Outcome]:
+        """Asks once; a refused request is halved, as any of its pictures may be to blame, or none."""
+        misses = self._options.deadline_misses if misses is None else misses
+        if len(pictures) > self._largest:
+            return self._score_halves(pictures, misses)
+        try:
+            scores = self._ask(pictures, misses)
+        except _TooSlow:
+            return self._score_slow(pictures, misses)
+        except InvalidRequest as error:
+            if len(pictures) == 1:
+                return [self._score_alone(pictures[0], error)]
+            if largest := _LARGEST_BATCH.search(str(error)):
+                self._largest = max(1, int(largest[1]))  # learned once, not by a refusal of each batch
+                return self._score_halves(pictures, misses)
+            halves = self._score_halves(pictures, misses)
+            if not isinstance(error, RequestTooLarge):
+                self._note_innocence(halves)
+            return halves
+        self._note_answer(pictures)
+        return [
+            self._outcome(one.row, probabilities, bool(ok))
+            for one, probabilities, ok in zip(pictures, scores.probabilities, scores.ok, strict=True)
+        ]
+
+    def _score_halves(self, pictures: Sequence[Prepared], misses: int) -> list[Outcome]:
+        half = len(pictures) // 2
+        return self._score(pictures[:half], misses) + self._score(pictures[half:], misses)
+
+    def _note_answer(self, pictures: Sequence[Prepared]) -> None:
+        if self._witness is None or pictures[0].bytes < self._witness.bytes:  # a small one is soon asked about
+            self._witness = pictures[0]
+        if 2 * len(pictures) > self._largest:
+            self._slow_batches = 0
+
+    def _note_innocence(self, outcomes: Sequence[Outcome]) -> None:
+        """A refused request of which no picture was to blame: somebody else's was, in the server's batch."""
+        if not any(outcome.reason == _REFUSED for outcome in outcomes):
+            self._doubt.set()
+
+    def _ask(self, pictures: Sequence[Prepared], misses: int) -> Scores:
+        """Asks until there is an answer or patience ends, as one request in which a picture may be slow.
+
+        Raises:
+          _TooSlow: it missed its deadline `misses` times, and the server is well.
+          DeadlineExceeded: so it did for the whole patience, and the server answered nothing else, either.
+        """
+        count = 0
+
+        def once() -> Scores:
+            nonlocal count
+            try:
+                return self._predictor.predict([one.payload for one in pictures if one.payload is not None])
+            except DeadlineExceeded as error:
+                count += 1
+                if count >= misses and self._server_is_well():
+                    raise _TooSlow from error
+                raise
+
+        return self._patiently(once)
+
+    def _server_is_well(self) -> bool:
+        """Does it answer about a picture that is known to be good, in time, right now?"""
+        witness = self._witness.payload if self._witness else self._known_good
+        if witness is None:
+            return False
+        try:
+            self._predictor.predict([witness])
+        except (DeadlineExceeded, InvalidRequest):
+            return False
+        return True
+
+    def _score_slow(self, pictures: Sequence[Prepared], misses: int) -> list[Outcome]:
+        """Takes a request apart that is too slow: into halves, and a half that is so, too, into single pictures.
+
+        A server works on at what nobody waits for any more, so the pictures that may be to blame are asked about as
+        rarely as can be; the largest come last, when the others have their outcomes.
+        """
+        if len(pictures) == 1:
+            return [self._too_slow(pictures[0])]
+        _LOG.warning("%d pictures of one request are not answered within %g s, although the server answers others: "
+                     "asking about them apart", len(pictures), self._deadline_s)  # fmt: skip
+        ordered = sorted(pictures, key=lambda one: one.bytes)
+        half = len(ordered) // 2
+        parts = [ordered[:half], ordered[half:]] if misses > 1 else [[one] for one in ordered]
+        outcomes = [outcome for part in parts for outcome in self._score(part, 1 if len(part) > 1 else None)]
+        if not any(outcome.reason == TOO_SLOW for outcome in outcomes):
+            self._note_slow_batch(len(pictures))
+        return outcomes
+
+    def _note_slow_batch(self, size: int) -> None:
+        """No picture of it was slow alone: where that goes on, the server can't answer so many within the deadline."""
+        self._slow_batches += 1
+        if self._slow_batches > self._options.requests_in_flight:  # of those in flight together, one cause is likely
+            self._largest, self._slow_batches = max(1, min(self._largest, size // 2)), 0
+
+    def _too_slow(self, picture: Prepared) -> Outcome:
+        message = (
+            f"no answer within {self._deadline_s:g} s to a request of this picture alone, while the server answered "
+            "another one: give more with --deadline"
+        )
+        return Outcome(picture.row, "rejected", stage="predict", reason=TOO_SLOW, message=message)
+
+    def _score_alone(self, picture: Prepared, error: InvalidRequest | None) -> Outcome:
+        """A last hearing: with server-side batching the refusal may be another client's picture's fault."""
+        try:
+            scores = self._hear(picture, error, self._retries)
+        except _TooSlow:
+            return self._too_slow(picture)
+        except RequestTooLarge as refusal:
+            return Outcome(picture.row, "rejected", stage="predict", reason="too_large", message=first_line(refusal))
+        except InvalidRequest as refusal:
+            self._confront(refusal)
+            verdict: Verdict = "rejected" if self._options.decoded_by_server else "failed"
+            return Outcome(picture.row, verdict, stage="predict", reason=_REFUSED, message=first_line(refusal))
+        self._doubt.set()
+        return self._outcome(picture.row, scores.probabilities[0], bool(scores.ok[0]))
+
+    def _hear(self, picture: Prepared, refusal: InvalidRequest | None, retries: Callable[[], int]) -> Scores:
+        """Asks about a picture alone, after the refusal of its request if there was one; raises the last refusal."""
+        before = [refusal] if refusal else []
+
+        def ask() -> Scores:
+            if before:
+                raise before.pop()
+            return self._ask([picture], self._options.deadline_misses)
+
+        heard = len(before)
+        return heard_again(ask, lambda: heard + retries(), self._stop)
+
+    def _retries(self) -> int:
+        return self._options.doubtful_retries if self._doubt.is_set() else self._options.lone_retries
+
+    def _confront(self, refusal: InvalidRequest) -> None:
+        """No picture is condemned by a server that refuses what it answered before: it is sick itself."""
+        if self._witness is not None:
+            try:
+                self._hear(self._witness, None, lambda: self._options.doubtful_retries)
+            except InvalidRequest as error:
+                raise ServerUnavailable(f"the server refuses what it has answered before: {error}") from refusal
+            except _TooSlow as error:
+                raise ServerUnavailable("the server does not answer in time what it has answered before") from error
+
+    def _outcome(self, row: int, probabilities: Array, ok: bool) -> Outcome:
+        if not ok:
+            return Outcome(row, "rejected", stage="decode", reason=CORRUPT, message=NOT_DECODED)
+        if not np.isfinite(probabilities).all():
+            return Outcome(row, "failed", stage="predict", reason="not_finite", message="the model answered NaN")
+        classes, scores = rank(probabilities, self._options.top_k)
+        return Outcome(row, "predicted", classes, scores)
+
+
+def rank(probabilities: Array, top_k: int) -> tuple[list[int], list[float]]:
+    """The best classes and their scores, to six significant digits; ties by label order.
+
+    Args:
+      probabilities: floats [classes].
+      top_k: how many; 0 for all, in label order.
+    """
+    rounded = round_scores(probabilities)
+    order = np.argsort(-rounded, kind="stable")[:top_k] if top_k else np.arange(len(rounded))
+    return order.tolist(), rounded[order].tolist()

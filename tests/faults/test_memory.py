@@ -1,0 +1,94 @@
+"""The memory of a real job with many large pictures stays under --max-memory, in each wire form."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.faults.jobs import account, rows
+from tests.faults.servers import Server
+
+pytestmark = pytest.mark.faults
+
+WITH_PEAK = """
+import os, flow_images
+try:
+    flow_images.main()
+finally:
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    open(os.environ["PEAK"], "w").write(peak.split()[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cheap SavedModel that takes pictures in each form, and 7 MB of a photo of 12 megapixels."""
+    import tensorflow as tf
+
+    def pixels(dtype: tf.DType) -> tf.types.experimental.GenericFunction:
+        @tf.function(input_signature=[tf.TensorSpec([None, 224, 224, 3], dtype, name="pixels")])
+        def classify(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"scores": tf.nn.softmax(tf.reduce_mean(tf.cast(pixels, tf.float32), [1, 2]))}
+
+        return classify
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="files")])
+    def files(files: tf.Tensor) -> dict[str, tf.Tensor]:
+        length = tf.cast(tf.strings.length(files), tf.float32)
+        return {"scores": tf.nn.softmax(tf.stack([length, 0 * length, 1 - length], axis=1))}
+
+    place = tmp_path_factory.mktemp("memory")
+    module = tf.Module()
+    module.encoded, module.float32, module.uint8 = files, pixels(tf.float32), pixels(tf.uint8)
+    signatures = {name: getattr(module, name) for name in ("encoded", "float32", "uint8")}
+    tf.saved_model.save(module, str(place / "model" / "1"), signatures)
+    (place / "labels.txt").write_text("a\nb\nc\n")
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)
+    Image.fromarray(noise).save(place / "large.jpg", quality=72)
+    assert (place / "large.jpg").stat().st_size > 6_500_000
+    return place
+
+
+@pytest.fixture(scope="module")
+def address(place: Path) -> Iterator[str]:
+    with Server(place / "model", place / "log", name="model") as running:
+        yield running.address
+
+
+def peak(address: str, place: Path, folder: Path, pictures: int, *flags: str) -> int:
+    """Most bytes that the job's process had in memory at once."""
+    (folder / "in").mkdir()
+    for number in range(pictures):
+        (folder / "in" / f"{number:04}.jpg").symlink_to(place / "large.jpg")
+    command = [sys.executable, "-c", WITH_PEAK, "predict", "--server", address, "--model-name", "model", "--labels",
+               place / "labels.txt", "--image-size", "224", "--input", folder / "in", "--output", folder / "out",
+               *flags]  # fmt: skip
+    subprocess.run(
+        [str(word) for word in command], check=True, env=os.environ | {"PEAK": str(folder / "peak")}, timeout=900
+    )
+    return 1024 * int((folder / "peak").read_text())
+
+
+@pytest.mark.parametrize(
+    ("wire", "pictures", "mebibytes"),
+    [("encoded", 160, 512), ("encoded", 160, 1843), ("uint8", 30, 1280), ("float32", 30, 1843)],
+)  # 1843 MiB are nine tenths of the limit in k8s/base/predict.yaml
+def test_the_peak_stays_under_the_limit(
+    address: str, place: Path, tmp_path: Path, wire: str, pictures: int, mebibytes: int
+) -> None:
+    found = peak(address, place, tmp_path, pictures, "--signature", wire, "--max-memory", f"{mebibytes}MiB")
+    assert found < mebibytes * 2**20
+    assert account(tmp_path / "out") == (pictures, pictures, 0, 0)
+
+
+def test_pictures_that_can_not_fit_are_rejected_by_that_flag(address: str, place: Path, tmp_path: Path) -> None:
+    flags = ("--signature", "encoded", "--max-memory", "384MiB", "--max-rejected", "100%")
+    assert peak(address, place, tmp_path, 3, *flags) < 384 * 2**20
+    found = rows(tmp_path / "out" / "rejected.csv")
+    assert [(row["stage"], row["reason"]) for row in found] == [("read", "too_large")] * 3
+    assert "--max-memory 384MiB" in found[0]["message"]
