@@ -41,7 +41,8 @@ class SourceCheck:
         self._sources = sorted(plan.sources, key=lambda source: -len(source.folder))
         self._recent: deque[str] = deque(maxlen=_ASKED)
         self._there: dict[Source, str] = {}
-        self._gone: dict[Source, SourceGone] = {}
+        self._something: dict[Source, str] = {}
+        self._gone: dict[Source, str] = {}
         self._asking = threading.Lock()
         self._some = functools.lru_cache(maxsize=64)(self._choose)
 
@@ -84,36 +85,43 @@ class SourceCheck:
 
     def _check(self, source: Source, chunks: tuple[int, ...], but: str = "") -> None:
         with self._asking:
-            if source in self._gone:
-                raise self._gone[source]
-            if source in self._there and self._exists(self._there[source]):
+            why = self._gone.get(source)
+            if why is None and source in self._there and self._exists(self._there[source]):
                 return
-            why = self._why_gone(source, chunks, but)
-            if why:
-                self._gone[source] = SourceGone(
-                    f"{source.folder} (--input {source.input}) {why}. That is no picture's fault: bring it back, and "
-                    "the same command continues. If the files are gone for good, --fresh lists anew what is there"
-                )
-                raise self._gone[source]
+            why = why or self._why_gone(source, chunks, but)
+            if not why:
+                return
+            self._gone[source] = why  # the other readers of the chunk needn't look again
+            raise SourceGone(
+                f"{source.folder} (--input {source.input}) {why}. That is no picture's fault: bring it back, and the "
+                "same command continues. If the files are gone for good, --fresh lists anew what is there"
+            )
 
     def _why_gone(self, source: Source, chunks: tuple[int, ...], but: str) -> str:
-        if reason := self._folder_is_gone(source.folder):
+        if reason := self._folder_is_gone(source):
             return reason
-        recent = [_Known(path, True) for path in self._recent if self._source_of(path) == source]
+        recent = [_Known(path, True) for path in tuple(self._recent) if self._source_of(path) == source]
         asked = [one for one in (*self._some(source, chunks), *recent) if one.path != but]
+        if not any(one.was_there for one in asked):
+            return ""
         for one in asked:
             if self._exists(one.path):
                 self._there[source] = one.path
                 return ""
-        if not any(one.was_there for one in asked):
-            return ""
         return f"has none of the {len(asked)} pictures that were looked for, such as {asked[0].path}"
 
-    def _folder_is_gone(self, folder: str) -> str:
+    def _folder_is_gone(self, source: Source) -> str:
+        folder = source.folder
         try:
-            if scheme(folder):
-                return "" if next(self._storage(folder).walk(folder), None) else "has nothing in it any more"
-            return "is empty now" if is_empty(folder) else ""
+            if scheme(folder) == "":
+                return "is empty now" if is_empty(folder) else ""
+            if source in self._something and self._exists(self._something[source]):
+                return ""
+            first = next(self._storage(folder).walk(folder), None)
+            if first is None:
+                return "has nothing in it any more"
+            self._something[source] = first.path
+            return ""
         except (FileNotFoundError, NotADirectoryError):
             return "is not there any more"
         except PermissionError:

@@ -178,10 +178,10 @@ def test_the_manifest_stands_though_the_bucket_changes(start: START, front: Fron
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 60 KB."""
+    """A file system of 68 KB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "none", folder], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=68k", "none", folder], capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
@@ -192,7 +192,7 @@ def test_a_full_disk_stops_the_run_and_more_room_continues_it(
 ) -> None:
     output = small_disk / "out"
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(32 * 1024))
+    ballast.write_bytes(bytes(40 * 1024))
     job = start(server, output=output)
     assert job.wait() == 75, job.said
     assert "No space left on device; make room, and the same command continues" in job.said
