@@ -41,7 +41,7 @@ def read_labels(path: str) -> list[str]:
         if not label.strip():
             raise UsageError(f"{name}, line {line} is empty: each line must be a label, in the order of the outputs")
         if label in lines:
-            raise UsageError(f"{name}: lines {lines[label]} and {line} have the same label, {label!r}")
+            raise UsageError(f"{name}: lines {lines[label]} and {line} have the same label, {label!r}: change one")
         lines[label] = line
     if len(labels) < 2:
         raise UsageError(f"{name} has {len(labels)} labels: expected at least two, one a line")

@@ -61,7 +61,7 @@ def test_a_store_that_is_not_there_is_told_of_and_given_up(
     with pytest.raises(StorageUnavailable) as error:
         call(patient, kind_of(there))
     assert error.value.exit_code == 75
-    assert "trying again for up to 6 s" in caplog.text
+    assert "waiting up to 6 s" in caplog.text
     assert f"{kind_of(there)}://b/x" in caplog.text
 
 
