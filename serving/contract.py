@@ -14,12 +14,17 @@ import pydantic
 from serving.errors import ContractError
 
 SCHEMA_VERSION: Final = 1
-ALGORITHM = 1
-"""Number of the preprocessing that `serving.preprocessing` implements; it changes whenever a pixel would."""
+Orientation = Literal["ignore", "exif"]
+ALGORITHMS: dict[Orientation, int] = {"ignore": 1, "exif": 2}
+"""Number of the preprocessing that `serving.preprocessing` implements; it changes whenever a pixel would. For `exif`, 1
+looked for the tag in a JPEG's first segments only."""
 
 Wire = Literal["float32", "uint8", "encoded"]
-"""How pictures travel: preprocessed as float32 0..1, rounded to uint8, or as whole files that the server decodes."""
+"""How pictures travel: preprocessed as float32 (0..1, unless the model wants another range), rounded to uint8, or as
+whole files that the server decodes."""
 WIRES: tuple[Wire, ...] = ("float32", "uint8", "encoded")
+
+Activation = Literal["softmax", "sigmoid"]
 
 CONTRACT_SIGNATURE = "contract"
 CONTRACT_INPUT, CONTRACT_OUTPUT = "keys", "values"
@@ -38,17 +43,24 @@ class _Frozen(pydantic.BaseModel):
 
 
 class Preprocessing(_Frozen):
-    """From the bytes of a picture file to float32 [height, width, 3], RGB, 0..1. See `serving.preprocessing`."""
+    """From the bytes of a picture file to float32 [height, width, 3], RGB. See `serving.preprocessing`."""
 
-    algorithm: int = ALGORITHM
     height: Annotated[int, pydantic.Field(ge=1, le=8192)]
     width: Annotated[int, pydantic.Field(ge=1, le=8192)]
-    orientation: Literal["ignore", "exif"] = "ignore"
+    orientation: Orientation = "ignore"
     """`exif` turns a picture upright by its EXIF orientation; `ignore` takes the pixels as stored."""
+    algorithm: int = pydantic.Field(default_factory=lambda fields: ALGORITHMS[fields["orientation"]])
     resize: Literal["bilinear"] = "bilinear"
     antialias: Literal[False] = False
     channels: Literal["RGB"] = "RGB"
-    value_range: tuple[float, float] = (0.0, 1.0)
+    value_range: tuple[pydantic.FiniteFloat, pydantic.FiniteFloat] = (0.0, 1.0)
+    """What black and white become in the `float32` wire form; `uint8` has 0..255, and files are the model's matter."""
+
+    @pydantic.model_validator(mode="after")
+    def _range_rises(self) -> Self:
+        if not self.value_range[0] < self.value_range[1]:
+            raise ValueError("value_range must rise")
+        return self
 
     @property
     def fingerprint(self) -> str:
@@ -64,6 +76,8 @@ class SignatureRef(_Frozen):
     output: str
     ok: str | None = None
     """Output that says of each row whether its picture could be decoded; None where decoding is the client's."""
+    batch: int | None = pydantic.Field(default=None, ge=1, exclude_if=lambda batch: batch is None)
+    """Rows that every request must have; None for any number."""
 
 
 STANDARD_SIGNATURES: dict[Wire, SignatureRef] = {
@@ -96,6 +110,8 @@ class ModelContract(_Frozen):
     signatures: dict[Wire, SignatureRef] = pydantic.Field(default_factory=lambda: dict(STANDARD_SIGNATURES))
     golden: Golden | None = None
     """None for a plain SavedModel that was described by flags."""
+    activation: Activation | None = pydantic.Field(default=None, exclude_if=lambda activation: activation is None)
+    """What the client makes scores of a plain model's outputs with; None where they are scores already."""
     versions: dict[str, str] = pydantic.Field(default_factory=dict)
     """Versions of the main libraries at export, for the record."""
 
@@ -146,10 +162,13 @@ class ModelContract(_Frozen):
         except pydantic.ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise ContractError(f"the model's contract is not valid: {problems}") from error
-        if contract.preprocessing.algorithm != ALGORITHM:
+        preprocessing = contract.preprocessing
+        ours = ALGORITHMS[preprocessing.orientation]
+        if preprocessing.algorithm != ours:
             raise ContractError(
-                f"the model was exported with preprocessing algorithm {contract.preprocessing.algorithm}, "
-                f"this release implements {ALGORITHM}: predictions would be skewed, so nothing was sent"
+                f"the model was exported with preprocessing algorithm {preprocessing.algorithm} for orientation "
+                f"{preprocessing.orientation}, this release implements {ours}: predictions would be skewed, so nothing "
+                "was sent. Train the model again with this release, or predict with the one that exported it"
             )
         return contract
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.contract import ALGORITHM, Golden, ModelContract, Preprocessing, SignatureRef, golden_distance
+from serving.contract import ALGORITHMS, Golden, ModelContract, Preprocessing, SignatureRef, golden_distance
 from serving.errors import ContractError
 
 CONTRACT = ModelContract(labels=["cat", "dog"], preprocessing=Preprocessing(height=8, width=8))
@@ -29,7 +29,11 @@ def test_a_contract_survives_json() -> None:
         (changed(labels=["cat", "cat"]), "labels must be distinct"),
         (changed(labels=["cat"]), "labels"),
         (changed(surprise=1), "surprise"),
-        (changed(preprocessing={"height": 8, "width": 8, "algorithm": ALGORITHM + 1}), "algorithm 2"),
+        (changed(preprocessing={"height": 8, "width": 8, "algorithm": 2}), "algorithm 2 for orientation ignore"),
+        (
+            changed(preprocessing={"height": 8, "width": 8, "orientation": "exif", "algorithm": 1}),
+            "algorithm 1 .* exif",
+        ),
         (changed(preprocessing={"height": 8, "width": 8, "resize": "bicubic"}), "preprocessing.resize"),
     ],
 )
@@ -45,6 +49,19 @@ def test_a_fingerprint_changes_with_every_parameter(other: dict[str, object]) ->
     same = Preprocessing.model_validate({"height": 8, "width": 8})
     assert same.fingerprint == CONTRACT.preprocessing.fingerprint
     assert Preprocessing.model_validate({"height": 8, "width": 8} | other).fingerprint != same.fingerprint
+
+
+def test_a_model_that_turns_pictures_is_of_another_algorithm_than_an_older_one() -> None:
+    """A release that looks for the tag in more places must not ask a model that was trained before it."""
+    size = {"height": 8, "width": 8}
+    assert Preprocessing.model_validate(size).algorithm == ALGORITHMS["ignore"] == 1
+    assert Preprocessing.model_validate(size | {"orientation": "exif"}).algorithm == ALGORITHMS["exif"] == 2
+
+
+def test_what_older_releases_exported_keeps_its_fingerprint_and_text() -> None:
+    assert CONTRACT.preprocessing.fingerprint == "512f7d8233c087a2"
+    assert CONTRACT.fingerprint == "d492debbad3af9ae"
+    assert not {"activation", "batch"} & set(CONTRACT.to_json().replace('"', " ").split())
 
 
 def test_models_of_other_labels_or_answers_have_other_fingerprints() -> None:

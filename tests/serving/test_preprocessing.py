@@ -1,11 +1,17 @@
 """The one preprocessing: the seed's pixels, every format, no picture that spoils a batch."""
 
+import functools
 import io
+import struct
+import zlib
 from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from serving.contract import Preprocessing
@@ -69,26 +75,143 @@ def test_an_empty_batch_has_no_rows() -> None:
     assert ok.shape == (0,)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("byte_order", [">", "<"], ids=["big-endian", "little-endian"])
-def test_exif_orientation_turns_as_pillow_does(orientation: int, byte_order: str) -> None:
+def tagged(orientation: int, byte_order: str = ">", kind: int = 3) -> Image.Exif:
+    """EXIF data; `kind` is the tag's type, 3 for SHORT, 4 for LONG."""
     exif = Image.Exif()
     exif.endian = byte_order
     exif[0x010F] = "a maker before the orientation"
     exif[0x0112] = orientation
-    data = encoded("JPEG", (64, 48), exif=exif, quality=95)
-    assert int(exif_orientation(tf.constant(data))) == orientation
-    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))), np.float32) / 255
-    size = {"height": upright.shape[0], "width": upright.shape[1]}
-    turned = make_decoder(Preprocessing(**size, orientation="exif"), "float32")(data)
-    assert np.abs(turned - upright).mean() < 0.02
-    ignored = make_decoder(Preprocessing(**size), "float32")(data)
-    assert orientation == 1 or np.abs(ignored - upright).mean() > 0.05
+    if kind != 3:
+        packed = struct.pack(byte_order + "HHIH", 0x0112, 3, 1, orientation) + b"\0\0"
+        other = struct.pack(byte_order + "HHII", 0x0112, kind, 1, orientation)
+        whole = exif.tobytes()
+        assert packed in whole
+        exif = Image.Exif()
+        exif.load(whole.replace(packed, other))
+        exif.tobytes = lambda offset=8: whole.replace(packed, other)  # type: ignore[method-assign]
+    return exif
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\xff\xff" + b"Exif\0\0MM" + b"\xff" * 40, b"x"])
+def oriented(data: bytes) -> int:
+    return int(exif_orientation(tf.constant(data)))
+
+
+@functools.cache
+def decoder(size: tuple[int, int], orientation: Literal["ignore", "exif"]) -> Callable[[bytes], Any]:
+    """To pictures of a width and height; tracing is slow."""
+    return make_decoder(Preprocessing(height=size[1], width=size[0], orientation=orientation), "float32")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("byte_order", [">", "<"], ids=["big-endian", "little-endian"])
+@pytest.mark.parametrize("kind", [3, 4], ids=["short", "long"])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_turns_as_pillow_does(orientation: int, byte_order: str, kind: int, format_: str) -> None:
+    data = encoded(format_, (64, 48), exif=tagged(orientation, byte_order, kind), quality=95)
+    assert oriented(data) == orientation
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    pixels = np.asarray(upright, np.float32) / 255
+    assert np.abs(decoder(upright.size, "exif")(data) - pixels).mean() < 0.02
+    assert orientation == 1 or np.abs(decoder(upright.size, "ignore")(data) - pixels).mean() > 0.05
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+def test_graph_and_worker_turn_alike(format_: str) -> None:
+    files = [encoded(format_, (64, 48), exif=tagged(orientation)) for orientation in range(1, 9)]
+    images, ok = decode_batch(tf.constant(files), Preprocessing(height=64, width=48, orientation="exif"))
+    assert ok.numpy().all()
+    np.testing.assert_array_equal(images, [decoder((48, 64), "exif")(data) for data in files])
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">HH", marker, len(content) + 2) + content
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+XMP = segment(0xFFE1, b"http://ns.adobe.com/xap/1.0/\0" + b"Exif\0\0MM\0*" * 100)
+ICC = b"".join(segment(0xFFE2, b"ICC_PROFILE\0" + bytes([i, 3]) + bytes(65_000)) for i in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [XMP, ICC, segment(0xFFFE, b"\xff\xe1 a comment") * 300, b"\xff" * 50, XMP + b"\xff\xff" + ICC + b"\xff",
+     segment(0xFFE1, b"Exif\0") + segment(0xFFE0, b"")],
+    ids=["xmp", "profile", "comments", "fill", "all", "near-misses"],
+)  # fmt: skip
+def test_a_jpegs_tag_is_found_behind_other_segments(before: bytes) -> None:
+    exif = segment(0xFFE1, b"Exif\0\0" + tagged(6).tobytes().removeprefix(b"Exif\0\0"))
+    data = encoded("JPEG", (64, 48))
+    data = data[:2] + before + exif + data[2:]
+    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == oriented(data) == 6
+    tf.io.decode_image(data)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"], ids=["plain", "as-in-jpeg"])
+def test_a_pngs_tag_is_found_on_either_side_of_the_pixels(place: str, prefix: bytes) -> None:
+    plain = encoded("PNG", (300, 400))
+    exif = chunk(b"eXIf", prefix + tagged(8).tobytes().removeprefix(b"Exif\0\0"))
+    text = chunk(b"tEXt", b"Comment\0" + exif)  # no chunk of its own
+    position = plain.index(b"IDAT") - 4 if place == "before" else plain.index(b"IEND") - 4
+    data = plain[:33] + text + plain[33:position] + exif + plain[position:]
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getexif()[0x0112] == oriented(data) == 8
+    assert oriented(plain[:33] + text + plain[33:]) == 1
+    assert oriented(plain + exif) == 1  # behind the end
+    tf.io.decode_image(data)
+
+
+def test_a_webps_tag_counts_if_its_header_announces_it() -> None:
+    data = bytearray(encoded("WEBP", (64, 48), exif=tagged(5), xmp=b"<x/>" * 5 + b"odd", icc_profile=bytes(131)))
+    assert oriented(bytes(data)) == 5
+    data[20] &= ~0x08
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getexif().get(0x0112, 1) == oriented(bytes(data)) == 1
+
+
+@pytest.mark.parametrize("value", [0, 9, 255, 0x0600, 65535])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+def test_a_value_that_is_no_orientation_is_ignored(value: int, format_: str) -> None:
+    assert oriented(encoded(format_, exif=tagged(value))) == 1
+
+
+def test_formats_without_a_place_for_the_tag_are_left_as_they_are() -> None:
+    assert [oriented(encoded(format_) + tagged(6).tobytes()) for format_ in ("GIF", "BMP")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1\xff\xff" + b"Exif\0\0MM" + b"\xff" * 40, b"x",
+     b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\xff\xff\xff\xf4eXIg" + bytes(20), b"RIFF\4\0\0\0WEBP",
+     b"\x89PNG\r\n\x1a\n\x7f\xff\xff\xffeXIfMM\0*\xff\xff\xff\xff", b"RIFF\0\0\0\0WEBPVP8X\xff\xff\xff\xff\x08",
+     b"\xff\xd8\xff\xe1\0\xffExif\0\0II*\0\x08\0\0\0\xff\xff\x12\1\3\0\1\0\0"],
+)  # fmt: skip
 def test_a_broken_exif_header_means_no_orientation(data: bytes) -> None:
-    assert int(exif_orientation(tf.constant(data))) == 1
+    assert oriented(data) == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["JPEG", "PNG", "WEBP"]), st.sampled_from("<>"), st.data())
+def test_hostile_bytes_never_raise(format_: str, byte_order: str, data: st.DataObject) -> None:
+    file = bytearray(encoded(format_, (8, 8), exif=tagged(6, byte_order)))
+    near = max(file.find(b"MM\0*"), file.find(b"II*\0"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(file)) | st.integers(max(near - 12, 0), near + 60))
+        few = st.binary(max_size=5) | st.sampled_from([b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", bytes(4)])
+        file[place : place + data.draw(st.integers(0, 12))] = data.draw(few)
+    assert 1 <= oriented(bytes(file)) <= 8
+
+
+@pytest.mark.parametrize(
+    "endless", [b"\xff\xd8" + b"\xff" * 10**6, b"\x89PNG\r\n\x1a\n" + (bytes(4) + b"abCd" + bytes(4)) * 10**5]
+)
+def test_a_file_that_keeps_its_reader_busy_is_given_up(endless: bytes) -> None:
+    exif = tagged(6).tobytes().removeprefix(b"Exif\0\0")
+    found = segment(0xFFE1, b"Exif\0\0" + exif) if endless[0] == 0xFF else chunk(b"eXIf", exif)
+    assert oriented(endless + found) == 1
 
 
 @pytest.mark.parametrize(
