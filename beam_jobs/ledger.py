@@ -17,6 +17,7 @@ from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.storage import join
 from serving.errors import EXIT_RESUMABLE, FlowImagesError
+from serving.scores import format_score
 
 PREDICTIONS, REJECTED, FAILED, RUN = "predictions.csv", "rejected.csv", "failed.csv", "run.json"
 RESULTS = (RUN, PREDICTIONS, REJECTED, FAILED)
@@ -141,10 +142,10 @@ def _prediction(plan: Plan, row: Row, outcome: Outcome) -> list[str]:
     labels = plan.model.contract.labels
     if plan.options.format == "kaggle":
         scores = outcome.scores or [1 / len(labels)] * len(labels)
-        return [picture_id(row), *(f"{score:.6f}" for score in scores)]
+        return [picture_id(row), *map(format_score, scores)]
     fields = [row.path]
     for index, score in zip(outcome.classes, outcome.scores, strict=True):
-        fields += [labels[index], f"{score:.6f}"]
+        fields += [labels[index], format_score(score)]
     return fields + [row.id or ""] * plan.manifest.has_ids + [row.label or ""] * plan.manifest.has_labels
 
 

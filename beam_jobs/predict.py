@@ -19,6 +19,7 @@ from serving.payload import CORRUPT, NOT_DECODED, Payload
 from serving.pictures import PictureRejected
 from serving.predictor import Scores
 from serving.retry import heard_again
+from serving.scores import round_scores
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -226,13 +227,13 @@ def _failed(row: int, error: Exception) -> _Prepared:
 
 
 def rank(probabilities: Array, top_k: int) -> tuple[list[int], list[float]]:
-    """The best classes and their scores, rounded to 6 decimals as they are written; ties by label order.
+    """The best classes and their scores, to six significant digits; ties by label order.
 
     Args:
-      probabilities: float32 [classes].
+      probabilities: floats [classes].
       top_k: how many; 0 for all, in label order.
     """
-    rounded = probabilities.astype(np.float64).round(6)
+    rounded = round_scores(probabilities)
     order = np.argsort(-rounded, kind="stable")[:top_k] if top_k else np.arange(len(rounded))
     return order.tolist(), rounded[order].tolist()
 

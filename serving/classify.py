@@ -10,11 +10,13 @@ from rich.text import Text
 from serving.client import PredictClient
 from serving.contract import Wire
 from serving.discovery import PlainModel, choose_wire, discover
+from serving.drawn import check_plain_model
 from serving.errors import InvalidRequest
 from serving.options import Endpoint, RetryPolicy
 from serving.payload import NOT_DECODED, make_payload
 from serving.pictures import PictureLimits, PictureRejected
 from serving.predictor import ImagePredictor
+from serving.scores import format_score
 from serving.terminal import console
 
 
@@ -38,6 +40,8 @@ def classify_files(
         wire = choose_wire(contract, wire)
         encode = make_payload(contract.preprocessing, wire, PictureLimits())
         predictor = ImagePredictor(client, contract, wire)
+        if contract.golden is None:
+            check_plain_model(predictor, plain, distributions=False)
         picture = Column("picture", overflow="fold")  # a path that is cut off names no file
         table = Table(picture, "label", "score", title=f"{endpoint.model_name}, wire {wire}", title_justify="left")
         rejected = 0
@@ -53,7 +57,7 @@ def classify_files(
             best = np.argsort(-scores.probabilities[0], kind="stable")[:top_k]
             for rank, index in enumerate(best):
                 table.add_row(
-                    path if rank == 0 else "", contract.labels[index], f"{scores.probabilities[0][index]:.4f}"
+                    path if rank == 0 else "", contract.labels[index], format_score(scores.probabilities[0][index])
                 )
             table.add_section()
     console().print(table)

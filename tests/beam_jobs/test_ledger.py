@@ -8,8 +8,9 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from beam_jobs.ledger import Incomplete, RunLog
 from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import BrokenPart, Outcome, Verdict
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.predict import rank
 from beam_jobs.storage import Disk
 from serving.contract import ModelContract, Preprocessing
 from serving.errors import FlowImagesError
@@ -32,14 +34,15 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 )
 
 
-def planned(folder: Path, pictures: list[Listed], labels: list[str], *, chunk_rows: int = 4) -> tuple[RunFolder, Plan]:
+def planned(folder: Path, pictures: list[Listed], labels: list[str], *, chunk_rows: int = 4,
+            format_: Literal["csv", "kaggle"] = "csv") -> tuple[RunFolder, Plan]:  # fmt: skip
     """A run's folder before its first part."""
     buffer = io.BytesIO()
     manifest = build_manifest(pictures, buffer, batch_size=chunk_rows, shards=1, unique_ids=False)
     run = RunFolder(Disk(), str(folder))
     run.storage.create(run.manifest_path(manifest), buffer.getvalue())
     contract = ModelContract(labels=labels, preprocessing=Preprocessing(height=8, width=8))
-    options = ResultOptions(inputs=["x"], wire="encoded", top_k=2, format="csv", max_image_bytes=1,
+    options = ResultOptions(inputs=["x"], wire="encoded", top_k=2, format=format_, max_image_bytes=1,
                             max_image_pixels=1, shards=1)  # fmt: skip
     model = PlannedModel(name="m", version=1, contract=contract)
     plan = Plan(started=datetime.datetime.now(datetime.UTC), options=options, model=model, manifest=manifest)
@@ -109,6 +112,21 @@ def test_names_ids_and_labels_come_back_unaltered(
         found = list(csv.reader(file))[1:]
     assert [(row[0], row[-2], row[-1]) for row in found] == [(path, *pictures[path]) for path in sorted(pictures)]
     assert {row[1] for row in found} <= set(labels)
+
+
+@pytest.mark.parametrize("format_", ["csv", "kaggle"])
+def test_no_score_becomes_0_on_its_way_to_the_file(tmp_path: Path, format_: Literal["csv", "kaggle"]) -> None:
+    folder, plan = planned(tmp_path, [Listed("0.jpg"), Listed("1.jpg")], ["a", "b", "c"], format_=format_)
+    scores = rank(np.array([8e-9, 1 - 8e-9, 1e-38], np.float32), 0 if format_ == "kaggle" else 2)
+    parts = folder.parts(plan)
+    parts.write(0, 0, [Outcome(0, "predicted", *scores), Outcome(1, "rejected", reason="missing")])
+    ledger.merge(folder, plan, parts, 0, LOG)
+    with open(Path(folder.output) / "predictions.csv", newline="") as file:
+        found = list(csv.reader(file))[1:]
+    if format_ == "csv":
+        assert found == [["0.jpg", "b", "1.000000", "a", "8e-09"]]
+    else:
+        assert found == [["0", "8e-09", "1.000000", "1e-38"], ["1", "0.333333", "0.333333", "0.333333"]]
 
 
 @pytest.fixture

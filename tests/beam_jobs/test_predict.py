@@ -164,6 +164,8 @@ def test_every_row_gets_the_verdict_it_gets_alone(files: list[bytes], batch_size
 
 def test_equal_scores_stand_in_label_order() -> None:
     assert rank(np.array([0.2, 0.4, 0.4000001, 0.0], np.float32), 3) == ([1, 2, 0], [0.4, 0.4, 0.2])
+    assert rank(np.array([8e-9, 1.0, 9e-9], np.float32), 0) == ([0, 1, 2], [8e-9, 1.0, 9e-9])
+    assert rank(np.array([8e-9, 1.0, 9e-9], np.float32), 3)[0] == [1, 2, 0]
 
 
 def test_a_file_that_is_not_there_is_the_pictures_fault() -> None:

@@ -1,0 +1,49 @@
+"""Scores: made of a model's outputs, rounded, and written so that none becomes 0 that isn't."""
+
+from typing import Any
+
+import numpy as np
+
+from serving.contract import Activation
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_DIGITS = 6
+_DECIMALS_FROM = 1e-3
+"""From here on six decimals are three significant digits or more."""
+_LEAST = float(np.finfo(np.float32).tiny)
+"""A probability of our own making is never 0, as no finite output means that."""
+
+
+def activate(outputs: Array, activation: Activation | None) -> Array:
+    """Probabilities of logits; with None, the outputs as they are.
+
+    Args:
+      outputs: floats [n, classes].
+    Returns:
+      float64 [n, classes], or `outputs`.
+    """
+    if activation is None:
+        return outputs
+    logits = outputs.astype(np.float64)
+    with np.errstate(all="ignore"):  # what is no number stays none
+        if activation == "sigmoid":
+            return np.maximum(np.exp(-np.logaddexp(0, -logits)), _LEAST)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.maximum(powers / powers.sum(axis=1, keepdims=True), _LEAST)
+
+
+def round_scores(scores: Array) -> Array:
+    """float64 of the same shape: scores to six significant digits, as they are compared and kept."""
+    exact = scores.astype(np.float64)
+    size = np.abs(exact)
+    size = np.where(size > 1e-300, size, 1.0)  # below, a float has fewer digits itself
+    scale = 10.0 ** (_DIGITS - 1 - np.floor(np.log10(size)))
+    return np.where(np.abs(exact) > 1e-300, np.round(exact * scale) / scale, exact)
+
+
+def format_score(score: float) -> str:
+    """Six decimals, such as 0.731059; below 0.001 six significant digits, such as 8e-09; 0 only for 0."""
+    if 0 < abs(score) < _DECIMALS_FROM:
+        return f"{score:.{_DIGITS}g}"
+    return f"{score + 0.0:.{_DIGITS}f}"  # + 0.0 takes the sign from -0.0
