@@ -23,8 +23,10 @@ from beam_jobs.storage import join, own_files, storage_for
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.client import PredictClient
 from serving.contract import Wire
-from serving.discovery import PlainModel, choose_wire, discover
+from serving.discovery import DEFAULT_RANGE, PlainModel, choose_wire, discover
+from serving.drawn import check_plain_model
 from serving.errors import ModelNotFound, UsageError
+from serving.label_file import read_labels
 from serving.options import Endpoint, RetryPolicy
 from serving.pictures import PictureLimits
 from serving.predictor import ImagePredictor
@@ -70,6 +72,8 @@ class PredictOptions:
             max_image_bytes=self.limits.max_bytes,
             max_image_pixels=self.limits.max_pixels,
             shards=self.shard.of,
+            activation=None if self.plain.activation == "none" else self.plain.activation,
+            input_range=None if self.plain.input_range == DEFAULT_RANGE else self.plain.input_range,
         )
 
 
@@ -176,7 +180,11 @@ def _agree(
             result_options = options.result_options(wire)
             if plan is not None:
                 plan.check(result_options, model, options.output)
-            ImagePredictor(client, contract, wire).check_golden()
+            predictor = ImagePredictor(client, contract, wire)
+            if contract.golden is None or wire not in contract.golden.references:
+                check_plain_model(predictor, options.plain, distributions=options.format == "kaggle")
+            else:
+                predictor.check_golden()
         except ModelNotFound as error:
             raise version_gone(endpoint, error) from error
     if plan is not None:
@@ -190,9 +198,12 @@ def _agree(
 
 
 def _asked(options: PredictOptions, plan: Plan) -> PlannedModel:
-    """The plan's model with the name and version of the flags."""
+    """The plan's model with the name, version and labels of the flags."""
     name, version = options.asked or (plan.model.name, None)
-    return plan.model.model_copy(update={"name": name, "version": plan.model.version if version is None else version})
+    contract, labels = plan.model.contract, options.plain.labels
+    if labels is not None and contract.golden is None:
+        contract = contract.model_copy(update={"labels": read_labels(labels)})
+    return PlannedModel(name=name, version=plan.model.version if version is None else version, contract=contract)
 
 
 def _available(endpoint: Endpoint, options: PredictOptions) -> int:

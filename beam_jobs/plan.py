@@ -33,6 +33,10 @@ class ResultOptions(pydantic.BaseModel):
     max_image_bytes: int
     max_image_pixels: int
     shards: int
+    activation: str | None = None
+    """For a model without a contract; None where its outputs are scores."""
+    input_range: str | None = None
+    """The same; None for 0..1, or where it isn't the client's matter."""
 
 
 class PlannedModel(pydantic.BaseModel):

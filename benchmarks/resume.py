@@ -96,7 +96,7 @@ class Bench:
         endpoint = Endpoint(address=self.address, model_name=NAME)
         options = PredictOptions(
             inputs=(str(self.pictures),), output=str(self.output), wire="encoded",
-            plain=PlainModel(labels=self.labels, image_size=SIZE),
+            plain=PlainModel(labels=self.labels, image_size=(SIZE, SIZE)),
         )  # fmt: skip
         started = time.perf_counter()
         ledger = run(options, lambda version: contextlib.nullcontext(endpoint), lambda plan, todo: None)

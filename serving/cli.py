@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from serving.errors import FlowImagesError, UsageError
+from serving.flag_types import ImageSize
 from serving.options import DEFAULT_PORT, Endpoint, RetryPolicy, TlsOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,8 +58,15 @@ def plain_model_flags(command: F) -> F:
     """Adds the flags for a model without a contract, named as the fields of `serving.discovery.PlainModel`."""
     flags = [
         click.option("--labels", help="For a model without a contract: a file with a label a line."),
-        click.option("--image-size", type=click.IntRange(1, 8192),
-                     help="For a model without a contract: its picture size."),
+        click.option("--image-size", type=ImageSize(),
+                     help="For a model without a contract: its picture size, such as 224, or 320x240 (width x height). "
+                     "[default: what the server tells]"),
+        click.option("--input-range", type=click.Choice(["0..1", "0..255", "-1..1"]),
+                     help="For a model without a contract that takes float32: what black and white are. "
+                     "[default: 0..1]"),
+        click.option("--activation", type=click.Choice(["softmax", "sigmoid", "none"]),
+                     help="For a model without a contract: what makes probabilities of its outputs, if they are "
+                     "logits. none: take any outputs as they are."),
         click.option("--signature", help="For a model without a contract: its signature. [default: serving_default]"),
         click.option("--input-name", help="For a model without a contract: the signature's input."),
         click.option("--output-name", help="For a model without a contract: the signature's output."),

@@ -1,13 +1,22 @@
 """What a client must know of a model, from its endpoint alone; flags fill in for a model without a contract."""
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Literal
 
 from serving.client import ModelMetadata, PredictClient, TensorSpec
 from serving.contract import WIRES, ModelContract, Preprocessing, SignatureRef, Wire
 from serving.errors import ContractError, UsageError
+from serving.label_file import read_labels
 
 _WIRE_BY_DTYPE: dict[str, Wire] = {"float32": "float32", "uint8": "uint8", "string": "encoded"}
+_SCORES = ("float32", "float64", "float16")
+_DRAWN_SIZE = 224
+"""Pixels of the drawn pictures that a model of unknown size is asked about."""
+
+InputRange = Literal["0..1", "0..255", "-1..1"]
+INPUT_RANGES: dict[InputRange, tuple[float, float]] = {"0..1": (0.0, 1.0), "0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0)}
+DEFAULT_RANGE: InputRange = "0..1"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +25,12 @@ class PlainModel:
 
     labels: str | None = None
     """Path of a text file, one label a line."""
-    image_size: int | None = None
+    image_size: tuple[int, int] | None = None
+    """Width and height, in pixels."""
+    input_range: InputRange | None = None
+    """What black and white are for a model that takes float32; None for 0..1."""
+    activation: Literal["softmax", "sigmoid", "none"] | None = None
+    """What makes probabilities of the outputs; None where they are such, `none` to take them as they are."""
     signature: str | None = None
     input_name: str | None = None
     output_name: str | None = None
@@ -24,8 +38,9 @@ class PlainModel:
     @property
     def given(self) -> dict[str, object]:
         """The fields that are set, by flag."""
-        values = dataclasses.asdict(self).items()
-        return {"--" + name.replace("_", "-"): value for name, value in values if value is not None}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["image_size"] = self.image_size and "{}x{}".format(*self.image_size)
+        return {"--" + name.replace("_", "-"): value for name, value in values.items() if value is not None}
 
 
 def discover(client: PredictClient, plain: PlainModel) -> ModelContract:
@@ -46,21 +61,6 @@ def discover(client: PredictClient, plain: PlainModel) -> ModelContract:
     return contract
 
 
-def read_labels(path: str) -> list[str]:
-    """Labels of a text file, one a line.
-
-    Raises:
-      UsageError: unreadable, fewer than two, empty or repeated ones.
-    """
-    try:
-        labels = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--labels {path}: {error}") from error
-    if len(labels) < 2 or "" in labels or len(set(labels)) != len(labels):
-        raise UsageError(f"--labels {path}: expected at least two distinct labels, one a line")
-    return labels
-
-
 def _describe(metadata: ModelMetadata, plain: PlainModel) -> ModelContract:
     if plain.labels is None:
         raise UsageError(
@@ -69,24 +69,26 @@ def _describe(metadata: ModelMetadata, plain: PlainModel) -> ModelContract:
     labels = read_labels(plain.labels)
     name = plain.signature or "serving_default"
     if name not in metadata.signatures:
-        raise ContractError(f"the model has no signature {name!r}; it has {', '.join(metadata.signatures)}")
+        raise ContractError(
+            f"the model has no signature {name!r}; it has {', '.join(metadata.signatures)}: choose with --signature"
+        )
     signature = metadata.signatures[name]
     input_name = _only(signature.inputs, plain.input_name, "input", name)
     output_name = _only(signature.outputs, plain.output_name, "output", name)
-    dtype, shape = signature.inputs[input_name]
-    if dtype not in _WIRE_BY_DTYPE:
-        raise ContractError(f"input {input_name} is {dtype}; pictures can be sent as float32, uint8 or string")
-    scores = signature.outputs[output_name]
-    if not scores.dtype.startswith("float"):
-        raise ContractError(f"output {output_name} is {scores.dtype}, which are no scores: choose with --output-name")
-    classes = (scores.shape or (-1,))[-1]
-    if classes not in (-1, len(labels)):
-        raise ContractError(f"--labels {plain.labels} has {len(labels)} labels, the model {classes} classes")
-    size = _image_size(shape if dtype != "string" else None, plain.image_size)
+    images = signature.inputs[input_name]
+    wire = _wire(f"input {input_name} of signature {name}", images)
+    _check_output(f"output {output_name} of signature {name}", signature.outputs[output_name], labels, plain)
+    if plain.input_range is not None and wire != "float32":
+        raise UsageError(f"--input-range is for models that take float32; {input_name} takes {images.dtype}")
+    height, width = _image_size(wire, images.shape, plain.image_size)
+    batch = images.shape[0] if images.shape and images.shape[0] > 0 else None
     return ModelContract(
         labels=labels,
-        preprocessing=Preprocessing(height=size, width=size),
-        signatures={_WIRE_BY_DTYPE[dtype]: SignatureRef(name=name, input=input_name, output=output_name)},
+        preprocessing=Preprocessing(
+            height=height, width=width, value_range=INPUT_RANGES[plain.input_range or DEFAULT_RANGE]
+        ),
+        signatures={wire: SignatureRef(name=name, input=input_name, output=output_name, batch=batch)},
+        activation=None if plain.activation == "none" else plain.activation,
     )
 
 
@@ -99,13 +101,85 @@ def _only(tensors: dict[str, TensorSpec], wanted: str | None, kind: str, signatu
     return wanted or names[0]
 
 
-def _image_size(shape: tuple[int, ...] | None, wanted: int | None) -> int:
-    known = shape[1] if shape and len(shape) == 4 and shape[1] > 0 else None
-    if wanted is None and known is None:
-        raise UsageError("the server does not tell the model's picture size: give --image-size")
-    if wanted and known and wanted != known:
-        raise ContractError(f"--image-size {wanted}: the model takes pictures of {known} pixels")
-    return wanted or known or 0
+def _wire(what: str, images: TensorSpec) -> Wire:
+    """The wire form of an input, if it can take batches of RGB pictures.
+
+    Raises:
+      ContractError: it can't; with what would help.
+    """
+    dtype, shape = images
+    if dtype not in _WIRE_BY_DTYPE:
+        raise ContractError(
+            f"{what} is {dtype}; pictures can be sent as float32, uint8 or string (whole files): export the model with "
+            "such an input, and a tf.cast behind it"
+        )
+    wire = _WIRE_BY_DTYPE[dtype]
+    if shape is None:
+        return wire
+    shown = f"{what} is {dtype} {_shown(shape)}"
+    if wire == "encoded":
+        if len(shape) != 1:
+            raise ContractError(f"{shown}; files are sent as strings [N]: export the model with such an input")
+        return wire
+    if len(shape) != 4:
+        axis = ": it has no axis for the batch" if len(shape) == 3 else ""
+        raise ContractError(f"{shown}{axis}; pictures are sent as [N, height, width, 3]: export the model that way")
+    channels = shape[3]
+    if shape[1] in (1, 3, 4) and channels not in (1, 3, 4):
+        raise ContractError(
+            f"{shown}: channels first; pictures are sent with channels last, [N, height, width, 3]. Export the model "
+            "with channels last, or with a signature that transposes its input: tf.transpose(x, [0, 3, 1, 2])"
+        )
+    if channels not in (-1, 3):
+        kind = {1: "grey pictures (1 channel)", 4: "pictures with transparency (4 channels)"}
+        raise ContractError(
+            f"{shown}: it takes {kind.get(channels, f'{channels} channels')}; pictures are sent as RGB, 3 channels: "
+            "export the model with a signature that converts them"
+        )
+    return wire
+
+
+def _check_output(what: str, scores: TensorSpec, labels: Sequence[str], plain: PlainModel) -> None:
+    """Raises ContractError for an output that can't be a score for each label."""
+    dtype, shape = scores
+    if dtype not in _SCORES:
+        raise ContractError(
+            f"{what} is {dtype}: scores must be {' or '.join(_SCORES)}. Choose another output with --output-name"
+        )
+    if shape is None:
+        return
+    if len(shape) != 2:
+        raise ContractError(
+            f"{what} is {dtype} {_shown(shape)}: expected [N, {len(labels)}], one row of scores a picture. Choose "
+            "another output with --output-name, or export the model with one"
+        )
+    classes = shape[1]
+    fits = classes in (-1, len(labels)) or (classes == 1 and len(labels) == 2)  # one number: the second label's
+    if not fits:
+        raise ContractError(f"--labels {plain.labels} has {len(labels)} labels, the model {classes} classes ({what})")
+
+
+def _shown(shape: Sequence[int]) -> str:
+    sizes = ["?" if size < 0 else str(size) for size in shape]
+    return f"[{', '.join(['N', *sizes[1:]] if sizes and sizes[0] == '?' else sizes)}]"
+
+
+def _image_size(wire: Wire, shape: tuple[int, ...] | None, wanted: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width, by the server or the flag."""
+    known = shape[1:3] if shape and len(shape) == 4 else (-1, -1)
+    if wanted is None:
+        if wire == "encoded":
+            return _DRAWN_SIZE, _DRAWN_SIZE  # files are sent as they are
+        if -1 in known:
+            raise UsageError("the server does not tell the model's picture size: give --image-size")
+        return known[0], known[1]
+    width, height = wanted
+    if any(told not in (-1, given) for told, given in zip(known, (height, width), strict=True)):
+        takes = "any" if known[1] < 0 else known[1], "any" if known[0] < 0 else known[0]
+        raise ContractError(
+            f"--image-size {width}x{height}: the model takes pictures of {takes[0]} x {takes[1]} pixels"
+        )
+    return height, width
 
 
 def choose_wire(contract: ModelContract, wanted: Wire | None) -> Wire:

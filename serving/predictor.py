@@ -1,6 +1,5 @@
 """Scores pictures with a served model, in the wire form of its contract."""
 
-import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from serving.errors import ContractError, InvalidRequest, MalformedAnswer
 from serving.payload import Payload, make_payload
 from serving.pictures import PictureLimits
 from serving.retry import heard_again
+from serving.scores import activate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -20,7 +20,7 @@ class Scores(NamedTuple):
     """Answers for n pictures: row i belongs to picture i."""
 
     probabilities: Array
-    """float32 [n, classes]."""
+    """Floats [n, classes]."""
     ok: Array
     """bool [n]: False where the server could not decode the picture, whose row then means nothing."""
 
@@ -49,45 +49,60 @@ class ImagePredictor:
           ContractError: the answer has not as many classes as the contract has labels.
           ServingError: see `PredictClient.predict`.
         """
+        batch = self._signature.batch or len(pictures)
+        parts = [self._ask(pictures[start : start + batch]) for start in range(0, len(pictures), batch)]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _ask(self, pictures: Sequence[Payload]) -> Scores:
+        """One request; it is filled up with its last picture where the model takes so many and no fewer."""
         signature = self._signature
         wanted = [signature.output, *([signature.ok] if signature.ok else [])]
-        answer = self._client.predict(
-            {signature.input: self._batch(pictures)}, signature=signature.name, outputs=wanted
-        )
-        probabilities, rows, labels = answer[signature.output], len(pictures), len(self.contract.labels)
-        if probabilities.ndim != 2 or len(probabilities) != rows or probabilities.dtype.kind != "f":
-            raise self._malformed(signature.output, probabilities, f"floats [{rows}, {labels}]")
-        if probabilities.shape[1] != labels:
+        sent = [*pictures, *[pictures[-1]] * ((signature.batch or 0) - len(pictures))]
+        answer = self._client.predict({signature.input: self._batch(sent)}, signature=signature.name, outputs=wanted)
+        outputs, rows, labels = answer[signature.output], len(sent), len(self.contract.labels)
+        if outputs.ndim != 2 or len(outputs) != rows or outputs.dtype.kind != "f":
+            raise self._malformed(signature.output, outputs, f"floats [{rows}, {labels}]")
+        if (outputs.shape[1], labels) == (1, 2):
+            outputs = self._both(outputs)
+        if outputs.shape[1] != labels:
             raise ContractError(
-                f"output {signature.output} of signature {signature.name} has {probabilities.shape[1]} classes: "
+                f"output {signature.output} of signature {signature.name} has {outputs.shape[1]} classes: "
                 f"{labels} labels don't fit this model"
             )
+        probabilities = activate(outputs, self.contract.activation)
         ok = answer[signature.ok] if signature.ok else np.ones(rows, dtype=bool)
         if ok.shape != (rows,) or ok.dtype != bool:
             raise self._malformed(signature.ok or "", ok, f"bool [{rows}]")
-        return Scores(probabilities, ok)
+        return Scores(probabilities[: len(pictures)], ok[: len(pictures)])
+
+    def _both(self, second: Array) -> Array:
+        """Outputs [n, 2] of a model with one, which is the second label's: a logit, or a probability."""
+        first = {"sigmoid": -second, "softmax": 0 * second, None: 1 - second}[self.contract.activation]
+        return np.concatenate([first, second], axis=1)
 
     def check_golden(self) -> float:
         """Replays the golden pictures against the server, preprocessed as the job will do it.
 
-        A model without any is asked about a grey one, as what it refuses now it would refuse for every picture.
-
         Returns:
           `golden_distance` from the references; 0 for a contract without golden pictures.
         Raises:
-          ContractError: it is over the contract's tolerance, or the grey picture is refused.
+          ContractError: it is over the contract's tolerance.
         """
         golden = self.contract.golden
-        encode = make_payload(self.contract.preprocessing, self.wire, PictureLimits())
         if golden is None or self.wire not in golden.references:
-            self._check_answer(encode(_grey(*self._shape[:2])))
             return 0.0
+        encode = make_payload(self.contract.preprocessing, self.wire, PictureLimits())
         pictures = [encode(self._client.lookup(golden_key(index))) for index in range(golden.count)]
         return _accept(self._predict_in_parts(pictures), golden, self.wire)
 
-    def _check_answer(self, picture: Payload) -> None:
+    def try_out(self, pictures: Sequence[Payload]) -> Scores:
+        """Scores of pictures that nobody needs; what is refused now would be refused for every picture.
+
+        Raises:
+          ContractError: one is refused.
+        """
         try:
-            self._predict_in_parts([picture])
+            return self._predict_in_parts(pictures)
         except InvalidRequest as error:
             raise ContractError(
                 f"signature {self._signature.name} does not take a picture of {self._shape[1]} x {self._shape[0]} "
@@ -103,8 +118,7 @@ class ImagePredictor:
             return self.predict(pictures)
         except InvalidRequest:
             half = len(pictures) // 2
-            first, second = self._predict_in_parts(pictures[:half]), self._predict_in_parts(pictures[half:])
-            return Scores(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+            return _joined([self._predict_in_parts(pictures[:half]), self._predict_in_parts(pictures[half:])])
 
     def _malformed(self, name: str, answer: Array, expected: str) -> MalformedAnswer:
         return MalformedAnswer(
@@ -120,12 +134,8 @@ class ImagePredictor:
         return arrays
 
 
-def _grey(height: int, width: int) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), (128, 128, 128)).save(file, "JPEG")
-    return file.getvalue()
+def _joined(parts: Sequence[Scores]) -> Scores:
+    return Scores(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
 
 
 def _accept(scores: Scores, golden: Golden, wire: Wire) -> float:

@@ -50,6 +50,12 @@ def from_uint8(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(images, tf.float32) / 255.0
 
 
+def to_range(images: tf.Tensor, value_range: tuple[float, float]) -> tf.Tensor:
+    """float32 in 0..1 to (black, white), such as (-1, 1); 0..1 is left as it is, to the last bit."""
+    black, white = value_range
+    return images if value_range == (0.0, 1.0) else images * (white - black) + black
+
+
 def decode_batch(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a batch in which any picture may be broken, without ever raising.
 
@@ -86,14 +92,14 @@ def make_decoder(preprocessing: Preprocessing, wire: Wire) -> Callable[[bytes], 
     """A thread-safe function from a picture's bytes to what the wire form sends of it.
 
     Returns:
-      A function to float32 [height, width, 3] in 0..1 for `float32`, or uint8 [height, width, 3] for `uint8`.
+      A function to [height, width, 3]: float32 in the value range for `float32`, or uint8 for `uint8`.
       It raises tf.errors.InvalidArgumentError for bytes that can't be decoded.
     """
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def decode(image_bytes: tf.Tensor) -> tf.Tensor:
         image = decode_image(image_bytes, preprocessing)
-        return to_uint8(image) if wire == "uint8" else image
+        return to_uint8(image) if wire == "uint8" else to_range(image, preprocessing.value_range)
 
     concrete = decode.get_concrete_function()
 

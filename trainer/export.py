@@ -117,6 +117,8 @@ def exporting(
       FlowImagesError: the written model does not answer as the one in memory.
       UsageError: the version was published by somebody else meanwhile, or can't be written.
     """
+    if preprocessing.value_range != (0.0, 1.0):
+        raise ValueError("models are exported for pictures in 0..1")
     module = _Module(model, preprocessing)
     golden = choose_golden(pictures, preprocessing)
     contract = ModelContract(

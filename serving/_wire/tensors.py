@@ -16,6 +16,7 @@ _NUMPY_BY_DTYPE: dict[int, type[np.generic]] = {
     1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 5: np.int16, 6: np.int8,
     9: np.int64, 10: np.bool_, 17: np.uint16, 19: np.float16, 22: np.uint32, 23: np.uint64,
 }  # fmt: skip
+_UNREAD = {8: "complex64", 14: "bfloat16", 18: "complex128"}
 _DTYPE_BY_NUMPY = {np.dtype(kind): number for number, kind in _NUMPY_BY_DTYPE.items()}
 _FIELD_BY_DTYPE = {
     1: "float_val", 2: "double_val", 3: "int_val", 4: "int_val", 5: "int_val", 6: "int_val",
@@ -29,7 +30,9 @@ def dtype_name(dtype: int) -> str:
     """The name of a data type's number, as TensorFlow writes it: 1 is `float32`, 7 is `string`."""
     if dtype == STRING:
         return "string"
-    return np.dtype(_NUMPY_BY_DTYPE[dtype]).name if dtype in _NUMPY_BY_DTYPE else f"dtype {dtype}"
+    if dtype in _NUMPY_BY_DTYPE:
+        return np.dtype(_NUMPY_BY_DTYPE[dtype]).name
+    return _UNREAD.get(dtype, f"dtype {dtype}")
 
 
 Value = Array | Sequence[Array] | Sequence[bytes]
