@@ -97,6 +97,7 @@ def _exif_of_png(data: tf.Tensor) -> tf.Tensor:
 
 
 def _exif_of_webp(data: tf.Tensor) -> tf.Tensor:
+    data = _part(data, 0, 8 + _numbers(data, 4, tf.int32, 1, little_endian=True)[0])  # what follows is none of it
     size = tf.strings.length(data)
     flags = _numbers(data, 20, tf.uint8, 1, little_endian=True)[0]
     announced = _has(data, 12, b"VP8X") & tf.not_equal(flags & 0x08, 0)

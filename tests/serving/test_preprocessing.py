@@ -167,6 +167,10 @@ def test_a_pngs_tag_is_found_on_either_side_of_the_pixels(place: str, prefix: by
 def test_a_webps_tag_counts_if_its_header_announces_it() -> None:
     data = bytearray(encoded("WEBP", (64, 48), exif=tagged(5), xmp=b"<x/>" * 5 + b"odd", icc_profile=bytes(131)))
     assert oriented(bytes(data)) == 5
+    last = data.index(b"EXIF")
+    cut = data[:4] + struct.pack("<I", last - 8) + data[8:]  # what is behind the file's own end is none of it
+    with Image.open(io.BytesIO(cut)) as image:
+        assert image.getexif().get(0x0112, 1) == oriented(bytes(cut)) == 1
     data[20] &= ~0x08
     with Image.open(io.BytesIO(data)) as image:
         assert image.getexif().get(0x0112, 1) == oriented(bytes(data)) == 1
