@@ -42,6 +42,7 @@ def parse(body: bytes) -> dict[str, Json]:
     start = len(text) - len(text.lstrip(" \t\r\n\ufeff"))
     if start == len(text):
         raise invalid_argument(f"JSON Parse error: The document is empty. at offset: {len(body)}")
+    _check_surrogates(text)
     try:
         document = _decoded(text, start)
     except json.JSONDecodeError as error:
@@ -55,6 +56,21 @@ def parse(body: bytes) -> dict[str, Json]:
     if not isinstance(document, dict):
         raise invalid_argument(f"JSON Value: {shown(document)} Is not object")
     return document
+
+
+def _check_surrogates(text: str) -> None:
+    """Refuses an escape of half a character, which no UTF-8 has."""
+    if "\\ud" not in text.lower():
+        return
+    for escape in _SURROGATES.finditer(text):
+        if escape["half"]:
+            offset = len(text[: escape.start()].encode("utf-8", "surrogateescape"))
+            raise invalid_argument(f"JSON Parse error: The surrogate pair in string is invalid. at offset: {offset}")
+
+
+_SURROGATES = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F])|.)", re.DOTALL
+)
 
 
 def _decoded(text: str, start: int) -> Json:

@@ -26,6 +26,8 @@ from serving.server.status import ServingError
         (b'{"a":"\x01"}', "Invalid encoding in string. at offset: 6"),
         (b'{"a":"\\q"}', "Invalid escape character in string. at offset: 6"),
         ('{"é":1 "b"}'.encode(), "Missing a comma or } after an object member. at offset: 8"),  # bytes are counted
+        (b'{"a":"\\ud800"}', "The surrogate pair in string is invalid. at offset: 6"),
+        (b'{"a":"\\\\ud800 \\udc00"}', "The surrogate pair in string is invalid. at offset: 14"),
         (b'{"a":' + b"[" * 100_000, "nested too deeply"),
     ],
     ids=lambda value: str(value)[:30],
@@ -48,6 +50,10 @@ def test_integers_beyond_64_bits_are_floats(text: str, dtype: int, read: float) 
     assert json_tensors.array(value, dtype) == read
     with pytest.raises(ServingError, match="is not of expected type: int32"):
         json_tensors.array(value, types_pb2.DT_INT32)
+
+
+def test_escapes_of_whole_characters() -> None:
+    assert json_text.parse(b'{"a": "\\ud83d\\ude00 \\\\ud800 \\u00e9"}') == {"a": "\U0001f600 \\ud800 é"}
 
 
 def test_values_are_shown_as_the_binary_prints_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.server import EmbeddedServer, ServerProcess
+from serving.server import EmbeddedServer, ServerProcess, textprotos
 from serving.server.cli import serve as serve_command
 from serving.server.options import FlagError, ServerOptions, parse_flags, to_flags
 from serving.server.status import ServingError
@@ -243,3 +244,51 @@ def test_flow_images_serve_says_what_is_wrong(base: Path, written: Path) -> None
     remote = run(serve_command, ["--model-base-path", "s3://bucket/dogs"])
     assert remote.exit_code == 2
     assert "copy the model to a local folder" in remote.output
+
+
+def test_flow_images_serve_judges_its_flags_before_it_loads_anything(written: Path, tmp_path: Path) -> None:
+    nonsense, version = tmp_path / "nonsense", tmp_path / "store" / "20251101"
+    nonsense.write_text("max_batch_size { nonsense")
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").touch()
+    os.mkfifo(tmp_path / "fifo")
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as live:
+        live.bind(str(tmp_path / "live"))
+        live.listen()
+        port = taken.getsockname()[1]
+        model = f"--model-base-path={written / 'm'}"
+        cases: list[tuple[list[str], int, str]] = [
+            (["--model-base-path="], 2, "--model-base-path is empty"),
+            ([f"--model-base-path={nonsense}"], 2, "is a file, not a folder"),
+            ([f"--model-base-path={version}"], 2, f"give the folder that it is in, {version.parent}"),
+            ([model, f"--port={port}"], 1, "choose another --port"),
+            ([model, "--port=0", f"--rest-api-port={port}"], 1, "choose another --rest-api-port"),
+            ([model, "--port=0", "--host=no.such.host.invalid"], 2, "--host: no.such.host.invalid is no address"),
+            ([model, "--port=0", "--host=192.0.2.1"], 2, "--host: 192.0.2.1 is no address of this machine"),
+            ([model, "--port=0", f"--grpc-socket-path={tmp_path / 'live'}"], 2, "another server listens on"),
+            ([model, "--port=0", f"--grpc-socket-path={nonsense}"], 2, "is there already, and no socket"),
+            ([model, "--port=0", f"--grpc-socket-path=/tmp/{'x' * 120}"], 2, "125 bytes of 107"),
+            ([model, "--port=0", f"--grpc-socket-path={tmp_path / 'no' / 'x'}"], 2, "no folder"),
+            ([model, "--port=0", f"--batching-parameters-file={nonsense}"], 2, "Invalid protobuf file"),
+            ([model, "--port=0", f"--ssl-config-file={tmp_path / 'fifo'}"], 2, "not a file"),
+        ]
+        for flags, code, message in cases:
+            result = CliRunner().invoke(serve_command, flags)
+            assert (result.exit_code, message in result.output) == (code, True), (flags, result.output)
+
+
+def test_a_text_proto_may_have_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "batching.config"
+    file.write_bytes(b"\xef\xbb\xbfmax_batch_size { value: 8 }")
+    assert textprotos.read(str(file), textprotos.BatchingParameters()).max_batch_size.value == 8
+
+
+def test_an_ipv6_address(written: Path) -> None:
+    with EmbeddedServer(written / "m", model_name="m", host="::1", rest_api_port=-1) as server:
+        assert (server.address[:6], server.rest_address[:6]) == ("[::1]:", "[::1]:")
+        assert Client(server.address).status() == [(3, "AVAILABLE")]
+
+
+def test_a_base_path_that_cannot_be_read_is_an_error_at_once() -> None:
+    with pytest.raises(ServingError, match="nosuch://bucket"):
+        EmbeddedServer("nosuch://bucket/m", model_name="m").start()
