@@ -81,7 +81,8 @@ def decode_batch(
     Returns:
       images float32 [n, height, width, 3] (zeros where a picture can't be decoded) and ok bool [n].
     """
-    memory, files = decoding_cost(image_bytes, limits or PictureLimits())
+    with tf.device("/CPU:0"):  # a GPU would take longer to start each of the many small steps than to do it
+        memory, files = decoding_cost(image_bytes, limits or PictureLimits())
     if preprocessing.orientation == "exif":
         memory *= 2  # a turned copy beside the picture
     large = memory > DECODING_MEMORY
@@ -115,9 +116,9 @@ def _decode_rows(
     shape = (preprocessing.height, preprocessing.width, 3)
     rows = tf.where(chosen)[:, 0]
     decoded = (
-        tf.data.Dataset.from_tensor_slices((rows, tf.gather(files, rows)))
+        tf.data.Dataset.from_tensor_slices(rows)
         .map(
-            lambda row, data: (row, decode_image(data, preprocessing)),
+            lambda row: (row, decode_image(files[row], preprocessing)),
             num_parallel_calls=parallel, deterministic=False,
         )
         .ignore_errors()
