@@ -15,6 +15,8 @@ from serving.pictures import PictureLimits
 TOO_COSTLY = -1
 _STEPS = 50_000
 """Of a walk: a few seconds at most."""
+_HEADER_STEPS = 5_000
+"""Of the search for a JPEG's size, which all rows of a batch take together."""
 _HEAD = 32
 """Bytes of a file that hold the size in all formats but JPEG."""
 _SEGMENT = 64
@@ -63,18 +65,25 @@ def decoding_cost(image_bytes: tf.Tensor, limits: PictureLimits) -> Cost:
         pixels, memory = tf.where(chosen, its_pixels, pixels), tf.where(chosen, its_memory, memory)
     costly = (size > limits.max_bytes) | (pixels > limits.max_pixels) | (text > limits.max_text)
     memory = tf.where(costly | (memory < 0), tf.constant(TOO_COSTLY, tf.int64), memory)
-    return Cost(memory, tf.where(end < size, _cut(image_bytes, end), image_bytes))
+    return Cost(memory, _cut(image_bytes, end))
 
 
 def first_frame(image_bytes: tf.Tensor) -> tf.Tensor:
     """One image (string scalar) without the further frames that its decoder would unpack in vain."""
     files = image_bytes[tf.newaxis]
     _, _, end = _gif(files, _begins(_leading(files, 0, _HEAD), b"GIF8"))
-    return tf.where(end[0] < tf.strings.length(image_bytes), _cut(image_bytes, end[0]), image_bytes)
+    return _cut(files, end)[0]
 
 
 def _cut(image_bytes: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    return tf.strings.join([tf.strings.substr(image_bytes, tf.zeros_like(end), end), GIF_END])
+    """GIFs without what follows their end; without a copy of the files where there is nothing to cut."""
+    shorter = end < tf.strings.length(image_bytes)
+
+    def cut() -> tf.Tensor:
+        beginning = tf.strings.substr(image_bytes, tf.zeros_like(end), tf.where(shorter, end, 0))
+        return tf.where(shorter, tf.strings.join([beginning, GIF_END]), image_bytes)
+
+    return tf.cond(tf.reduce_any(shorter), cut, lambda: image_bytes)
 
 
 def _leading(image_bytes: tf.Tensor, start: tf.Tensor | int, count: int) -> tf.Tensor:
@@ -148,7 +157,7 @@ def _jpeg_headers(image_bytes: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor,
     place = tf.where(chosen, tf.minimum(2, size), size)
     frame = scan = tf.zeros([tf.size(size), _SEGMENT], tf.uint8)
     steps = tf.constant(0)
-    while tf.reduce_any(place < size) and steps < _STEPS:
+    while tf.reduce_any(place < size) and steps < _HEADER_STEPS:
         window = _leading(image_bytes, place, _SEGMENT)
         markers = _markers(window)
         offset = tf.argmax(markers, axis=1, output_type=tf.int32)

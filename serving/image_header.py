@@ -73,7 +73,7 @@ def read_header(data: bytes) -> ImageHeader:
     """
     format_ = file_format(data)
     if format_ is None:
-        raise BadHeader("the bytes are not an image in any known format")
+        raise BadHeader("the bytes are not a picture in any known format")
     try:
         header = _READERS[format_](data)
     except (struct.error, IndexError) as error:

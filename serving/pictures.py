@@ -104,11 +104,10 @@ def inspect_picture(data: bytes, limits: PictureLimits) -> ImageHeader:
 def _check(header: ImageHeader, limits: PictureLimits) -> None:
     size = f"{header.width} x {header.height} pixels"
     if header.frames > 1:
-        size = f"{header.frames:,} frames of up to {size}"
+        size = f"{header.frames:,} frames of up to {size}, {header.pixels:,} in all"
     if header.pixels > limits.max_pixels:
         raise PictureRejected(
-            "too_many_pixels",
-            f"{size}, {header.pixels:,} in all, over the limit of {limits.max_pixels:,} (--max-image-pixels)",
+            "too_many_pixels", f"{size}, over the limit of {limits.max_pixels:,} (--max-image-pixels)"
         )
     if header.scans * header.pixels > limits.max_passes:
         raise PictureRejected(

@@ -206,7 +206,7 @@ def test_a_row_over_the_limits_is_not_decoded_and_costs_no_other() -> None:
     images, ok = decode_batch(tf.constant(files), SMALL, LIMITS)
     assert ok.numpy().tolist() == [True, False, False, False, True, True]
     np.testing.assert_allclose(images[0, 0, 0], [1, 0, 0])
-    np.testing.assert_allclose(images[4], np.tile(np.array([1, 0, 0], np.float32), (32, 24, 1)))
+    np.testing.assert_allclose(images[4], np.tile([1.0, 0.0, 0.0], (32, 24, 1)))
 
 
 def test_large_rows_wait_for_each_other_and_a_damaged_one_lets_the_next_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from serving.contract import Preprocessing
 from serving.exif import exif_orientation
 from serving.payload import make_payload
 from serving.pictures import PictureLimits, PictureRejected, inspect_picture
-from serving.preprocessing import decode_batch, make_decoder, to_uint8
+from serving.preprocessing import decode_batch, decode_pixels, make_decoder, to_uint8
 
 SMALL = Preprocessing(height=32, width=24)
 
@@ -42,6 +42,17 @@ def test_every_format_decodes_to_the_models_size(format_: str) -> None:
     assert image.shape == (32, 24, 3)
     assert image.dtype == np.float32
     assert 0 <= image.min() < image.max() <= 1
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_resizing_bytes_gives_the_numbers_of_resizing_floats(format_: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(format_, (301, 203), **({"exif": exif} if format_ == "JPEG" else {}))
+    preprocessing = Preprocessing(height=64, width=48, orientation="exif")
+    floats = tf.image.resize(decode_pixels(tf.constant(data), preprocessing), [64, 48])
+    np.testing.assert_allclose(make_decoder(preprocessing, "float32")(data), floats, atol=5e-7, rtol=0)
 
 
 def test_an_animation_is_its_first_frame() -> None:
