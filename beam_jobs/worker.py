@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections import Counter
+from collections.abc import Callable
 from typing import Self
 
 from beam_jobs import watch
@@ -18,8 +19,8 @@ from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
 from serving.options import Endpoint, RetryPolicy
-from serving.payload import make_payload
-from serving.pictures import PictureLimits
+from serving.payload import Payload, make_payload
+from serving.pictures import PictureLimits, PictureRejected
 from serving.predictor import ImagePredictor, grey_picture
 from serving.quiet import import_tensorflow
 from serving.retry import Retrier, transient_in_time
@@ -94,7 +95,7 @@ class ChunkWorker:
             decoded_bytes=decoded_bytes,
             answer_bytes=_ANSWER_BYTES * len(contract.labels),
             retry=retry,
-            known_good=encode(grey_picture(contract.preprocessing.height, contract.preprocessing.width)),
+            known_good=_known_good(encode, contract),
             stop=watch.STOP,
         )
 
@@ -161,6 +162,14 @@ class ChunkWorker:
 
     def _read(self, path: str, limit: int) -> bytes:
         return Patient(storage_for(path, self._spec.beam_flags), self._retrier).read(path, limit)
+
+
+def _known_good(encode: Callable[[bytes], Payload], contract: ModelContract) -> Payload | None:
+    """A picture that the model is sure to take; None where the run's limits are below its size."""
+    try:
+        return encode(grey_picture(contract.preprocessing.height, contract.preprocessing.width))
+    except PictureRejected:
+        return None
 
 
 _ANSWER_BYTES = 16
