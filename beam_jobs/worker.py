@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections import Counter
+from collections.abc import Callable
 from typing import Self
 
 from beam_jobs import watch
@@ -20,8 +21,8 @@ from serving.contract import ModelContract, Wire
 from serving.drawn import draw_pictures
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
 from serving.options import Endpoint, RetryPolicy
-from serving.payload import make_payload
-from serving.pictures import PictureLimits
+from serving.payload import Payload, make_payload
+from serving.pictures import PictureLimits, PictureRejected
 from serving.predictor import ImagePredictor
 from serving.quiet import import_tensorflow
 from serving.retry import Retrier, transient_in_time
@@ -98,7 +99,7 @@ class ChunkWorker:
             decoded_bytes=decoded_bytes,
             answer_bytes=_ANSWER_BYTES * len(contract.labels),
             retry=retry,
-            known_good=encode(draw_pictures(contract.preprocessing.width, contract.preprocessing.height)[0]),
+            known_good=_known_good(encode, contract),
             stop=watch.STOP,
         )
 
@@ -181,6 +182,14 @@ class ChunkWorker:
 
     def _storage(self, path: str) -> Patient:
         return patient_storage(path, self._spec.beam_flags, self._spec.retry, self._retrier)
+
+
+def _known_good(encode: Callable[[bytes], Payload], contract: ModelContract) -> Payload | None:
+    """A picture that the model is sure to take; None where the run's limits are below its size."""
+    try:
+        return encode(draw_pictures(contract.preprocessing.width, contract.preprocessing.height)[0])
+    except PictureRejected:
+        return None
 
 
 _ANSWER_BYTES = 16

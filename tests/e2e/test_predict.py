@@ -222,6 +222,15 @@ def test_memory_may_change_when_a_run_goes_on(predict: Predict, drawn: Path, tmp
     assert account(tmp_path / "out") == (48, 48, 0, 0)
 
 
+@pytest.mark.parametrize("flag", ["--max-image-pixels", "--max-image-bytes"])
+def test_limits_below_the_models_own_size_reject_pictures(
+    predict: Predict, drawn: Path, tmp_path: Path, flag: str
+) -> None:
+    result = predict("--input", drawn / "train", "--output", tmp_path / "out", "--wire", "encoded", flag, "100")
+    assert result.exit_code == 3, result.output
+    assert account(tmp_path / "out") == (48, 0, 48, 0)
+
+
 @pytest.mark.parametrize("size", ["2", "much", "-1GiB", "nan"])
 def test_no_sane_memory_is_wrong_usage(predict: Predict, tmp_path: Path, size: str) -> None:
     result = predict("--input", tmp_path, "--output", tmp_path / "out", "--max-memory", size)
