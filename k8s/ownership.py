@@ -11,7 +11,15 @@ PART_OF = f"{LABEL}={VALUE}"
 MANAGER = "flow-images"
 """The field manager under which our fields stand in server-side apply."""
 APPLIERS = frozenset(
-    {MANAGER, "kubectl", "kubectl-client-side-apply", "kubectl-create", "argocd-controller", "kustomize-controller"}
+    {
+        MANAGER,
+        "kubectl",
+        "kubectl-client-side-apply",
+        "kubectl-create",
+        "argocd-controller",
+        "argocd-application-controller",
+        "kustomize-controller",
+    }
 )
 """Field managers of everybody who sends our manifests: this client, and what docs/kubernetes.md names beside it."""
 _CHANGERS = frozenset({*APPLIERS, "OpenAPI-Generator", "kube-controller-manager"})
