@@ -1,6 +1,7 @@
 """The client's parts that need no cluster: words, overlays, waiting for a model, copying versions from S3."""
 
 import http.server
+import json
 import os
 import signal
 import socket
@@ -500,6 +501,11 @@ def test_whose_an_object_is() -> None:
     assert not ownership.is_ours(made("flow-images"))
     assert not ownership.is_ours(made("flow-images", **{"part-of": "shop"}))
     assert not ownership.is_ours({"metadata": {"labels": None}})
+    applied = {"{}": False, "?": False, json.dumps(made("")): False, json.dumps(made("", **ours)): True}
+    for text, still in applied.items():
+        labelled = made("kubectl-client-side-apply", **ours)
+        labelled["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": text}
+        assert ownership.is_ours(labelled) == still, text
     assert ownership.whose(made("helm", name="x")) == "labels app.kubernetes.io/name=x, managed by helm"
 
 
