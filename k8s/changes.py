@@ -169,9 +169,12 @@ def _refusal(kind: str, found: Object) -> str:
     name, namespace = found["metadata"]["name"], found["metadata"].get("namespace")
     where = f" in namespace {namespace}" if namespace else ""
     if ownership.has_our_label(found):
-        why = "it carries our label, but was not sent by us, kubectl, Argo CD or Flux"
+        why = (
+            "it has our label, but not from us, nor from our manifests by kubectl, Argo CD or Flux; "
+            "take the label away, or delete it yourself"
+        )
     else:
-        why = f"take another name or namespace, or, if it is for flow-images, label it {ownership.PART_OF}"
+        why = f"take another name or namespace, or, if it is for flow-images, give it the label {ownership.PART_OF}"
     return f"{kind} {name}{where} is somebody else's ({ownership.whose(found)}): {why}"
 
 

@@ -26,6 +26,8 @@ def say(line: str, *, err: bool = False) -> None:
 def write(text: str, *, err: bool = False) -> None:
     """Writes text; when nobody reads it any more (`| head`) or the disk is full, the command goes on without."""
     stream = sys.stderr if err else sys.stdout
+    if stream is None:  # Closed before the command began.
+        return
     encoding = stream.encoding or "utf-8"
     try:
         click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=False, err=err)

@@ -3,17 +3,19 @@
 The client writes what a user would write by hand, so that both ways end in the same objects.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml import YAMLError
 
 from k8s.errors import DeployError
 from serving.errors import EXIT_USAGE
@@ -57,18 +59,28 @@ def build(folder: Path) -> list[Object]:
         command = [kustomize, "build", str(folder)]
     else:
         raise DeployError("the manifests are built by kubectl: install it, and put it on the PATH")
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DeployError(f"the manifests are built by kubectl, which can't be run: {error}") from error
     if done.returncode:
-        why = done.stderr.strip().splitlines()
-        raise DeployError(f"the manifests in {folder} don't build: {why[-1] if why else command}", EXIT_USAGE)
-    return [o for o in yaml.safe_load_all(done.stdout) if o]
+        why = done.stderr.strip().splitlines() or [f"{' '.join(command)} ended with {done.returncode}"]
+        raise DeployError(f"the manifests in {folder} don't build: {why[-1]}", EXIT_USAGE)
+    try:
+        objects = [o for o in yaml.safe_load_all(done.stdout) if o]
+        for o in objects:
+            part(o, "apiVersion")
+            part(o, "kind")
+            part(o, "metadata", "name")
+    except (YAMLError, DeployError) as error:
+        raise DeployError(f"what {command[0]} makes of {folder} is no list of objects: {error}", EXIT_USAGE) from error
+    return objects
 
 
 def changed(folder: Path, current: Sequence[Object], change: Change) -> list[Object]:
     """All objects of a folder, which is `current` as it is, with a change on top."""
-    with tempfile.TemporaryDirectory(prefix="flow-images-") as written:
-        top = Path(written).resolve() / "top"
-        options = Path(written).resolve() / "options"
+    with _temporary() as written:
+        top, options = written / "top", written / "options"
         for each in (top, options):
             each.mkdir()
         # kustomize finds a generated ConfigMap to merge with by its namespace too, so that is changed one level up.
@@ -92,6 +104,21 @@ def find(objects: Sequence[Object], kind: str, name: str) -> Object:
         if _is(o, kind, name):
             return o
     raise DeployError(f"the manifests have no {kind} {name}: start from one of the project's overlays", EXIT_USAGE)
+
+
+def part(obj: Any, *path: str | int) -> Any:
+    """What lies at a path of keys and places in an object; the message of a missing one names it."""
+    found = obj
+    for step in path:
+        try:
+            found = found[step]
+        except (KeyError, IndexError, TypeError) as error:
+            where = ".".join(str(step) for step in path)
+            called = _called(obj)
+            raise DeployError(
+                f"{called} has no {where}: start from one of the project's overlays", EXIT_USAGE
+            ) from error
+    return found
 
 
 def has(objects: Sequence[Object], kind: str, name: str) -> bool:
@@ -118,8 +145,24 @@ def served(models_config: str, *, version: int | None, model_name: str | None) -
     return changed
 
 
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="flow-images-") as written:
+            yield Path(written).resolve()
+    except OSError as error:
+        raise DeployError(f"the changed manifests can't be written: {error}; TMPDIR sets another folder") from error
+
+
 def _is(o: Object, kind: str, name: str) -> bool:
     return o["kind"] == kind and bool(re.fullmatch(rf"{re.escape(name)}(-[a-z0-9]{{10}})?", o["metadata"]["name"]))
+
+
+def _called(obj: Any) -> str:
+    try:
+        return f"{obj['kind']} {obj['metadata']['name']}"
+    except (KeyError, TypeError):
+        return repr(obj)[:100]
 
 
 def _options(folder: Path, where: Path, current: Sequence[Object], change: Change) -> Object:

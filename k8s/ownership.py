@@ -1,5 +1,6 @@
 """Whose an object of the cluster is, from its labels and field managers. Ours alone are changed and deleted."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,15 @@ PART_OF = f"{LABEL}={VALUE}"
 MANAGER = "flow-images"
 """The field manager under which our fields stand in server-side apply."""
 APPLIERS = frozenset(
-    {MANAGER, "kubectl", "kubectl-client-side-apply", "kubectl-create", "argocd-controller", "kustomize-controller"}
+    {
+        MANAGER,
+        "kubectl",
+        "kubectl-client-side-apply",
+        "kubectl-create",
+        "argocd-controller",
+        "argocd-application-controller",
+        "kustomize-controller",
+    }
 )
 """Field managers of everybody who sends our manifests: this client, and what docs/kubernetes.md names beside it."""
 _CHANGERS = frozenset({*APPLIERS, "OpenAPI-Generator", "kube-controller-manager"})
@@ -20,7 +29,7 @@ _CHANGERS = frozenset({*APPLIERS, "OpenAPI-Generator", "kube-controller-manager"
 
 def is_ours(obj: Object) -> bool:
     """Whether it carries our label, and was sent by somebody who sends our manifests."""
-    return has_our_label(obj) and not APPLIERS.isdisjoint(managers(obj))
+    return has_our_label(obj) and not APPLIERS.isdisjoint(managers(obj)) and not _was_taken_over(obj)
 
 
 def has_our_label(obj: Object) -> bool:
@@ -58,6 +67,17 @@ def selects_everybody(policy: Object) -> bool:
     return not selector.get("matchLabels") and all(
         e.get("operator") in negative for e in selector.get("matchExpressions") or []
     )
+
+
+def _was_taken_over(obj: Object) -> bool:
+    """Whether it was applied by kubectl without our label, which came later, e.g. from an older client of ours."""
+    applied = (obj["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/last-applied-configuration")
+    if applied is None:
+        return False
+    try:
+        return not has_our_label(json.loads(applied))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return True
 
 
 def _some(words: Iterable[str], most: int = 4) -> str:

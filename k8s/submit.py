@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from k8s import overlay
+from k8s.errors import DeployError
 from k8s.overlay import Change, Object
+from serving.errors import EXIT_USAGE
 
 _POD = "/spec/template/spec"
 
@@ -37,11 +39,12 @@ def predict(
 ) -> list[Object]:
     """The prediction Job and what it needs, with as many pods as shards."""
     current = overlay.build(folder)
-    pod = overlay.find(current, "Job", "predict")["spec"]["template"]["spec"]
+    job = overlay.find(current, "Job", "predict")
+    pod = overlay.part(job, "spec", "template", "spec")
     values = _given(options)
     operations = [_append(argument) for argument in arguments]
     if shards is not None:
-        operations += _shards(pod["containers"][0]["args"], shards)
+        operations += _shards(overlay.part(job, "spec", "template", "spec", "containers", 0, "args"), shards)
     if "SERVER" in values:
         operations += _no_wait(pod)
     change = Change(
@@ -57,7 +60,7 @@ def serve(
 ) -> list[Object]:
     """The server and what it needs; with a version, that one alone."""
     current = overlay.build(folder)
-    config = overlay.find(current, "ConfigMap", "serving-config")["data"]["models.config"]
+    config = overlay.part(overlay.find(current, "ConfigMap", "serving-config"), "data", "models.config")
     operations: list[Object] = []
     options: dict[str, dict[str, str]] = {}
     if replicas is not None:
@@ -65,7 +68,7 @@ def serve(
     if model_name is not None:
         operations += _probes(model_name)
     if overlay.has(current, "ConfigMap", "serving-sync"):
-        source = overlay.find(current, "ConfigMap", "serving-sync")["data"]["MODEL_SOURCE"]
+        source = overlay.part(overlay.find(current, "ConfigMap", "serving-sync"), "data", "MODEL_SOURCE")
         options["serving-sync"] = {
             "MODEL_SOURCE": f"{source.rpartition('/')[0]}/{model_name}" if model_name else source,
             "PINNED_VERSION": "" if version is None else str(version),
@@ -80,7 +83,16 @@ def serve(
 
 
 def _given(options: Mapping[str, str | None]) -> dict[str, str]:
-    return {key: value for key, value in options.items() if value is not None}
+    return {key: _text(value) for key, value in options.items() if value is not None}
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        shown = value.encode(errors="backslashreplace").decode()
+        raise DeployError(f"{shown} is not UTF-8", EXIT_USAGE) from error
+    return value
 
 
 def _patch(kind: str, name: str, operations: Sequence[Object]) -> Object:
@@ -93,7 +105,7 @@ def _job_patch(job: str, name: str, operations: Sequence[Object]) -> Object:
 
 
 def _append(argument: str) -> Object:
-    return {"op": "add", "path": f"{_POD}/containers/0/args/-", "value": argument}
+    return {"op": "add", "path": f"{_POD}/containers/0/args/-", "value": _text(argument)}
 
 
 def _shards(args: Sequence[str], shards: int) -> list[Object]:

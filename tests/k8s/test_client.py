@@ -1,6 +1,7 @@
 """The client's parts that need no cluster: words, overlays, waiting for a model, copying versions from S3."""
 
 import http.server
+import json
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from serving.errors import FlowImagesError
 from tests.k8s.builds import K8S, compose, kubectl, one
 from tests.k8s.command import deploy
 
+POD = "/spec/template/spec"
 needs_kubectl = pytest.mark.skipif(kubectl() is None, reason="needs kubectl")
 
 
@@ -228,6 +230,58 @@ def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert len(broken.output.strip().splitlines()) == 1
 
 
+@needs_kubectl
+@pytest.mark.parametrize(
+    ("command", "kind", "name", "gone", "why"),
+    [
+        ("serve", "ConfigMap", "serving-config", "/data", "has no data.models.config"),
+        ("predict", "Job", "predict", f"{POD}/containers/0/args", "Job predict has no spec.template.spec.containers.0"),
+        ("serve", "Deployment", "serving", f"{POD}/containers/0/livenessProbe", "don't build"),
+    ],
+)
+def test_manifests_that_lack_what_is_changed(
+    command: str, kind: str, name: str, gone: str, why: str, tmp_path: Path
+) -> None:
+    compose(tmp_path, "overlays/local", [])
+    with (tmp_path / "kustomization.yaml").open("a") as file:
+        remove = [{"op": "remove", "path": gone}]
+        yaml.safe_dump({"patches": [{"target": {"kind": kind, "name": name}, "patch": yaml.safe_dump(remove)}]}, file)
+    more = {"serve": "--model-name=cats", "predict": "--shards=2"}[command]
+    result = deploy(command, "--dry-run=client", more, "-k", str(tmp_path))
+    assert (result.exit_code, why in result.stderr) == (2, True), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "exit_code", "why"),
+    [
+        ("exit 9", 2, "ended with 9"),
+        ("printf '\\377\\376'", 2, "no list of objects"),
+        ("echo '- a'", 2, "no list of objects"),
+        ("printf 'a:\\n\\tb'", 2, "no list of objects"),
+        ("echo 'kind: A'", 2, "no list of objects"),
+        (None, 1, "can't be run"),
+    ],
+)
+def test_a_kubectl_that_builds_nothing_sensible(
+    script: str | None, exit_code: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubectl").write_text("#!/nowhere/sh\n" if script is None else f"#!/bin/sh\n{script}\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    result = deploy("serve", "--dry-run=client")
+    assert (result.exit_code, why in result.stderr) == (exit_code, True), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@needs_kubectl
+def test_a_value_that_is_no_text_is_refused() -> None:
+    for words in (["--labels=a\udcff"], ["--", "--seed=a\udcff"]):
+        result = deploy("train", "--dry-run=client", *words)
+        assert result.exit_code == 2
+        assert result.stderr.endswith("a\\udcff is not UTF-8\n")
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -413,6 +467,11 @@ def test_what_nobody_reads_is_no_error(nobody: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_an_output_that_is_closed_from_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    lines.say("to nobody")
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -442,6 +501,11 @@ def test_whose_an_object_is() -> None:
     assert not ownership.is_ours(made("flow-images"))
     assert not ownership.is_ours(made("flow-images", **{"part-of": "shop"}))
     assert not ownership.is_ours({"metadata": {"labels": None}})
+    applied = {"{}": False, "?": False, json.dumps(made("")): False, json.dumps(made("", **ours)): True}
+    for text, still in applied.items():
+        labelled = made("kubectl-client-side-apply", **ours)
+        labelled["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": text}
+        assert ownership.is_ours(labelled) == still, text
     assert ownership.whose(made("helm", name="x")) == "labels app.kubernetes.io/name=x, managed by helm"
 
 

@@ -213,13 +213,21 @@ def test_our_label_alone_does_not_make_it_ours(team: Team, run: Deploy) -> None:
     service = _foreign("Service", "serving")
     service["metadata"]["labels"] = {"app.kubernetes.io/part-of": "flow-images"}
     _applied(team, service, by="helm")
+    # Applied by the shop, and rewritten by an older client of ours.
+    budget = _foreign("PodDisruptionBudget", "serving")
+    _applied(team, budget)
+    budget["metadata"]["labels"] = {"app.kubernetes.io/part-of": "flow-images"}
+    _applied(team, budget, by="flow-images")
     assert run("predict", "--no-wait", "--job-name=p").exit_code == 0
     for command in (["serve", "--no-wait"], ["cleanup", "--all"]):
         refused = run(*command)
         assert refused.exit_code == 2, refused.output
+        assert "Service serving" in refused.stderr
         assert "managed by helm" in refused.stderr
-        assert "carries our label, but was not sent by us" in refused.stderr
+        assert "PodDisruptionBudget serving" in refused.stderr
+        assert "it has our label, but not from us" in refused.stderr
     assert team.get("job", "p")
+    assert team.get("poddisruptionbudget", "serving")
     assert team.get("service", "serving")["spec"]["selector"] == SHOP
 
 
