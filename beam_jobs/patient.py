@@ -1,24 +1,18 @@
 """A store whose calls are repeated while it is away, and which says so while it doesn't answer."""
 
 import contextlib
+import functools
 import itertools
-import logging
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TypeVar
 
 from beam_jobs.storage import MOST_WAIT_S, FileInfo, Storage, StorageUnavailable, scheme, spooled, storage_for
 from serving.options import RetryPolicy
 from serving.retry import Retrier
+from serving.waiting import Waiting
 
 T = TypeVar("T")
-_LOG = logging.getLogger(__name__)
-_SILENCE_S = 4.0
-"""Seconds without an answer after which who waits hears of it."""
-_QUIET_S = 30.0
-"""Seconds between two such warnings about a bucket or disk."""
 _LEAST_WAIT_S = 2.0
 
 
@@ -72,7 +66,7 @@ class Patient:
         files = self._begin(folder, after)
         while True:
             try:
-                with _SILENCES.noticed(folder, self._patience_s):
+                with self._noticed(folder):
                     info = next(files, None)
             except StorageUnavailable:
                 files = self._begin(folder, after)
@@ -96,44 +90,16 @@ class Patient:
 
     def _call(self, path: str, call: Callable[[], T]) -> T:
         def once() -> T:
-            with _SILENCES.noticed(path, self._patience_s):
+            with self._noticed(path):
                 return call()
 
         return self._retrier(once)
 
-
-class _Silences:
-    """Warns of calls that are long without an answer: one thread looks at those that are under way."""
-
-    def __init__(self) -> None:
-        self._under_way: dict[int, tuple[str, float, float]] = {}
-        self._numbers = itertools.count()
-        self._watching = threading.Lock()
-
-    @contextlib.contextmanager
-    def noticed(self, path: str, patience_s: float) -> Iterator[None]:
-        """Warns if the block is not over in a few seconds."""
-        number = next(self._numbers)
-        self._under_way[number] = path, patience_s, time.monotonic()
-        if self._watching.acquire(blocking=False):
-            threading.Thread(target=self._watch, name="silence", daemon=True).start()
-        try:
-            yield
-        finally:
-            del self._under_way[number]
-
-    def _watch(self) -> None:
-        quiet_until: dict[str, float] = {}
-        while True:
-            time.sleep(_SILENCE_S / 4)
-            now = time.monotonic()
-            for path, patience_s, since in list(self._under_way.values()):
-                place = "/".join(path.split("/")[:3])
-                if now - since < _SILENCE_S or now < quiet_until.get(place, 0):
-                    continue
-                quiet_until[place] = now + _QUIET_S
-                _LOG.warning("no answer for %g s about %s; waiting on, and trying again for up to %g s (--patience)",
-                             _SILENCE_S, path, patience_s)  # fmt: skip
+    def _noticed(self, path: str) -> contextlib.AbstractContextManager[None]:
+        return _waiting("/".join(path.split("/")[:3]), self._patience_s).call()
 
 
-_SILENCES = _Silences()
+@functools.cache
+def _waiting(place: str, patience_s: float) -> Waiting:
+    """Says that a bucket or a disk does not answer; one for all who ask it."""
+    return Waiting(place, patience_s, lambda: "no answer yet")

@@ -60,7 +60,7 @@ def _numbered(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
 
 def _check_columns(columns: list[str], name: str, needed: Sequence[str]) -> None:
     if len(columns) == 1:
-        for mark, called in ((";", "semicolons"), ("\t", "tabs")):
+        for mark, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if mark in columns[0]:
                 raise UsageError(f"{name}: its values are parted by {called}; save it with commas")
     for column in columns:

@@ -184,9 +184,10 @@ def test_a_csv_may_have_a_mark_and_any_line_ends(images: Path, tmp_path: Path, m
     [
         pytest.param("id,breed\na,pug\n".encode("utf-16"), "is UTF-16: save it as UTF-8", id="utf-16"),
         pytest.param(b"id,breed\na,pu\0g\n", "bytes that are 0", id="zero"),
-        pytest.param("id;breed\na;pug\n", "commas between the values, not ';'", id="semicolons"),
-        pytest.param("ID, Breed\na,pug\n", "small letters, without blanks", id="header"),
-        pytest.param("id,breed,breed\na,pug,x\n", "the column breed is there twice", id="twice"),
+        pytest.param("id;breed\na;pug\n", "parted by semicolons; save it with commas", id="semicolons"),
+        pytest.param("ID,Breed\na,pug\n", "small letters", id="header"),
+        pytest.param("id, breed\na,pug\n", "remove the blanks around the column's name", id="blanks"),
+        pytest.param("id,breed,breed\na,pug,x\n", "two columns are named 'breed'", id="twice"),
         pytest.param("id,breed\na,great dane, black\n", "line 2: expected 2 values", id="comma"),
     ],
 )
