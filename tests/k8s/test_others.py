@@ -216,8 +216,9 @@ def test_our_label_alone_does_not_make_it_ours(team: Team, run: Deploy) -> None:
     # Applied by the shop, and rewritten by an older client of ours.
     budget = _foreign("PodDisruptionBudget", "serving")
     _applied(team, budget)
-    budget["metadata"]["labels"] = {"app.kubernetes.io/part-of": "flow-images"}
-    _applied(team, budget, by="flow-images")
+    budget["metadata"] |= {"labels": {"app.kubernetes.io/part-of": "flow-images"}, "namespace": team.namespace}
+    cluster = Cluster(context=None, kubeconfig=str(team.plane.admin), namespace=team.namespace)
+    cluster.apply(budget, force=True)
     assert run("predict", "--no-wait", "--job-name=p").exit_code == 0
     for command in (["serve", "--no-wait"], ["cleanup", "--all"]):
         refused = run(*command)
