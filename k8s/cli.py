@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from k8s.interrupt import Remains, explained
-from k8s.lines import say, write
+from k8s.lines import say
 from k8s.ownership import PART_OF
 from serving.flag_types import Number
 
@@ -388,7 +388,7 @@ def _send(
     if dry_run == "client":
         import yaml
 
-        write(yaml.safe_dump_all(objects))
+        click.echo(yaml.safe_dump_all(objects), nl=False)
         return
     from k8s import changes
     from k8s.follow import Follower

@@ -8,7 +8,7 @@ from serving.streams import TextStream
 if TYPE_CHECKING:
     from rich.console import Console
 
-_ACTS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_ACTS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, changes of the direction of writing, line separators, and what no encoding has."""
 
 
