@@ -52,6 +52,8 @@ class _Enduring(io.FileIO):
 def open_streams(shown: Callable[[str], str]) -> None:
     """Replaces `sys.stdout` and `sys.stderr`, also where the caller of the command closed them.
 
+    Something else that the caller put in their place, such as a StringIO, is left there.
+
     Args:
       shown: makes text safe to show; line ends stay.
     """
@@ -64,9 +66,14 @@ def open_streams(shown: Callable[[str], str]) -> None:
     sys.stderr = _stream(2, sys.stderr, shown)
 
 
-def _stream(descriptor: int, before: Any, shown: Callable[[str], str]) -> TextStream:
+def _stream(descriptor: int, before: Any, shown: Callable[[str], str]) -> Any:
     if before is not None:
         before.flush()
+        try:
+            if before.fileno() != descriptor:
+                return before
+        except OSError:  # io.UnsupportedOperation: it has none
+            return before
     encoding = getattr(before, "encoding", None) or "utf-8"
     if codecs.lookup(encoding).name == "ascii":
         encoding = "utf-8"  # click goes round a stream of ASCII, taking it for a slip
