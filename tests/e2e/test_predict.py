@@ -116,7 +116,7 @@ def test_broken_pictures_cost_only_themselves(predict: Predict, drawn: Path, tmp
     assert verdicts["float32"] == verdicts["uint8"] == verdicts["encoded"]
     assert verdicts["float32"] == {
         ("empty.jpg", "empty"), ("page.jpg", "not_an_image"), ("cut.jpg", "corrupt"), ("link.jpg", "missing"),
-        ("vector.svg", "not_an_image"), ("\\xff\\xfe.jpg", "bad_name"),
+        ("vector.svg", "unsupported_format"), ("\\xff\\xfe.jpg", "bad_name"),
     }  # fmt: skip
 
 
