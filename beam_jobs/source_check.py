@@ -158,8 +158,7 @@ class SourceCheck:
                 yield _Known(self._plan.locate(row.path), row.seen or number in read)
 
     def _rows(self, chunk: int) -> list[Row]:
-        manifest = self._plan.manifest
-        return manifest.read_chunk(self._folder.storage, self._folder.manifest_path(manifest), chunk)
+        return self._folder.read_chunk(self._plan, chunk)
 
 
 def _quarters(chunks: Sequence[int]) -> set[int]:

@@ -53,7 +53,7 @@ class Run:
     def chunk_of(self, path: str) -> int:
         manifest = self.plan.manifest
         for chunk in range(manifest.chunks):
-            rows = manifest.read_chunk(self.folder.storage, self.folder.manifest_path(manifest), chunk)
+            rows = self.folder.read_chunk(self.plan, chunk)
             if path in [self.plan.locate(row.path) for row in rows]:
                 return chunk
         raise AssertionError(path)
