@@ -101,9 +101,8 @@ def merge(folder: RunFolder, plan: Plan, parts: Parts, generations: int, log: Ru
 
 
 def _rows(folder: RunFolder, plan: Plan, parts: Parts, generations: int) -> Iterator[tuple[Row, Outcome]]:
-    path = folder.manifest_path(plan.manifest)
     for chunk in range(plan.manifest.chunks):
-        rows = plan.manifest.read_chunk(folder.storage, path, chunk)
+        rows = folder.read_chunk(plan, chunk)
         try:
             outcomes = parts.latest(chunk, len(rows), generations)
         except BrokenPart as error:
@@ -121,7 +120,7 @@ _NAMED = 20
 
 
 def _not_done(folder: RunFolder, plan: Plan, missing: Sequence[int]) -> str:
-    first = plan.manifest.read_chunk(folder.storage, folder.manifest_path(plan.manifest), missing[0])
+    first = folder.read_chunk(plan, missing[0])
     rows = sum(plan.manifest.rows_in(chunk) for chunk in missing)
     names = ", ".join(row.path for row in first[:3])
     return f"{rows:,} of {plan.manifest.listed:,} pictures have no outcome yet ({names}, …): run the same command again"

@@ -71,12 +71,10 @@ class Manifest(pydantic.BaseModel):
         """The rows of one chunk.
 
         Raises:
-          FlowImagesError: the file is not as it was written.
+          FileNotFoundError: the file is gone.
+          FlowImagesError: it is not as it was written.
         """
-        try:
-            data = storage.read_range(path, self.offsets[chunk], self.offsets[chunk + 1])
-        except FileNotFoundError as error:
-            raise FlowImagesError(f"{path} is gone, so the run can't be completed: start over with --fresh") from error
+        data = storage.read_range(path, self.offsets[chunk], self.offsets[chunk + 1])
         if zlib.crc32(data) != self.checks[chunk]:
             raise FlowImagesError(f"{path} was changed, so the run can't be completed: start over with --fresh")
         return [Row(*fields) for fields in json_lines(data)]

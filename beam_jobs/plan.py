@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import pydantic
 
-from beam_jobs.manifest import Manifest
+from beam_jobs.manifest import Manifest, Row
 from beam_jobs.parts import Parts
 from beam_jobs.sources import Source
 from beam_jobs.storage import Storage, join, scheme
 from serving.contract import ModelContract, Wire
-from serving.errors import FlowImagesError, UsageError
+from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
 
 STATE = "_state"
 """Folder below the output that holds manifest, plan and parts."""
@@ -93,6 +93,12 @@ class Plan(pydantic.BaseModel):
             )
 
 
+class OutputGone(FlowImagesError):
+    """All that a run wrote is gone; the run can go on once it is back."""
+
+    exit_code = EXIT_RESUMABLE
+
+
 class RunFolder:
     """Paths of a run below its output folder, and its plan."""
 
@@ -108,6 +114,26 @@ class RunFolder:
     def manifest_path(self, manifest: Manifest) -> str:
         """Named after its content, so that two first processes can't overwrite each other's."""
         return join(self.state, f"manifest-{manifest.digest[:16]}.jsonl")
+
+    def read_chunk(self, plan: Plan, chunk: int) -> list[Row]:
+        """The rows of one chunk.
+
+        Raises:
+          OutputGone: the whole run is gone.
+          FlowImagesError: the list of its pictures is gone, or not as it was written.
+        """
+        path = self.manifest_path(plan.manifest)
+        try:
+            return plan.manifest.read_chunk(self.storage, path, chunk)
+        except FileNotFoundError as error:
+            if self.storage.exists(self._plan_path):
+                raise FlowImagesError(
+                    f"{path} is gone, so the run can't be completed: start over with --fresh"
+                ) from error
+            raise OutputGone(
+                f"--output {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
+                "back, and the same command continues"
+            ) from error
 
     def load_plan(self) -> Plan | None:
         """The plan, or None before a run.

@@ -46,8 +46,8 @@ class ScoringOptions:
     decoded_by_server: bool = False
     """Pictures are sent as files to a model that fails on a bad one, so a refusal is the picture's own fault."""
     deadline_misses: int = 2
-    """How often a request misses its deadline before its pictures are asked about apart, and a lone picture before its
-    verdict: once may be chance, or a server that warms up."""
+    """How often a request misses its deadline, with a server that is well right then, before its pictures are asked
+    about apart, and a lone picture before its verdict: once may be chance, or the end of a hang."""
 
 
 _REFUSED = "refused"
@@ -148,7 +148,7 @@ class Scorer:
         """Asks until there is an answer or patience ends, as one request in which a picture may be slow.
 
         Raises:
-          _TooSlow: it missed its deadline `misses` times, and the server is well.
+          _TooSlow: it missed its deadline `misses` times, and each time the server was well.
           DeadlineExceeded: so it did for the whole patience, and the server answered nothing else, either.
         """
         count = 0
@@ -158,8 +158,8 @@ class Scorer:
             try:
                 return self._predictor.predict([one.payload for one in pictures if one.payload is not None])
             except DeadlineExceeded as error:
-                count += 1
-                if count >= misses and self._server_is_well():
+                count += self._server_is_well()
+                if count >= misses:
                     raise _TooSlow from error
                 raise
 

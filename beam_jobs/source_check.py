@@ -137,13 +137,16 @@ class SourceCheck:
 
     def _choose(self, source: Source, chunks: tuple[int, ...]) -> list["_Known"]:
         """Pictures of the source: of some chunks, of those beside them, and of some all over the run."""
-        last = self._plan.manifest.chunks - 1
+        every = range(self._plan.manifest.chunks)
         beside = {near for chunk in chunks for near in (chunk - 1, chunk, chunk + 1)}
-        spread = {last * quarter // 4 for quarter in range(5)}
-        found = [one for chunk in sorted((beside | spread) & set(range(last + 1))) for one in self._known(chunk)
-                 if self._source_of(one.path) == source]  # fmt: skip
+        found = self._known_of(source, (beside & set(every)) | _quarters(every))
+        if not any(one.was_there for one in found):  # of a list only what was read says more, wherever that is
+            found += self._known_of(source, _quarters(sorted(self._parts.done(0))))
         known, named = ([one for one in found if one.was_there == kind] for kind in (True, False))
         return _spread(known) + _spread(named)
+
+    def _known_of(self, source: Source, chunks: set[int]) -> list["_Known"]:
+        return [one for chunk in sorted(chunks) for one in self._known(chunk) if self._source_of(one.path) == source]
 
     def _known(self, chunk: int) -> Iterator["_Known"]:
         try:
@@ -155,8 +158,12 @@ class SourceCheck:
                 yield _Known(self._plan.locate(row.path), row.seen or number in read)
 
     def _rows(self, chunk: int) -> list[Row]:
-        manifest = self._plan.manifest
-        return manifest.read_chunk(self._folder.storage, self._folder.manifest_path(manifest), chunk)
+        return self._folder.read_chunk(self._plan, chunk)
+
+
+def _quarters(chunks: Sequence[int]) -> set[int]:
+    """The first, the last, and three between."""
+    return {chunks[(len(chunks) - 1) * quarter // 4] for quarter in range(5)} if chunks else set()
 
 
 def _spread(some: list[_Known]) -> list[_Known]:

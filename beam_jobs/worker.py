@@ -159,8 +159,7 @@ class ChunkWorker:
         return Counter(outcome.verdict for outcome in outcomes)
 
     def _rows(self, chunk: int) -> list[tuple[int, Row]]:
-        manifest = self._spec.plan.manifest
-        rows = manifest.read_chunk(self._folder.storage, self._folder.manifest_path(manifest), chunk)
+        rows = self._folder.read_chunk(self._spec.plan, chunk)
         if self._spec.generation == 0:
             return list(enumerate(rows))
         return [(outcome.row, rows[outcome.row]) for outcome in self._to_retry(chunk, len(rows))]

@@ -230,6 +230,22 @@ def test_several_slow_pictures_and_refused_ones_in_one_batch() -> None:
     assert verdicts(outcomes([b"a", b"s", b"!", b"a", b"s", b"\xff"], Mixed(), lone_retries=0)) == "prfprr"
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("missed", range(1, 7))
+def test_a_hang_that_ends_makes_no_picture_slow(missed: int, batch_size: int) -> None:
+    """Whatever call is the first to be answered again."""
+
+    class Hangs(FakePredictor):
+        def predict(self, pictures: Sequence[Payload]) -> Scores:
+            scores = super().predict(pictures)
+            if 2 < len(self.sizes) <= 2 + missed:
+                raise DeadlineExceeded("DEADLINE_EXCEEDED", "fake")
+            return scores
+
+    files = [b"a"] * 16
+    assert verdicts(outcomes(files, Hangs(), batch_size=batch_size, requests_in_flight=1)) == "p" * 16
+
+
 @pytest.mark.parametrize("answered", [0, 2])
 def test_a_server_that_hangs_makes_no_picture_slow(answered: int) -> None:
     with pytest.raises(DeadlineExceeded):

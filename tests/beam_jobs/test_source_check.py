@@ -53,7 +53,7 @@ class Run:
     def chunk_of(self, path: str) -> int:
         manifest = self.plan.manifest
         for chunk in range(manifest.chunks):
-            rows = manifest.read_chunk(self.folder.storage, self.folder.manifest_path(manifest), chunk)
+            rows = self.folder.read_chunk(self.plan, chunk)
             if path in [self.plan.locate(row.path) for row in rows]:
                 return chunk
         raise AssertionError(path)
@@ -162,6 +162,19 @@ def test_what_was_read_before_proves_a_lists_source(
     run.predict(0)
     with pytest.raises(SourceGone):
         run.missing(paths[-2])
+
+
+def test_what_another_shard_read_proves_a_lists_source(pictures: Path, output: Path, tmp_path: Path) -> None:
+    """Wherever in the list that is."""
+    paths = [f"{pictures}/{number:03}.jpg" for number in range(8 * 20)]
+    for path in paths:
+        Path(path).write_bytes(b"x")
+    (tmp_path / "l.txt").write_text("\n".join(paths))
+    run = Run(output, [tmp_path / "l.txt"])
+    run.predict(2)
+    replaced(pictures)
+    with pytest.raises(SourceGone):
+        run.missing(paths[8 * 12])
 
 
 def test_a_list_of_what_never_was_is_a_list_of_missing_pictures(pictures: Path, output: Path, tmp_path: Path) -> None:

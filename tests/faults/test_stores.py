@@ -1,6 +1,7 @@
 """Stores that fail: an S3 that answers 503, for a while or for ever, or hangs; a disk that is full."""
 
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -204,6 +205,27 @@ def test_a_full_disk_stops_the_run_and_more_room_continues_it(
     assert again.wait() == 0, again.said
     assert_same(output, undisturbed)
     assert done.items() <= parts(output).items()
+
+
+def test_an_output_that_is_gone_stops_the_run_until_it_is_back(
+    start: START, front: Front, undisturbed: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    front.hold_after(7)
+    job = start(front.address)
+    wait_until(lambda: front.held and parts(output), job)
+    done = parts(output)
+    output.rename(tmp_path / "away")
+    front.open.set()
+    assert job.wait() == 75, job.said
+    assert f"--output {output} does not hold the run any more" in job.said
+    assert "the same command continues" in job.said
+    shutil.rmtree(output, ignore_errors=True)
+    (tmp_path / "away").rename(output)
+    again = start(front.address)
+    assert again.wait() == 0, again.said
+    assert done.items() <= parts(output).items()
+    assert_same(output, undisturbed)
 
 
 def test_a_place_that_may_not_be_written_to_is_one_line(start: START, server: str, tmp_path: Path) -> None:
