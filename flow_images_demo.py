@@ -147,7 +147,4 @@ def _show(folder: Path) -> None:
         table.add_row(*(printable(Path(row[index]).name if index == 0 else row[index]) for index in shown))
     console().print(table)
     run = json.loads((folder / "run.json").read_text())
-    click.echo(
-        f"{len(rows)} predictions in {folder / 'predictions.csv'}; accuracy {run['accuracy']:.3f} on pictures that"
-    )
-    click.echo("the model has not seen")
+    click.echo(f"accuracy {run['accuracy']:.3f} on {len(rows)} pictures that the model has not seen")

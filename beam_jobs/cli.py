@@ -86,7 +86,9 @@ def _with_limits(command: Any) -> Any:
               help="kaggle: a submission file with id and a column per class.")  # fmt: skip
 @click.option("--shard", metavar="I/N", help="Do only share I (from 0) of N; the last one to finish merges.")
 @click.option("--fresh", is_flag=True, help="Forget the run in --output and start over; leave it out to continue.")
-@click.option("--retry-failed", is_flag=True, help="Ask again for the pictures that failed or were missing.")
+@click.option(
+    "--retry-failed", is_flag=True, help="Ask again for the pictures that failed, were missing or were too slow."
+)
 @_with_limits
 @picture_limit_flags
 @click.option("--readers", type=click.IntRange(1, 512), default=64, show_default=True,

@@ -1,5 +1,5 @@
-"""Which chunks are to do: those without a part, and for `--retry-failed` a further generation over what failed
-or was missing."""
+"""Which chunks are to do: those without a part, and for `--retry-failed` a further generation over what failed,
+was missing or was too slow."""
 
 import json
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Parts: what became of each row of one chunk, written whole or not at all.
 
-Generation 0 is the run itself; each `--retry-failed` adds a generation with new parts for the rows that had failed or
-were missing.
+Generation 0 is the run itself; each `--retry-failed` adds a generation with new parts for the rows that had failed,
+were missing or were too slow.
 A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun are
 all harmless. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
 found out.

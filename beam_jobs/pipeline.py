@@ -87,7 +87,10 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
         loses rows.
     """
     if flags and not flags[0].startswith("-"):
-        raise UsageError(f"unexpected argument {flags[0]!r}; what follows -- are Beam's own flags, such as --runner=…")
+        raise UsageError(
+            f"unexpected argument {flags[0]!r}: a pattern goes in quotes (--input 'photos/*.jpg'), each further input "
+            "behind an --input of its own, and Beam's own flags behind --"
+        )
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

@@ -272,7 +272,7 @@ def _model_folder(store: str) -> tuple[str, int | None]:
 
 def _choose(store: str | Path, version: int | None) -> int:
     """The version, or the highest, of those in a model's folder."""
-    from serving.server.base_path import whole_versions
+    from serving.server.base_path import models_in, whole_versions
 
     try:
         there = sorted(whole_versions(store))
@@ -281,7 +281,7 @@ def _choose(store: str | Path, version: int | None) -> int:
     if not there:
         raise UsageError(
             f"--model {store}: no version folder (an integer, with a saved_model.pb) in it; "
-            + (_models_in(Path(store)) or "`flow-images train` makes one")
+            + (models_in(store) or "`flow-images train` makes one")
         )
     if version is not None and version not in there:
         raise UsageError(
@@ -289,16 +289,6 @@ def _choose(store: str | Path, version: int | None) -> int:
             "one needs it until its end, unless it is begun again with --fresh"
         )
     return there[-1] if version is None else version
-
-
-def _models_in(store: Path) -> str:
-    """A hint for somebody who gave the store, and not a model in it."""
-    from serving.server.base_path import whole_versions
-
-    with contextlib.suppress(OSError):
-        models = sorted(str(folder) for folder in store.iterdir() if folder.is_dir() and whole_versions(folder))
-        return f"do you mean {' or '.join(models[:3])}?" if models else ""
-    return ""
 
 
 @click.command()

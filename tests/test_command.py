@@ -149,6 +149,14 @@ def test_a_model_s_folder_is_asked_for_in_words(place: str, tmp_path: Path) -> N
     assert says in done.stderr
 
 
+def test_serve_names_the_models_where_the_store_was_given(tmp_path: Path) -> None:
+    (tmp_path / "dogs" / "1").mkdir(parents=True)
+    (tmp_path / "dogs" / "1" / "saved_model.pb").touch()
+    done = flow_images("serve", "--model-base-path", tmp_path)
+    assert done.returncode == 2
+    assert f"do you mean {tmp_path}/dogs?" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "module", "extra"),
     [

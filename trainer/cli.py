@@ -86,7 +86,9 @@ def _interrupted(target: "Version | None") -> str:
 def _pictures(labels: str | None, images: str | None, folder: str | None) -> "list[LabelledPicture]":
     from trainer.labels import check_pictures, read_folder, read_labels, unlabelled
 
-    if bool(labels) == bool(folder):
+    if labels and folder:
+        raise UsageError("give --labels or --folder, not both")
+    if not labels and not folder:
         raise UsageError("say where the pictures are: --labels CSV (with --images FOLDER), or --folder FOLDER")
     if images and not labels:
         raise UsageError("--images goes with --labels; a folder a class is --folder alone")

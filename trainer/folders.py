@@ -97,6 +97,10 @@ def _entries(folder: str) -> list["os.DirEntry[str]"]:
             return sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError as error:
         raise UsageError(f"--folder {printable(folder)}: no such folder") from error
+    except NotADirectoryError as error:
+        raise UsageError(
+            f"--folder {printable(folder)} is a file; name a folder with one folder a class, or give a CSV as --labels"
+        ) from error
     except OSError as error:
         raise UsageError(
             f"--folder {printable(folder)} can't be read: {error.strerror}; let this user read it, or move the classes "

@@ -31,7 +31,8 @@ def read_label_file(path: str) -> LabelFile:
     """Reads a CSV of labels.
 
     Raises:
-      UsageError: it can't be read, isn't UTF-8, has other columns, or a row names no picture or has a value too many.
+      UsageError: it can't be read, isn't UTF-8, has other columns or no rows, or a row names no picture or has a value
+        too many.
     """
     name = f"--labels {printable(path)}"
     if "://" in path:
@@ -51,6 +52,8 @@ def read_label_file(path: str) -> LabelFile:
                 f"{where}: the label {printable(repr(row.label))} has no picture; fill in the column {picture}"
             )
         rows.append(row)
+    if not rows:
+        raise UsageError(f"{name} names no picture: it needs lines below the first")
     return LabelFile(rows, has_ids=picture == "id")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from serving.server.status import Code, ServingError
@@ -32,6 +33,14 @@ def whole_versions(path: str | os.PathLike[str]) -> dict[int, str]:
     }
 
 
+def models_in(store: str | os.PathLike[str]) -> str:
+    """A hint for somebody who named the store, and not a model in it; empty where there is none."""
+    with contextlib.suppress(OSError):
+        models = sorted(entry.path for entry in os.scandir(store) if entry.is_dir() and whole_versions(entry.path))
+        return f"do you mean {' or '.join(models[:3])}?" if models else ""
+    return ""
+
+
 def check_base_path(path: str) -> None:
     """Says plainly what is wrong with a model's base path.
 
@@ -55,7 +64,7 @@ def check_base_path(path: str) -> None:
         raise ServingError(Code.PERMISSION_DENIED, f"{path} can't be read: {error.strerror}") from error
     if any(version_number(name) is not None for name in names):
         return
-    hint = ""
+    hint = f"; {models}" if (models := models_in(path)) else ""
     if "saved_model.pb" in names or "saved_model.pbtxt" in names:
         parent, name = os.path.split(path.rstrip("/"))
         hint = f"; it is a SavedModel itself: move it to {path}/1"

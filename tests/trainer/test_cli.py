@@ -66,9 +66,10 @@ def test_an_existing_version_is_refused_before_anything_is_trained(flags: list[o
     ("arguments", "told"),
     [
         pytest.param([], "say where the pictures are", id="nothing"),
-        pytest.param(["--labels", "a.csv", "--folder", "b"], "say where the pictures are", id="both"),
+        pytest.param(["--labels", "a.csv", "--folder", "b"], "not both", id="both"),
         pytest.param(["--folder", "b", "--images", "c"], "--images goes with --labels", id="images"),
         pytest.param(["--folder", "/nowhere"], "--folder /nowhere: no such folder", id="absent"),
+        pytest.param(["--folder", __file__], "is a file; name a folder", id="file"),
         pytest.param(["--folder", "b", "--validation-share", "1"], "--validation-share 1.0", id="share"),
         pytest.param(["--folder", "b", "--validation-share", "nan"], "--validation-share nan", id="share-nan"),
         pytest.param(["--folder", "gs://b/c"], "expected a folder of this machine", id="bucket"),

@@ -60,6 +60,7 @@ def test_relative_paths_of_a_csv_are_looked_for_in_images(images: Path, tmp_path
         pytest.param('id,breed\na,"pug\n', ["line 2", "quotes"], id="open-quote"),
         pytest.param("name,kind\na,pug\n", ["id,breed or path,label", "name,kind"], id="other-columns"),
         pytest.param("", ["found none"], id="empty"),
+        pytest.param("id,breed\n\n", ["names no picture"], id="no-lines"),
         pytest.param("id,breed\na,dépôt\n".encode("latin-1"), ["line 2", "not UTF-8"], id="latin-1"),
     ],
 )
