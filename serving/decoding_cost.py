@@ -9,7 +9,20 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from serving.image_header import GIF_END, INFLATION, RGB_BYTES, TEXT_BYTES, WEBP_BYTES
+from serving.image_header import (
+    GIF_BLOCK,
+    GIF_END,
+    GIF_FRAME,
+    INFLATION,
+    KEPT_TWICE,
+    RGB_BYTES,
+    TEXT_BYTES,
+    WEBP_BYTES,
+    WEBP_CODES,
+    WEBP_CODES_BITS,
+    WEBP_CODES_SIDE,
+    WEBP_MOST_CODES,
+)
 from serving.pictures import PictureLimits
 
 TOO_COSTLY = -1
@@ -23,6 +36,8 @@ _SEGMENT = 64
 """Bytes of a JPEG's header that one step looks at: as many as a frame header of the usual components has, and more."""
 _WINDOW = 16 * 1024
 """Bytes of a JPEG's data that are searched for the next marker in one step."""
+_BLOCK = 64
+"""Coefficients of two bytes."""
 _SCAN_BYTES = 10
 """The smallest header of a scan."""
 _RUN = 256
@@ -50,19 +65,21 @@ def decoding_cost(image_bytes: tf.Tensor, limits: PictureLimits) -> Cost:
     head = _leading(image_bytes, 0, _HEAD)
     is_jpeg, is_png, is_gif = (_begins(head, magic) for magic in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8"))
     is_webp = _begins(head, b"RIFF") & _begins(head[:, 8:], b"WEBP")
-    png, text = _png(image_bytes, head, is_png, limits)
+    png, png_memory, png_text = _png(image_bytes, head, is_png, limits)
     jpeg, jpeg_memory = _jpeg(image_bytes, is_jpeg, limits)
-    gif, gif_memory, end = _gif(image_bytes, is_gif)
+    gif, gif_memory, gif_text, end = _gif(image_bytes, is_gif)
+    webp, webp_memory = _webp(image_bytes, head, is_webp)
     pixels = tf.zeros_like(size, tf.int64)
     memory = pixels
     for chosen, its_pixels, its_memory in (
         (is_jpeg, jpeg, jpeg_memory),
-        (is_png, png, RGB_BYTES * png),
+        (is_png, png, png_memory),
         (is_gif, gif, gif_memory),
         (_begins(head, b"BM"), _bmp(head), RGB_BYTES * _bmp(head)),
-        (is_webp, _webp(head), (RGB_BYTES + WEBP_BYTES) * _webp(head)),
+        (is_webp, webp, webp_memory),
     ):
         pixels, memory = tf.where(chosen, its_pixels, pixels), tf.where(chosen, its_memory, memory)
+    text = png_text + gif_text
     costly = (size > limits.max_bytes) | (pixels > limits.max_pixels) | (text > limits.max_text)
     memory = tf.where(costly | (memory < 0), tf.constant(TOO_COSTLY, tf.int64), memory)
     return Cost(memory, _cut(image_bytes, end))
@@ -71,7 +88,7 @@ def decoding_cost(image_bytes: tf.Tensor, limits: PictureLimits) -> Cost:
 def first_frame(image_bytes: tf.Tensor) -> tf.Tensor:
     """One image (string scalar) without the further frames that its decoder would unpack in vain."""
     files = image_bytes[tf.newaxis]
-    _, _, end = _gif(files, _begins(_leading(files, 0, _HEAD), b"GIF8"))
+    *_, end = _gif(files, _begins(_leading(files, 0, _HEAD), b"GIF8"))
     return _cut(files, end)[0]
 
 
@@ -138,16 +155,31 @@ def _for_rows(chosen: tf.Tensor, function: Any, results: Any) -> Any:
 def _jpeg(image_bytes: tf.Tensor, chosen: tf.Tensor, limits: PictureLimits) -> tuple[tf.Tensor, tf.Tensor]:
     """Pixels, and memory: negative for too many scans."""
     frame, scan = _jpeg_headers(image_bytes, chosen)
-    pixels = _number(frame, 5, 2, big=True) * _number(frame, 7, 2, big=True)
+    height, width = _number(frame, 5, 2, big=True), _number(frame, 7, 2, big=True)
+    pixels = width * height
     components = tf.cast(frame[:, 9], tf.int64)
+    area, blocks = _blocks(width, height, tf.where(tf.sequence_mask(components, 10), frame[:, 11:41:3], 0))
     progressive = (frame[:, 1] % 4 == 2) & (frame[:, 1] > 0)
     several = progressive | (tf.cast(scan[:, 4], tf.int64) < components)
-    # Two bytes for each coefficient; components that are sampled more coarsely take less.
-    memory = tf.where(several, RGB_BYTES + 2 * components, RGB_BYTES) * pixels
-    most = limits.max_passes // tf.maximum(pixels, 1)
+    memory = RGB_BYTES * pixels + tf.where(several, 2 * _BLOCK * blocks, 0)
+    most = limits.max_passes // tf.maximum(area, 1)
     doubtful = several & (pixels <= limits.max_pixels) & (_sizes(image_bytes) // _SCAN_BYTES > most)
     costly = _for_rows(doubtful, lambda row: _has_scans(image_bytes[row], most[row] + 1), tf.bool)
     return pixels, tf.where(costly, tf.constant(TOO_COSTLY, tf.int64), memory)
+
+
+def _blocks(width: tf.Tensor, height: tf.Tensor, sampling: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels and blocks of JPEGs as `serving.image_header` counts them; `sampling` is uint8 [n, components]."""
+    factors = tf.cast(sampling, tf.int64)
+    across, down = factors // 16, factors % 16
+    most_across, most_down = (tf.maximum(tf.reduce_max(one, axis=1), 1) for one in (across, down))
+    units = _parts(width, 8 * most_across) * _parts(height, 8 * most_down)
+    return _BLOCK * most_across * most_down * units, units * tf.reduce_sum(across * down, axis=1)
+
+
+def _parts(whole: tf.Tensor, part: tf.Tensor | int) -> tf.Tensor:
+    """How many parts make the whole, the last perhaps cut."""
+    return (whole + part - 1) // part
 
 
 @tf.function
@@ -210,11 +242,18 @@ def _has_scans(image_bytes: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 def _png(
     image_bytes: tf.Tensor, head: tf.Tensor, chosen: tf.Tensor, limits: PictureLimits
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pixels, and the most bytes that compressed text may unpack to."""
-    plain = _begins(head[:, 12:], b"IHDR") & (INFLATION * _sizes(image_bytes) <= limits.max_text)
-    walked = _for_rows(chosen & ~plain, lambda row: _walk_png(image_bytes[row]), (tf.int64, tf.int64))
-    return tf.where(plain, _number(head, 16, 4, big=True) * _number(head, 20, 4, big=True), walked[0]), walked[1]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Pixels, memory, and the most bytes that compressed text may unpack to."""
+    few = _begins(head[:, 12:], b"IHDR") & (INFLATION * _sizes(image_bytes) <= limits.max_text)
+    plain = few & ~_contains(image_bytes, chosen & few, "[iz]TXt")
+    walked = _for_rows(chosen & ~plain, lambda row: _walk_png(image_bytes[row]), (tf.int64, tf.int64, tf.int64))
+    pixels = tf.where(plain, _number(head, 16, 4, big=True) * _number(head, 20, 4, big=True), walked[0])
+    return pixels, RGB_BYTES * pixels + walked[1], walked[2]
+
+
+def _contains(image_bytes: tf.Tensor, chosen: tf.Tensor, expression: str) -> tf.Tensor:
+    """bool [n]: is something that matches in the file? False for those that aren't chosen."""
+    return tf.strings.regex_full_match(tf.where(chosen, image_bytes, b""), rf"\C*{expression}\C*")
 
 
 def _sizes(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -222,12 +261,13 @@ def _sizes(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 @tf.function
-def _walk_png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pixels, and the most bytes that compressed text may unpack to."""
+def _walk_png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Pixels, memory beside them, and the most bytes that compressed text may unpack to."""
     size = tf.cast(tf.strings.length(image_bytes), tf.int64)
     place = tf.constant(8, tf.int64)
     pixels = tf.constant(0, tf.int64)
     text = tf.constant(0, tf.int64)
+    kept = tf.constant(0, tf.int64)
     steps = tf.constant(0)
     while place + 8 <= size and steps < _STEPS:
         chunk = tf.strings.substr(image_bytes, place, tf.constant(16, tf.int64))
@@ -240,19 +280,21 @@ def _walk_png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             text += tf.minimum(INFLATION * length, TEXT_BYTES)
         elif kind == b"IEND":
             place = size
+        elif kind != b"IDAT":
+            kept += tf.minimum(length, size - place)
         place += 12 + length
         steps += 1
-    return pixels, tf.where(steps < _STEPS, text, tf.int64.max)
+    return pixels, text + KEPT_TWICE * kept, tf.where(steps < _STEPS, text, tf.int64.max)
 
 
-def _gif(image_bytes: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Pixels that are unpacked, the memory for that, and the bytes that are needed."""
-    pixels, memory, end = _for_rows(chosen, lambda row: _walk_gif(image_bytes[row]), (tf.int64, tf.int64, tf.int32))
-    return pixels, memory, tf.where(chosen, end, tf.strings.length(image_bytes))
+def _gif(image_bytes: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Pixels that are unpacked, the memory for all, that for remarks, and the bytes that are needed."""
+    *costs, end = _for_rows(chosen, lambda row: _walk_gif(image_bytes[row]), (tf.int64, tf.int64, tf.int64, tf.int32))
+    return *costs, tf.where(chosen, end, tf.strings.length(image_bytes))
 
 
 @tf.function
-def _walk_gif(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _walk_gif(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     data = _bytes(image_bytes)
     size = tf.size(data) - _PADDING
     place = 13 + _colours(data[10])
@@ -260,8 +302,11 @@ def _walk_gif(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     first = tf.zeros([2], tf.int64)
     largest = tf.zeros([2], tf.int64)
     unpacked = tf.constant(0, tf.int64)
+    remarks = tf.constant(0, tf.int64)
+    needed_remarks = tf.constant(0, tf.int64)
     frames = tf.constant(0)
     in_blocks = tf.constant(False)
+    in_remark = tf.constant(False)
     steps = tf.constant(0)
     while place < size and steps < _STEPS:
         kind = tf.cast(data[place], tf.int32)
@@ -269,6 +314,7 @@ def _walk_gif(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             if kind == 0:
                 in_blocks = tf.constant(False)
                 place += 1
+                remarks += tf.cast(in_remark, tf.int64)
                 if frames == 1 and end == size:
                     end = place
             else:
@@ -276,27 +322,30 @@ def _walk_gif(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
                 others = tf.ensure_shape(lengths != data[place], [None])
                 run = tf.where(tf.reduce_any(others), tf.argmax(others, output_type=tf.int32), tf.size(lengths))
                 place += run * (kind + 1)
+                remarks += tf.where(in_remark, tf.cast(run * (kind + 1 + GIF_BLOCK), tf.int64), 0)
         elif kind == 0x2C and place + 10 <= size:
             frame = tf.stack([_little(data, place + 5, 2), _little(data, place + 7, 2)])
             frames += 1
             first = tf.where(frames == 1, frame, first)
+            needed_remarks = tf.where(frames == 1, remarks, needed_remarks)
             largest = tf.maximum(largest, frame)
             unpacked += frame[0] * frame[1]
             place += 11 + _colours(data[place + 9])
-            in_blocks = tf.constant(True)
+            in_blocks, in_remark = tf.constant(True), tf.constant(False)
         elif kind == 0x21:
             place += 2
-            in_blocks = tf.constant(True)
+            in_blocks, in_remark = tf.constant(True), tf.constant(True)
         else:
             place = size
         steps += 1
     canvas = largest[0] * largest[1]
     if tf.reduce_all(first == largest):
-        unpacked = canvas
+        unpacked, remarks, frames = canvas, needed_remarks, tf.minimum(frames, 1)
     else:
         end = size
     pixels = tf.where(steps < _STEPS, tf.maximum(unpacked, canvas), tf.int64.max)
-    return pixels, unpacked + RGB_BYTES * canvas, end
+    memory = unpacked + RGB_BYTES * canvas + GIF_FRAME * tf.cast(frames, tf.int64) + remarks
+    return pixels, memory, remarks, end
 
 
 def _colours(flags: tf.Tensor) -> tf.Tensor:
@@ -310,9 +359,16 @@ def _bmp(head: tf.Tensor) -> tf.Tensor:
     return width * tf.minimum(height, 2**32 - height)  # a negative height is stored from the top
 
 
-def _webp(head: tf.Tensor) -> tf.Tensor:
-    canvas = (_number(head, 24, 3) + 1) * (_number(head, 27, 3) + 1)
+def _webp(image_bytes: tf.Tensor, head: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels, and memory with the prefix codes of lossless files."""
+    is_canvas, is_lossless = _begins(head[:, 12:], b"VP8X"), _begins(head[:, 12:], b"VP8L")
     bits = _number(head, 21, 4)
-    lossless = (bits % 2**14 + 1) * (bits // 2**14 % 2**14 + 1)
-    lossy = (_number(head, 26, 2) % 2**14) * (_number(head, 28, 2) % 2**14)
-    return tf.where(_begins(head[:, 12:], b"VP8X"), canvas, tf.where(_begins(head[:, 12:], b"VP8L"), lossless, lossy))
+    width = tf.where(is_canvas, _number(head, 24, 3) + 1,
+                     tf.where(is_lossless, bits % 2**14 + 1, _number(head, 26, 2) % 2**14))  # fmt: skip
+    height = tf.where(is_canvas, _number(head, 27, 3) + 1,
+                      tf.where(is_lossless, bits // 2**14 % 2**14 + 1, _number(head, 28, 2) % 2**14))  # fmt: skip
+    squares = _parts(width, WEBP_CODES_SIDE) * _parts(height, WEBP_CODES_SIDE)
+    codes = tf.minimum(tf.minimum(squares, WEBP_MOST_CODES), 8 * _sizes(image_bytes) // WEBP_CODES_BITS)
+    pixels = width * height
+    memory = (RGB_BYTES + WEBP_BYTES) * pixels
+    return pixels, memory + tf.where(_contains(image_bytes, chosen, "VP8L"), WEBP_CODES * codes, 0)

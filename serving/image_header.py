@@ -16,8 +16,21 @@ RGB_BYTES = 3
 """Bytes a pixel of a decoded image: every decoder fills uint8 RGB."""
 WEBP_BYTES = 4
 """Bytes a pixel that libwebp holds beside the result for a lossless file; a lossy one takes less."""
+WEBP_CODES = 6_000
+"""Bytes that libwebp takes for each group of a lossless file's prefix codes [measured]."""
+WEBP_CODES_BITS = 20
+"""Bits of the smallest group of prefix codes in a file."""
+WEBP_MOST_CODES = 2**16
+WEBP_CODES_SIDE = 4
+"""Pixels across and down of the smallest square that may have a group of its own."""
 TEXT_BYTES = 8_000_000
 """Largest text of a PNG that libpng unpacks; it does so for each compressed chunk, and drops it."""
+KEPT_TWICE = 2
+"""Copies that libpng makes of a chunk which it keeps."""
+GIF_BLOCK = 64
+"""Bytes that giflib takes for each data sub-block of an extension, beside what is in it."""
+GIF_FRAME = 160
+"""Bytes that it takes for each frame, beside its pixels."""
 GIF_END = b";"
 """What ends a GIF, also one that is cut after a frame."""
 INFLATION = 1032
@@ -42,10 +55,12 @@ class ImageHeader:
     """Of all these frames together, and no less than width × height."""
     scans: int = 1
     """Times that the decoder goes over the pixels of a JPEG."""
+    passes: int = 0
+    """Pixels that it goes over in all of them; they come in whole blocks."""
     memory: int
     """Bytes that decoding holds at its peak, the result (3 a pixel) included, the file not."""
     text: int = 0
-    """Upper bound of the bytes of compressed text that a decoder unpacks on its way."""
+    """Upper bound of the bytes that compressed text in a PNG, or remarks in a GIF, take in the decoder."""
     end: int
     """Bytes that hold all that is decoded: for a GIF whose further frames don't matter, the end of the first frame."""
 
@@ -98,13 +113,14 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
-_BLOCK_BYTES = 128
-"""Of 64 coefficients, which are kept for the whole image where it comes in several scans."""
+_BLOCK = 64
+"""Pixels, or coefficients of two bytes, which are kept for the whole image where it comes in several scans."""
 
 
 def _read_jpeg(data: bytes) -> ImageHeader:
     frame: tuple[int, int, int, list[int], bool] | None = None
     scans = 0
+    several = True
     place = 2
     while (found := _MARKER.search(data, place)) and (marker := data[found.end() - 1]) != _EOI:
         place = found.end()
@@ -122,30 +138,32 @@ def _read_jpeg(data: bytes) -> ImageHeader:
                 break
             scans += 1
             if scans == 1 and not frame[4] and data[place + 2] >= frame[2]:
+                several = False
                 break  # all components in one sequential scan: the decoder reads no further
         place += max(length, 2)
     if frame is None:
         raise BadHeader("the JPEG has no frame header")
-    width, height, _, sampling, progressive = frame
+    width, height, _, sampling, _ = frame
     pixels = width * height
-    coefficients = _coefficients(width, height, sampling) if progressive or scans > 1 else 0
+    area, blocks = _blocks(width, height, sampling)
     return ImageHeader(
         format=JPEG, width=width, height=height, pixels=pixels, scans=max(scans, 1),
-        memory=RGB_BYTES * pixels + coefficients, end=len(data),
+        passes=scans * area if several else pixels,
+        memory=RGB_BYTES * pixels + (2 * _BLOCK * blocks if several else 0), end=len(data),
     )  # fmt: skip
 
 
-def _coefficients(width: int, height: int, sampling: list[int]) -> int:
-    """Bytes of all coefficients of a JPEG: components are padded to whole blocks of the coarsest one (T.81, A.2)."""
+def _blocks(width: int, height: int, sampling: list[int]) -> tuple[int, int]:
+    """A JPEG's pixels and blocks: components are padded to whole blocks of the coarsest one (T.81, A.2)."""
     across = max((factors >> 4 for factors in sampling), default=1) or 1
     down = max((factors & 15 for factors in sampling), default=1) or 1
-    columns, rows = -(-width // (8 * across)), -(-height // (8 * down))
-    return _BLOCK_BYTES * columns * rows * sum((factors >> 4) * (factors & 15) for factors in sampling)
+    units = -(-width // (8 * across)) * -(-height // (8 * down))
+    return _BLOCK * across * down * units, units * sum((factors >> 4) * (factors & 15) for factors in sampling)
 
 
 def _read_png(data: bytes) -> ImageHeader:
     size = None
-    text = 0
+    text = kept = 0
     place = 8
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
@@ -155,14 +173,17 @@ def _read_png(data: bytes) -> ImageHeader:
             text += min(TEXT_BYTES, INFLATION * length)
         elif kind == b"IEND":
             break
+        elif kind != b"IDAT":
+            kept += min(length, len(data) - place)
         place += 12 + length
     if size is None:
         raise BadHeader("the PNG has no header chunk")
     width, height = size
     pixels = width * height
     return ImageHeader(
-        format=PNG, width=width, height=height, pixels=pixels, memory=RGB_BYTES * pixels, text=text, end=len(data)
-    )
+        format=PNG, width=width, height=height, pixels=pixels,
+        memory=RGB_BYTES * pixels + text + KEPT_TWICE * kept, text=text, end=len(data),
+    )  # fmt: skip
 
 
 def _read_gif(data: bytes) -> ImageHeader:
@@ -171,28 +192,30 @@ def _read_gif(data: bytes) -> ImageHeader:
     Where no frame is larger than the first, all others can be left out without a change of the result.
     """
     place = 13 + _colours(data[10])
-    first: tuple[int, int, int] | None = None
-    frames = width = height = unpacked = 0
+    first: tuple[int, int, int, int] | None = None
+    frames = width = height = unpacked = remarks = 0
     while place < len(data):
         kind = data[place]
         if kind == 0x2C and place + 10 <= len(data):
             across, down, flags = struct.unpack_from("<HHB", data, place + 5)
             frames += 1
             width, height, unpacked = max(width, across), max(height, down), unpacked + across * down
-            place = _after_blocks(data, place + 11 + _colours(flags))
-            first = first or (across, down, place)
+            place, _ = _after_blocks(data, place + 11 + _colours(flags))
+            first = first or (across, down, place, remarks)
         elif kind == 0x21:
-            place = _after_blocks(data, place + 2)
+            begin = place + 2
+            place, blocks = _after_blocks(data, begin)
+            remarks += GIF_BLOCK * blocks + place - begin
         else:
             break
     if first is None:
         raise BadHeader("the GIF has no frame")
     end = len(data)
     if first[:2] == (width, height):
-        frames, unpacked, end = 1, width * height, min(first[2], end)
+        frames, unpacked, end, remarks = 1, width * height, min(first[2], end), first[3]
     return ImageHeader(
         format=GIF, width=width, height=height, frames=frames, pixels=max(unpacked, width * height),
-        memory=unpacked + RGB_BYTES * width * height, end=end,
+        memory=unpacked + RGB_BYTES * width * height + GIF_FRAME * frames + remarks, text=remarks, end=end,
     )  # fmt: skip
 
 
@@ -201,12 +224,13 @@ def _colours(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _after_blocks(data: bytes, place: int) -> int:
-    """Where a chain of data sub-blocks ends; each begins with its length, the last is empty."""
-    size = len(data)
+def _after_blocks(data: bytes, place: int) -> tuple[int, int]:
+    """Where a chain of data sub-blocks ends, and how many it has; each begins with its length, the last is empty."""
+    size, blocks = len(data), 0
     while place < size and (length := data[place]):
         place += length + 1
-    return place + 1
+        blocks += 1
+    return place + 1, blocks
 
 
 def _read_bmp(data: bytes) -> ImageHeader:
@@ -231,8 +255,16 @@ def _read_webp(data: bytes) -> ImageHeader:
         raise BadHeader("the WebP file has no image chunk")
     pixels = width * height
     return ImageHeader(
-        format=WEBP, width=width, height=height, pixels=pixels, memory=(RGB_BYTES + WEBP_BYTES) * pixels, end=len(data)
-    )
+        format=WEBP, width=width, height=height, pixels=pixels,
+        memory=(RGB_BYTES + WEBP_BYTES) * pixels + (_prefix_codes(width, height, len(data)) if b"VP8L" in data else 0),
+        end=len(data),
+    )  # fmt: skip
+
+
+def _prefix_codes(width: int, height: int, size: int) -> int:
+    """Most bytes that the prefix codes of a lossless WebP take: how many it has is known only while it is decoded."""
+    squares = -(-width // WEBP_CODES_SIDE) * -(-height // WEBP_CODES_SIDE)
+    return WEBP_CODES * min(WEBP_MOST_CODES, squares, 8 * size // WEBP_CODES_BITS)
 
 
 _READERS = {JPEG: _read_jpeg, PNG: _read_png, GIF: _read_gif, BMP: _read_bmp, WEBP: _read_webp}

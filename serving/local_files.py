@@ -16,8 +16,8 @@ def read_file(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
       path: of the file.
       limit: most bytes to read; None for no limit.
     Raises:
-      TooLarge: the file is over the limit; nothing of it was read.
-      IsADirectoryError: a folder, socket, FIFO or device.
+      TooLarge: the file is over the limit; not more than that was read of it.
+      IsADirectoryError: a folder, socket, FIFO or device, or a file of the system's that has nothing to read yet.
       FileNotFoundError: no such file, or none can have that name.
       OSError: as `os.open`.
     """
@@ -29,13 +29,19 @@ def read_file(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
         if kind is None:
             raise
         raise kind(error.errno, error.strerror, os.fspath(path)) from error
-    with open(descriptor, "rb", buffering=0) as file:
+    with open(descriptor, "rb") as file:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise IsADirectoryError(21, "not a file", os.fspath(path))
         if limit is not None and info.st_size > limit:
             raise TooLarge(info.st_size)
-        return file.readall()
+        # A file may grow meanwhile, and one of /proc has 0 bytes by its size, and no end.
+        data: bytes | None = file.read(-1 if limit is None else limit + 1)
+    if data is None:
+        raise IsADirectoryError(21, "not a file", os.fspath(path))
+    if limit is not None and len(data) > limit:
+        raise TooLarge
+    return data
 
 
 _KINDS: dict[int, type[OSError]] = {

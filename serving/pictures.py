@@ -35,7 +35,7 @@ class PictureLimits:
 
     @property
     def max_text(self) -> int:
-        """Bytes of compressed text in a PNG, which are unpacked and dropped: 0.6 s of work by default."""
+        """Bytes of text in a PNG or GIF, which are unpacked and dropped: 0.6 s of work by default."""
         return max(self.max_pixels, 100_000_000)
 
     @property
@@ -109,16 +109,16 @@ def _check(header: ImageHeader, limits: PictureLimits) -> None:
         raise PictureRejected(
             "too_many_pixels", f"{size}, over the limit of {limits.max_pixels:,} (--max-image-pixels)"
         )
-    if header.scans * header.pixels > limits.max_passes:
+    if header.passes > limits.max_passes:
         raise PictureRejected(
             "too_costly",
-            f"{size} in {header.scans:,} scans: decoding goes over {header.scans * header.pixels:,} pixels, over the "
+            f"{size} in {header.scans:,} scans: decoding goes over {header.passes:,} pixels, over the "
             f"limit of {limits.max_passes:,} (32 times --max-image-pixels); save it with fewer scans",
         )
     if header.text > limits.max_text:
         raise PictureRejected(
             "too_costly",
-            f"compressed text that may unpack to {header.text:,} bytes, over the limit of {limits.max_text:,} "
+            f"text beside the pixels that may take {header.text:,} bytes, over the limit of {limits.max_text:,} "
             "(--max-image-pixels); save it without the text",
         )
 

@@ -60,6 +60,28 @@ def _gif_frame(width: int, height: int) -> bytes:
     return data[start:-1]
 
 
+def gif_with_remarks(count: int) -> bytes:
+    """A picture behind a remark of so many pieces of one byte."""
+    return _gif_screen() + b"\x21\xfe" + b"\1A" * count + b"\0" + _gif_frame(9, 9) + b";"
+
+
+def webp_of_codes(side: int, groups: int) -> bytes:
+    """A black square whose every 4 × 4 pixels may have another group of prefix codes (RFC 9649, 3.7)."""
+    across = -(-side // 4)
+    # Lengths of a code by a code of their own: that of 8 bits for each of 256 symbols, and none for the others.
+    lengths = "0" + f"{12 - 4:04b}"[::-1] + "000" * 2 + "100" + "000" * 8 + "100" + "0" + "1" * 256
+    none = "1000"  # one symbol, 0, which takes no bits
+    bits = [f"{side - 1:014b}"[::-1] * 2, "0000", "0", "0", "1", "000"]  # no alpha, version, transform, cache; groups
+    bits += ["0", lengths + "0" * 24, lengths, none * 3]  # green has 24 symbols more, red 256
+    bits += [f"{group & 255:08b}{group >> 8:08b}" for group in (square % groups for square in range(across * across))]
+    bits += [none * 5 * groups, "0" * 64]
+    text = "".join(bits)
+    text += "0" * (-len(text) % 16)
+    data = b"\x2f" + int(text[::-1], 2).to_bytes(len(text) // 8, "little")
+    chunk = b"WEBPVP8L" + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+    return b"RIFF" + struct.pack("<I", len(chunk)) + chunk
+
+
 def png_with(*chunks: tuple[bytes, bytes], size: tuple[int, int] = (20, 10), before: bool = False) -> bytes:
     """A black PNG with more chunks between its header and its pixels, or before the header."""
     width, height = size

@@ -175,7 +175,8 @@ def _checked(path: str, limits: PictureLimits) -> bytes:
         data = read_file(path, limits.max_bytes)
         inspect_picture(data, limits)
     except TooLarge as error:
-        reason = f"{error.args[0]:,} bytes, over the limit of {limits.max_bytes:,}"
+        found = f"{error.args[0]:,} bytes, " if error.args else ""
+        reason = f"{found}over the limit of {limits.max_bytes:,}"
         raise UsageError(f"{printable(path)}: {reason}; mend or remove it, and its label") from error
     except OSError as error:
         raise UsageError(f"{printable(path)}: {error.strerror}; mend or remove it, and its label") from error

@@ -23,3 +23,11 @@ def test_a_fifo_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(IsADirectoryError):
         read_file(tmp_path / "fifo")
+
+
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="only Linux has it")
+def test_a_file_without_an_end_is_read_up_to_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "endless.jpg").symlink_to("/proc/self/pagemap")
+    assert (tmp_path / "endless.jpg").stat().st_size == 0
+    with pytest.raises(TooLarge):
+        read_file(tmp_path / "endless.jpg", limit=1000)
