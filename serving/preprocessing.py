@@ -23,12 +23,15 @@ _PARALLEL = 64
 """Pictures of a request that are decoded at once if there is room; a server has no more cores than that for one."""
 
 
-def decode_image(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+def decode_image(
+    image_bytes: tf.Tensor, preprocessing: Preprocessing, orientation: tf.Tensor | None = None
+) -> tf.Tensor:
     """Decodes one picture and brings it to the model's size.
 
     Args:
       image_bytes: string scalar, a whole picture file.
       preprocessing: sizes and orientation.
+      orientation: int32 scalar, of its EXIF tag; None to look for it, if the preprocessing wants it.
     Returns:
       float32 [height, width, 3], RGB, values in 0..1.
     Raises:
@@ -37,7 +40,7 @@ def decode_image(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Ten
     # Resized as bytes and then divided, which spares a float copy of the whole picture, four times its size. It gives
     # the numbers of dividing first within 1.2e-7, less than one model's answers differ by, so the algorithm is still 1.
     size = [preprocessing.height, preprocessing.width]
-    return tf.image.resize(_decode_bytes(image_bytes, preprocessing), size) * (1 / 255)
+    return tf.image.resize(_decode_bytes(image_bytes, preprocessing, orientation), size) * (1 / 255)
 
 
 def decode_pixels(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
@@ -45,12 +48,14 @@ def decode_pixels(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Te
     return tf.image.convert_image_dtype(_decode_bytes(image_bytes, preprocessing), tf.float32)
 
 
-def _decode_bytes(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+def _decode_bytes(
+    image_bytes: tf.Tensor, preprocessing: Preprocessing, orientation: tf.Tensor | None = None
+) -> tf.Tensor:
     """uint8 [h, w, 3], RGB, 0..255."""
     image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
     if preprocessing.orientation == "exif":
-        image = turn_upright(image, exif_orientation(image_bytes))
+        image = turn_upright(image, exif_orientation(image_bytes) if orientation is None else orientation)
     return image
 
 
@@ -121,10 +126,13 @@ def _decode_rows(
     count = tf.size(files, out_type=tf.int64)
     shape = (preprocessing.height, preprocessing.width, 3)
     rows = tf.where(chosen)[:, 0]
+    orientations = tf.ones_like(rows, tf.int32)
+    if preprocessing.orientation == "exif":  # not in the pipeline, which would set up all its steps for each request
+        orientations = tf.map_fn(lambda row: exif_orientation(files[row]), rows, fn_output_signature=tf.int32)
     decoded = (
-        tf.data.Dataset.from_tensor_slices(rows)
+        tf.data.Dataset.from_tensor_slices((rows, orientations))
         .map(
-            lambda row: (row, decode_image(files[row], preprocessing)),
+            lambda row, orientation: (row, decode_image(files[row], preprocessing, orientation)),
             num_parallel_calls=parallel, deterministic=False,
         )
         .ignore_errors()
