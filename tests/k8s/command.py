@@ -1,9 +1,12 @@
 """`flow-images` as its users call it: whole, with what `main` makes of errors, but within the tests' process."""
 
 import contextlib
-import io
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO
 from unittest import mock
 
 import flow_images
@@ -25,14 +28,32 @@ class Ran:
 
 def deploy(*arguments: str) -> Ran:
     """Runs `flow-images deploy ARGUMENTS…`."""
-    out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["flow-images", "deploy", *arguments]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
+        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as err,
     ):
-        try:
-            flow_images.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Ran(code, out.getvalue(), err.getvalue())
+        with _taken("stdout", 1, out), _taken("stderr", 2, err):
+            try:
+                flow_images.main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        out.seek(0)
+        err.seek(0)
+        return Ran(code, out.read(), err.read())
+
+
+@contextlib.contextmanager
+def _taken(name: str, descriptor: int, into: IO[str]) -> Iterator[None]:
+    """What the block writes to a descriptor goes into a file; the stream that `main` put on it is taken away again."""
+    stream = getattr(sys, name)
+    stream.flush()
+    before = os.dup(descriptor)
+    os.dup2(into.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        getattr(sys, name).flush()
+        setattr(sys, name, stream)
+        os.dup2(before, descriptor)
+        os.close(before)
