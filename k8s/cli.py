@@ -107,7 +107,7 @@ _version = _at_most(2**63 - 1, "no server can hold such a version")
 _shards = _at_most(100_000, "a Job of Kubernetes can't have more pods")
 _batch_size = _at_most(4096, "a request can't have more pictures")
 _replicas = _at_most(10_000, "no cluster has room for so many servers")
-_epochs = _at_most(1_000_000, "no training goes on so long")
+_epochs = _at_most(100_000, "no training goes on so long")
 
 
 def _more(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def _check(part: str, address: str) -> None:
     if _HOST.fullmatch(host) and re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536:
         return
     shown = re.sub(r"[^/,\s]*@", "***@", address)  # there may be a password before it
-    meant = _meant("".join(part.split()))
+    meant = _meant(re.sub(r":?\s+:?", ":", part.strip()))
     hint = f"; do you mean --server {meant}?" if meant else f", for example localhost:{DEFAULT_PORT}"
     raise UsageError(f"--server {shlex.quote(shown)}: expected HOST:PORT, and a port of 1 to 65535{hint}")
 

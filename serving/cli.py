@@ -68,10 +68,11 @@ def server_flags(command: F) -> F:
                  "tls_server_name", "deadline_s", "patience_s")  # fmt: skip
         given = _without_idle_variables({name: arguments.pop(name) for name in names})
         try:
-            connection = Connection(**given)
-        except UsageError as error:
-            raise UsageError(f"{error}{_variables_in(str(error))}") from error
-        return command(connection=connection, **arguments)
+            return command(connection=Connection(**given), **arguments)
+        except FlowImagesError as error:
+            message, *more = error.args
+            error.args = (f"{message}{_variables_in(str(message))}", *more)
+            raise
 
     for flag in reversed(flags):
         wrapped = flag(wrapped)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from serving.errors import UsageError
 from serving.local_files import TooLarge, read_file
+from serving.lookalikes import folded
 from serving.text_files import decode_text
 
 _LOG = logging.getLogger(__name__)
@@ -65,10 +66,10 @@ def _warn_of_doubtful(name: str, labels: Sequence[str]) -> None:
         _LOG.warning("%s, line %s: blanks around a label are taken as part of it", name, _listed(blanks))
     alike: dict[str, list[int]] = {}
     for line, label in enumerate(labels, 1):
-        alike.setdefault(" ".join(label.casefold().split()), []).append(line)
+        alike.setdefault(folded(label), []).append(line)
     for same in alike.values():
         if len(same) > 1:
-            shown = ", ".join(repr(labels[line - 1]) for line in same[:_NAMED])
+            shown = ", ".join(ascii(labels[line - 1]) for line in same[:_NAMED])
             _LOG.warning("%s, lines %s have labels that look alike: %s", name, _listed(same), shown)
 
 

@@ -68,6 +68,16 @@ def test_what_is_said_in_vain_changes_no_exit_code(words: list[str], code: int, 
     assert b"Exception ignored" not in shown.stderr
 
 
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_nor_does_it_of_the_drop_in_server(flag: str, lost: int) -> None:
+    command = [sys.executable, "-m", "serving.server", flag]
+    heard = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=300, check=False)
+    unheard = subprocess.run(command, cwd=ROOT, stdout=lost, stderr=subprocess.PIPE, timeout=300, check=False)
+    assert unheard.returncode == heard.returncode
+    assert b"Traceback" not in unheard.stderr
+    assert b"Exception ignored" not in unheard.stderr
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_no_message_reaches_the_terminal_with_control_codes(encoding: str) -> None:
     name = os.fsdecode("\x1b[2J犬\x9b".encode() + b"\xe9")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from serving.errors import UsageError
+from serving.lookalikes import folded, visible
 from serving.terminal import printable
 
 
@@ -29,14 +30,14 @@ def check_labels(labels: Iterable[Label], note: Callable[[str], None]) -> None:
     for text, where in known:
         if text != text.strip():
             raise UsageError(f"{where}: the label {text!a} begins or ends with a blank; remove it")
-        if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text) or not _visible(text):
+        if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text) or not visible(text):
             raise UsageError(f"{where}: the label {text!a} has characters that nobody can see; remove them")
-    for first, second in _pairs(known, _visible):
+    for first, second in _pairs(known, visible):
         raise UsageError(
             f"{second.where}: the label {second.text!a} looks like {first.text!a} ({first.where}), but has "
             "other blanks, invisible characters or accents; write both the same way"
         )
-    for first, second in _pairs(known, _folded):
+    for first, second in _pairs(known, folded):
         note(
             f"WARNING: the labels {printable(first.text)} ({first.where}) and {printable(second.text)} "
             f"({second.where}) are nearly the same and become two classes; if they are one, write both the same way"
@@ -50,19 +51,3 @@ def _pairs(labels: Iterable[Label], form: Callable[[str], str]) -> Iterable[tupl
         earlier = first.setdefault(form(label.text), label)
         if earlier is not label:
             yield earlier, label
-
-
-def _visible(text: str) -> str:
-    """What of a text can be seen: accents in one form, without formatting characters, blanks as one."""
-    seen = (
-        char
-        for char in unicodedata.normalize("NFC", text)
-        if unicodedata.category(char) != "Cf" and not "\ufe00" <= char <= "\ufe0f"  # variation selectors
-    )
-    return " ".join("".join(seen).split())
-
-
-def _folded(text: str) -> str:
-    """Without case, width of letters, and what joins words."""
-    letters = unicodedata.normalize("NFKC", _visible(text)).casefold()
-    return "".join(" " if char in "_-" else char for char in letters)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from serving.server.options import FlagError, ServerOptions, parse_flags, usage
+from serving.streams import open_streams
+from serving.terminal import printable
 
 if TYPE_CHECKING:
     from serving.server.embedded import EmbeddedServer
@@ -29,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
       0 after --version, 255 for flags that don't parse or a start that fails.
     """
     program = "python -m serving.server"
+    open_streams(lambda text: printable(text, keep="\n\t"))
     try:
         options, unknown = parse_flags(argv)
     except FlagError as error:

@@ -19,6 +19,17 @@ def _flag(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
 
 
+_RANGES: dict[str, tuple[float, float]] = {
+    "port": (-1, 65535),
+    "rest_api_port": (-1, 65535),
+    "tensorflow_session_parallelism": (0, 10_000),
+    "tensorflow_intra_op_parallelism": (0, 10_000),
+    "per_process_gpu_memory_fraction": (0, 1000),
+    "shutdown_grace_s": (0, 86_400),
+}
+"""Least and most of what would otherwise become another port, or end the process."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerOptions:
     """What `tensorflow_model_server` is told by flags. Fields that change nothing here say so in their help."""
@@ -83,11 +94,14 @@ class ServerOptions:
     parent_pipe_fd: int = _flag(-1, "internal: exit when this pipe closes")
 
     def check(self) -> None:
-        """Looks for flags that contradict each other.
+        """Looks for numbers out of their range, and for flags that contradict each other.
 
         Raises:
           ServingError: INVALID_ARGUMENT, in the binary's words; UNIMPLEMENTED for ALTS.
         """
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:  # NaN is in no range
+                raise invalid_argument(f"--{name}={getattr(self, name)} is not within {least} and {most}")
         if self.port == 0 and not self.grpc_socket_path:
             raise invalid_argument("server_options.grpc_port is not set.")
         if self.use_alts_credentials:

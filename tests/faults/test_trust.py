@@ -118,6 +118,12 @@ def test_tls_to_a_server_without_it_ends_at_once(start: START, server: str) -> N
     assert "leave out --tls" in job.said
 
 
+def test_a_flag_of_the_environment_is_named_so_when_the_server_refuses_it(start: START, server: str) -> None:
+    job = start(server, FLOW_IMAGES_TLS="1")
+    assert job.wait(60) == 1
+    assert "set by FLOW_IMAGES_TLS in the environment" in job.said
+
+
 def test_a_token_is_never_sent_in_the_clear(start: START, front: Front) -> None:
     job = start(front.address, FLOW_IMAGES_TOKEN=SECRET)
     assert job.wait() == 2

@@ -300,7 +300,7 @@ def test_a_value_that_is_no_text_is_refused() -> None:
         (["serve", "--timeout=inf"], "inf is no finite number"),
         (["rollback", f"--version={2**63}"], "no server can hold such a version"),
         (["train", f"--version={2**63}"], "no server can hold such a version"),
-        (["train", "--epochs=1000000000"], "is more than 1000000"),
+        (["train", "--epochs=100001"], "is more than 100000"),
         (["predict", "--shards=100001"], "a Job of Kubernetes can't have more pods"),
         (["predict", "--batch-size=4097"], "a request can't have more pictures"),
         (["serve", "--replicas=2147483648"], "is more than 10000"),
@@ -454,8 +454,11 @@ def test_interrupted_before_it_changes_anything_it_says_so(words: list[str], num
 
 
 @needs_kubectl
-@pytest.mark.parametrize(("nobody", "told"), [("closed", ""), ("full", "No space left on device")])
-def test_what_nobody_reads_is_no_error(nobody: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("nobody", "said"),
+    [("closed", ""), ("full", "flow-images: stdout can't be written to: No space left on device\n")],
+)
+def test_what_nobody_reads_is_no_error(nobody: str, said: str) -> None:
     if nobody == "closed":
         reads, writes = os.pipe()
         os.close(reads)
@@ -464,9 +467,7 @@ def test_what_nobody_reads_is_no_error(nobody: str, told: str) -> None:
     command = [sys.executable, "-m", "flow_images", "deploy", "serve", "--dry-run=client"]
     done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, cwd=K8S.parent)
     os.close(writes)
-    assert done.returncode == 0
-    assert told in done.stderr
-    assert len(done.stderr.splitlines()) == bool(told)
+    assert (done.returncode, done.stderr) == (0, said)
 
 
 @pytest.mark.parametrize(

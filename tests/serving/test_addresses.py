@@ -19,6 +19,7 @@ from serving.errors import UsageError
         ("serving:8500/dogs", "serving:8500"),
         (" serving:8500", "serving:8500"),
         ("serving: 8500\n", "serving:8500"),
+        ("serving 9000", "serving:9000"),
         ("serving", "serving:8500"),
         ("serving:", "serving:8500"),
         ("serving:0", "serving:8500"),

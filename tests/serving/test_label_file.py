@@ -86,6 +86,9 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str
         ("red\nblue\u00a0\n".encode(), "line 2: blanks around a label"),
         (b"y\nx\ny \n", "lines 1, 3 have labels that look alike: 'y', 'y '"),
         (b"Great Dane\nx\ngreat  dane\n", "lines 1, 3 have labels that look alike"),
+        ("red\nx\nred\u200b\n".encode(), r"look alike: 'red', 'red\u200b'"),
+        ("cafe\u0301\nx\ncaf\u00e9\n".encode(), "lines 1, 3 have labels that look alike"),
+        ("cat\nx\nc\u0430t\n".encode(), "lines 1, 3 have labels that look alike"),
     ],
 )
 def test_labels_that_look_alike_are_said(

@@ -1,4 +1,4 @@
-"""Flags that contradict each other are refused before anything is loaded."""
+"""Flags that contradict each other or are out of range are refused before anything is loaded."""
 
 from __future__ import annotations
 
@@ -33,6 +33,26 @@ def test_contradictions(flags: dict[str, Any], message: str) -> None:
     path = flags.pop("model_base_path", "/models/m")
     with pytest.raises(ServingError, match=message) as caught:
         EmbeddedServer(path, **flags)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"port": 99_999},
+        {"port": -7},
+        {"rest_api_port": 70_000},
+        {"tensorflow_session_parallelism": -5},
+        {"tensorflow_intra_op_parallelism": -5},
+        {"per_process_gpu_memory_fraction": float("nan")},
+        {"shutdown_grace_s": float("inf")},
+        {"shutdown_grace_s": float("nan")},
+    ],
+)
+def test_numbers_that_can_mean_nothing(flags: dict[str, Any]) -> None:
+    (name,) = flags
+    with pytest.raises(ServingError, match=f"--{name}=.* is not within") as caught:
+        EmbeddedServer("/models/m", **flags)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 

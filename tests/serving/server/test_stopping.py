@@ -66,7 +66,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
     def launch(command: str, base: Path, env: dict[str, str] | None = None, **flags: object) -> Server:
         flags = {name.replace("_", "-"): value for name, value in flags.items()}
-        names = {"model-base-path": base, "model-name": "m", "grpc-socket-path": tmp_path / "s.sock", "port": 0, **flags}
+        names = {
+            "model-base-path": base,
+            "model-name": "m",
+            "grpc-socket-path": tmp_path / "s.sock",
+            "port": 0,
+            **flags,
+        }
         if command == "python -m serving.server":
             names = {name.replace("-", "_"): value for name, value in names.items()}
         server = Server(command, tmp_path, env or {}, *(f"--{name}={value}" for name, value in names.items()))
