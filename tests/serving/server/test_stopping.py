@@ -151,8 +151,10 @@ def test_with_a_rest_request_in_flight(start: Callable[..., Server], written: Pa
 
 def test_twice_in_a_row(start: Callable[..., Server], written: Path, gate: Gate) -> None:
     server = start("flow-images serve", written / "m", port=0)
-    gate.send(ready(server))
+    client = ready(server)  # kept, as a channel that nobody has any more is closed, and its calls cancelled
+    running = gate.send(client)
     gate.wait_until_reached()
+    assert not running.done()
     server.process.send_signal(signal.SIGINT)
     eventually(lambda: "stopping; once more to end at once" in server.said.read_text())
     server.ends(signal.SIGTERM, 143)
