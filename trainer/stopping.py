@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,7 +82,14 @@ def stoppable(
         is_heard = True
         threading.Thread(target=end_in_time, args=(number,), daemon=True).start()
 
+    def unraisable(lost: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(
+            lost.exc_type, Stopped
+        ):  # one that was raised in a destructor: `end_in_time` ends the process
+            shown(lost)
+
     stopping = Stopping()
+    shown, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
         with hearing(heard, stopping.stop):
             yield stopping
@@ -93,4 +101,5 @@ def stoppable(
         if stopping.number is not None:
             end(stopping.number)
             threading.Event().wait()  # another thread is ending the process
+        sys.unraisablehook = shown
         os.close(stderr)

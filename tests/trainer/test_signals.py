@@ -181,3 +181,21 @@ def test_the_demo_stops_while_it_makes_its_pictures(start: Start, tmp_path: Path
     run.wait_until(lambda: list((tmp_path / "pictures").rglob("*.jpg")))
     assert run.stop(signal.SIGTERM) == 143
     assert run.said == "flow-images demo: interrupted\n"
+
+
+def test_a_signal_in_a_destructor_ends_it_without_a_traceback() -> None:
+    script = """
+import os, signal, time
+from trainer.stopping import stoppable
+
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)  # the signal is raised in here, where an exception is lost
+
+with stoppable(lambda: "interrupted", within_s=0.2):
+    Dropped()
+    time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -212,7 +212,11 @@ def test_the_first_load_that_fails_fails_the_start(base: Path) -> None:
 @pytest.mark.parametrize("kind", ["missing", "empty", "a version itself"])
 def test_a_base_path_without_versions_is_a_clear_error(base: Path, written: Path, kind: str) -> None:
     path = {"missing": base / "x", "empty": base, "a version itself": written / "m" / "1"}[kind]
-    expected = {"missing": "no such folder", "empty": "no version folder", "a version itself": "give the folder that it is in"}
+    expected = {
+        "missing": "no such folder",
+        "empty": "no version folder",
+        "a version itself": "give the folder that it is in",
+    }
     with pytest.raises(ServingError, match=expected[kind]):
         EmbeddedServer(path).start()
 
