@@ -65,7 +65,7 @@ class Gcs:
         if self.exists(path):  # also for emulators that ignore the precondition
             return False
         try:
-            with self._plain_errors(path):
+            with self._in_bucket(path):
                 self._blob(path).upload_from_string(data, if_generation_match=0, **self._once)
         except FileExistsError:
             return False
@@ -73,7 +73,7 @@ class Gcs:
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
-        with self._plain_errors(path), spooled(lambda file, size: self._upload(path, file, size)) as file:
+        with self._in_bucket(path), spooled(lambda file, size: self._upload(path, file, size)) as file:
             yield file
 
     def _upload(self, path: str, file: IO[bytes], size: int) -> None:
@@ -90,13 +90,10 @@ class Gcs:
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         bucket, _, prefix = (folder.rstrip("/") + "/").removeprefix("gs://").partition("/")
         last = after.removeprefix(f"gs://{bucket}/") if after else None
-        try:
-            with self._plain_errors(folder):
-                for blob in self._client.list_blobs(bucket, prefix=prefix, start_offset=last, **self._once):
-                    if not blob.name.endswith("/") and (last is None or blob.name > last):
-                        yield FileInfo(f"gs://{bucket}/{blob.name}", blob.size)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{folder}: there is no bucket {bucket!r}") from error
+        with self._in_bucket(folder):
+            for blob in self._client.list_blobs(bucket, prefix=prefix, start_offset=last, **self._once):
+                if not blob.name.endswith("/") and (last is None or blob.name > last):
+                    yield FileInfo(f"gs://{bucket}/{blob.name}", blob.size)
 
     def delete(self, path: str) -> None:
         with self._plain_errors(path), contextlib.suppress(gcp_errors.NotFound):
@@ -107,6 +104,16 @@ class Gcs:
         if not (bucket and name):
             raise FileNotFoundError(path)
         return self._client.bucket(bucket).blob(name)
+
+    @contextlib.contextmanager
+    def _in_bucket(self, path: str) -> Iterator[None]:
+        """Plain errors of a listing, or of writing: what isn't found then is the bucket."""
+        try:
+            with self._plain_errors(path):
+                yield
+        except FileNotFoundError as error:
+            bucket = path.removeprefix("gs://").partition("/")[0]
+            raise FileNotFoundError(f"{path}: there is no bucket {bucket!r}") from error
 
     @contextlib.contextmanager
     def _plain_errors(self, path: str) -> Iterator[None]:

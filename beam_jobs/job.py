@@ -149,6 +149,7 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Ledger:
     with own_files(output):
         plan = folder.load_plan()
         if plan is None:
+            next(folder.storage.walk(folder.state), None)  # a bucket that isn't there is told by a listing only
             raise UsageError(f"--output {output}: no run in it (no {folder.state})")
         return _merge(folder, plan, {"merged": True})
 

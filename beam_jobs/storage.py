@@ -261,7 +261,8 @@ def own_files(output: str) -> Iterator[None]:
             where = error.filename or tempfile.gettempdir()
             raise DiskFull(f"{where}: {error.strerror}; make room, and the same command continues") from error
         reason = f"{error.filename}: {error.strerror}" if error.filename else error
-        raise StorageError(f"--output {output} can't be used: {reason}") from error
+        no_bucket = isinstance(error, FileNotFoundError) and scheme(output)
+        raise (UsageError if no_bucket else StorageError)(f"--output {output} can't be used: {reason}") from error
     except sqlite3.OperationalError as error:  # the manifest's table, in the place for temporary files
         raise DiskFull(f"{tempfile.gettempdir()}: {error}; make room, or set TMPDIR to another disk") from error
 

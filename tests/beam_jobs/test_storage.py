@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_jobs.job import merge_folder
 from beam_jobs.patient import Patient
 from beam_jobs.storage import (
     Disk,
@@ -19,8 +20,10 @@ from beam_jobs.storage import (
     StorageError,
     StorageUnavailable,
     join,
+    own_files,
     storage_for,
 )
+from serving.errors import UsageError
 from serving.local_files import TooLarge
 from serving.options import RetryPolicy
 from serving.retry import Retrier
@@ -96,6 +99,19 @@ def test_walk_finds_every_file_below(place: tuple[Storage, str]) -> None:
         storage.create(join(folder, name), b"x")
     assert sorted(info.path for info in storage.walk(folder)) == sorted(join(folder, name) for name in names)
     assert list(storage.walk(join(folder, "none"))) == []
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_an_output_in_a_bucket_that_does_not_exist_is_wrong_usage(kind: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(f"{kind}_folder")
+    output = f"{kind}://nobody-s/out"
+    says = f"--output {output} can't be used: .*there is no bucket 'nobody-s'"
+    with pytest.raises(UsageError, match=says):
+        merge_folder(output)
+    with pytest.raises(UsageError, match=says), own_files(output):
+        storage_for(output).create(f"{output}/a", b"")
+    with pytest.raises(UsageError, match=says), own_files(output), storage_for(output).replacing(f"{output}/a") as file:
+        file.write(b"a")
 
 
 def test_deleting_twice_is_no_error(place: tuple[Storage, str]) -> None:
