@@ -123,7 +123,8 @@ def test_while_a_model_warms_up(
 
 def test_with_a_request_in_flight(start: Callable[..., Server], written: Path, gate: Gate) -> None:
     server = start("python -m serving.server", written / "m")
-    running = gate.send(ready(server))
+    client = ready(server)  # kept, as a channel that nobody has any more is closed
+    running = gate.send(client)
     gate.wait_until_reached()
     server.process.send_signal(signal.SIGINT)
     eventually(lambda: "stopping; once more to end at once" in server.said.read_text())
