@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from beam_jobs.lists import is_list, read_list
-from beam_jobs.patterns import Below, has_magic, split_pattern
+from beam_jobs.glob_patterns import Below, has_magic, split_pattern
+from beam_jobs.input_lists import is_list, read_list
 from beam_jobs.sources import Source, SourceFinder, is_utf8
-from beam_jobs.storage import Storage, absolute, plain_errors, scheme, storage_for, within
 from serving.errors import UsageError
+from serving.storage.base import Storage, absolute, plain_errors, scheme, storage_for, within
 
 _LOG = logging.getLogger(__name__)
 _EVERYTHING = Below("**")

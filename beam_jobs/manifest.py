@@ -17,8 +17,8 @@ from typing import IO, Any, NamedTuple
 import pydantic
 
 from beam_jobs.inputs import Listed
-from beam_jobs.storage import Storage
 from serving.errors import FlowImagesError, UsageError
+from serving.storage.base import Storage
 
 MAX_CHUNK_ROWS = 256
 """Rows that one part holds. Two chunks are under way at once, so at most 512 rows are asked again after a crash."""

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from beam_jobs.manifest import json_lines
-from beam_jobs.storage import Storage, join
 from serving.errors import FlowImagesError
-from serving.pictures import MISSING
+from serving.images.limits import MISSING
+from serving.storage.base import Storage, join
 
 TOO_SLOW = "too_slow"
 """The reason where a server that answers others does not answer about this picture in time."""

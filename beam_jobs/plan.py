@@ -15,9 +15,9 @@ import pydantic
 from beam_jobs.manifest import Manifest, Row
 from beam_jobs.parts import Parts
 from beam_jobs.sources import Source
-from beam_jobs.storage import Storage, join, scheme
 from serving.contract import ModelContract, Wire
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from serving.storage.base import Storage, join, scheme
 
 STATE = "_state"
 """Folder below the output that holds manifest, plan and parts."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from beam_jobs import watch
-from serving.terminal import console
+from beam_jobs import interrupt
+from serving.console.terminal import console
 
 
 class _Rate(ProgressColumn):
@@ -19,7 +19,7 @@ class _Rate(ProgressColumn):
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Follows `beam_jobs.watch`; gives a function that is told (rows to do, rows done before)."""
+    """Follows `beam_jobs.interrupt`; gives a function that is told (rows to do, rows done before)."""
     screen = console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -30,5 +30,5 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
     )
     with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as progress:
         task = progress.add_task("starting", total=None)
-        watch.at_progress(lambda rows: progress.advance(task, rows))
+        interrupt.at_progress(lambda rows: progress.advance(task, rows))
         yield lambda todo, done: progress.update(task, description="predicting", total=todo + done, completed=done)

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from beam_jobs.image_reader import Prepared, first_line
 from beam_jobs.parts import TOO_SLOW, Outcome, Verdict
-from beam_jobs.reading import Prepared, first_line
 from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, ServerUnavailable
+from serving.images.encoder import CORRUPT, NOT_DECODED, Payload
 from serving.options import RetryPolicy
-from serving.payload import CORRUPT, NOT_DECODED, Payload
 from serving.predictor import Scores
-from serving.retry import Retrier, heard_again, missed
+from serving.retry import Retrier, missed, retry_rejected
 from serving.scores import round_scores
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -82,12 +82,12 @@ class Scorer:
         self._options = options
         self._deadline_s = retry.deadline_s
         self._stop = stop
-        self._patiently = Retrier(retry, stop, retried=missed)
+        self._retrier = Retrier(retry, stop, retried=missed)
         self._doubt = threading.Event()
         self._largest = options.batch_size
         self._slow_batches = 0
         self._known_good = known_good
-        self._witness: Prepared | None = None
+        self._answered: Prepared | None = None
 
     def answer(self, batch: Sequence[Prepared]) -> list[Outcome]:
         """The outcomes of a batch, in its order.
@@ -99,7 +99,7 @@ class Scorer:
         known = {one.row: one.outcome for one in batch if one.outcome}
         doubted = self._doubt.is_set()
         known |= {outcome.row: outcome for outcome in (self._score(pictures) if pictures else ())}
-        if self._doubt.is_set() and not doubted:  # who was heard before there was reason to doubt is heard again
+        if self._doubt.is_set() and not doubted:  # refused before there was reason to doubt: asked again
             again = [one for one in pictures if known[one.row].reason == _REFUSED]
             known |= {one.row: self._score_alone(one, None) for one in again}
         return [known[one.row] for one in batch]
@@ -121,7 +121,7 @@ class Scorer:
                 return self._score_halves(pictures, misses)
             halves = self._score_halves(pictures, misses)
             if not isinstance(error, RequestTooLarge):
-                self._note_innocence(halves)
+                self._note_doubt(halves)
             return halves
         self._note_answer(pictures)
         return [
@@ -134,12 +134,12 @@ class Scorer:
         return self._score(pictures[:half], misses) + self._score(pictures[half:], misses)
 
     def _note_answer(self, pictures: Sequence[Prepared]) -> None:
-        if self._witness is None or pictures[0].bytes < self._witness.bytes:  # a small one is soon asked about
-            self._witness = pictures[0]
+        if self._answered is None or pictures[0].bytes < self._answered.bytes:  # a small one is soon asked about
+            self._answered = pictures[0]
         if 2 * len(pictures) > self._largest:
             self._slow_batches = 0
 
-    def _note_innocence(self, outcomes: Sequence[Outcome]) -> None:
+    def _note_doubt(self, outcomes: Sequence[Outcome]) -> None:
         """A refused request of which no picture was to blame: somebody else's was, in the server's batch."""
         if not any(outcome.reason == _REFUSED for outcome in outcomes):
             self._doubt.set()
@@ -158,20 +158,20 @@ class Scorer:
             try:
                 return self._predictor.predict([one.payload for one in pictures if one.payload is not None])
             except DeadlineExceeded as error:
-                count += self._server_is_well()
+                count += self._server_answers()
                 if count >= misses:
                     raise _TooSlow from error
                 raise
 
-        return self._patiently(once)
+        return self._retrier(once)
 
-    def _server_is_well(self) -> bool:
+    def _server_answers(self) -> bool:
         """Does it answer about a picture that is known to be good, in time, right now?"""
-        witness = self._witness.payload if self._witness else self._known_good
-        if witness is None:
+        known_good = self._answered.payload if self._answered else self._known_good
+        if known_good is None:
             return False
         try:
-            self._predictor.predict([witness])
+            self._predictor.predict([known_good])
         except (DeadlineExceeded, InvalidRequest):
             return False
         return True
@@ -208,21 +208,21 @@ class Scorer:
         return Outcome(picture.row, "rejected", stage="predict", reason=TOO_SLOW, message=message)
 
     def _score_alone(self, picture: Prepared, error: InvalidRequest | None) -> Outcome:
-        """A last hearing: with server-side batching the refusal may be another client's picture's fault."""
+        """Asks a last time: with server-side batching the refusal may be another client's picture's fault."""
         try:
-            scores = self._hear(picture, error, self._retries)
+            scores = self._ask_alone(picture, error, self._retries)
         except _TooSlow:
             return self._too_slow(picture)
         except RequestTooLarge as refusal:
             return Outcome(picture.row, "rejected", stage="predict", reason="too_large", message=first_line(refusal))
         except InvalidRequest as refusal:
-            self._confront(refusal)
+            self._check_server(refusal)
             verdict: Verdict = "rejected" if self._options.decoded_by_server else "failed"
             return Outcome(picture.row, verdict, stage="predict", reason=_REFUSED, message=first_line(refusal))
         self._doubt.set()
         return self._outcome(picture.row, scores.probabilities[0], bool(scores.ok[0]))
 
-    def _hear(self, picture: Prepared, refusal: InvalidRequest | None, retries: Callable[[], int]) -> Scores:
+    def _ask_alone(self, picture: Prepared, refusal: InvalidRequest | None, retries: Callable[[], int]) -> Scores:
         """Asks about a picture alone, after the refusal of its request if there was one; raises the last refusal."""
         before = [refusal] if refusal else []
 
@@ -231,17 +231,17 @@ class Scorer:
                 raise before.pop()
             return self._ask([picture], self._options.deadline_misses)
 
-        heard = len(before)
-        return heard_again(ask, lambda: heard + retries(), self._stop)
+        refused = len(before)
+        return retry_rejected(ask, lambda: refused + retries(), self._stop)
 
     def _retries(self) -> int:
         return self._options.doubtful_retries if self._doubt.is_set() else self._options.lone_retries
 
-    def _confront(self, refusal: InvalidRequest) -> None:
+    def _check_server(self, refusal: InvalidRequest) -> None:
         """No picture is condemned by a server that refuses what it answered before: it is sick itself."""
-        if self._witness is not None:
+        if self._answered is not None:
             try:
-                self._hear(self._witness, None, lambda: self._options.doubtful_retries)
+                self._ask_alone(self._answered, None, lambda: self._options.doubtful_retries)
             except InvalidRequest as error:
                 raise ServerUnavailable(f"the server refuses what it has answered before: {error}") from refusal
             except _TooSlow as error:

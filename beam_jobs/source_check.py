@@ -10,8 +10,8 @@ from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.sources import Source, is_empty
-from beam_jobs.storage import Storage, absolute, scheme, within
 from serving.errors import EXIT_RESUMABLE, FlowImagesError
+from serving.storage.base import Storage, absolute, scheme, within
 
 _ASKED = 64
 """Pictures that are looked for before a source is said to be gone."""

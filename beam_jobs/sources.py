@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pydantic
 
-from beam_jobs.storage import Storage, absolute, scheme, within
 from serving.errors import UsageError
+from serving.storage.base import Storage, absolute, scheme, within
 
 
 class Source(pydantic.BaseModel):

@@ -6,26 +6,26 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
-from beam_jobs import watch
+from beam_jobs import interrupt
+from beam_jobs.chunk_predictor import ChunkOptions, ChunkPredictor
+from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Allowance, divide, give_back_large_blocks, resident
 from beam_jobs.parts import Outcome
-from beam_jobs.patient import Patient, patient_storage
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.predict import ChunkOptions, ChunkPredictor
-from beam_jobs.reading import read_row
 from beam_jobs.source_check import SourceCheck
-from beam_jobs.storage import own_files
 from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
-from serving.drawn import draw_pictures
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
+from serving.images.encoder import Payload, make_encoder
+from serving.images.limits import PictureLimits, PictureRejected
+from serving.images.sample_images import draw_pictures
 from serving.options import Endpoint, RetryPolicy
-from serving.payload import Payload, make_payload
-from serving.pictures import PictureLimits, PictureRejected
 from serving.predictor import ImagePredictor
-from serving.quiet import import_tensorflow
 from serving.retry import Retrier, transient_in_time
+from serving.storage.base import output_errors
+from serving.storage.retrying import RetryingStorage, retrying_storage
+from serving.tensorflow_import import import_tensorflow
 
 
 class Interrupted(FlowImagesError):
@@ -76,20 +76,20 @@ class ChunkWorker:
         options, contract = spec.plan.options, spec.plan.model.contract
         limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
         self._spec = spec
-        self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), watch.STOP)
+        self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), interrupt.STOP)
         self._folder = RunFolder(self._storage(spec.output), spec.output)
         self._parts = self._folder.parts(spec.plan)
         self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._storage)
         self._under_way: set[int] = set()
         retry = _shared(spec.retry, spec.chunk.requests_in_flight)
-        self._client = PredictClient(spec.endpoint, retry=retry, stop=watch.STOP, retried=transient_in_time)
-        watch.at_stop(self._client.close)
+        self._client = PredictClient(spec.endpoint, retry=retry, stop=interrupt.STOP, retried=transient_in_time)
+        interrupt.at_stop(self._client.close)
         self._failure: Exception | None = None
         decoded_bytes = _decoded_bytes(contract, options.wire)
         room = divide(
             spec.memory, _taken(options.wire != "encoded"), readers=spec.chunk.readers, decoded_bytes=decoded_bytes,
         )  # fmt: skip
-        encode = make_payload(contract.preprocessing, options.wire, limits, memory=room.decoding)
+        encode = make_encoder(contract.preprocessing, options.wire, limits, memory=room.decoding)
         self._predictor = ChunkPredictor(
             read_row(self._read, limits.max_bytes),
             encode,
@@ -100,7 +100,7 @@ class ChunkWorker:
             answer_bytes=_ANSWER_BYTES * len(contract.labels),
             retry=retry,
             known_good=_known_good(encode, contract),
-            stop=watch.STOP,
+            stop=interrupt.STOP,
         )
 
     def __enter__(self) -> Self:
@@ -125,7 +125,7 @@ class ChunkWorker:
         """
         self._under_way.add(chunk)
         try:
-            with own_files(self._spec.output):
+            with output_errors(self._spec.output):
                 return self._work(chunk)
         except Exception as error:
             self._failure = self._failure or error
@@ -146,7 +146,7 @@ class ChunkWorker:
         try:
             for outcome in self._predictor.outcomes(self._rows(chunk)):
                 outcomes.append(outcome)
-                watch.report_progress(1)
+                interrupt.report_progress(1)
                 _raise_if_stopped()
                 if self._failure:
                     raise self._failure  # of another chunk: the run is over, and that is why
@@ -179,8 +179,8 @@ class ChunkWorker:
         self._sources.saw(where)
         return data
 
-    def _storage(self, path: str) -> Patient:
-        return patient_storage(path, self._spec.beam_flags, self._spec.retry, self._retrier)
+    def _storage(self, path: str) -> RetryingStorage:
+        return retrying_storage(path, self._spec.beam_flags, self._spec.retry, self._retrier)
 
 
 def _known_good(encode: Callable[[bytes], Payload], contract: ModelContract) -> Payload | None:
@@ -217,5 +217,5 @@ def _shared(policy: RetryPolicy, callers: int) -> RetryPolicy:
 
 
 def _raise_if_stopped() -> None:
-    if watch.STOP.is_set():
+    if interrupt.STOP.is_set():
         raise Interrupted("interrupted; the same command continues")

@@ -26,7 +26,7 @@ FEW = 96
 FLOOR = """
 import sys, tensorflow as tf
 from serving.contract import CONTRACT_ASSET, ModelContract
-from serving.preprocessing import decode_image
+from serving.images.preprocessing import decode_image
 version, folder = sys.argv[1:]
 model = tf.saved_model.load(version)
 contract = ModelContract.from_json(open(f"{version}/assets.extra/{CONTRACT_ASSET}").read())

@@ -13,12 +13,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from serving.flag_types import ByteSize
+from serving.console.flag_types import ByteSize
 
 JOB = """
 import os, flow_images
 try:
-    flow_images.main()
+    flow_images.cli.main()
 finally:
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     open(os.environ["PEAK"], "w").write(peak.split()[1])

@@ -88,21 +88,21 @@ class Bench:
 
     def run(self) -> float:
         """Seconds of a whole job in this process, on a new output."""
-        from beam_jobs.job import PredictOptions, run
-        from serving.discovery import PlainModel
+        from beam_jobs.run import PredictOptions, run
+        from serving.discovery import ModelOverrides
         from serving.options import Endpoint
 
         shutil.rmtree(self.output, ignore_errors=True)
         endpoint = Endpoint(address=self.address, model_name=NAME)
         options = PredictOptions(
             inputs=(str(self.pictures),), output=str(self.output), wire="encoded",
-            plain=PlainModel(labels=self.labels, image_size=(SIZE, SIZE)),
+            plain=ModelOverrides(labels=self.labels, image_size=(SIZE, SIZE)),
         )  # fmt: skip
         started = time.perf_counter()
-        ledger = run(options, lambda version: contextlib.nullcontext(endpoint), lambda plan, todo: None)
+        account = run(options, lambda version: contextlib.nullcontext(endpoint), lambda plan, todo: None)
         seconds = time.perf_counter() - started
-        assert ledger
-        assert ledger.predicted == ledger.listed
+        assert account
+        assert account.predicted == account.listed
         return seconds
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -161,7 +161,7 @@ def outcomes_in_memory() -> Iterator[None]:
 
 def measure_latency(bench: Bench) -> dict[str, Any]:
     """Local reads against reads that take 50 ms more each, in turns."""
-    from beam_jobs.storage import Disk
+    from serving.storage.base import Disk
 
     read = Disk.read
 
@@ -225,14 +225,15 @@ def measure_kill(bench: Bench) -> dict[str, Any]:
 
 LISTING = """
 import resource, sys, tempfile, time
-from beam_jobs import inputs, manifest, storage
+from beam_jobs import inputs, manifest
+from serving.storage import base
 count, kind, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 class Bucket:
     def exists(self, path): return False
     def walk(self, folder, after=None):
         for i in range(count):
-            yield storage.FileInfo(f"s3://bucket/pictures/{i * 7919 % count:07}/photo-{i:07}.jpg", 4096)
-where_it_is = (lambda _: Bucket()) if kind == "bucket" else storage.storage_for
+            yield base.FileInfo(f"s3://bucket/pictures/{i * 7919 % count:07}/photo-{i:07}.jpg", 4096)
+where_it_is = (lambda _: Bucket()) if kind == "bucket" else base.storage_for
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()
 where = "s3://bucket/pictures" if kind == "bucket" else path

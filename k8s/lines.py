@@ -4,7 +4,7 @@ import re
 
 import click
 
-from serving.terminal import printable
+from serving.console.terminal import printable
 
 _SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 """What colours text or moves the cursor, as progress bars in logs do."""

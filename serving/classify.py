@@ -7,24 +7,24 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from serving.client import PredictClient
+from serving.console.terminal import console, printable
 from serving.contract import Wire
-from serving.discovery import PlainModel, choose_wire, discover
-from serving.drawn import check_plain_model
+from serving.discovery import ModelOverrides, choose_wire, discover
 from serving.errors import InvalidRequest
-from serving.local_files import read_file
+from serving.images.encoder import CORRUPT, NOT_DECODED, make_encoder
+from serving.images.limits import PictureLimits, PictureRejected, bad_name, own_faults
+from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint, RetryPolicy
-from serving.payload import CORRUPT, NOT_DECODED, make_payload
-from serving.pictures import PictureLimits, PictureRejected, bad_name, own_faults
 from serving.predictor import ImagePredictor
 from serving.scores import format_score
-from serving.terminal import console, printable
+from serving.storage.local_file import read_file
 
 
 def classify_files(
     paths: Sequence[str],
     endpoint: Endpoint,
     retry: RetryPolicy,
-    plain: PlainModel,
+    plain: ModelOverrides,
     limits: PictureLimits,
     wire: Wire | None,
     top_k: int,
@@ -39,10 +39,10 @@ def classify_files(
     with PredictClient(endpoint, retry=retry) as client:
         contract = discover(client, plain)
         wire = choose_wire(contract, wire)
-        encode = make_payload(contract.preprocessing, wire, limits)
+        encode = make_encoder(contract.preprocessing, wire, limits)
         predictor = ImagePredictor(client, contract, wire)
         if contract.golden is None:
-            check_plain_model(predictor, plain, distributions=False)
+            check_model_by_samples(predictor, plain, distributions=False)
         picture = Column("picture", overflow="fold")  # a path that is cut off names no file
         table = Table(picture, "label", "score", title=f"{endpoint.model_name}, wire {wire}", title_justify="left")
         rejected = 0

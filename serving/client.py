@@ -15,8 +15,6 @@ import numpy as np
 from google.protobuf import message
 
 from serving import contract as contract_
-from serving._wire import flow_wire_pb2 as pb
-from serving._wire import tensors
 from serving.contract import ModelContract
 from serving.errors import (
     AccessDenied,
@@ -29,10 +27,12 @@ from serving.errors import (
     WrongAddress,
     translated,
 )
+from serving.network.proxy import goes_direct, proxy_for
+from serving.network.tls_probe import speaks_tls
 from serving.options import Endpoint, RetryPolicy, bearer_token
-from serving.probe import speaks_tls
-from serving.proxy import goes_direct, proxy_for
-from serving.retry import Retrier, heard_again, transient
+from serving.protos import prediction_pb2 as pb
+from serving.protos import tensor_codec
+from serving.retry import Retrier, retry_rejected, transient
 from serving.waiting import Waiting
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -147,7 +147,7 @@ class PredictClient:
 
     def predict(
         self,
-        inputs: Mapping[str, tensors.Value],
+        inputs: Mapping[str, tensor_codec.Value],
         *,
         signature: str = contract_.STANDARD_SIGNATURES["float32"].name,
         outputs: Sequence[str] = (),
@@ -167,7 +167,7 @@ class PredictClient:
           Transient: still failing after `RetryPolicy.patience_s`, or the retry budget is spent.
         """
         rest = pb.PredictRequest(model_spec=self._spec(signature), output_filter=outputs)
-        pieces = [rest.SerializeToString(), *chain.from_iterable(starmap(tensors.input_entry, inputs.items()))]
+        pieces = [rest.SerializeToString(), *chain.from_iterable(starmap(tensor_codec.input_entry, inputs.items()))]
         if sum(map(len, pieces)) > MAX_MESSAGE_BYTES:
             raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
         request = b"".join(pieces)
@@ -250,7 +250,7 @@ class PredictClient:
                 raise MalformedAnswer(f"output {name} is no single string", self.endpoint.address)
             return values[0]
 
-        return heard_again(once)
+        return retry_rejected(once)
 
     def contract(self) -> ModelContract | None:
         """The model's contract, or None for a model without one.
@@ -331,7 +331,7 @@ class PredictClient:
         if name not in outputs:
             raise MalformedAnswer(f"the answer has no output {name}", self.endpoint.address)
         try:
-            return tensors.unpack(outputs[name])
+            return tensor_codec.unpack(outputs[name])
         except (ValueError, OverflowError) as error:
             raise MalformedAnswer(f"output {name} can't be read: {error}", self.endpoint.address) from error
 
@@ -344,7 +344,7 @@ class PredictClient:
 def _specs(infos: Mapping[str, pb.TensorInfo]) -> dict[str, TensorSpec]:
     return {
         name: TensorSpec(
-            tensors.dtype_name(info.dtype),
+            tensor_codec.dtype_name(info.dtype),
             None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim),
         )
         for name, info in infos.items()

@@ -16,8 +16,8 @@ from serving.errors import ContractError
 SCHEMA_VERSION: Final = 1
 Orientation = Literal["ignore", "exif"]
 ALGORITHMS: dict[Orientation, int] = {"ignore": 1, "exif": 2}
-"""Number of the preprocessing that `serving.preprocessing` implements; it changes whenever a pixel would. For `exif`, 1
-looked for the tag in a JPEG's first segments only."""
+"""Number of the preprocessing that `serving.images.preprocessing` implements; it changes whenever a pixel would. For
+`exif`, 1 looked for the tag in a JPEG's first segments only."""
 
 Wire = Literal["float32", "uint8", "encoded"]
 """How pictures travel: preprocessed as float32 (0..1, unless the model wants another range), rounded to uint8, or as
@@ -43,7 +43,7 @@ class _Frozen(pydantic.BaseModel):
 
 
 class Preprocessing(_Frozen):
-    """From the bytes of a picture file to float32 [height, width, 3], RGB. See `serving.preprocessing`."""
+    """From the bytes of a picture file to float32 [height, width, 3], RGB. See `serving.images.preprocessing`."""
 
     height: Annotated[int, pydantic.Field(ge=1, le=8192)]
     width: Annotated[int, pydantic.Field(ge=1, le=8192)]

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+from serving.class_names import read_labels
 from serving.client import ModelMetadata, PredictClient, TensorSpec
 from serving.contract import WIRES, ModelContract, Preprocessing, SignatureRef, Wire
 from serving.errors import ContractError, UsageError
-from serving.label_file import read_labels
 
 _WIRE_BY_DTYPE: dict[str, Wire] = {"float32": "float32", "uint8": "uint8", "string": "encoded"}
 _SCORES = ("float32", "float64", "float16")
@@ -20,7 +20,7 @@ DEFAULT_RANGE: InputRange = "0..1"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PlainModel:
+class ModelOverrides:
     """What flags say of a SavedModel that has no contract; None is taken from the server where it can tell."""
 
     labels: str | None = None
@@ -43,7 +43,7 @@ class PlainModel:
         return {"--" + name.replace("_", "-"): value for name, value in values.items() if value is not None}
 
 
-def discover(client: PredictClient, plain: PlainModel) -> ModelContract:
+def discover(client: PredictClient, plain: ModelOverrides) -> ModelContract:
     """The model's own contract; else one made of the signature on the server and the flags.
 
     Raises:
@@ -61,7 +61,7 @@ def discover(client: PredictClient, plain: PlainModel) -> ModelContract:
     return contract
 
 
-def _describe(metadata: ModelMetadata, plain: PlainModel) -> ModelContract:
+def _describe(metadata: ModelMetadata, plain: ModelOverrides) -> ModelContract:
     if plain.labels is None:
         raise UsageError(
             "the model has no contract, so its labels are unknown: give --labels FILE with one label a line"
@@ -139,7 +139,7 @@ def _wire(what: str, images: TensorSpec) -> Wire:
     return wire
 
 
-def _check_output(what: str, scores: TensorSpec, labels: Sequence[str], plain: PlainModel) -> None:
+def _check_output(what: str, scores: TensorSpec, labels: Sequence[str], plain: ModelOverrides) -> None:
     """Raises ContractError for an output that can't be a score for each label."""
     dtype, shape = scores
     if dtype not in _SCORES:

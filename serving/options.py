@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import grpc
 
-from serving.addresses import target_of
 from serving.errors import UsageError
-from serving.local_files import TooLarge, read_file
+from serving.network.addresses import target_of
+from serving.storage.local_file import TooLarge, read_file
 
 MIN_DEADLINE_S, MAX_DEADLINE_S = 0.001, 86_400
 MAX_PATIENCE_S = 30 * 86_400

@@ -8,9 +8,9 @@ import numpy as np
 from serving.client import PredictClient
 from serving.contract import Golden, ModelContract, Wire, golden_distance, golden_key
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer
-from serving.payload import Payload, make_payload
-from serving.pictures import PictureLimits
-from serving.retry import heard_again
+from serving.images.encoder import Payload, make_encoder
+from serving.images.limits import PictureLimits
+from serving.retry import retry_rejected
 from serving.scores import activate
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -40,7 +40,7 @@ class ImagePredictor:
         """Scores a batch.
 
         Args:
-          pictures: n ≥ 1 payloads as `serving.payload.make_payload` gives them for this wire form.
+          pictures: n ≥ 1 payloads as `serving.images.encoder.make_encoder` gives them for this wire form.
         Returns:
           n rows.
         Raises:
@@ -91,7 +91,7 @@ class ImagePredictor:
         golden = self.contract.golden
         if golden is None or self.wire not in golden.references:
             return 0.0
-        encode = make_payload(self.contract.preprocessing, self.wire, PictureLimits())
+        encode = make_encoder(self.contract.preprocessing, self.wire, PictureLimits())
         pictures = [encode(self._client.lookup(golden_key(index))) for index in range(golden.count)]
         return _accept(self._predict_in_parts(pictures), golden, self.wire)
 
@@ -113,7 +113,7 @@ class ImagePredictor:
     def _predict_in_parts(self, pictures: Sequence[Payload]) -> Scores:
         """Halves what the server refuses, which may allow only smaller batches."""
         if len(pictures) == 1:
-            return heard_again(lambda: self.predict(pictures))
+            return retry_rejected(lambda: self.predict(pictures))
         try:
             return self.predict(pictures)
         except InvalidRequest:

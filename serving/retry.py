@@ -33,8 +33,8 @@ def transient_in_time(error: BaseException) -> bool:
     return transient(error) and not missed(error)
 
 
-def heard_again(
-    call: Callable[[], T], hearings: Callable[[], int] = lambda: 10, stop: threading.Event | None = None
+def retry_rejected(
+    call: Callable[[], T], attempts: Callable[[], int] = lambda: 10, stop: threading.Event | None = None
 ) -> T:
     """The value of a call whose refusal may be no fault of its own: it is made again after one.
 
@@ -42,7 +42,7 @@ def heard_again(
 
     Args:
       call: asks once.
-      hearings: how often at most; asked after each refusal, as one may learn meanwhile whether others are to blame.
+      attempts: how often at most; asked after each refusal, as one may learn meanwhile whether others are to blame.
       stop: when set, ends the waits between.
     Raises:
       InvalidRequest: the last refusal; RequestTooLarge at once, as size is the request's own.
@@ -52,7 +52,7 @@ def heard_again(
             lambda error: isinstance(error, InvalidRequest) and not isinstance(error, RequestTooLarge)
         ),
         wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
-        stop=lambda state: state.attempt_number >= hearings(),
+        stop=lambda state: state.attempt_number >= attempts(),
         sleep=tenacity.sleep_using_event(stop or threading.Event()),
         reraise=True,
     )

@@ -115,7 +115,7 @@ MODEL_NAME = "textures"
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn pictures in Kaggle's layout: labels.csv and train/, 8 of each of 6 textures."""
-    from trainer.drawing import draw_pictures
+    from trainer.demo_data import draw_pictures
 
     return draw_pictures(tmp_path_factory.mktemp("drawn"), per_class=8).parent
 
@@ -123,7 +123,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def hub_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small module in TF Hub's reusable form, for pictures of IMAGE_SIZE."""
-    from trainer.drawing import make_hub_module
+    from trainer.demo_data import make_hub_module
 
     return make_hub_module(tmp_path_factory.mktemp("hub") / "gabor", image_size=IMAGE_SIZE)
 
@@ -132,7 +132,7 @@ def hub_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_store(tmp_path_factory: pytest.TempPathFactory, drawn: Path, hub_module: Path) -> Path:
     """A model folder, STORE/NAME, with version 1: trained on the drawn pictures and exported."""
     from trainer.export import export
-    from trainer.labels import read_labels
+    from trainer.labelled_images import read_labels
     from trainer.options import TrainOptions
     from trainer.train import train
 

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from serving.contract import Preprocessing
-from serving.decoding_cost import first_frame
-from serving.preprocessing import decode_image
+from serving.images.decoding_cost import first_frame
+from serving.images.preprocessing import decode_image
 
 IMG_SIZE = 224
 BATCH_SIZE = 32

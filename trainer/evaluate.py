@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving.contract import Wire
-from trainer.labels import LabelledPicture, read_again
+from trainer.labelled_images import LabelledPicture, read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Ask = Callable[[Wire, Any], Array]

@@ -26,11 +26,11 @@ from serving.contract import (
     golden_key,
 )
 from serving.errors import FlowImagesError
-from serving.preprocessing import decode_batch, from_uint8
+from serving.images.preprocessing import decode_batch, from_uint8
 from trainer.golden import choose_golden, preprocessed, reference_answers
 from trainer.outages import explaining
 from trainer.store import Version
-from trainer.warmup import write_warmup
+from trainer.warmup_requests import write_warmup
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Model = Callable[[tf.Tensor], tf.Tensor]

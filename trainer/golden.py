@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from serving.contract import WIRES, Golden, Preprocessing, Wire, golden_distance
-from serving.image_header import needed_bytes
-from serving.preprocessing import decode_image, decode_pixels, make_decoder
-from trainer.labels import read_again
+from serving.images.header import needed_bytes
+from serving.images.preprocessing import decode_image, decode_pixels, make_decoder
+from trainer.labelled_images import read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Ask = Callable[[Wire, Any], Array]
@@ -79,7 +79,7 @@ def preprocessed(files: Sequence[bytes], preprocessing: Preprocessing, wire: Wir
 _decoder = functools.lru_cache(make_decoder)  # tracing takes longer than decoding sixteen pictures
 
 
-def unnoticed(golden: Golden) -> list[str]:
+def undetected_errors(golden: Golden) -> list[str]:
     """Slips that a check against the golden pictures would not notice with its margin."""
     return [name for name, distance in golden.controls.items() if distance < MARGIN * golden.tolerance]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from serving.console.terminal import printable
 from serving.errors import UsageError
-from serving.terminal import printable
 from trainer.outages import MayPass, check_path, explained, explaining
 from trainer.waiting import saying
 

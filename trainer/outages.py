@@ -8,8 +8,8 @@ import errno
 import os
 from collections.abc import Iterator
 
+from serving.console.terminal import printable
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
-from serving.terminal import printable
 
 
 class MayPass(FlowImagesError):

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from serving.signals import hearing
+from serving.console.signals import hearing
 
 
 class Stopped(BaseException):

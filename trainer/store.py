@@ -15,8 +15,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from serving.console.terminal import printable
 from serving.errors import UsageError
-from serving.terminal import printable
 from trainer.options import HIGHEST_VERSION
 from trainer.outages import check_path, explained, explaining
 

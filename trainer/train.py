@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tf_keras
 
+from serving.console.terminal import printable
 from serving.contract import Preprocessing
 from serving.errors import FlowImagesError, UsageError
-from serving.preprocessing import make_decoder
-from serving.terminal import printable
+from serving.images.preprocessing import make_decoder
 from trainer.data import create_data_batches, one_hot
-from trainer.labels import LabelledPicture, class_names, read_again, stratified_split
+from trainer.labelled_images import LabelledPicture, class_names, read_again, stratified_split
 from trainer.model import create_model
 from trainer.options import TrainOptions
 
@@ -52,7 +52,7 @@ def train(
     On a CPU the same pictures, options and library versions give the same weights.
 
     Args:
-      pictures: checked by `trainer.labels.check_pictures`.
+      pictures: checked by `trainer.labelled_images.check_pictures`.
       options: hyperparameters.
       on_batch: called after each step.
       on_epoch: called after each epoch.

@@ -16,16 +16,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.server.embedded import EmbeddedServer
-    from serving.server.options import ServerOptions
-    from serving.server.process import ServerProcess
+    from serving.server.run.embedded import EmbeddedServer
+    from serving.server.run.options import ServerOptions
+    from serving.server.run.process import ServerProcess
 
 __all__ = ["EmbeddedServer", "ServerOptions", "ServerProcess"]
 
 _HOMES = {
-    "EmbeddedServer": "serving.server.embedded",
-    "ServerOptions": "serving.server.options",
-    "ServerProcess": "serving.server.process",
+    "EmbeddedServer": "serving.server.run.embedded",
+    "ServerOptions": "serving.server.run.options",
+    "ServerProcess": "serving.server.run.process",
 }
 
 

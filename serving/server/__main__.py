@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from serving.server.options import FlagError, ServerOptions, parse_flags, usage
-from serving.streams import open_streams
-from serving.terminal import printable
+from serving.console.streams import open_streams
+from serving.console.terminal import printable
+from serving.server.run.options import FlagError, ServerOptions, parse_flags, usage
 
 if TYPE_CHECKING:
-    from serving.server.embedded import EmbeddedServer
+    from serving.server.run.embedded import EmbeddedServer
 
 log = logging.getLogger("serving.server")
 
@@ -51,10 +51,10 @@ def main(argv: Sequence[str]) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     if options.parent_pipe_fd >= 0:
-        from serving.server.process import follow_parent
+        from serving.server.run.process import follow_parent
 
         follow_parent(options.parent_pipe_fd, options.grpc_socket_path)
-    from serving.server.status import ServingError
+    from serving.server.rpc.status import ServingError
 
     try:
         run(options)
@@ -84,7 +84,7 @@ def run(
     Raises:
       ServingError: the start failed.
     """
-    from serving.signals import hearing
+    from serving.console.signals import hearing
 
     heard: list[int] = []
     servers: list[EmbeddedServer] = []
@@ -118,10 +118,10 @@ def _serve(
     ready: Callable[[EmbeddedServer], None],
 ) -> None:
     """Serves until the server, which is put into `servers`, is asked to stop."""
-    from serving.quiet import import_tensorflow
+    from serving.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    from serving.server.embedded import EmbeddedServer
+    from serving.server.run.embedded import EmbeddedServer
 
     server = EmbeddedServer(options=options)
     servers.append(server)

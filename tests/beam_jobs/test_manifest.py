@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from beam_jobs.inputs import Listed
 from beam_jobs.manifest import MAX_CHUNK_ROWS, Manifest, Row, build_manifest
-from beam_jobs.storage import Disk
 from serving.errors import UsageError
+from serving.storage.base import Disk
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 
@@ -37,9 +37,9 @@ def test_chunks_hold_every_distinct_path_once_in_order(
 
 @given(st.integers(1, 10_000), st.integers(1, 40))
 def test_shards_share_the_chunks_out(chunks: int, of: int) -> None:
-    from beam_jobs.generations import Todo
+    from beam_jobs.remaining import RemainingWork
 
-    todo = Todo(0, dict.fromkeys(range(chunks), 1))
+    todo = RemainingWork(0, dict.fromkeys(range(chunks), 1))
     shares = [set(todo.share(number, of).rows) for number in range(of)]
     assert set().union(*shares) == set(todo.rows)
     assert sum(map(len, shares)) == chunks

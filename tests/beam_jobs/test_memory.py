@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.memory import MIB, Allowance, container_limit, divide, machine_memory, resident
+from serving.console.flag_types import ByteSize
 from serving.errors import UsageError
-from serving.flag_types import ByteSize
 
 GIB = 1024 * MIB
 SIZE = ByteSize(128 * MIB, 2**50)

@@ -14,8 +14,8 @@ from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import Outcome, Parts
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.source_check import SourceCheck, SourceGone
-from beam_jobs.storage import Disk, absolute, storage_for
 from serving.contract import ModelContract, Preprocessing
+from serving.storage.base import Disk, absolute, storage_for
 
 COUNT = 60
 

@@ -10,9 +10,9 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from beam_jobs import watch
+from beam_jobs import interrupt
 from serving.errors import UsageError
-from serving.pictures import MIB
+from serving.images.limits import MIB
 from tests.conftest import MODEL_NAME
 from tests.e2e.test_predict import account, rows
 from tests.hostile import gif_of_frames, jpeg_of_scans, png_with
@@ -56,11 +56,11 @@ def peak_of(process: psutil.Process) -> Iterator[list[int]]:
 def test_costly_files_are_rejected_with_words_and_photos_get_their_rows(
     wire: str, hostile: Path, model_store: Path, tmp_path: Path
 ) -> None:
-    from beam_jobs.cli import predict
+    from beam_jobs.predict_command import predict
     from serving.server import ServerProcess
 
     with ServerProcess(str(model_store), model_name=MODEL_NAME) as server:
-        watch.reset()
+        interrupt.reset()
         with peak_of(psutil.Process(server.pid)) as measured:
             done = CliRunner().invoke(predict, [
                 "--server", server.address, "--model-name", MODEL_NAME, "--input", str(hostile), "--wire", wire,
@@ -117,7 +117,7 @@ def test_a_servers_memory_does_not_grow_with_the_rows_of_a_request(hostile: Path
 
 
 def test_training_names_a_costly_file_before_it_begins(hostile: Path, drawn: Path, tmp_path: Path) -> None:
-    from trainer.cli import train
+    from trainer.train_command import train
 
     shutil.copytree(drawn / "train", tmp_path / "photos" / "a")
     (tmp_path / "photos" / "b").mkdir()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from beam_jobs import watch
+from beam_jobs import interrupt
 from serving.contract import ModelContract
 from serving.errors import FlowImagesError
 from tests.conftest import MODEL_NAME
@@ -22,10 +22,10 @@ Predict = Callable[..., Result]
 @pytest.fixture
 def predict(server: str) -> Predict:
     """Runs `flow-images predict` in this process against the session's server."""
-    from beam_jobs.cli import predict as command
+    from beam_jobs.predict_command import predict as command
 
     def run(*arguments: object, server: str = server) -> Result:
-        watch.reset()
+        interrupt.reset()
         words = ["--server", server, "--model-name", MODEL_NAME, *map(str, arguments)]
         return CliRunner().invoke(command, words)
 
@@ -46,7 +46,7 @@ def plain_loop(model_store: Path, paths: Sequence[str]) -> dict[str, tuple[str, 
     """Label and score of each picture, one by one in this process."""
     import tensorflow as tf
 
-    from serving.preprocessing import make_decoder
+    from serving.images.preprocessing import make_decoder
 
     version = model_store / "1"
     model = tf.saved_model.load(str(version))
@@ -184,7 +184,7 @@ def test_a_run_that_lost_parts_asks_only_for_those(predict: Predict, drawn: Path
 
 
 def test_a_run_with_its_own_server_stays_with_its_version(model_store: Path, drawn: Path, tmp_path: Path) -> None:
-    from beam_jobs.cli import predict as command
+    from beam_jobs.predict_command import predict as command
 
     store, output = tmp_path / MODEL_NAME, tmp_path / "out"
     shutil.copytree(model_store, store)
@@ -192,7 +192,7 @@ def test_a_run_with_its_own_server_stays_with_its_version(model_store: Path, dra
     whole = ["--input", str(drawn / "train"), "--output", str(output), "--wire", "encoded"]
 
     def predict(*arguments: object) -> Result:
-        watch.reset()
+        interrupt.reset()
         return CliRunner().invoke(command, [*whole, *map(str, arguments)])
 
     first = predict("--model", store / "1")
@@ -313,7 +313,7 @@ def test_secrets_of_beam_are_written_nowhere(predict: Predict, drawn: Path, tmp_
 def test_buckets_hold_input_and_output(
     predict: Predict, drawn: Path, tmp_path: Path, place: str, request: pytest.FixtureRequest
 ) -> None:
-    from beam_jobs.storage import storage_for
+    from serving.storage.base import storage_for
 
     folder = request.getfixturevalue(place)
     storage = storage_for(folder)
@@ -334,10 +334,10 @@ def test_buckets_hold_input_and_output(
 def test_a_model_in_a_bucket_is_served_from_a_copy(
     model_store: Path, drawn: Path, tmp_path: Path, s3_folder: str
 ) -> None:
-    from beam_jobs.cli import predict as command
-    from beam_jobs.storage import storage_for
+    from beam_jobs.predict_command import predict as command
+    from serving.storage.base import storage_for
 
-    watch.reset()
+    interrupt.reset()
     for path in (path for path in model_store.rglob("*") if path.is_file()):
         storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/{path.relative_to(model_store)}", path.read_bytes())
     storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/2/variables/half-copied", b"x")

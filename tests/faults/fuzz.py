@@ -72,7 +72,7 @@ def damage(files: Sequence[bytes], chance: random.Random) -> bytes:
 
 def verdict(decode: object, data: bytes) -> str:
     """`decoded`, or the reason of the rejection."""
-    from serving.pictures import PictureRejected
+    from serving.images.limits import PictureRejected
 
     try:
         decode(data)  # type: ignore[operator]
@@ -91,11 +91,11 @@ def main() -> None:
     options = parser.parse_args()
 
     from serving.contract import Preprocessing
-    from serving.payload import make_payload
-    from serving.pictures import PictureLimits
+    from serving.images.encoder import make_encoder
+    from serving.images.limits import PictureLimits
 
     limits = PictureLimits(max_pixels=4_000_000)
-    decode = make_payload(Preprocessing(height=64, width=64, orientation="exif"), "float32", limits)
+    decode = make_encoder(Preprocessing(height=64, width=64, orientation="exif"), "float32", limits)
     files = draw_files()
     assert {verdict(decode, data) for data in files} <= {"decoded", "corrupt"}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -15,10 +15,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-import flow_images
+import flow_images.cli
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["beam_jobs.cli", "beam_jobs.job", "beam_jobs.pipeline", "tests.faults.jobs"])
+_FORKS.set_forkserver_preload(["beam_jobs.predict_command", "beam_jobs.run", "beam_jobs.pipeline", "tests.faults.jobs"])
 
 
 class Job:
@@ -69,7 +69,7 @@ def _command(arguments: list[str], environment: dict[str, str], log: str) -> Non
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     sys.argv = ["flow-images", "predict", *arguments]
-    flow_images.main()
+    flow_images.cli.main()
 
 
 class Account(NamedTuple):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.faults
 WITH_PEAK = """
 import os, flow_images
 try:
-    flow_images.main()
+    flow_images.cli.main()
 finally:
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     open(os.environ["PEAK"], "w").write(peak.split()[1])

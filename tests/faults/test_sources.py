@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.storage import storage_for
+from serving.storage.base import storage_for
 from tests.faults.conftest import START
 from tests.faults.front import Front
 from tests.faults.jobs import account, assert_same, parts, rows, wait_until

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.storage import StorageUnavailable, storage_for
 from serving.errors import AccessDenied
+from serving.storage.base import StorageUnavailable, storage_for
 from tests.faults.conftest import START
 from tests.faults.front import Front
 from tests.faults.jobs import account, assert_same, parts, rows, wait_until

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from unittest import mock
 
-import flow_images
+import flow_images.cli
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def deploy(*arguments: str) -> Ran:
         contextlib.redirect_stderr(err),
     ):
         try:
-            flow_images.main()
+            flow_images.cli.main()
         except SystemExit as end:
             code = int(end.code or 0)
     return Ran(code, out.getvalue(), err.getvalue())

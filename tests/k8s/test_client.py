@@ -16,9 +16,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from k8s import explain, follow, lines, overlay, ownership, s3, staged, sync, wait
-from k8s.cluster import Cluster
-from k8s.errors import DeployError, Unreachable
+from k8s import lines
+from k8s.deploy import explain, follow, overlay, ownership
+from k8s.deploy.cluster import Cluster
+from k8s.deploy.errors import DeployError, Unreachable
+from k8s.pods import s3_copies, sync_models, train_with_bucket, wait_for_model
 from serving.errors import FlowImagesError
 from tests.k8s.builds import K8S, compose, kubectl, one
 from tests.k8s.command import deploy
@@ -529,18 +531,18 @@ def status_server() -> Iterator[tuple[str, dict[str, int]]]:
 def test_loaded_means_that_a_version_can_be_asked(status_server: tuple[str, dict[str, int]]) -> None:
     url, answers = status_server
     answers["/v1/models/dogs"] = 200  # The status page answers for a model that failed to load, too.
-    assert not wait.loaded(url, "dogs")
+    assert not wait_for_model.loaded(url, "dogs")
     answers["/v1/models/dogs/metadata"] = 200
-    assert wait.loaded(url, "dogs")
-    assert not wait.loaded("http://127.0.0.1:9", "dogs")
+    assert wait_for_model.loaded(url, "dogs")
+    assert not wait_for_model.loaded("http://127.0.0.1:9", "dogs")
 
 
 def test_waiting_in_vain_is_resumable(status_server: tuple[str, dict[str, int]]) -> None:
     url, answers = status_server
     arguments = [f"--url={url}", "--model-name=dogs", "--timeout=0.1", "--every=0.05"]
-    assert CliRunner().invoke(wait.main, arguments).exit_code == 75
+    assert CliRunner().invoke(wait_for_model.main, arguments).exit_code == 75
     answers["/v1/models/dogs/metadata"] = 200
-    assert CliRunner().invoke(wait.main, arguments).exit_code == 0
+    assert CliRunner().invoke(wait_for_model.main, arguments).exit_code == 0
 
 
 @pytest.fixture
@@ -568,64 +570,64 @@ def test_the_newest_whole_versions_are_copied(store: Any, tmp_path: Path) -> Non
     _publish(store, "11", "variables/variables.index")  # Still being published.
     _publish(store, "notes")
     _publish(store, "1/assets", "breeds.txt")
-    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == [10, 2]
+    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == [10, 2]
     folder = tmp_path / "dogs"
     assert sorted(p.name for p in folder.iterdir()) == ["10", "2"]
     assert (folder / "10/variables/variables.index").read_text() == "10 variables/variables.index"
-    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == []
+    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == []
     _publish(store, "11", "saved_model.pb")
-    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == [11]
+    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == [11]
     assert sorted(p.name for p in folder.iterdir()) == ["10", "11"]
 
 
 def test_a_pinned_version_stays_however_many_are_newer(store: Any, tmp_path: Path) -> None:
     for version in ("1", "2", "3"):
         _publish(store, version)
-    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [1, 3, 2]
+    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [1, 3, 2]
     _publish(store, "4")
-    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [4]
+    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [4]
     assert sorted(p.name for p in (tmp_path / "dogs").iterdir()) == ["1", "3", "4"]
-    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=9) == []
+    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=9) == []
     assert sorted(p.name for p in (tmp_path / "dogs").iterdir()) == ["3", "4"]
 
 
 def test_an_empty_source_takes_no_model_away(store: Any, tmp_path: Path) -> None:
     _publish(store, "1")
-    sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2)
-    assert sync.sync(store, "s3://bucket/models/cats", tmp_path, keep=2) == []
+    sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2)
+    assert sync_models.sync(store, "s3://bucket/models/cats", tmp_path, keep=2) == []
     store.delete_object(Bucket="bucket", Key="models/dogs/1/saved_model.pb")
-    assert sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == []
+    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == []
     assert (tmp_path / "dogs/1/saved_model.pb").exists()
 
 
 def test_an_interrupted_copy_leaves_nothing_behind(store: Any, tmp_path: Path) -> None:
     _publish(store, "1")
-    (tmp_path / sync.ASIDE / "variables").mkdir(parents=True)
-    (tmp_path / sync.ASIDE / "variables/stale").touch()
-    sync.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2)
-    assert not (tmp_path / sync.ASIDE).exists()
+    (tmp_path / sync_models.ASIDE / "variables").mkdir(parents=True)
+    (tmp_path / sync_models.ASIDE / "variables/stale").touch()
+    sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2)
+    assert not (tmp_path / sync_models.ASIDE).exists()
     assert not (tmp_path / "dogs/1/variables/stale").exists()
 
 
 def test_a_key_cannot_lead_out_of_the_folder(store: Any, tmp_path: Path) -> None:
     _publish(store, "1", "saved_model.pb", "../../../evil")
     with pytest.raises(FlowImagesError, match="outside"):
-        sync.sync(store, "s3://bucket/models/dogs", tmp_path / "in", keep=1)
+        sync_models.sync(store, "s3://bucket/models/dogs", tmp_path / "in", keep=1)
     assert not (tmp_path / "evil").exists()
 
 
 def test_sync_once_by_the_command(store: Any, tmp_path: Path) -> None:
     _publish(store, "5")
     arguments = ["--source=s3://bucket/models/dogs", f"--target={tmp_path}"]
-    done = CliRunner().invoke(sync.main, arguments)
+    done = CliRunner().invoke(sync_models.main, arguments)
     assert (done.exit_code, done.output) == (0, "copied version 5\n")
-    wrong = CliRunner().invoke(sync.main, ["--source=s3://bucket", f"--target={tmp_path}"])
+    wrong = CliRunner().invoke(sync_models.main, ["--source=s3://bucket", f"--target={tmp_path}"])
     assert wrong.exit_code == 2
-    gone = CliRunner().invoke(sync.main, ["--source=s3://nobody/models/dogs", f"--target={tmp_path}"])
+    gone = CliRunner().invoke(sync_models.main, ["--source=s3://nobody/models/dogs", f"--target={tmp_path}"])
     assert gone.exit_code == 2
     assert "s3://nobody/models/dogs: there is no such bucket" in gone.output
     _publish(store, "6", "saved_model.pb", "../../../evil")
-    hostile = CliRunner().invoke(sync.main, arguments)
+    hostile = CliRunner().invoke(sync_models.main, arguments)
     assert (hostile.exit_code, "outside" in hostile.output) == (1, True)
 
 
@@ -640,15 +642,15 @@ def test_training_runs_on_copies_of_a_bucket(store: Any, tmp_path: Path) -> None
         "sh",
         "-c",
     ]
-    done = CliRunner().invoke(staged.main, [*arguments, f"cd {tmp_path} && {train}"])
+    done = CliRunner().invoke(train_with_bucket.main, [*arguments, f"cd {tmp_path} && {train}"])
     assert done.exit_code == 0, done.output
     assert "published s3://bucket/models/dogs/7" in done.output
-    again = CliRunner().invoke(staged.main, [*arguments, f"cd {tmp_path} && {train}"])
+    again = CliRunner().invoke(train_with_bucket.main, [*arguments, f"cd {tmp_path} && {train}"])
     assert again.exit_code == 2
     assert "s3://bucket/models/dogs/7 exists already" in again.output
-    assert CliRunner().invoke(staged.main, [*arguments, "exit 2"]).exit_code == 2
+    assert CliRunner().invoke(train_with_bucket.main, [*arguments, "exit 2"]).exit_code == 2
     for source, why in (("s3://nobody/pictures", "no such bucket"), ("s3://bucket/nothing", "no file below it")):
-        gone = CliRunner().invoke(staged.main, [f"--fetch={source}={tmp_path}/x", "--", "true"])
+        gone = CliRunner().invoke(train_with_bucket.main, [f"--fetch={source}={tmp_path}/x", "--", "true"])
         assert (gone.exit_code, why in gone.output) == (2, True), gone.output
 
 
@@ -672,9 +674,9 @@ def test_what_a_bucket_answers_is_final_or_may_pass(
     _both_end_with(exit_code, code, tmp_path)
     # An upload is wrapped in an error of its own.
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / s3.COMPLETE).touch()
-    with pytest.raises(FlowImagesError) as error, s3.plain_errors("s3://b/m"):
-        s3.upload(s3.client(), tmp_path / "model", "s3://b/m")
+    (tmp_path / "model" / s3_copies.COMPLETE).touch()
+    with pytest.raises(FlowImagesError) as error, s3_copies.plain_errors("s3://b/m"):
+        s3_copies.upload(s3_copies.client(), tmp_path / "model", "s3://b/m")
     assert error.value.exit_code == exit_code
 
 
@@ -703,8 +705,8 @@ def _ask(answers: _Answers, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _both_end_with(exit_code: int, words: str, folder: Path) -> None:
-    fetched = CliRunner().invoke(staged.main, [f"--fetch=s3://b/pictures={folder}/x", "--", "true"])
-    synced = CliRunner().invoke(sync.main, ["--source=s3://b/pictures", f"--target={folder}/y"])
+    fetched = CliRunner().invoke(train_with_bucket.main, [f"--fetch=s3://b/pictures={folder}/x", "--", "true"])
+    synced = CliRunner().invoke(sync_models.main, ["--source=s3://b/pictures", f"--target={folder}/y"])
     for done in (fetched, synced):
         assert (done.exit_code, words in done.output) == (exit_code, True), done.output
         assert len(done.output.splitlines()) == 1
@@ -718,7 +720,11 @@ def test_a_bucket_of_google_is_final_or_may_pass(tmp_path: Path, monkeypatch: py
             raise error
 
         monkeypatch.setattr("tensorflow.io.gfile.walk", walk)
-        return CliRunner().invoke(staged.main, [f"--fetch=gs://b/pictures={tmp_path}/x", "--", "true"]).exit_code
+        return (
+            CliRunner()
+            .invoke(train_with_bucket.main, [f"--fetch=gs://b/pictures={tmp_path}/x", "--", "true"])
+            .exit_code
+        )
 
     assert fails(errors.UnavailableError(None, None, "HTTP response code 503")) == 75
     assert fails(errors.AbortedError(None, None, "Couldn't resolve host name")) == 75
@@ -729,7 +735,7 @@ def test_a_bucket_of_google_is_final_or_may_pass(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("url", ["serving:8501", "http://", "http://a:b", "gs://a"])
 def test_an_address_that_is_none_is_not_waited_for(url: str) -> None:
-    assert CliRunner().invoke(wait.main, [f"--url={url}", "--model-name=dogs"]).exit_code == 2
+    assert CliRunner().invoke(wait_for_model.main, [f"--url={url}", "--model-name=dogs"]).exit_code == 2
 
 
 def test_what_makes_a_version_whole_is_uploaded_last(tmp_path: Path) -> None:
@@ -742,6 +748,6 @@ def test_what_makes_a_version_whole_is_uploaded_last(tmp_path: Path) -> None:
     for name in ("saved_model.pb", "variables/a", "assets/b"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    s3.upload(Client(), tmp_path, "s3://bucket/models/dogs/7")
+    s3_copies.upload(Client(), tmp_path, "s3://bucket/models/dogs/7")
     assert sorted(sent[:2]) == ["models/dogs/7/assets/b", "models/dogs/7/variables/a"]
     assert sent[2:] == ["models/dogs/7/saved_model.pb"]

@@ -273,24 +273,24 @@ def _spoken(objects: list[Object], container: Object) -> list[str]:
 
 
 def test_the_commands_know_their_options(overlay: list[Object]) -> None:
-    import flow_images
-    from k8s import staged, sync, wait
-    from serving.server.options import parse_flags
+    import flow_images.cli
+    from k8s.pods import sync_models, train_with_bucket, wait_for_model
+    from serving.server.run.options import parse_flags
 
     for job in ("train", "predict"):
         container = _container(overlay, "Job", job)
         name, *arguments = _spoken(overlay, container)
-        command = flow_images.cli.get_command(click.Context(flow_images.cli), name)
+        command = flow_images.cli.cli.get_command(click.Context(flow_images.cli.cli), name)
         assert command is not None
         assert command.make_context(name, arguments).command is command
         if "command" in container:
             wrapped = [w.replace("$(", "").replace(")", "") for w in container["command"]]
-            assert wrapped[:4] == ["dumb-init", "python", "-m", "k8s.staged"]
-            staged.main.make_context("staged", [*wrapped[4:], name, *arguments])
+            assert wrapped[:4] == ["dumb-init", "python", "-m", "k8s.pods.train_with_bucket"]
+            train_with_bucket.main.make_context("staged", [*wrapped[4:], name, *arguments])
     waits = one(overlay, "Job", "predict")["spec"]["template"]["spec"]["initContainers"][0]
-    wait.main.make_context("wait", _spoken(overlay, waits))
+    wait_for_model.main.make_context("wait", _spoken(overlay, waits))
     pod = one(overlay, "Deployment", "serving")["spec"]["template"]["spec"]
     for container in pod.get("initContainers", []):
-        sync.main.make_context("sync", _spoken(overlay, container))
+        sync_models.main.make_context("sync", _spoken(overlay, container))
     _, unknown = parse_flags(pod["containers"][0]["args"])
     assert unknown == []

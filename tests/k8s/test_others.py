@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from k8s import changes
-from k8s.cluster import Cluster
-from k8s.errors import Foreign
+from k8s.deploy import changes
+from k8s.deploy.cluster import Cluster
+from k8s.deploy.errors import Foreign
 from tests.k8s.builds import K8S, Object, build, compose, one
 from tests.k8s.cluster.control_plane import ControlPlane
 from tests.k8s.command import deploy

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from serving.client import PredictClient
 from serving.contract import Golden, ModelContract
-from serving.discovery import PlainModel, discover
+from serving.discovery import ModelOverrides, discover
 from serving.errors import (
     AccessDenied,
     ContractError,
@@ -25,9 +25,9 @@ from serving.errors import (
     UsageError,
     from_status,
 )
+from serving.images.encoder import make_encoder
+from serving.images.limits import PictureLimits
 from serving.options import Endpoint, RetryPolicy, TlsOptions, bearer_token
-from serving.payload import make_payload
-from serving.pictures import PictureLimits
 from serving.predictor import ImagePredictor
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 
@@ -50,7 +50,7 @@ def test_the_endpoint_tells_all_that_a_job_needs(client: PredictClient, model_st
     assert client.available_version() == 1
     assert client.metadata().version == 1
     exported = (model_store / "1" / "assets.extra" / "contract.json").read_text()
-    assert discover(client, PlainModel()) == ModelContract.from_json(exported)
+    assert discover(client, ModelOverrides()) == ModelContract.from_json(exported)
 
 
 @pytest.mark.parametrize("wire", ["float32", "uint8", "encoded"])
@@ -74,7 +74,7 @@ def test_every_slip_of_preprocessing_is_found_out(client: PredictClient, contrac
 
     assert contract.golden
     files = [client.lookup(golden_key(i)) for i in range(contract.golden.count)]
-    decode = make_payload(contract.preprocessing, "float32", PictureLimits())
+    decode = make_encoder(contract.preprocessing, "float32", PictureLimits())
     right = np.stack([decode(data) for data in files])
     size = [IMAGE_SIZE, IMAGE_SIZE]
     images = [tf.image.convert_image_dtype(tf.io.decode_image(d, 3, expand_animations=False), "float32") for d in files]
@@ -221,7 +221,7 @@ print(scores.probabilities.tolist())
 
 
 def test_classify_shows_a_table_and_tells_what_it_can_not(server: str, drawn: Path, tmp_path: Path) -> None:
-    from serving.cli import classify
+    from serving.classify_command import classify
 
     (tmp_path / "broken.jpg").write_bytes(b"x")
     picture = sorted((drawn / "train").iterdir())[0]

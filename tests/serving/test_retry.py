@@ -17,7 +17,7 @@ from serving.errors import (
     Unsupported,
 )
 from serving.options import RetryPolicy
-from serving.retry import Retrier, heard_again
+from serving.retry import Retrier, retry_rejected
 
 PATIENT = RetryPolicy(patience_s=600, first_delay_s=1e-4, max_delay_s=1e-3, budget=5, refund=0.5)
 
@@ -100,12 +100,12 @@ def stopped() -> threading.Event:
 
 def test_a_call_without_fault_is_heard_again() -> None:
     innocent = Server([InvalidRequest("another client's", "fake")] * 2)
-    assert heard_again(innocent) == "answer"
+    assert retry_rejected(innocent) == "answer"
     assert innocent.asked == 3
 
 
 def test_a_server_that_does_not_answer_is_not_heard_again() -> None:
     server = away(1)
     with pytest.raises(ServerUnavailable):
-        heard_again(server)
+        retry_rejected(server)
     assert server.asked == 1

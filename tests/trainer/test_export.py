@@ -14,10 +14,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.contract import WIRES, ModelContract, Wire, golden_distance, golden_key
 from serving.errors import FlowImagesError, UsageError
-from serving.preprocessing import make_decoder
+from serving.images.preprocessing import make_decoder
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from trainer.export import Exported, export, exporting
-from trainer.golden import choose_golden, preprocessed, unnoticed
+from trainer.golden import choose_golden, preprocessed, undetected_errors
 from trainer.outages import MayPass, explained
 from trainer.store import Version
 
@@ -173,7 +173,7 @@ def test_every_control_is_measured_and_would_be_noticed(contract: ModelContract)
 def test_a_slip_that_the_model_does_not_see_is_named(contract: ModelContract) -> None:
     assert contract.golden is not None
     blind = contract.golden.model_copy(update={"controls": dict.fromkeys("ab", 1) | {"antialias": 0.059}})
-    assert unnoticed(blind) == ["antialias"]
+    assert undetected_errors(blind) == ["antialias"]
 
 
 def test_golden_pictures_are_the_users_and_screened_ones(contract: ModelContract, drawn: Path) -> None:

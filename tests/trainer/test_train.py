@@ -8,7 +8,7 @@ import pytest
 
 from serving.errors import UsageError
 from tests.conftest import IMAGE_SIZE
-from trainer.labels import LabelledPicture, read_labels
+from trainer.labelled_images import LabelledPicture, read_labels
 from trainer.options import TrainOptions
 from trainer.train import Epoch, train
 

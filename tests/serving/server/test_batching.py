@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.server.batching import BatchingOptions
-from serving.server.status import ServingError
+from serving.server.models.batching import BatchingOptions
+from serving.server.rpc.status import ServingError
 from tests.serving.server.client import Client, examples, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
 
@@ -95,7 +95,7 @@ def test_the_order_of_an_output_filter_is_kept(batching: Any) -> None:
 
 
 def test_clients_cannot_make_queues_without_end(batching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.server.batching.MAX_QUEUES", 1)
+    monkeypatch.setattr("serving.server.models.batching.MAX_QUEUES", 1)
     client = batching(max_batch_size=1)
     rows = np.ones([2, 2], np.float32)
     with refused("INVALID_ARGUMENT", "Task size 2 is larger than maximum input batch size 1"):

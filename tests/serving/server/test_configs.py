@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server import config, textprotos
-from serving.server.batching import BatchingOptions
-from serving.server.status import ServingError
+from serving.server.models import config, textprotos
+from serving.server.models.batching import BatchingOptions
+from serving.server.rpc.status import ServingError
 
-SHIPPED = Path(config.__file__).resolve().parents[1] / "config"
+SHIPPED = Path(config.__file__).resolve().parents[2] / "config"
 
 
 def test_the_shipped_models_config_keeps_two_versions() -> None:

@@ -8,8 +8,8 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, model_pb2, regression_pb2
 
-from serving.server.examples import classify, multi_inference, regress
-from serving.server.servable import Servable
+from serving.server.models.servable import Servable
+from serving.server.rpc.examples import classify, multi_inference, regress
 from tests.serving.server.client import examples
 
 SCORES = meta_graph_pb2.TensorInfo(name="y:0", dtype=types_pb2.DT_FLOAT)

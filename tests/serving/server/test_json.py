@@ -7,8 +7,8 @@ import re
 import pytest
 from tensorflow.core.framework import types_pb2
 
-from serving.server import json_tensors, json_text
-from serving.server.status import ServingError
+from serving.server.ports import json_tensors, json_text
+from serving.server.rpc.status import ServingError
 
 
 @pytest.mark.parametrize(

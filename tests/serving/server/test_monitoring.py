@@ -10,7 +10,8 @@ import httpx
 import numpy as np
 import pytest
 
-from serving.server import EmbeddedServer, monitoring
+from serving.server import EmbeddedServer
+from serving.server.ports import monitoring
 from tests.serving.server.client import Client, examples
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serving.server import EmbeddedServer
-from serving.server.status import Code, ServingError
+from serving.server.rpc.status import Code, ServingError
 
 
 @pytest.mark.parametrize(

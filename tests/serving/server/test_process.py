@@ -16,10 +16,11 @@ import pytest
 from click.testing import CliRunner
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.server import EmbeddedServer, ServerProcess, textprotos
-from serving.server.cli import serve as serve_command
-from serving.server.options import FlagError, ServerOptions, parse_flags, to_flags
-from serving.server.status import ServingError
+from serving.server import EmbeddedServer, ServerProcess
+from serving.server.models import textprotos
+from serving.server.rpc.status import ServingError
+from serving.server.run.options import FlagError, ServerOptions, parse_flags, to_flags
+from serving.server.run.serve_command import serve as serve_command
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, eventually
 from tests.serving.server.models import write_broken
@@ -210,7 +211,7 @@ def _alive(pid: int) -> bool:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     script = (
-        "import sys, serving.server, serving.server.cli, serving.server.process\n"
+        "import sys, serving.server, serving.server.run.serve_command, serving.server.run.process\n"
         "print([name for name in ('tensorflow', 'grpc', 'numpy', 'starlette') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -218,7 +219,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_flow_images_serve(written: Path) -> None:
-    script = "from serving.server.cli import serve; serve()"
+    script = "from serving.server.run.serve_command import serve; serve()"
     command = [sys.executable, "-c", script, "--model-base-path", str(written / "m"), "--port", "0"]
     command += ["--rest-api-port", "0"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from serving.server import EmbeddedServer, ServerOptions
-from serving.server.json_text import decimal
+from serving.server.ports.json_text import decimal
 from tests.serving.server.conftest import Gate
 
 CONFIG = """

@@ -23,7 +23,7 @@ from tests.serving.server.test_warmup import record, write
 ROOT = Path(__file__).resolve().parents[3]
 SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 COMMANDS = {
-    "flow-images serve": [sys.executable, "-c", "from flow_images import main; main()", "serve"],
+    "flow-images serve": [sys.executable, "-c", "from flow_images.cli import main; main()", "serve"],
     "python -m serving.server": [sys.executable, "-m", "serving.server"],
 }
 

@@ -14,10 +14,10 @@ import pytest
 import tensorflow as tf
 
 from serving.server import EmbeddedServer
-from serving.server.batching import BatchingOptions
-from serving.server.servable import GraphSession
-from serving.server.status import ServingError
-from serving.server.strict_batching import StrictBatchingSession
+from serving.server.models.batching import BatchingOptions
+from serving.server.models.servable import GraphSession
+from serving.server.models.strict_batching import StrictBatchingSession
+from serving.server.rpc.status import ServingError
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
 from tests.serving.server.models import write_broken

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from serving.server.status import ServingError
+from serving.server.rpc.status import ServingError
 from tests.serving.server.client import Client
 from tests.serving.server.conftest import Serve
 

@@ -12,8 +12,8 @@ import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.server import EmbeddedServer, ServerOptions
-from serving.server.status import Code, ServingError
-from serving.server.versions import State, Version, next_action
+from serving.server.models.versions import State, Version, next_action
+from serving.server.rpc.status import Code, ServingError
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
 from tests.serving.server.models import write_broken

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 
 from serving.server import EmbeddedServer
-from serving.server.status import Code, ServingError
+from serving.server.rpc.status import Code, ServingError
 from tests.serving.server.client import Client, examples
 
 

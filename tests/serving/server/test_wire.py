@@ -8,9 +8,9 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
-from serving._wire.tensors import varint
-from serving.server import tensors, wire
-from serving.server.status import ServingError
+from serving.protos.tensor_codec import varint
+from serving.server.rpc import message_codec, tensors
+from serving.server.rpc.status import ServingError
 from tests.serving.server.models import TYPES
 
 
@@ -91,7 +91,7 @@ def request(*sizes: int, typed: bool = False) -> predict_pb2.PredictRequest:
 @pytest.mark.parametrize("typed", [False, True])
 def test_requests_are_read_as_protobuf_reads_them(sizes: tuple[int, ...], typed: bool) -> None:
     whole = request(*sizes, typed=typed)
-    parsed, contents = wire.parse_predict(whole.SerializeToString())
+    parsed, contents = message_codec.parse_predict(whole.SerializeToString())
     assert set(contents) == {f"x{i}" for i, size in enumerate(sizes) if size > 20_000 and not typed}
     for alias, content in contents.items():
         assert not parsed.inputs[alias].tensor_content
@@ -101,7 +101,7 @@ def test_requests_are_read_as_protobuf_reads_them(sizes: tuple[int, ...], typed:
 
 def test_contents_are_views() -> None:
     data = request(100_000).SerializeToString()
-    _, contents = wire.parse_predict(data)
+    _, contents = message_codec.parse_predict(data)
     assert contents["x0"].obj is data
 
 
@@ -109,7 +109,7 @@ def test_unusual_messages_go_the_usual_way() -> None:
     once = request(100_000)
     again = request(50_000)
     data = once.SerializeToString() + again.SerializeToString()  # the same key twice: the later entry wins
-    parsed, contents = wire.parse_predict(data)
+    parsed, contents = message_codec.parse_predict(data)
     assert not contents
     assert parsed == predict_pb2.PredictRequest.FromString(data)
 
@@ -118,7 +118,7 @@ def test_unusual_messages_go_the_usual_way() -> None:
 def test_cut_messages_are_refused(position: int) -> None:
     data = request(100_000).SerializeToString()
     with pytest.raises(ServingError):
-        wire.parse_predict(data[: len(data) - 1 - position])
+        message_codec.parse_predict(data[: len(data) - 1 - position])
 
 
 def test_responses_are_what_protobuf_would_write() -> None:
@@ -128,7 +128,7 @@ def test_responses_are_what_protobuf_would_write() -> None:
         "large": np.zeros(100_000, np.float32),
     }
     spec = model_pb2.ModelSpec(name="m", signature_name="s")
-    data = wire.predict_response(spec, ((alias, tensors.encode(array)) for alias, array in outputs.items()))
+    data = message_codec.predict_response(spec, ((alias, tensors.encode(array)) for alias, array in outputs.items()))
     response = predict_pb2.PredictResponse.FromString(data)
     assert response.model_spec == spec
     assert {alias: tf.make_ndarray(proto).tolist() for alias, proto in response.outputs.items()} == {

@@ -1,0 +1,194 @@
+"""The account: recounts every row from the parts against the manifest, and writes the results from them.
+
+`listed = predicted + rejected + failed`, or the run is not complete. run.json comes last: where it is, all is.
+"""
+
+import contextlib
+import csv
+import datetime
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any, NamedTuple
+
+from beam_jobs.manifest import Row, picture_id
+from beam_jobs.parts import BrokenPart, Outcome, Parts
+from beam_jobs.plan import Plan, RunFolder
+from serving.errors import EXIT_RESUMABLE, FlowImagesError
+from serving.scores import format_score
+from serving.storage.base import join
+
+PREDICTIONS, REJECTED, FAILED, RUN = "predictions.csv", "rejected.csv", "failed.csv", "run.json"
+RESULTS = (RUN, PREDICTIONS, REJECTED, FAILED)
+_FAULT_COLUMNS = ("path", "stage", "reason", "message")
+
+
+class Incomplete(FlowImagesError):
+    """Rows have no outcome yet."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+class Account(NamedTuple):
+    """The account of a run."""
+
+    listed: int
+    predicted: int
+    rejected: int
+    failed: int
+    duplicates: int
+    labelled: int
+    """Predicted pictures whose right answer the input has."""
+    correct: int
+    left_out: Mapping[str, int]
+    """What the listing saw and did not take, by why."""
+
+    @property
+    def balanced(self) -> bool:
+        """Is every listed picture accounted for?"""
+        return self.listed == self.predicted + self.rejected + self.failed
+
+
+class RunLog(NamedTuple):
+    """What run.json says besides the account."""
+
+    options: dict[str, Any]
+    versions: dict[str, str]
+
+
+def missing_chunks(plan: Plan, parts: Parts) -> list[int]:
+    """Chunks without a part."""
+    return sorted(set(range(plan.manifest.chunks)) - parts.done(0))
+
+
+def merge(folder: RunFolder, plan: Plan, parts: Parts, generations: int, log: RunLog) -> Account:
+    """Writes predictions.csv, rejected.csv, failed.csv and then run.json, whole and in manifest order.
+
+    Any process may, at any time: the same parts give the same files.
+
+    Raises:
+      Incomplete: chunks are not done; some of their paths are named.
+      BrokenPart: a part was changed.
+      FlowImagesError: the account does not balance.
+    """
+    missing = missing_chunks(plan, parts)
+    if missing:
+        raise Incomplete(_not_done(folder, plan, missing))
+    counts: Counter[str] = Counter()
+    with contextlib.ExitStack() as stack:
+        writers = [_Table(stack.enter_context(folder.storage.replacing(join(folder.output, name))), columns)
+                   for name, columns in zip(RESULTS[1:], _columns(plan), strict=True)]  # fmt: skip
+        predictions, rejected, failed = writers
+        for row, outcome in _rows(folder, plan, parts, generations):
+            counts[outcome.verdict] += 1
+            if outcome.verdict == "predicted":
+                counts["labelled"] += row.label is not None
+                counts["correct"] += row.label is not None and _best(plan, outcome) == row.label
+            else:
+                fault = (row.path, outcome.stage, outcome.reason, outcome.message)
+                (rejected if outcome.verdict == "rejected" else failed).write(fault)
+            if outcome.verdict == "predicted" or plan.options.format == "kaggle":
+                predictions.write(_prediction(plan, row, outcome))
+    account = Account(
+        plan.manifest.listed, counts["predicted"], counts["rejected"], counts["failed"], plan.manifest.duplicates,
+        counts["labelled"], counts["correct"], plan.left_out,
+    )  # fmt: skip
+    if not account.balanced:
+        raise FlowImagesError(f"the account does not balance: {account}; the parts in {parts.folder} were changed")
+    _write_run(folder, plan, account, log)
+    return account
+
+
+def _rows(folder: RunFolder, plan: Plan, parts: Parts, generations: int) -> Iterator[tuple[Row, Outcome]]:
+    for chunk in range(plan.manifest.chunks):
+        rows = folder.read_chunk(plan, chunk)
+        try:
+            outcomes = parts.latest(chunk, len(rows), generations)
+        except BrokenPart as error:
+            raise BrokenPart(f"{error}. Not accounted for: {_names(rows)}") from error
+        yield from zip(rows, outcomes, strict=True)
+
+
+def _names(rows: Sequence[Row]) -> str:
+    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    return ", ".join(row.path for row in rows[:_NAMED]) + more
+
+
+_NAMED = 20
+"""Paths that a message names at most."""
+
+
+def _not_done(folder: RunFolder, plan: Plan, missing: Sequence[int]) -> str:
+    first = folder.read_chunk(plan, missing[0])
+    rows = sum(plan.manifest.rows_in(chunk) for chunk in missing)
+    names = ", ".join(row.path for row in first[:3])
+    return f"{rows:,} of {plan.manifest.listed:,} pictures have no outcome yet ({names}, …): run the same command again"
+
+
+def _columns(plan: Plan) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    return _prediction_columns(plan), _FAULT_COLUMNS, _FAULT_COLUMNS
+
+
+def _prediction_columns(plan: Plan) -> list[str]:
+    labels = plan.model.contract.labels
+    if plan.options.format == "kaggle":
+        return ["id", *labels]
+    ranks = ["", *(f"_{k}" for k in range(2, min(plan.options.top_k, len(labels)) + 1))]
+    columns = ["path", *(name + rank for rank in ranks for name in ("label", "score"))]
+    return columns + ["id"] * plan.manifest.has_ids + ["true_label"] * plan.manifest.has_labels
+
+
+def _prediction(plan: Plan, row: Row, outcome: Outcome) -> list[str]:
+    labels = plan.model.contract.labels
+    if plan.options.format == "kaggle":
+        scores = outcome.scores or [1 / len(labels)] * len(labels)
+        return [picture_id(row), *map(format_score, scores)]
+    fields = [row.path]
+    for index, score in zip(outcome.classes, outcome.scores, strict=True):
+        fields += [labels[index], format_score(score)]
+    return fields + [row.id or ""] * plan.manifest.has_ids + [row.label or ""] * plan.manifest.has_labels
+
+
+def _best(plan: Plan, outcome: Outcome) -> str:
+    best = max(zip(outcome.scores, (-index for index in outcome.classes), strict=True))
+    return plan.model.contract.labels[-best[1]]
+
+
+class _Table:
+    """A CSV as RFC 4180 has it, in UTF-8; no value is altered."""
+
+    def __init__(self, file: IO[bytes], columns: Sequence[str]) -> None:
+        self._file = file
+        self._text = io.StringIO(newline="")
+        self._writer = csv.writer(self._text)
+        self.write(columns)
+
+    def write(self, fields: Sequence[str]) -> None:
+        self._writer.writerow(fields)
+        self._file.write(self._text.getvalue().encode("utf-8"))
+        self._text.seek(0)
+        self._text.truncate()
+
+
+def _write_run(folder: RunFolder, plan: Plan, account: Account, log: RunLog) -> None:
+    finished = datetime.datetime.now(datetime.UTC)
+    run: dict[str, Any] = {
+        name: value for name, value in account._asdict().items() if name not in ("labelled", "correct")
+    }
+    if account.labelled:
+        run["accuracy"] = round(account.correct / account.labelled, 6)
+    run |= {
+        "model": {
+            "name": plan.model.name,
+            "version": plan.model.version,
+            "fingerprint": plan.model.contract.fingerprint,
+        },
+        "options": log.options,
+        "versions": log.versions,
+        "started": plan.started.isoformat(timespec="seconds"),
+        "finished": finished.isoformat(timespec="seconds"),
+        "seconds": round((finished - plan.started).total_seconds(), 3),
+    }
+    with folder.storage.replacing(join(folder.output, RUN)) as file:
+        file.write((json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,151 @@
+"""The command `flow-images`: mounts the packages' commands and turns their errors into a line and an exit code.
+
+Each command's module is imported when it is used, so that `--help` answers at once.
+"""
+
+import os
+import sys
+
+# `python -m` and an empty entry of PYTHONPATH put the working directory on the import path, where a user's `random.py`
+# would be taken for Python's own. It stays only if it is the folder of this very program.
+try:
+    _HERE, _OURS = os.getcwd(), os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    sys.path[:] = [path for path in sys.path if os.path.realpath(path) != _HERE or _HERE == _OURS]
+except FileNotFoundError:  # it was deleted, so there is nothing in it
+    pass
+
+import difflib
+import importlib
+import logging
+from typing import NamedTuple, NoReturn
+
+import click
+
+
+class Command(NamedTuple):
+    """Where a command is, what it does, and the extras of the distribution that bring what it imports."""
+
+    module: str
+    name: str
+    help: str
+    extras: str
+
+
+COMMANDS = {
+    "train": Command(
+        "trainer.train_command",
+        "train",
+        "Fine-tune a TensorFlow Hub model on labelled pictures and export it.",
+        "trainer",
+    ),
+    "serve": Command(
+        "serving.server.run.serve_command", "serve", "Serve a model store over TensorFlow Serving's API.", "serve"
+    ),
+    "predict": Command(
+        "beam_jobs.predict_command",
+        "predict",
+        "Predict a folder or bucket of pictures into one CSV.",
+        "predict,preprocess",
+    ),
+    "merge": Command(
+        "beam_jobs.predict_command", "merge", "Write the results of a sharded run from its parts.", "predict"
+    ),
+    "classify": Command(
+        "serving.classify_command", "classify", "Show the top classes of a few pictures.", "preprocess"
+    ),
+    "demo": Command("flow_images.demo", "demo", "Run the whole main job on pictures that are drawn for it.", "all"),
+    "deploy": Command("k8s.deploy.deploy_command", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),
+}
+
+
+class _Commands(click.Group):
+    """Knows its commands by name and help; loads the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        wanted = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(wanted.module), wanted.name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="flow-images")
+def cli() -> None:
+    """Predict a bucket of pictures with a TensorFlow Hub model, every picture accounted for."""
+
+
+def main() -> NoReturn:
+    """Runs the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 over a limit, 75 resumable, 130 and 143
+    interrupted."""
+    _insist_on_utf8()
+    # TensorFlow's and gRPC's start-up messages are not for users; a value that is set already is respected. What gRPC
+    # logs as an error is raised as one, too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from serving.console.streams import open_streams
+    from serving.console.terminal import paragraph, printable
+    from serving.errors import EXIT_USAGE, FlowImagesError
+
+    open_streams(lambda text: printable(text, keep="\n\t"))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Messages()])
+    try:
+        code = cli.main(standalone_mode=False, prog_name="flow-images")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("flow-images: interrupted", err=True)
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        command = next((COMMANDS[word] for word in sys.argv[1:] if word in COMMANDS), None)
+        if command is None:
+            raise
+        encoded = error.name == "tensorflow" and command.name in {"predict", "classify"}
+        click.echo(
+            f"flow-images {command.name}: {error.name} is not installed: "
+            f"pip install 'flow-images[{command.extras}]'" + (", or take --wire encoded" if encoded else ""),
+            err=True,
+        )
+        sys.exit(EXIT_USAGE)
+    except FlowImagesError as error:
+        click.echo(f"flow-images {' '.join(sys.argv[1:2])}: {paragraph(error)}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)  # click hands the code of its Exit back in this mode
+
+
+class _Messages(logging.Handler):
+    """Log records as lines on whatever stderr is when they come: a progress bar makes room for them there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from serving.console.terminal import paragraph
+
+        # Not by click, which looks through the stream that the bar has put there.
+        print(f"flow-images: {paragraph(self.format(record))}", file=sys.stderr, flush=True)
+
+
+def _insist_on_utf8() -> None:
+    """Starts the program again in Python's UTF-8 mode where a locale has another encoding.
+
+    Names of files and texts of users are UTF-8 whatever the locale; read as Latin-1 they would name other files.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

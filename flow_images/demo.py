@@ -1,0 +1,150 @@
+"""`flow-images demo`: the main job on one machine, by the commands that a user would type."""
+
+import csv
+import json
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from serving.console.child_process import python_command, python_environment
+from serving.console.terminal import console, printable
+from serving.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainer.labelled_images import LabelledPicture
+    from trainer.stopping import Stopping
+
+_ROWS_SHOWN = 8
+
+
+@click.command()
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), show_default=True)
+@click.option(
+    "--labels", help="Kaggle's labels.csv (id,breed), or a CSV with path,label. [default: pictures are drawn]"
+)
+@click.option("--images", help="Folder of the pictures that labels.csv names.")
+@click.option("--hub-model", help="TF Hub URL, SavedModel folder or archive. [default: a small module is made]")
+@click.option("--epochs", type=click.IntRange(1, 100_000), help="Passes over the training pictures.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+def demo(
+    output: Path, labels: str | None, images: str | None, hub_model: str | None, epochs: int | None, seed: int
+) -> None:
+    """Train, serve and predict on this machine, without internet.
+
+    One picture in five is kept from training; the job predicts those, so its accuracy is that of new pictures.
+    """
+    if images and not labels:
+        raise UsageError("--images needs --labels: the CSV that says what is in each picture")
+    from trainer.outages import explaining
+    from trainer.stopping import stoppable
+
+    for flag, value in (("--output", str(output)), ("--images", images), ("--labels", labels)):
+        if value and "://" in value:
+            raise UsageError(f"{flag} {printable(value)}: expected one of this machine; copy it first")
+        if value and not value.isprintable():
+            raise UsageError(f"{flag} {printable(value)}: the name can't be written to the demo's files: rename it")
+    commands = _Commands()
+    with stoppable(commands.ending, commands.end, within_s=20.0) as stopping:
+        with explaining(f"--output {printable(str(output))} can't be written"):
+            output.mkdir(parents=True, exist_ok=True)
+            hub_model = _prepare(output, labels, images, hub_model, seed)
+        models, longer = output / "models", ("--epochs", epochs) if epochs else ()
+        commands.run(stopping, "train", "--labels", output / "train.csv", "--hub-model", hub_model,
+                     "--model-store", models, "--name", "demo", "--seed", seed, *longer)  # fmt: skip
+        commands.run(stopping, "predict", "--model", models / "demo", "--input", output / "new.csv",
+                     "--output", output / "predictions", "--fresh")  # fmt: skip
+        _show(output / "predictions")
+
+
+class _Commands:
+    """The commands that a user would type, one after the other; a signal to us is passed on to the one that runs."""
+
+    def __init__(self) -> None:
+        self._running: subprocess.Popen[bytes] | None = None
+        self._has_said = False
+
+    def run(self, stopping: "Stopping", *arguments: object) -> None:
+        """Runs a command; its errors are on the screen, so only its exit code is passed on."""
+        words = [str(argument) for argument in arguments]
+        click.secho(f"\n$ flow-images {printable(shlex.join(words))}", bold=True)
+        command = python_command("flow_images", *words)
+        try:
+            with stopping.later():
+                # In a session of its own, so that it hears a Ctrl-C once: from us.
+                self._running = subprocess.Popen(command, env=python_environment(), start_new_session=True)
+            code = self._running.wait()
+        except BaseException:
+            self.end()
+            if self._running is not None:
+                self._has_said = self._running.wait() > 0  # below 0: ended by the signal before it could say anything
+            raise
+        self._running = None
+        if code:
+            raise click.exceptions.Exit(code if code > 0 else 128 - code)
+
+    def end(self) -> None:
+        """Tells the command that runs to stop."""
+        if self._running is not None:
+            self._running.terminate()
+
+    def ending(self) -> str:
+        """What is left to say when we are stopped."""
+        return "" if self._has_said else "flow-images demo: interrupted"
+
+
+def _prepare(output: Path, labels: str | None, images: str | None, hub_model: str | None, seed: int) -> str:
+    """Writes train.csv and new.csv; returns the hub module."""
+    from trainer.labelled_images import check_pictures, read_labels, stratified_split
+
+    def note(text: str) -> None:
+        click.echo(f"flow-images: {text}", err=True)
+
+    pictures = check_pictures(read_labels(labels, images, note) if labels else _draw(output, seed))
+    hub_model = hub_model or _make_module(output)
+    for_training, for_prediction = stratified_split(pictures, share=0.2, seed=seed)
+    _write(output / "train.csv", for_training)
+    _write(output / "new.csv", for_prediction)
+    return hub_model
+
+
+def _draw(output: Path, seed: int) -> "list[LabelledPicture]":
+    from trainer.demo_data import TEXTURES, draw_pictures
+    from trainer.labelled_images import read_labels
+
+    click.echo(
+        f"Drawing pictures of {', '.join(TEXTURES)} in {output / 'pictures'}: they stand in for Kaggle's photos."
+    )
+    return read_labels(str(draw_pictures(output / "pictures", seed=seed)), str(output / "pictures" / "train"))
+
+
+def _make_module(output: Path) -> str:
+    from serving.tensorflow_import import import_tensorflow
+
+    click.echo(f"Making a hub module in {output / 'hub'}: it stands in for a TF Hub URL.")
+    import_tensorflow()
+    from trainer.demo_data import make_hub_module
+
+    return str(make_hub_module(output / "hub"))
+
+
+def _write(path: Path, pictures: "Sequence[LabelledPicture]") -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label"), *pictures])
+
+
+def _show(folder: Path) -> None:
+    from rich.table import Table
+
+    with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file))
+    shown = [header.index(name) for name in ("path", "label", "score", "label_2", "score_2", "true_label")]
+    table = Table(*(header[index] for index in shown), title=f"{folder / 'predictions.csv'}", title_justify="left")
+    for row in rows[:_ROWS_SHOWN]:
+        table.add_row(*(printable(Path(row[index]).name if index == 0 else row[index]) for index in shown))
+    console().print(table)
+    run = json.loads((folder / "run.json").read_text())
+    click.echo(f"accuracy {run['accuracy']:.3f} on {len(rows)} pictures that the model has not seen")

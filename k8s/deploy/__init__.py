@@ -1,0 +1,1 @@
+"""The client on the user's machine: submits manifests, waits, explains."""

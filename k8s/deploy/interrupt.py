@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM: one line that says what remains in the cluster and how to go on, and exit code 130 or 143."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from k8s.deploy.errors import DeployError, Unreachable
+
+
+class Remains:
+    """What the command leaves in the cluster if it ends just now, in words."""
+
+    def __init__(self) -> None:
+        self.words = "nothing was changed in the cluster"
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal that ends the command; `args` is (its number,)."""
+
+
+@contextlib.contextmanager
+def explained(remains: Remains) -> Iterator[None]:
+    """Turns a signal, or a cluster that gives no answer, into an error that also says what remains.
+
+    To be entered in the main thread.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Ignored under `nohup`, and so it stays.
+    ours = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    for number in ours:
+        signal.signal(number, _stop)
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN)  # The end is near, and has something to say.
+        number = stopped.args[0] if stopped.args else signal.SIGINT
+        raise DeployError(f"interrupted: {remains.words}", 128 + number) from stopped
+    except Unreachable as error:
+        raise Unreachable(f"{error}; {remains.words}") from error
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
+def hear_in_main_thread() -> None:
+    """To be called first in every other thread: a signal that it takes is not heard while the main one waits."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    raise _Stopped(number)

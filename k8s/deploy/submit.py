@@ -1,0 +1,135 @@
+"""What each sub-command changes in the manifests, and the names that its objects get."""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from k8s.deploy import overlay
+from k8s.deploy.errors import DeployError
+from k8s.deploy.overlay import Change, Object
+from serving.errors import EXIT_USAGE
+
+_POD = "/spec/template/spec"
+
+
+def utc_seconds() -> int:
+    """The version that a model published now gets."""
+    return int(datetime.datetime.now(datetime.UTC).timestamp())
+
+
+def train(
+    folder: Path, namespace: str | None, options: Mapping[str, str | None], arguments: Sequence[str]
+) -> list[Object]:
+    """The training Job and what it needs, named after the version that it publishes."""
+    current = overlay.build(folder)
+    values = _given(options)
+    patch = _job_patch("train", f"train-{values['VERSION']}", [_append(argument) for argument in arguments])
+    change = Change(namespace=namespace, options={"train-options": values}, patches=[patch])
+    return overlay.only(overlay.changed(folder, current, change), "train")
+
+
+def predict(
+    folder: Path,
+    namespace: str | None,
+    name: str,
+    options: Mapping[str, str | None],
+    shards: int | None,
+    arguments: Sequence[str],
+) -> list[Object]:
+    """The prediction Job and what it needs, with as many pods as shards."""
+    current = overlay.build(folder)
+    job = overlay.find(current, "Job", "predict")
+    pod = overlay.part(job, "spec", "template", "spec")
+    values = _given(options)
+    operations = [_append(argument) for argument in arguments]
+    if shards is not None:
+        operations += _shards(overlay.part(job, "spec", "template", "spec", "containers", 0, "args"), shards)
+    if "SERVER" in values:
+        operations += _no_wait(pod)
+    change = Change(
+        namespace=namespace,
+        options={"predict-options": values},
+        patches=[_job_patch("predict", name, operations)],
+    )
+    return overlay.only(overlay.changed(folder, current, change), "predict")
+
+
+def serve(
+    folder: Path, namespace: str | None, *, version: int | None, model_name: str | None, replicas: int | None
+) -> list[Object]:
+    """The server and what it needs; with a version, that one alone."""
+    current = overlay.build(folder)
+    config = overlay.part(overlay.find(current, "ConfigMap", "serving-config"), "data", "models.config")
+    operations: list[Object] = []
+    options: dict[str, dict[str, str]] = {}
+    if replicas is not None:
+        operations.append({"op": "add", "path": "/spec/replicas", "value": replicas})
+    if model_name is not None:
+        operations += _probes(model_name)
+    if overlay.has(current, "ConfigMap", "serving-sync"):
+        source = overlay.part(overlay.find(current, "ConfigMap", "serving-sync"), "data", "MODEL_SOURCE")
+        options["serving-sync"] = {
+            "MODEL_SOURCE": f"{source.rpartition('/')[0]}/{model_name}" if model_name else source,
+            "PINNED_VERSION": "" if version is None else str(version),
+        }
+    change = Change(
+        namespace=namespace,
+        options=options,
+        files={"models.config": overlay.served(config, version=version, model_name=model_name)},
+        patches=[_patch("Deployment", "serving", operations)] if operations else [],
+    )
+    return overlay.only(overlay.changed(folder, current, change), "serving")
+
+
+def _given(options: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: _text(value) for key, value in options.items() if value is not None}
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        shown = value.encode(errors="backslashreplace").decode()
+        raise DeployError(f"{shown} is not UTF-8", EXIT_USAGE) from error
+    return value
+
+
+def _patch(kind: str, name: str, operations: Sequence[Object]) -> Object:
+    return {"target": {"kind": kind, "name": name}, "patch": json.dumps(operations)}
+
+
+def _job_patch(job: str, name: str, operations: Sequence[Object]) -> Object:
+    rename = {"op": "replace", "path": "/metadata/name", "value": name}
+    return {**_patch("Job", job, [rename, *operations]), "options": {"allowNameChange": True}}
+
+
+def _append(argument: str) -> Object:
+    return {"op": "add", "path": f"{_POD}/containers/0/args/-", "value": _text(argument)}
+
+
+def _shards(args: Sequence[str], shards: int) -> list[Object]:
+    counts = [{"op": "replace", "path": f"/spec/{key}", "value": shards} for key in ("completions", "parallelism")]
+    value = f"--shard=$(JOB_COMPLETION_INDEX)/{shards}"
+    places = [place for place, argument in enumerate(args) if argument.startswith("--shard=")]
+    return counts + [{"op": "replace", "path": f"{_POD}/containers/0/args/{i}", "value": value} for i in places]
+
+
+def _no_wait(pod: Object) -> list[Object]:
+    """What waits for our own server has nothing to wait for when another one is asked."""
+    first = [container["name"] for container in pod.get("initContainers", [])]
+    if "wait-for-model" not in first:
+        return []
+    return [{"op": "remove", "path": f"{_POD}/initContainers/{first.index('wait-for-model')}"}]
+
+
+def _probes(model_name: str) -> list[Object]:
+    pages = {"startupProbe": "/metadata", "readinessProbe": "/metadata", "livenessProbe": ""}
+    return [
+        {
+            "op": "replace",
+            "path": f"{_POD}/containers/0/{probe}/httpGet/path",
+            "value": f"/v1/models/{model_name}{page}",
+        }
+        for probe, page in pages.items()
+    ]

@@ -1,0 +1,1 @@
+"""What commands share: streams, terminal, signals, types of flags, child processes."""

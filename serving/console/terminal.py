@@ -1,0 +1,49 @@
+"""What a terminal is shown: text from files, servers and users as it is, never as markup, emoji or control codes."""
+
+import re
+from typing import TYPE_CHECKING
+
+from serving.console.streams import TextStream
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_ACTS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, changes of the direction of writing, line separators, and what no encoding has."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with an escape (`\x1b`) for each character that a terminal would act on, or that can't be encoded.
+
+    Args:
+      text: of any origin.
+      keep: characters that stay, such as line ends.
+    """
+    return _ACTS.sub(lambda found: found[0] if found[0] in keep else _escape(ord(found[0])), text)
+
+
+def _escape(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that isn't UTF-8, as Python hides it in text
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
+
+
+def paragraph(text: object) -> str:
+    """A message, maybe of several lines, of which only the first one begins at the margin."""
+    return "\n  ".join(map(printable, str(text).rstrip("\n").split("\n")))
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A console on stdout or stderr. Style its parts by `style=`, as `[red]` and `:dog:` stay text."""
+    import sys
+
+    from rich.console import Console
+    from rich.text import Text
+
+    class PlainConsole(Console):
+        def render_str(self, text: str, **options: object) -> Text:
+            return super().render_str(printable(text, keep="\n\t"), **options)  # type: ignore[arg-type]
+
+    stream = sys.stderr if stderr else sys.stdout
+    drawing = stream.drawing if isinstance(stream, TextStream) else None
+    return PlainConsole(file=drawing, stderr=stderr, markup=False, emoji=False, highlight=False)

@@ -1,0 +1,142 @@
+"""Limits on a picture before it is decoded: a small file can decode to gigabytes, or for minutes."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from serving.images.header import FORMATS, BadHeader, ImageHeader, file_format, read_header
+from serving.storage.local_file import TooLarge
+
+MIB = 1024 * 1024
+
+
+class PictureRejected(Exception):
+    """A picture's own fault: `reason` is one word for scripts, `message` plain words for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PictureLimits:
+    """What a picture may cost."""
+
+    max_bytes: int = 64 * MIB
+    """Largest file; camera originals are well under it, and 32 of them in a request stay under gRPC's 2 GiB."""
+    max_pixels: int = 100_000_000
+    """Pixels that are decoded, before resizing: width × height, of each frame that is unpacked."""
+
+    @property
+    def max_passes(self) -> int:
+        """Scans × pixels of a JPEG: ordinary ones have ten scans, so the largest may have three times as many."""
+        return 32 * self.max_pixels
+
+    @property
+    def max_text(self) -> int:
+        """Bytes of text in a PNG or GIF, which are unpacked and dropped: 0.6 s of work by default."""
+        return max(self.max_pixels, 100_000_000)
+
+    @property
+    def max_memory(self) -> int:
+        """Bytes that an ordinary picture of the largest size takes: RGB and a progressive JPEG's coefficients."""
+        return 9 * self.max_pixels
+
+
+MISSING = "missing"
+"""The reason where there is no such file."""
+
+
+@contextlib.contextmanager
+def own_faults(max_bytes: int, room: int | None = None) -> Iterator[None]:
+    """Around the read of a picture's file: what is the file's own fault becomes PictureRejected.
+
+    Args:
+      max_bytes: that a picture may have.
+      room: bytes that the reader had room for, if it may be less; TooLarge passes where only that was too little.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise PictureRejected(MISSING, "there is no such file any more, or never was") from error
+    except IsADirectoryError as error:
+        raise PictureRejected("not_a_file", "a folder or a device, not a file") from error
+    except TooLarge as error:
+        size: int | None = error.args[0] if error.args else None
+        if room is not None and room < max_bytes and (size is None or size <= max_bytes):
+            raise
+        found = "" if size is None else f"{size:,} bytes, "
+        raise PictureRejected(
+            "too_large", f"{found}over the limit of {max_bytes:,} bytes (--max-image-bytes)"
+        ) from error
+
+
+def bad_name() -> PictureRejected:
+    """For a name that isn't UTF-8, which no text file could hold."""
+    return PictureRejected("bad_name", "the file's name is not UTF-8: rename it")
+
+
+def inspect_picture(data: bytes, limits: PictureLimits) -> ImageHeader:
+    """The header of a picture, after checking that it may be decoded.
+
+    Raises:
+      PictureRejected: `empty`, `too_large`, `not_an_image`, `unsupported_format`, `too_many_pixels` or `too_costly`.
+    """
+    if not data:
+        raise PictureRejected("empty", "the file has no bytes")
+    if len(data) > limits.max_bytes:
+        raise PictureRejected(
+            "too_large", f"{len(data):,} bytes, over the limit of {limits.max_bytes:,} (--max-image-bytes)"
+        )
+    if file_format(data) is None and (name := _other_format(data)):
+        raise PictureRejected(
+            "unsupported_format", f"{name} pictures can't be decoded; {', '.join(FORMATS[:-1])} and {FORMATS[-1]} can"
+        )
+    try:
+        header = read_header(data)
+    except BadHeader as error:
+        raise PictureRejected("not_an_image", str(error)) from error
+    _check(header, limits)
+    return header
+
+
+def _check(header: ImageHeader, limits: PictureLimits) -> None:
+    size = f"{header.width} x {header.height} pixels"
+    if header.frames > 1:
+        size = f"{header.frames:,} frames of up to {size}, {header.pixels:,} in all"
+    if header.pixels > limits.max_pixels:
+        raise PictureRejected(
+            "too_many_pixels", f"{size}, over the limit of {limits.max_pixels:,} (--max-image-pixels)"
+        )
+    if header.passes > limits.max_passes:
+        raise PictureRejected(
+            "too_costly",
+            f"{size} in {header.scans:,} scans: decoding goes over {header.passes:,} pixels, over the "
+            f"limit of {limits.max_passes:,} (32 times --max-image-pixels); save it with fewer scans",
+        )
+    if header.text > limits.max_text:
+        raise PictureRejected(
+            "too_costly",
+            f"text beside the pixels that may take {header.text:,} bytes, over the limit of {limits.max_text:,} "
+            "(--max-image-pixels); save it without the text",
+        )
+
+
+_MAGIC = (
+    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"\xff\x0a", "JPEG XL"),
+    (b"8BPS", "Photoshop"), (b"%PDF", "PDF"), (b"<svg", "SVG"), (b"qoif", "QOI"), (b"DDS ", "DDS"), (b"icns", "ICNS"),
+    (b"\0\0\1\0", "ICO"), (b"\0\0\2\0", "CUR"), (b"\x76\x2f\x31\x01", "OpenEXR"), (b"\xd7\xcd\xc6\x9a", "WMF"),
+    *((b"P%d%c" % (kind, blank), "Netpbm") for kind in range(1, 8) for blank in b" \t\r\n"),
+)  # fmt: skip
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"crx ": "Canon CR3"}
+"""Of files in ISO's base media format, whose first box is `ftyp`."""
+
+
+def _other_format(data: bytes) -> str | None:
+    """The name of a format that people would call a picture, but no server decodes; only its first bytes are asked."""
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12])
+    return next((name for magic, name in _MAGIC if data.startswith(magic)), None)

@@ -1,0 +1,135 @@
+"""Drawn pictures, and what a model without a contract has to show on them before a first real one is sent.
+
+Such a model has no golden pictures, so nobody knows what it should answer; but logits, and a model that is as good as
+blind because it was trained on another value range, show on any pictures.
+"""
+
+import io
+import itertools
+import logging
+from typing import Any
+
+import numpy as np
+
+from serving.discovery import INPUT_RANGES, ModelOverrides
+from serving.errors import ContractError
+from serving.images.encoder import make_encoder
+from serving.images.limits import PictureLimits
+from serving.predictor import ImagePredictor
+from serving.scores import activate
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_LOG = logging.getLogger(__name__)
+
+_SLACK = 1e-3
+"""By how much arithmetic may take a probability over 0 or 1."""
+_SUM_SLACK = 1e-2
+"""The same for the sum of a row; of float16, too."""
+_FAINT, _BLIND = 0.15, 0.02
+"""Of `_contrast`: below the first another value range is tried, below the second the answers can't be told apart. With
+MobileNetV2 and random heads it is 0.2 to 0.6 in the right range; if 0..1 is sent for 0..255, 0.0003 to 0.12, a quarter
+of the right one's or less. Between 0..1 and -1..1 it tells nothing."""
+_CLEARER = 3.0
+"""Times by which another range's contrast is higher if it is the right one."""
+
+
+_LARGEST = 512
+"""Pixels of a drawn picture's side at most: a model's size may be large, and resizing is what clients do anyway."""
+
+
+def draw_pictures(width: int, height: int) -> list[bytes]:
+    """Files, any two of which differ as much as pictures can: colours, a gradient, stripes, noise; as JPEG."""
+    from PIL import Image
+
+    width, height = min(width, _LARGEST), min(height, _LARGEST)
+    across = np.linspace(0, 1, width)[:, np.newaxis]
+    drawn = [
+        *np.ones([2, 3]) * [[0], [1]], *np.eye(3), across * [1.0, 0.5, 0.0],
+        (np.sin(40 * across) > 0) * [0.2, 0.6, 1.0], np.random.default_rng(0).random((height, width, 3)),
+    ]  # fmt: skip
+    files = []
+    for colours in drawn:
+        file = io.BytesIO()
+        pixels = np.broadcast_to(255 * colours, (height, width, 3)).round().astype(np.uint8)
+        Image.fromarray(pixels).save(file, "JPEG", quality=95)
+        files.append(file.getvalue())
+    return files
+
+
+def check_model_by_samples(predictor: ImagePredictor, plain: ModelOverrides, *, distributions: bool) -> None:
+    """Asks a model without a contract about drawn pictures, and warns where its value range may be wrong.
+
+    Args:
+      predictor: of the model.
+      plain: the flags; what they say is taken as said.
+      distributions: each row has to sum to 1, as in a Kaggle file.
+    Raises:
+      ContractError: it refuses the pictures, or its answers are no probabilities.
+    """
+    scores = _ask(predictor)
+    _check_probabilities(scores, plain, distributions)
+    if np.isnan(scores).any():
+        _LOG.warning("%s is no number (NaN)%s", _ANSWER, "" if plain.input_range else ": see --input-range")
+    elif plain.input_range is None and (contrast := _contrast(scores)) < _FAINT:
+        _warn(predictor, plain, contrast)
+
+
+def _ask(predictor: ImagePredictor, black: float = 0.0, white: float = 1.0) -> Array:
+    """Scores of the drawn pictures, one by one, as their size may be large; of arrays in 0..1 also in other ranges."""
+    preprocessing = predictor.contract.preprocessing
+    encode = make_encoder(preprocessing, predictor.wire, PictureLimits())
+    rows = []
+    for file in draw_pictures(preprocessing.width, preprocessing.height):
+        payload = encode(file)
+        if (black, white) != (0.0, 1.0):
+            payload = np.asarray(payload) * np.float32(white - black) + np.float32(black)
+        rows.append(predictor.try_out([payload]).probabilities)
+    return np.concatenate(rows)
+
+
+def _check_probabilities(scores: Array, plain: ModelOverrides, distributions: bool) -> None:
+    known = scores[np.isfinite(scores)].astype(np.float64)
+    if plain.activation == "none" or not known.size:
+        return
+    low, high = known.min(), known.max()
+    if low < -_SLACK or high > 1 + _SLACK:
+        raise ContractError(
+            f"the model's outputs for drawn pictures are no probabilities, but {low:.4g} to {high:.4g}. If they are "
+            "logits, add --activation softmax (one class is right) or sigmoid (each class by itself); to take them as "
+            "they are, --activation none. No picture was sent"
+        )
+    sums = scores.astype(np.float64).sum(axis=1)
+    if distributions and (np.abs(sums - 1) > _SUM_SLACK).any():
+        raise ContractError(
+            "a row of a Kaggle file has to sum to 1, the model's scores of drawn pictures sum to "
+            f"{np.nanmin(sums):.4g} to {np.nanmax(sums):.4g}. If the outputs are logits, add --activation softmax; to "
+            "write the scores as they are, --activation none, or choose --format csv. No picture was sent"
+        )
+
+
+_ANSWER = "the model's answer to drawn pictures that have nothing in common"
+
+
+def _warn(predictor: ImagePredictor, plain: ModelOverrides, contrast: float) -> None:
+    """Says that the value range may be wrong, and which one seems right."""
+    doubtful = ["--activation"] * (plain.activation is not None) + ["--signature", "--output-name"]
+    if predictor.wire == "float32":
+        doubtful.insert(0, "--input-range")
+        contrasts = {name: _contrast(_ask(predictor, *INPUT_RANGES[name])) for name in INPUT_RANGES}
+        best = max(contrasts, key=lambda name: np.nan_to_num(contrasts[name]))
+        if contrasts[best] > max(_CLEARER * contrast, _BLIND):
+            _LOG.warning(
+                "%s differs little (by %.2g in the mean), but by %.2g if they are sent in %s: if that is the range the "
+                "model was trained on, add --input-range %s; if it is 0..1, --input-range 0..1",
+                _ANSWER, contrast, contrasts[best], best, best,
+            )  # fmt: skip
+            return
+    if contrast < _BLIND:
+        _LOG.warning("%s hardly differs (by %.2g in the mean): see %s", _ANSWER, contrast, ", ".join(doubtful))
+
+
+def _contrast(scores: Array) -> float:
+    """Mean over pairs of pictures of the largest difference of a probability, in 0..1; NaN if a score is."""
+    if scores.min() < -_SLACK or scores.max() > 1 + _SLACK:  # logits that were asked for
+        scores = activate(scores, "softmax")
+    return float(np.mean([np.abs(one - other).max() for one, other in itertools.combinations(scores, 2)]))

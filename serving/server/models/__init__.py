@@ -1,0 +1,1 @@
+"""Models in the server: which are served, how versions are loaded and run, batching."""

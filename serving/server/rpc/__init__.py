@@ -1,0 +1,1 @@
+"""The RPCs: from request to response, and the messages."""

@@ -1,0 +1,1 @@
+"""Ways to run the server: in this process, as a child process, as a command."""

@@ -1,0 +1,1 @@
+"""Whole files by path, on a disk or in a bucket."""

@@ -1,0 +1,162 @@
+"""gs:// objects as `serving.storage.base.Storage`, on google-cloud-storage, with the credentials that Beam finds.
+
+Create-if-absent is the precondition `if_generation_match=0`. `STORAGE_EMULATOR_HOST` points it at an emulator.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import google.api_core.exceptions as gcp_errors
+import google.auth.exceptions
+import requests.adapters
+from apache_beam.io.gcp.gcsio import create_storage_client
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.cloud import storage
+
+from serving.errors import AccessDenied, UsageError
+from serving.storage.base import MOST_WAIT_S, FileInfo, StorageError, StorageUnavailable, spooled
+from serving.storage.local_file import TooLarge
+
+_CONNECT_S = 4.0
+_LOG = logging.getLogger(__name__)
+logging.getLogger("apache_beam.utils.retry").setLevel(logging.ERROR)  # it warns with tracebacks
+
+
+class Gcs:
+    """Google Cloud Storage. Safe to use from several threads."""
+
+    def __init__(self, beam_flags: Sequence[str], wait_s: float = MOST_WAIT_S) -> None:
+        """See `storage_for`."""
+        known = _has_credentials()
+        try:
+            self._client = create_storage_client(PipelineOptions(list(beam_flags)), use_credentials=known)
+        except ValueError as error:
+            raise UsageError(f"gs:// can't be set up: {error}; see STORAGE_EMULATOR_HOST and Beam's flags") from error
+        self._anonymous = not known
+        # Who waits has to hear of it: the one retry loop is ours.
+        self._once: dict[str, Any] = {"timeout": (min(wait_s, _CONNECT_S), wait_s), "retry": None}
+        # As many connections as a job reads at once; those over requests' default of 10 would be closed after use.
+        for kind in ("https://", "http://"):
+            self._client._http.mount(kind, requests.adapters.HTTPAdapter(pool_maxsize=64))
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        with self._plain_errors(path):
+            blob = self._blob(path)
+            # One byte more than the limit tells, in a single request, whether the object is over it.
+            try:
+                data = blob.download_as_bytes(end=limit, **self._once, checksum=None)
+            except gcp_errors.RequestRangeNotSatisfiable:  # of an object without bytes
+                return b""
+            if limit is not None and len(data) > limit:
+                blob.reload(**self._once)
+                raise TooLarge(blob.size)
+            return data
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        if start == end:
+            return b""
+        with self._plain_errors(path):
+            return self._blob(path).download_as_bytes(start=start, end=end - 1, **self._once, checksum=None)
+
+    def create(self, path: str, data: bytes) -> bool:
+        if self.exists(path):  # also for emulators that ignore the precondition
+            return False
+        try:
+            with self._in_bucket(path):
+                self._blob(path).upload_from_string(data, if_generation_match=0, **self._once)
+        except FileExistsError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def replacing(self, path: str) -> Iterator[IO[bytes]]:
+        with self._in_bucket(path), spooled(lambda file, size: self._upload(path, file, size)) as file:
+            yield file
+
+    def _upload(self, path: str, file: IO[bytes], size: int) -> None:
+        # With its size, a file of a few megabytes takes a single request, which can be repeated.
+        self._blob(path).upload_from_file(file, size=size, **self._once)
+
+    def exists(self, path: str) -> bool:
+        try:
+            with self._plain_errors(path):
+                return bool(self._blob(path).exists(**self._once))
+        except FileNotFoundError:  # of a bucket, or a name that none can have
+            return False
+
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
+        bucket, _, prefix = (folder.rstrip("/") + "/").removeprefix("gs://").partition("/")
+        last = after.removeprefix(f"gs://{bucket}/") if after else None
+        with self._in_bucket(folder):
+            for blob in self._client.list_blobs(bucket, prefix=prefix, start_offset=last, **self._once):
+                if not blob.name.endswith("/") and (last is None or blob.name > last):
+                    yield FileInfo(f"gs://{bucket}/{blob.name}", blob.size)
+
+    def delete(self, path: str) -> None:
+        with self._plain_errors(path), contextlib.suppress(gcp_errors.NotFound):
+            self._blob(path).delete(**self._once)
+
+    def _blob(self, path: str) -> storage.Blob:
+        bucket, _, name = path.removeprefix("gs://").partition("/")
+        if not (bucket and name):
+            raise FileNotFoundError(path)
+        return self._client.bucket(bucket).blob(name)
+
+    @contextlib.contextmanager
+    def _in_bucket(self, path: str) -> Iterator[None]:
+        """Plain errors of a listing, or of writing: what isn't found then is the bucket."""
+        try:
+            with self._plain_errors(path):
+                yield
+        except FileNotFoundError as error:
+            bucket = path.removeprefix("gs://").partition("/")[0]
+            raise FileNotFoundError(f"{path}: there is no bucket {bucket!r}") from error
+
+    @contextlib.contextmanager
+    def _plain_errors(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except gcp_errors.NotFound as error:
+            raise FileNotFoundError(path) from error
+        except gcp_errors.PreconditionFailed as error:
+            raise FileExistsError(path) from error
+        except gcp_errors.Forbidden as error:
+            raise PermissionError(f"{path}: {error}") from error
+        except gcp_errors.Unauthorized as error:
+            # A token that ended is no picture's fault and may be renewed.
+            kind = AccessDenied if self._anonymous else StorageUnavailable
+            raise kind(f"{path}: {error}") from error
+        except _NO_URL as error:
+            raise UsageError(f"{path}: {error}; see STORAGE_EMULATOR_HOST") from error
+        except _PASSING as error:
+            raise StorageUnavailable(f"{path}: {error}") from error
+        except google.auth.exceptions.GoogleAuthError as error:
+            kind = StorageUnavailable if error.retryable else AccessDenied
+            raise kind(f"{path}: {error}") from error
+        except gcp_errors.GoogleAPICallError as error:
+            raise StorageError(f"{path}: {error}") from error
+        except ValueError as error:  # a name that no bucket can have
+            raise FileNotFoundError(f"{path}: {error}") from error
+
+
+def _has_credentials() -> bool:
+    """Are there any? Asked once, as Beam itself asks for half a minute before it goes on without."""
+    if "STORAGE_EMULATOR_HOST" in os.environ:
+        return False
+    try:
+        google.auth.default()
+    except google.auth.exceptions.DefaultCredentialsError:
+        _LOG.warning("gs:// is read without credentials, as there are none: `gcloud auth application-default login`, "
+                     "or GOOGLE_APPLICATION_CREDENTIALS")  # fmt: skip
+        return False
+    return True
+
+
+_NO_URL = (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)
+_PASSING = (
+    gcp_errors.ServerError, gcp_errors.TooManyRequests, gcp_errors.RetryError,
+    google.auth.exceptions.TransportError, google.auth.exceptions.TimeoutError, requests.exceptions.RequestException,
+)  # fmt: skip

@@ -1,0 +1,159 @@
+"""s3:// objects as `serving.storage.base.Storage`, on boto3, set up by Beam's own `--s3_…` flags.
+
+Create-if-absent is S3's conditional put, `If-None-Match: *`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import boto3
+import botocore.config
+import botocore.exceptions
+from apache_beam.options.pipeline_options import PipelineOptions, S3Options
+
+from serving.errors import AccessDenied, UsageError
+from serving.storage.base import MOST_WAIT_S, FileInfo, StorageError, StorageUnavailable, spooled
+from serving.storage.local_file import TooLarge
+
+_CONNECT_S = 4.0
+_ABSENT = {"404", "NoSuchKey", "NotFound"}
+_NO_BUCKET = {"NoSuchBucket", "InvalidBucketName"}
+_TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_DENIED = {"403", "AccessDenied"}
+# These are no picture's fault either, and the run is over.
+_REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
+# Credentials that ended are no picture's fault; they may be renewed, by boto3 itself or for the next run.
+# 400 is what they look like in the answer to a HEAD, which has no body.
+_PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired", "400"}
+
+
+class S3:
+    """Amazon S3, or any store that speaks its protocol. Safe to use from several threads."""
+
+    def __init__(self, beam_flags: Sequence[str], wait_s: float = MOST_WAIT_S) -> None:
+        """See `storage_for`."""
+        options = PipelineOptions(list(beam_flags)).view_as(S3Options)
+        config = botocore.config.Config(
+            max_pool_connections=64,  # as many as a job reads at once
+            connect_timeout=min(wait_s, _CONNECT_S),
+            read_timeout=wait_s,
+            retries={"total_max_attempts": 1},  # who waits has to hear of it: the one retry loop is ours
+        )
+        try:
+            self._client = boto3.session.Session().client(
+                "s3",
+                aws_access_key_id=options.s3_access_key_id,
+                aws_secret_access_key=options.s3_secret_access_key,
+                aws_session_token=options.s3_session_token,
+                endpoint_url=options.s3_endpoint_url,
+                region_name=options.s3_region_name,
+                api_version=options.s3_api_version,
+                use_ssl=not options.s3_disable_ssl,
+                verify=options.s3_verify,
+                config=config,
+            )
+        except (ValueError, botocore.exceptions.BotoCoreError) as error:
+            raise UsageError(
+                f"s3:// can't be set up: {error}; see --s3_endpoint_url, --s3_region_name and AWS's own settings"
+            ) from error
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        with _plain_errors(path):
+            answer = self._client.get_object(**_address(path))
+            with contextlib.closing(answer["Body"]) as body:
+                if limit is not None and answer["ContentLength"] > limit:
+                    raise TooLarge(answer["ContentLength"])
+                data: bytes = body.read()
+                return data
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        if start == end:
+            return b""
+        with _plain_errors(path):
+            answer = self._client.get_object(**_address(path), Range=f"bytes={start}-{end - 1}")
+            with contextlib.closing(answer["Body"]) as body:
+                data: bytes = body.read()
+                return data
+
+    def create(self, path: str, data: bytes) -> bool:
+        if self.exists(path):  # also for S3-compatible stores that ignore the condition
+            return False
+        try:
+            with _plain_errors(path):
+                self._client.put_object(**_address(path), Body=data, IfNoneMatch="*")
+        except FileExistsError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def replacing(self, path: str) -> Iterator[IO[bytes]]:
+        with _plain_errors(path), spooled(lambda file, _: self._client.upload_fileobj(file, **_address(path))) as file:
+            yield file
+
+    def exists(self, path: str) -> bool:
+        try:
+            with _plain_errors(path):
+                self._client.head_object(**_address(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
+        where = _address(folder.rstrip("/") + "/")
+        bucket, prefix = where["Bucket"], where["Key"]
+        with _plain_errors(folder):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix, **({"StartAfter": _address(after)["Key"]} if after else {})
+            )
+            for page in pages:
+                if "IsTruncated" not in page:  # an answer cut off after its headers, for boto3 an empty one
+                    raise StorageUnavailable(f"{folder}: the listing was cut off")
+                for item in page.get("Contents", ()):
+                    if not item["Key"].endswith("/"):
+                        yield FileInfo(f"s3://{bucket}/{item['Key']}", item["Size"])
+
+    def delete(self, path: str) -> None:
+        with _plain_errors(path):
+            self._client.delete_object(**_address(path))
+
+
+def _address(path: str) -> dict[str, Any]:
+    bucket, _, key = path.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
+@contextlib.contextmanager
+def _plain_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except botocore.exceptions.ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _NO_BUCKET:
+            raise FileNotFoundError(f"{path}: there is no bucket {_address(path)['Bucket']!r}") from error
+        if code in _ABSENT:
+            raise FileNotFoundError(path) from error
+        if code in _TAKEN:
+            raise FileExistsError(path) from error
+        if code in _DENIED:
+            raise PermissionError(f"{path}: {error}") from error
+        if code in _REFUSED:
+            raise AccessDenied(f"{path}: {error}") from error
+        if status >= 500 or status == 429 or code in _PASSING:
+            raise StorageUnavailable(f"{path}: {error}") from error
+        raise StorageError(f"{path}: {error}") from error
+    except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
+        raise AccessDenied(f"{path}: {error}") from error
+    except botocore.exceptions.SSLError as error:
+        raise AccessDenied(f"{path}: {error}") from error
+    except _AWAY as error:
+        raise StorageUnavailable(f"{path}: {error}") from error
+    except botocore.exceptions.ParamValidationError as error:
+        raise FileNotFoundError(f"{path}: {error}") from error
+    except botocore.exceptions.BotoCoreError as error:
+        raise StorageError(f"{path}: {error}") from error
+
+
+_AWAY = (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError,
+         botocore.exceptions.IncompleteReadError)  # fmt: skip

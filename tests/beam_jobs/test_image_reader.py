@@ -1,0 +1,82 @@
+"""Files are read within bytes, whatever was known of their sizes."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from beam_jobs.image_reader import PictureReader, Prepared, read_row
+from beam_jobs.manifest import Row
+from beam_jobs.memory import MIB, Allowance, divide
+from serving.storage.local_file import TooLarge
+
+LIMIT = 256 * MIB
+READERS = 4
+ROOM = divide(Allowance(LIMIT), 64 * MIB, readers=READERS, decoded_bytes=None)
+
+
+class Store:
+    """Files of given sizes, read as from a bucket; it may not know a size without reading."""
+
+    def __init__(self, sizes: Sequence[int], *, tells: bool = True) -> None:
+        self.sizes = list(sizes)
+        self.reads: list[tuple[int, int]] = []
+        self._tells = tells
+        self._lock = threading.Lock()
+
+    def read(self, path: str, limit: int) -> bytes:
+        number = int(path)
+        with self._lock:
+            self.reads.append((number, limit))
+        if self.sizes[number] > limit:
+            raise TooLarge(self.sizes[number]) if self._tells else TooLarge
+        return b"x" * self.sizes[number]
+
+
+def prepare(store: Store, known: Sequence[int | None], max_bytes: int = 64 * MIB) -> list[Prepared]:
+    rows = [(i, Row(str(i), size)) for i, size in enumerate(known)]
+    reader = PictureReader(read_row(store.read, max_bytes), lambda data: data, READERS, ROOM, None)
+    try:
+        return list(reader.prepare(rows, 16))
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_small_and_large_files_come_whole_and_in_order(known: bool, tells: bool) -> None:
+    sizes = [10, 3 * MIB, 0, 5 * MIB, 20, ROOM.picture, 30]
+    store = Store(sizes, tells=tells)
+    found = prepare(store, sizes if known else [None] * len(sizes))
+    assert [(one.row, one.bytes) for one in found] == list(enumerate(sizes))
+    if known:
+        assert len(store.reads) == len(sizes)
+
+
+def test_a_small_file_of_unknown_size_is_asked_for_once() -> None:
+    store = Store([1000] * 20)
+    prepare(store, [None] * 20)
+    assert sorted(number for number, _ in store.reads) == list(range(20))
+
+
+def test_a_file_that_grew_since_it_was_listed_is_read_as_it_is() -> None:
+    sizes = [5 * MIB, 6 * MIB, 10]
+    found = prepare(Store(sizes), [3 * MIB, 7, 10])
+    assert [one.bytes for one in found] == sizes
+
+
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_file_that_memory_has_no_room_for_is_rejected_by_that_flag(known: bool, tells: bool) -> None:
+    size = ROOM.picture + 1
+    small, large = prepare(Store([10, size], tells=tells), [10, size if known else None])
+    assert small.outcome is None
+    assert large.outcome
+    assert (large.outcome.verdict, large.outcome.reason) == ("rejected", "too_large")
+    assert "--max-memory 256MiB" in large.outcome.message
+
+
+def test_a_file_over_the_users_limit_is_rejected_by_that_flag() -> None:
+    (one,) = prepare(Store([3 * MIB]), [None], max_bytes=2 * MIB)
+    assert one.outcome
+    assert "over the limit of 2,097,152 bytes (--max-image-bytes)" in one.outcome.message

@@ -1,0 +1,215 @@
+"""The command `flow-images` as a process: help at hand, one line for a user's mistake, and its exit codes."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from flow_images.cli import COMMANDS
+from serving.errors import FlowImagesError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def flow_images(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flow_images", *map(str, words)]
+    wide = os.environ | {"COLUMNS": "300"} | environment  # so that tables fold nothing
+    return subprocess.run(command, cwd=ROOT, env=wide, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = flow_images(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: flow-images {command} ")
+
+
+def test_the_commands_are_listed_without_being_loaded() -> None:
+    done = flow_images("--help")
+    assert done.returncode == 0
+    assert [name for name in COMMANDS if f"\n  {name} " in done.stdout] == list(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        pytest.param(["prdict"], 2, "No such command 'prdict'. Did you mean 'predict'?", id="unknown command"),
+        pytest.param(["xyz"], 2, "There are train, serve, predict, merge", id="no such command"),
+        pytest.param([], 2, "Usage: flow-images", id="nothing"),
+        pytest.param(["predict", "--inptu", "x"], 2, "--input", id="unknown flag"),
+        pytest.param(["predict"], 2, "Missing option '--input'", id="missing flag"),
+        pytest.param(["classify", "x.jpg"], 2, "give either --server HOST:PORT, or --model", id="no server"),
+        pytest.param(["classify", "x.jpg", "--model", "/nowhere"], 2, "--model /nowhere: no such folder", id="model"),
+        pytest.param(["classify", "x.jpg", "--server", "localhost", "--model-name", "m"], 2, "expected HOST:PORT",
+                     id="address"),
+        pytest.param(["demo", "--images", "x"], 2, "--images needs --labels", id="demo"),
+        pytest.param(["merge", "--output", "/nowhere/out"], 2, "--output /nowhere/out: no run in it", id="merge"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_no_traceback(words: list[str], code: int, says: str) -> None:
+    done = flow_images(*words)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+SERVER = ["--server", "127.0.0.1:1", "--model-name", "m"]
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "values"),
+    [
+        ("classify", "--deadline", ["inf", "1e10", "nan", "0", "-1", "1e400"]),
+        ("classify", "--patience", ["inf", "nan", "1e18", "-1"]),
+        ("classify", "--model-version", [str(2**63), "-1", "1.5"]),
+        ("classify", "--top-k", ["0", str(10**30)]),
+        ("classify", "--max-image-bytes", ["0", str(10**30)]),
+        ("predict", "--max-rejected", ["nan", "-1", "150%", "1e400", "٣", "²", "1_0", "%", str(10**30)]),
+        ("predict", "--max-failed", ["inf", "-1%"]),
+        ("predict", "--shard", ["0/0", "1/99999999999", "²/3", "٣/4", "1", "2/2"]),
+        ("predict", "--readers", ["0", str(10**30)]),
+        ("predict", "--batch-size", ["0", str(10**30)]),
+        ("predict", "--requests-in-flight", ["0", str(10**30)]),
+        ("predict", "--max-image-pixels", ["0", str(10**30)]),
+        ("serve", "--grace-s", ["nan", "inf", "-1"]),
+        ("serve", "--port", ["-1", "65536"]),
+    ],
+)
+def test_numbers_out_of_range_are_refused(command: str, flag: str, values: list[str], tmp_path: Path) -> None:
+    others = {
+        "classify": ["x.jpg", *SERVER],
+        "predict": ["--input", str(tmp_path), "--output", str(tmp_path / "out"), *SERVER],
+        "serve": ["--model-base-path", str(tmp_path)],
+    }[command]
+    module, name = COMMANDS[command].module, COMMANDS[command].name
+    for value in values:
+        found = CliRunner().invoke(getattr(importlib.import_module(module), name), [*others, flag, value])
+        code = found.exception.exit_code if isinstance(found.exception, FlowImagesError) else found.exit_code
+        assert code == 2, f"{flag} {value}: {found.output} {found.exception}"
+        assert flag in found.output + str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [("", "--output is empty"), ("file", "Not a directory"), ("file/out", "Not a directory")],
+)
+def test_an_output_that_cannot_be_is_refused_before_a_server_is_waited_for(
+    output: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    done = flow_images("predict", "--input", tmp_path, "--output", output and tmp_path / output, *SERVER)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "words", "says"),
+    [
+        ({"FLOW_IMAGES_SERVER": "http://a:1"}, ["--model-name", "m"], "set by FLOW_IMAGES_SERVER in the environment"),
+        ({"FLOW_IMAGES_SERVER": ""}, ["--model-name", "m"], "give either --server HOST:PORT, or --model"),
+        ({"FLOW_IMAGES_SERVER": "a:1"}, ["--model", "/nowhere"], "FLOW_IMAGES_SERVER is left alone"),
+        ({"FLOW_IMAGES_TLS": "1", "FLOW_IMAGES_TLS_CA": "x"}, ["--model", "/nowhere"], "/nowhere: no such folder"),
+        ({"FLOW_IMAGES_SERVER": "a:1"}, ["--server", "b:1", "--model", "/nowhere"], "give either"),
+        ({"FLOW_IMAGES_TLS": "maybe"}, SERVER, "FLOW_IMAGES_TLS"),
+        ({"FLOW_IMAGES_TLS_CA": "/none.pem"}, SERVER, "set by FLOW_IMAGES_TLS_CA in the environment"),
+        ({"FLOW_IMAGES_TLS_CERT": "/none.pem"}, SERVER, "FLOW_IMAGES_TLS_CERT"),
+        ({"FLOW_IMAGES_TOKEN": "a\nb"}, [*SERVER, "--tls"], "FLOW_IMAGES_TOKEN has characters that can't be sent"),
+    ],
+)
+def test_the_environment_is_named_where_it_is_to_blame(variables: dict[str, str], words: list[str], says: str) -> None:
+    done = flow_images("classify", "x.jpg", *words, **variables)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+
+
+def test_pem_files_that_are_none_are_refused_before_anybody_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("garbage")
+    done = flow_images("classify", "x.jpg", *SERVER, "--tls-ca", tmp_path / "x.pem")
+    assert done.returncode == 2
+    assert f"--tls-ca {tmp_path}/x.pem: no certificate in PEM form" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["store", "file", "saved model", "other digits"])
+def test_a_model_s_folder_is_asked_for_in_words(place: str, tmp_path: Path) -> None:
+    for version in ("dogs/1", "dogs/plain", "dogs/²"):
+        (tmp_path / version).mkdir(parents=True)
+        (tmp_path / version / "saved_model.pb").touch()
+    model, says = {
+        "store": (tmp_path, f"do you mean {tmp_path}/dogs?"),
+        "file": (tmp_path / "dogs/1/saved_model.pb", "a file; give a model folder"),
+        "saved model": (tmp_path / "dogs/plain", f"move it to {tmp_path}/dogs/plain/1"),
+        "other digits": (tmp_path / "dogs/²", "a folder that is named by its version"),
+    }[place]
+    done = flow_images("classify", "x.jpg", "--model", model)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_serve_names_the_models_where_the_store_was_given(tmp_path: Path) -> None:
+    (tmp_path / "dogs" / "1").mkdir(parents=True)
+    (tmp_path / "dogs" / "1" / "saved_model.pb").touch()
+    done = flow_images("serve", "--model-base-path", tmp_path)
+    assert done.returncode == 2
+    assert f"do you mean {tmp_path}/dogs?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "extra"),
+    [
+        (
+            ["predict", "--input", "x", "--output", "o", "--server", "h:1", "--model-name", "m"],
+            "apache_beam",
+            "predict",
+        ),
+        (["demo"], "tensorflow", "all"),
+        (["deploy", "status"], "kubernetes", "k8s"),
+    ],
+)
+def test_a_part_that_is_not_installed_is_named(words: list[str], module: str, extra: str, tmp_path: Path) -> None:
+    absent = f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = {words}"
+    script = f"{absent}; import flow_images.cli; flow_images.cli.main()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert f"flow-images {words[0]}: {module} is not installed: pip install 'flow-images[{extra}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_names_are_utf8_whatever_the_locale() -> None:
+    foreign = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "flow_images", "merge", "--output", "/nowhere/é"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | foreign, capture_output=True, timeout=300, check=False)
+    assert "--output /nowhere/é: no run in it" in done.stderr.decode()
+
+
+def test_a_server_that_is_away_is_resumable(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    done = flow_images("predict", "--input", tmp_path, "--output", tmp_path / "out", "--server", "127.0.0.1:1",
+                       "--model-name", "m", "--patience", 0)  # fmt: skip
+    assert done.returncode == 75
+    assert "the same command continues" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_classify_shows_each_picture_or_its_reason(model_store: Path, drawn: Path, tmp_path: Path) -> None:
+    picture = sorted((drawn / "train").iterdir())[0]
+    (tmp_path / "page.jpg").write_text("<html>")
+    done = flow_images("classify", picture, tmp_path / "page.jpg", "--model", model_store, "--top-k", 2)
+    assert done.returncode == 1, done.stderr
+    assert str(picture) in done.stdout
+    assert "the bytes are not a picture in any known format" in done.stdout
+
+
+def test_the_demonstration_trains_serves_and_predicts(tmp_path: Path) -> None:
+    done = flow_images("demo", "--output", tmp_path, "--epochs", 8)
+    assert done.returncode == 0, done.stderr
+    assert "they stand in for Kaggle's photos" in done.stdout
+    assert "it stands in for a TF Hub URL" in done.stdout
+    assert "WARNING" not in done.stderr  # its golden pictures tell every slip of preprocessing
+    assert "30 listed = 30 predicted + 0 rejected + 0 failed" in done.stdout
+    accuracy = float(done.stdout.rpartition("accuracy ")[2].split()[0])
+    assert accuracy > 0.4  # of 6 classes: 0.17 by chance

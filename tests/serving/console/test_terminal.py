@@ -1,0 +1,39 @@
+"""What comes from files and servers is shown as it is, and a terminal acts on none of it."""
+
+import pytest
+
+from serving.console.terminal import console, paragraph, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J\x1b]0;owned\x07", r"\x1b[2J\x1b]0;owned\x07"),
+        ("a\r\nb\tc", r"a\x0d\x0ab\x09c"),
+        ("b\x9b2Jc", r"b\x9b2Jc"),
+        ("gnp\u202egpj", r"gnp\u202egpj"),
+        (b"lat\xe9.jpg".decode("utf-8", "surrogateescape"), r"lat\xe9.jpg"),
+        ("half \ud83d", r"half \ud83d"),
+        ("[red]dog[/red] :dog: café 犬", "[red]dog[/red] :dog: café 犬"),
+    ],
+)
+def test_only_what_a_terminal_acts_on_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    shown.encode()
+
+
+def test_a_name_cannot_fake_a_message_of_its_own() -> None:
+    assert paragraph("x: a\nflow-images: all is well\n") == "x: a\n  flow-images: all is well"
+
+
+def test_tables_show_markup_as_text_and_no_control_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.table import Table
+
+    table = Table("[bold]a[/bold]", title=":dog: \x1b[2J")
+    table.add_row("[/red]\x1b[2J :cat:")
+    console().print(table)
+    out = capsys.readouterr().out
+    assert r"[/red]\x1b[2J :cat:" in out
+    assert "[bold]a[/bold]" in out
+    assert r":dog: \x1b[2J" in " ".join(out.split())
+    assert "\x1b" not in out

@@ -1,0 +1,67 @@
+"""A CSV of labels: `id,breed` as Kaggle has it, or `path,label`."""
+
+from typing import NamedTuple
+
+from serving.console.terminal import printable
+from serving.csv_rows import read_rows
+from serving.errors import UsageError
+from serving.storage.local_file import read_file
+from serving.text_files import decode_text
+
+_LAYOUTS = (("path", "label"), ("id", "breed"))
+"""Columns of the picture and of its class."""
+
+
+class Row(NamedTuple):
+    """A picture as the file names it, its class, and where that stands, for messages."""
+
+    picture: str
+    label: str
+    where: str
+
+
+class LabelFile(NamedTuple):
+    """The rows, and whether they name pictures by ids."""
+
+    rows: list[Row]
+    has_ids: bool
+
+
+def read_label_file(path: str) -> LabelFile:
+    """Reads a CSV of labels.
+
+    Raises:
+      UsageError: it can't be read, isn't UTF-8, has other columns or no rows, or a row names no picture or has a value
+        too many.
+    """
+    name = f"--labels {printable(path)}"
+    if "://" in path:
+        raise UsageError(f"{name}: expected a file of this machine; copy it first")
+    try:
+        text = decode_text(read_file(path), name)
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}") from error
+    columns, lines = read_rows(text, name)
+    picture, label = _layout(columns, name)
+    rows = []
+    for line, values in lines:
+        where = f"{name}, line {line}"
+        row = Row(values[picture], values[label], where)
+        if not row.picture:
+            raise UsageError(
+                f"{where}: the label {printable(repr(row.label))} has no picture; fill in the column {picture}"
+            )
+        rows.append(row)
+    if not rows:
+        raise UsageError(f"{name} names no picture: it needs lines below the first")
+    return LabelFile(rows, has_ids=picture == "id")
+
+
+def _layout(columns: list[str], name: str) -> tuple[str, str]:
+    layout = next((layout for layout in _LAYOUTS if set(layout) <= set(columns)), None)
+    if layout is not None:
+        return layout
+    found = printable(",".join(columns)) or "none"
+    plain = {column.strip("\"'").lower() for column in columns}
+    hint = ": write them in small letters, without quotes" if any(set(layout) <= plain for layout in _LAYOUTS) else ""
+    raise UsageError(f"{name}: expected a first line with the columns id,breed or path,label; found {found}{hint}")
