@@ -26,9 +26,9 @@ from serving.console.signals import hearing
 from serving.errors import EXIT_OVER_LIMIT, Transient, UsageError
 
 if TYPE_CHECKING:
+    from beam_jobs.options import Shard
     from beam_jobs.plan import Plan
     from beam_jobs.results import Account
-    from beam_jobs.run import Shard
 
 
 class Limit(click.ParamType[Any]):
@@ -123,9 +123,10 @@ def predict(
     """
     from beam_jobs.chunk_predictor import ChunkOptions
     from beam_jobs.memory import Allowance
+    from beam_jobs.options import PredictOptions
     from beam_jobs.pipeline import beam_options, runs_here
     from beam_jobs.progress import progress_bar
-    from beam_jobs.run import PredictOptions, run
+    from beam_jobs.run import run
     from serving.discovery import ModelOverrides
     from serving.images.limits import PictureLimits
     from serving.model_store import local_copy
@@ -194,7 +195,7 @@ _MAX_SHARDS = 100_000
 
 
 def _parse_shard(text: str | None) -> "Shard":
-    from beam_jobs.run import Shard
+    from beam_jobs.options import Shard
 
     if text is None:
         return Shard()

@@ -8,14 +8,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from beam_jobs import interrupt
 from beam_jobs import results as results_
-from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.inputs import list_pictures
 from beam_jobs.manifest import Manifest, build_manifest
-from beam_jobs.memory import Allowance
+from beam_jobs.options import PredictOptions
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.remaining import RemainingWork, count_generations, remaining_retries, remaining_work
 from beam_jobs.results import Account, RunLog
@@ -24,63 +23,14 @@ from beam_jobs.sources import is_utf8
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.class_names import read_labels
 from serving.client import PredictClient
-from serving.contract import Wire
-from serving.discovery import DEFAULT_RANGE, ModelOverrides, choose_wire, discover
+from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
-from serving.images.limits import PictureLimits
 from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.retry import Retrier
 from serving.storage.base import absolute, join, output_errors
 from serving.storage.retrying import RetryingStorage, retrying_storage
-
-
-class Shard(NamedTuple):
-    """Share `number` of `of`, from 0: the chunks k with k mod of = number."""
-
-    number: int = 0
-    of: int = 1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PredictOptions:
-    """All that a user decides about a run, but for the endpoint."""
-
-    inputs: tuple[str, ...]
-    output: str
-    wire: Wire | None = None
-    """None for the plan's, or the first that the model has."""
-    format: Literal["csv", "kaggle"] = "csv"
-    top_k: int = 5
-    shard: Shard = Shard()
-    fresh: bool = False
-    retry_failed: bool = False
-    limits: PictureLimits = PictureLimits()
-    chunk: ChunkOptions = ChunkOptions()
-    memory: Allowance = Allowance()
-    """What each worker's process may take."""
-    retry: RetryPolicy = RetryPolicy()
-    plain: ModelOverrides = ModelOverrides()
-    asked: tuple[str, int | None] | None = None
-    """Name and version of the model that is asked for, so that a finished run of another one is no answer."""
-    beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
-    """Beam's own; they may hold secrets, so they are shown nowhere."""
-
-    def result_options(self, wire: Wire) -> ResultOptions:
-        """Those that decide what the output says."""
-        return ResultOptions(
-            inputs=[absolute(one) for one in self.inputs],
-            wire=wire,
-            top_k=0 if self.format == "kaggle" else self.top_k,
-            format=self.format,
-            max_image_bytes=self.limits.max_bytes,
-            max_image_pixels=self.limits.max_pixels,
-            shards=self.shard.of,
-            activation=None if self.plain.activation == "none" else self.plain.activation,
-            input_range=None if self.plain.input_range == DEFAULT_RANGE else self.plain.input_range,
-        )
-
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
 """Gives the endpoint to ask, told the version of the run that goes on, if one does; called only if there is something

@@ -88,7 +88,8 @@ class Bench:
 
     def run(self) -> float:
         """Seconds of a whole job in this process, on a new output."""
-        from beam_jobs.run import PredictOptions, run
+        from beam_jobs.options import PredictOptions
+        from beam_jobs.run import run
         from serving.discovery import ModelOverrides
         from serving.options import Endpoint
 
