@@ -129,7 +129,7 @@ def predict(
     from beam_jobs.run import run
     from serving.discovery import ModelOverrides
     from serving.images.limits import PictureLimits
-    from serving.model_store import local_copy
+    from serving.model_store.fetch import local_copy
     from serving.tensorflow_import import import_tensorflow
 
     _check_places(output)
