@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from serving.errors import UsageError
-from serving.model_store.versions import MODEL_FILE, PUBLISHING, VersionFolder, versions, whole
+from serving.model_store.choose import choose
+from serving.model_store.versions import PUBLISHING, VersionFolder, versions, whole
 from serving.options import RetryPolicy
 from serving.retry import Retrier
 from serving.storage.base import Storage
@@ -63,11 +64,10 @@ def local_copy(
     storage = retrying_storage(model, beam_flags, policy, Retrier(policy, stop))
     try:
         found = whole(versions(model, storage))
-        if not found or version not in {None, *found}:
-            raise UsageError(f"--model {model}: no version {'' if version is None else version} with a {MODEL_FILE}")
+        chosen = found[choose(model, found, version)]
         with tempfile.TemporaryDirectory(prefix="flow-images-model-") as temporary:
             copy = Path(temporary) / model.rstrip("/").rsplit("/", 1)[1]
-            fetch(found[max(found) if version is None else version], copy, storage)
+            fetch(chosen, copy, storage)
             yield copy
     except (FileNotFoundError, PermissionError, NameLeadsOut) as error:
         raise UsageError(f"--model {model}: {error}") from error

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from serving.console.terminal import printable
-from serving.errors import FlowImagesError, Transient, UsageError
+from serving.errors import EXIT_RESUMABLE, FlowImagesError, Transient, UsageError
 from serving.model_store.versions import (
     HIGHEST_VERSION,
     MODEL_FILE,
@@ -29,6 +29,12 @@ from serving.storage.transfer import together
 
 _ASIDE = ".publishing-"
 """Begins the name of what is no version yet: no server takes it for one, as it is no integer."""
+
+
+class PublishedElsewhere(FlowImagesError):
+    """Two publish one version at the same moment, and this one gave way."""
+
+    exit_code = EXIT_RESUMABLE
 
 
 class Publication:
@@ -98,15 +104,22 @@ class Publication:
 
         Raises:
           UsageError: somebody else published it meanwhile, or the store can't be written any more.
+          PublishedElsewhere: somebody else is about to.
           DiskFull, StorageUnavailable: the store is full, or can't be reached.
         """
         with self._writing():
             if self._may_rise:  # others may have published in the hours of training
                 self.number = self._next()
             while not self._place.put(folder, self.number, keep_started=self._may_rise):
-                if not self._may_rise:
+                if self._may_rise:
+                    self.number += 1
+                elif self._place.is_taken(self.number):
                     raise UsageError(self._exists())
-                self.number += 1
+                else:
+                    raise PublishedElsewhere(
+                        f"{printable(self.path)}: somebody else began to publish this version at the same time; repeat "
+                        "the command, or choose another --version"
+                    )
 
     def _next(self) -> int:
         highest = max(self._place.numbers(), default=-1)
