@@ -121,9 +121,10 @@ def predict(
     from beam_jobs.pipeline import beam_options, runs_here
     from beam_jobs.progress import progress_bar
     from beam_jobs.run import run
+    from beam_jobs.storage_flags import storage_options
     from serving.discovery import ModelOverrides
     from serving.images.limits import PictureLimits
-    from serving.model_store.fetch import local_copy
+    from serving.storage.stores import Stores
     from serving.tensorflow_import import import_tensorflow
 
     _check_places(output)
@@ -142,8 +143,8 @@ def predict(
             show(todo, plan.manifest.listed - todo if options.shard.of == 1 else 0)
 
         prepare = import_tensorflow if wire != "encoded" else lambda: None
-        fetch = functools.partial(local_copy, beam_flags=beam_flags, policy=connection.retry, stop=interrupt.STOP)
-        account = run(options, functools.partial(connection.connect, meanwhile=prepare, fetch=fetch), started)
+        stores = Stores(storage_options(beam_flags), connection.retry, interrupt.STOP)
+        account = run(options, functools.partial(connection.connect, meanwhile=prepare, stores=stores), started)
     if account is None:
         click.echo(f"shard {shard} is done; others are not yet, so {output} is merged by the last one")
     else:

@@ -20,17 +20,17 @@ from beam_jobs.remaining import RemainingWork, count_generations, remaining_retr
 from beam_jobs.results import Account, RunLog
 from beam_jobs.source_check import SourceCheck
 from beam_jobs.sources import is_utf8
+from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.class_names import read_labels
 from serving.client import PredictClient
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
 from serving.images.sample_images import check_model_by_samples
-from serving.options import Endpoint, RetryPolicy
+from serving.options import Endpoint
 from serving.predictor import ImagePredictor
-from serving.retry import Retrier
 from serving.storage.base import absolute, join, output_errors
-from serving.storage.retrying import RetryingStorage, retrying_storage
+from serving.storage.stores import Stores
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
 """Gives the endpoint to ask, told the version of the run that goes on, if one does; called only if there is something
@@ -61,8 +61,8 @@ def run(options: PredictOptions, connect: Connect, started: Started) -> Account 
 def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_options: Any) -> Account | None:
     from beam_jobs.pipeline import run_pipeline
 
-    storage = _storage(options.beam_flags, options.retry)
-    folder = RunFolder(storage(options.output), options.output)
+    stores = Stores(storage_options(options.beam_flags), options.retry, interrupt.STOP)
+    folder = RunFolder(stores.writable(options.output), options.output)
     plan = None if options.fresh else folder.load_plan()
     if plan:
         plan.check(options.result_options(options.wire or plan.options.wire), _asked(options, plan), options.output)
@@ -70,9 +70,9 @@ def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_o
         if not options.retry_failed and not results_.missing_chunks(plan, parts):
             return _merge(folder, plan, _shown(options))
         todo = remaining_work(plan, parts).share(*options.shard)
-        SourceCheck(plan, folder, parts, storage).before_reading(list(todo.rows))
+        SourceCheck(plan, folder, parts, stores).before_reading(list(todo.rows))
     with connect(plan.model.version if plan else None) as endpoint:
-        plan, endpoint = _agree(options, folder, endpoint, plan, storage)
+        plan, endpoint = _agree(options, folder, endpoint, plan, stores)
         parts = folder.parts(plan)
         steps = [functools.partial(remaining_work, plan, parts)]
         if options.retry_failed:
@@ -95,18 +95,14 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
       UsageError: there is no run.
       Incomplete: chunks are not done yet.
     """
-    folder = RunFolder(_storage(beam_flags, RetryPolicy())(output), output)
+    stores = Stores(storage_options(beam_flags), stop=interrupt.STOP)
+    folder = RunFolder(stores.writable(output), output)
     with output_errors(output):
         plan = folder.load_plan()
         if plan is None:
             next(folder.storage.walk(folder.state), None)  # a bucket that isn't there is told by a listing only
             raise UsageError(f"--output {output}: no run in it (no {folder.state})")
         return _merge(folder, plan, {"merged": True})
-
-
-def _storage(beam_flags: Sequence[str], policy: RetryPolicy) -> Callable[[str], RetryingStorage]:
-    patiently = Retrier(policy, interrupt.STOP)
-    return lambda path: retrying_storage(path, beam_flags, policy, patiently)
 
 
 def _merge(folder: RunFolder, plan: Plan, options: dict[str, Any]) -> Account:
@@ -129,7 +125,7 @@ def _agree(
     folder: RunFolder,
     endpoint: Endpoint,
     plan: Plan | None,
-    storage: Callable[[str], RetryingStorage],
+    stores: Stores,
 ) -> tuple[Plan, Endpoint]:
     """The run's plan, made or adopted, and the endpoint with its version pinned, found to keep the contract."""
     asked = endpoint
@@ -153,10 +149,10 @@ def _agree(
             raise version_gone(endpoint, error) from error
     if plan is not None:
         return plan, endpoint
-    plan = folder.adopt_plan(_first_plan(options, folder, result_options, model, storage))
+    plan = folder.adopt_plan(_first_plan(options, folder, result_options, model, stores))
     if plan.model.version != model.version and asked.version is None:
         # Another process was first, before a version was published.
-        return _agree(options, folder, asked, plan, storage)
+        return _agree(options, folder, asked, plan, stores)
     plan.check(result_options, model, options.output)
     return plan, endpoint
 
@@ -186,13 +182,13 @@ def _first_plan(
     folder: RunFolder,
     result_options: ResultOptions,
     model: PlannedModel,
-    storage: Callable[[str], RetryingStorage],
+    stores: Stores,
 ) -> Plan:
     started, base = datetime.datetime.now(datetime.UTC), absolute(".")
     if not is_utf8(base):
         raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
     results = [join(options.output, name) for name in results_.RESULTS]
-    pictures = list_pictures(options.inputs, leave_out=[folder.state, *results], storage=storage)
+    pictures = list_pictures(options.inputs, leave_out=[folder.state, *results], stores=stores)
     with tempfile.TemporaryFile() as file:
         manifest = build_manifest(
             pictures, file, batch_size=options.chunk.batch_size, shards=options.shard.of,
@@ -220,7 +216,7 @@ def _worker_spec(options: PredictOptions, plan: Plan, endpoint: Endpoint, todo: 
     chunk = dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=to_blame)
     return WorkerSpec(
         output=absolute(options.output), plan=plan, endpoint=endpoint, retry=options.retry, chunk=chunk,
-        memory=options.memory, generation=todo.generation, beam_flags=options.beam_flags,
+        memory=options.memory, generation=todo.generation, storage=storage_options(options.beam_flags),
     )  # fmt: skip
 
 

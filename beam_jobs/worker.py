@@ -22,9 +22,10 @@ from serving.images.limits import PictureLimits, PictureRejected
 from serving.images.sample_images import draw_pictures
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
-from serving.retry import Retrier, transient_in_time
+from serving.retry import transient_in_time
 from serving.storage.base import output_errors
-from serving.storage.retrying import RetryingStorage, retrying_storage
+from serving.storage.options import StorageOptions
+from serving.storage.stores import Stores
 from serving.tensorflow_import import import_tensorflow
 
 
@@ -50,7 +51,7 @@ def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSpec:
-    """All that a worker needs, on this machine or another; no secrets."""
+    """All that a worker needs, on this machine or another. Its repr shows no secrets."""
 
     output: str
     plan: Plan
@@ -61,7 +62,7 @@ class WorkerSpec:
     memory: Allowance = Allowance()
     """What the worker's process may take."""
     generation: int = 0
-    beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    storage: StorageOptions = StorageOptions()
 
 
 class ChunkWorker:
@@ -76,10 +77,10 @@ class ChunkWorker:
         options, contract = spec.plan.options, spec.plan.model.contract
         limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
         self._spec = spec
-        self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), interrupt.STOP)
-        self._folder = RunFolder(self._storage(spec.output), spec.output)
+        self._stores = Stores(spec.storage, _shared(spec.retry, spec.chunk.readers), interrupt.STOP)
+        self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
         self._parts = self._folder.parts(spec.plan)
-        self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._storage)
+        self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores)
         self._under_way: set[int] = set()
         retry = _shared(spec.retry, spec.chunk.requests_in_flight)
         self._client = PredictClient(spec.endpoint, retry=retry, stop=interrupt.STOP, retried=transient_in_time)
@@ -170,7 +171,7 @@ class ChunkWorker:
 
     def _read(self, path: str, limit: int) -> bytes:
         where = self._spec.plan.locate(path)
-        storage = self._storage(where)
+        storage = self._stores(where)
         try:
             data = storage.read(where, limit)
         except FileNotFoundError:
@@ -178,9 +179,6 @@ class ChunkWorker:
             data = storage.read(where, limit)  # its source is there, and may have been away for a moment
         self._sources.saw(where)
         return data
-
-    def _storage(self, path: str) -> RetryingStorage:
-        return retrying_storage(path, self._spec.beam_flags, self._spec.retry, self._retrier)
 
 
 def _known_good(encode: Callable[[bytes], Payload], contract: ModelContract) -> Payload | None:

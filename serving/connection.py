@@ -8,10 +8,10 @@ from pathlib import Path
 
 from serving.errors import FlowImagesError, UsageError
 from serving.model_store.choose import choose_on_disk, named_model
+from serving.model_store.fetch import local_copy
 from serving.options import Endpoint, RetryPolicy, TlsOptions, bearer_token
-
-Fetch = Callable[[str, int | None], contextlib.AbstractContextManager[Path]]
-"""From a model folder in a bucket and a version (None: the highest) to a copy on a disk."""
+from serving.storage.base import scheme
+from serving.storage.stores import Stores
 
 
 class Connection:
@@ -56,16 +56,20 @@ class Connection:
 
     @contextlib.contextmanager
     def connect(
-        self, version: int | None = None, *, meanwhile: Callable[[], object] = lambda: None, fetch: Fetch | None = None
+        self,
+        version: int | None = None,
+        *,
+        meanwhile: Callable[[], object] = lambda: None,
+        stores: Stores | None = None,
     ) -> Iterator[Endpoint]:
         """The endpoint; with --model, an embedded server of one version runs as long as the block.
 
         Args:
           version: the one to serve where the flags name none; None for the highest.
           meanwhile: something slow that the caller needs later, such as an import, done while the server starts.
-          fetch: for a model in a bucket: gives a local copy of (folder, version).
+          stores: for a model in a bucket, which is copied to this machine first; None for what the environment says.
         Raises:
-          UsageError: there is no such version; or the model is in a bucket, and the caller can't fetch it.
+          UsageError: there is no such version, or the bucket can't be read.
         """
         if not self.embedded:
             yield self._endpoint
@@ -77,12 +81,8 @@ class Connection:
         version = version if self._endpoint.version is None else self._endpoint.version
         with contextlib.ExitStack() as stack:
             store: str | Path = self._store
-            if "://" in self._store:
-                if fetch is None:
-                    raise UsageError(
-                        f"--model {store}: copy the model from the bucket to a disk first, or give --server"
-                    )
-                store = stack.enter_context(fetch(self._store, version))
+            if scheme(self._store):
+                store = stack.enter_context(local_copy(self._store, version, stores or Stores(policy=self.retry)))
             version = choose_on_disk(store, version)
             start_s = max(_START_S, self.retry.patience_s)
             server = ServerProcess(

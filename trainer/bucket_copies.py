@@ -11,7 +11,7 @@ from pathlib import Path
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, UsageError
 from serving.images.limits import PictureLimits
-from serving.storage.base import DiskFull, FileInfo, Storage, scheme
+from serving.storage.base import DiskFull, FileInfo, Storage, scheme, shown
 from serving.storage.explained import explaining
 from serving.storage.local_file import TooLarge
 from serving.storage.transfer import download, together
@@ -56,8 +56,7 @@ class BucketCopies:
         kind = scheme(path)
         if not kind:
             return path
-        address = path.split("://", 1)[1]
-        return str(self._folder() / kind / (address.partition("?")[0] if kind.startswith("http") else address))
+        return str(self._folder() / kind / shown(path).split("://", 1)[1])
 
     @contextlib.contextmanager
     def original_names(self) -> Iterator[None]:
@@ -97,8 +96,8 @@ class BucketCopies:
         """Copies a file that a flag names, whatever its size, and gives the copy's path."""
         if not scheme(path):
             return path
-        name = f"{flag} {printable(path)}"
-        with explaining(f"{name} can't be read"), saying(f"reading {printable(path)}", self._note):
+        name = f"{flag} {printable(shown(path))}"
+        with explaining(f"{name} can't be read"), saying(f"reading {printable(shown(path))}", self._note):
             place = self._place(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(self._stores(path).read(path))
@@ -138,9 +137,9 @@ class BucketCopies:
         """
         if not scheme(path):
             return path
-        name = f"{flag} {printable(path)}"
+        name = f"{flag} {printable(shown(path))}"
         place = self._place(path)
-        with explaining(f"{name} can't be read"), saying(f"listing {printable(path)}", self._note):
+        with explaining(f"{name} can't be read"), saying(f"listing {printable(shown(path))}", self._note):
             storage = self._stores(path)
             root = path.rstrip("/") + "/"
             found = {info.path.removeprefix(root): info for info in storage.walk(path)}
@@ -153,7 +152,7 @@ class BucketCopies:
                 f"{name}: {len(copied):,} files of {size / 1e9:,.1f} GB don't fit on the disk of {self._folder()}: "
                 "make room, or let TMPDIR name a folder on another disk, and repeat the command"
             )
-        said = f"{len(copied):,} files ({size / 1e6:,.0f} MB) from {printable(path)}"
+        said = f"{len(copied):,} files ({size / 1e6:,.0f} MB) from {printable(shown(path))}"
         self._note(f"copying {said} to {self._folder()}")
         with explaining(f"{name} can't be copied"), saying(f"copying {said}", self._note):
             download(storage, copied, place)
@@ -177,7 +176,7 @@ class BucketCopies:
     def _place(self, path: str) -> Path:
         place = Path(os.path.normpath(self.local(path)))
         if not place.is_relative_to(self._folder()):
-            raise UsageError(f"{printable(path)}: a name that leads out of its bucket")
+            raise UsageError(f"{printable(shown(path))}: a name that leads out of its bucket")
         return place
 
 

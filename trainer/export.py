@@ -28,7 +28,7 @@ from serving.contract import (
 from serving.errors import FlowImagesError
 from serving.images.preprocessing import decode_batch, from_uint8
 from serving.model_store.publish import Publication
-from serving.storage.base import Storage, storage_for
+from serving.storage.stores import Stores
 from trainer.golden import choose_golden, preprocessed, reference_answers
 from trainer.outages import explaining
 from trainer.warmup_requests import write_warmup
@@ -100,10 +100,9 @@ def export(
     store: str,
     name: str,
     version: int | None = None,
-    stores: Callable[[str], Storage] = storage_for,
 ) -> str:
     """Publishes a model as `<store>/<name>/<version>/` and returns that path; see `exporting` and `Publication`."""
-    target = Publication(store, name, version, stores(store))
+    target = Publication(store, name, version, Stores().writable(store))
     with exporting(model, labels, preprocessing, pictures, target):
         pass
     return target.path

@@ -76,7 +76,7 @@ def train(
     pictures: files of yours by which a prediction job checks that a server answers as the model did.
     """
     from serving.model_store.publish import check_publication
-    from serving.storage.base import storage_for
+    from serving.storage.stores import Stores
     from trainer.bucket_copies import BucketCopies
     from trainer.hub_handle import check_hub_handle
 
@@ -84,7 +84,8 @@ def train(
     _check_sources(labels, images, folder)
     check_publication(model_store, name)
     check_hub_handle(options.hub_model)
-    copies = BucketCopies(storage_for, _note)
+    stores = Stores()
+    copies = BucketCopies(stores, _note)
     target: Publication | None = None
 
     def clean_up() -> None:
@@ -94,7 +95,7 @@ def train(
 
     with stoppable(lambda: _interrupted(target), clean_up), copies, copies.original_names():
         pictures = _pictures(labels, images, folder, copies)
-        target = _target(model_store, name, version, storage_for(model_store))
+        target = _target(model_store, name, version, stores.writable(model_store))
         from serving.tensorflow_import import import_tensorflow
 
         import_tensorflow()

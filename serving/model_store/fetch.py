@@ -3,22 +3,17 @@
 import contextlib
 import shutil
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serving.errors import UsageError
 from serving.model_store.choose import choose
 from serving.model_store.versions import PUBLISHING, VersionFolder, versions, whole
-from serving.options import RetryPolicy
-from serving.retry import Retrier
 from serving.storage.base import Storage
-from serving.storage.retrying import retrying_storage
 from serving.storage.transfer import NameLeadsOut, download
 
 ASIDE = ".fetching"
 """A folder that no server takes for a version, as its name is no integer."""
-_POLICY = RetryPolicy()
 
 
 def fetch(version: VersionFolder, model: Path, storage: Storage) -> Path:
@@ -46,22 +41,18 @@ def fetch(version: VersionFolder, model: Path, storage: Storage) -> Path:
 def local_copy(
     model: str,
     version: int | None,
-    beam_flags: Sequence[str] = (),
-    policy: RetryPolicy = _POLICY,
-    stop: threading.Event | None = None,
+    stores: Callable[[str], Storage],
 ) -> Iterator[Path]:
     """A temporary STORE/NAME folder with one version of a model in a bucket; it goes when the block ends.
 
     Args:
       model: STORE/NAME in a bucket.
       version: None for the highest one that is there whole.
-      beam_flags: Beam's own, for the bucket.
-      policy: how long a bucket that is away is waited for.
-      stop: when set, ends the waits.
+      stores: gives the storage that holds a path.
     Raises:
       UsageError: there is no such version, or it can't be read.
     """
-    storage = retrying_storage(model, beam_flags, policy, Retrier(policy, stop))
+    storage = stores(model)
     try:
         found = whole(versions(model, storage))
         chosen = found[choose(model, found, version)]

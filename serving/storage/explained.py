@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from serving.console.terminal import printable
 from serving.errors import AccessDenied, FlowImagesError, UsageError
-from serving.storage.base import DiskFull, StorageError, StorageUnavailable, plain_errors
+from serving.storage.base import DiskFull, StorageError, StorageUnavailable
+from serving.storage.disk import disk_errors
 
 _NO_TEMPORARY = "No usable temporary directory found"
 """Python's words, without a number: it tried to write a file to each place, and a full disk is the usual reason."""
@@ -49,7 +50,7 @@ def _kind(error: Exception) -> type[Exception]:
     if getattr(error, "errno", None) in _ALSO_PASSING:
         return StorageUnavailable
     try:
-        with plain_errors(""):
+        with disk_errors(""):
             raise error
     except Exception as found:
         return type(found)

@@ -15,9 +15,11 @@ from serving.model_store.choose import choose, choose_on_disk, named_model
 from serving.model_store.fetch import ASIDE, fetch, local_copy
 from serving.model_store.publish import Publication, PublishedElsewhere
 from serving.model_store.versions import HIGHEST_VERSION, MODEL_FILE, version_number, versions, whole
-from serving.storage.base import Storage, StorageUnavailable, join, scheme, storage_for
+from serving.storage.base import Storage, StorageUnavailable, join, scheme
+from serving.storage.stores import Stores
 from serving.storage.transfer import NameLeadsOut
 
+storage_for = Stores()
 FILES = (MODEL_FILE, "variables/variables.index", "assets.extra/contract.json")
 
 
@@ -190,9 +192,9 @@ def test_of_publishers_that_race_no_two_share_a_version(store: str, number: int 
 KILLED = """
 import os, signal, sys
 from serving.model_store.publish import Publication
-from serving.storage.base import storage_for
+from serving.storage.stores import Stores
 
-storage = storage_for(sys.argv[1])
+storage = Stores()(sys.argv[1])
 create = storage.create
 
 def die_at_the_model(path, data):
@@ -213,7 +215,7 @@ def test_what_a_killed_publisher_leaves_is_no_version_and_is_replaced(bucket: st
     assert done.returncode == -signal.SIGKILL
     assert contents(bucket)["7/variables/variables.index"].startswith("half")
     assert served(bucket) == []
-    with pytest.raises(UsageError, match="no version folder"), local_copy(f"{bucket}/dogs", None):
+    with pytest.raises(UsageError, match="no version folder"), local_copy(f"{bucket}/dogs", None, storage_for):
         pass
     publish(bucket, 7, "whole")
     assert contents(bucket) == {f"7/{name}": f"whole {name}" for name in FILES}
@@ -377,21 +379,24 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(s3_folder: str, s3_serve
     with pytest.raises(NameLeadsOut, match="would be written outside"):
         fetch(versions(f"{s3_folder}/dogs", storage)[7], tmp_path / "models" / "dogs", storage)
     assert not list(tmp_path.rglob("evil"))
-    with pytest.raises(UsageError, match=r"--model .*would be written outside"), local_copy(f"{s3_folder}/dogs", 7):
+    with (
+        pytest.raises(UsageError, match=r"--model .*would be written outside"),
+        local_copy(f"{s3_folder}/dogs", 7, storage_for),
+    ):
         pass
 
 
 def test_a_local_copy_is_there_while_it_is_used(bucket: str) -> None:
     publish(bucket, 7)
     publish(bucket, 9)
-    with local_copy(f"{bucket}/dogs", None) as copy:
+    with local_copy(f"{bucket}/dogs", None, storage_for) as copy:
         assert copy.name == "dogs"
         assert [path.name for path in copy.iterdir()] == ["9"]
         assert choose_on_disk(copy, None) == 9
     assert not copy.exists()
-    with local_copy(f"{bucket}/dogs", 7) as copy:
+    with local_copy(f"{bucket}/dogs", 7, storage_for) as copy:
         assert [path.name for path in copy.iterdir()] == ["7"]
-    with pytest.raises(UsageError, match="no version 8 in it, but 7, 9"), local_copy(f"{bucket}/dogs", 8):
+    with pytest.raises(UsageError, match="no version 8 in it, but 7, 9"), local_copy(f"{bucket}/dogs", 8, storage_for):
         pass
 
 

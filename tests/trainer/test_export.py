@@ -17,7 +17,9 @@ from serving.errors import FlowImagesError
 from serving.images.preprocessing import make_decoder
 from serving.model_store.fetch import local_copy
 from serving.model_store.publish import Publication
-from serving.storage.base import Disk, DiskFull
+from serving.storage.base import DiskFull
+from serving.storage.disk import Disk
+from serving.storage.stores import Stores
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from trainer.export import Exported, export, exporting
 from trainer.golden import choose_golden, preprocessed, undetected_errors
@@ -318,7 +320,7 @@ def test_a_model_is_published_in_a_bucket_as_on_a_disk(
     assert publish(store=s3_folder, version=7) == f"{s3_folder}/{MODEL_NAME}/7"
     local = Path(publish(version=7))
     names = {path.relative_to(local).as_posix() for path in local.rglob("*") if path.is_file()}
-    with local_copy(f"{s3_folder}/{MODEL_NAME}", 7) as copy:
+    with local_copy(f"{s3_folder}/{MODEL_NAME}", 7, Stores()) as copy:
         folder = copy / "7"
         assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == names
         loaded = tf.saved_model.load(str(folder))
