@@ -31,8 +31,8 @@ def server_flags(command: F) -> F:
                      help=f"TensorFlow Serving's gRPC address, usually port {DEFAULT_PORT}. Several IP:PORT with "
                      "commas, or a name with several addresses, are balanced."),
         click.option("--model", "store", metavar="STORE/NAME",
-                     help="A model folder as `train` writes it, on a disk or in a bucket; an embedded server is started "
-                     "for the run."),
+                     help="A model folder as `train` writes it, on a disk or in a bucket; an embedded server is "
+                     "started for the run."),
         click.option("--model-name", help="Name of the model on the server. [default: the last folder of --model]"),
         click.option("--model-version", type=click.IntRange(0, HIGHEST_VERSION),
                      help="Version to ask. [default: the latest]"),

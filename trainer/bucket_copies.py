@@ -14,7 +14,7 @@ from serving.images.limits import PictureLimits
 from serving.storage.base import DiskFull, FileInfo, Storage, scheme, shown
 from serving.storage.explained import explaining
 from serving.storage.local_file import TooLarge
-from serving.storage.transfer import download, together
+from serving.storage.transfer import download, files_below, together
 from trainer.labels_csv import read_label_file
 from trainer.waiting import saying
 
@@ -141,8 +141,7 @@ class BucketCopies:
         place = self._place(path)
         with explaining(f"{name} can't be read"), saying(f"listing {printable(shown(path))}", self._note):
             storage = self._stores(path)
-            root = path.rstrip("/") + "/"
-            found = {info.path.removeprefix(root): info for info in storage.walk(path)}
+            found = files_below(storage, path)
         if not found:
             raise UsageError(f"{name}: no such folder in the bucket, or nothing in it")
         copied = {key: info for key, info in found.items() if self._is_wanted(key, info, names)}

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, NamedTuple, Protocol
 
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, Transient, UsageError
+from serving.errors import EXIT_RESUMABLE, AccessDenied, FlowImagesError, Transient, UsageError
 
 
 class FileInfo(NamedTuple):
@@ -28,6 +28,10 @@ class StorageError(FlowImagesError):
 
 class StorageUnavailable(Transient):
     """The store does not answer, or says it is overloaded."""
+
+
+class NoCredentials(AccessDenied):
+    """No credentials were found for the store; a pod has none in the first seconds after its start."""
 
 
 class DiskFull(FlowImagesError):

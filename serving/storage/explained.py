@@ -34,7 +34,7 @@ def explaining(what: str) -> Iterator[None]:
 def explained(what: str, error: Exception) -> FlowImagesError:
     """The error for a user: UsageError, DiskFull or StorageUnavailable; see `explaining`."""
     reason = getattr(error, "strerror", None) or (error.args[0] if error.args else error)
-    reason = str(reason).strip().partition("\n")[0]
+    reason = str(reason).strip().partition("\n")[0].removeprefix(f"{what}: ")
     told = f"{what}: {printable(reason)}"
     kind = _kind(error)
     if kind is DiskFull:

@@ -21,6 +21,12 @@ class NameLeadsOut(FlowImagesError):
     """An object has a name like `../x`, which would be written outside of the folder that it is copied to."""
 
 
+def files_below(storage: Storage, folder: str) -> dict[str, FileInfo]:
+    """Every file below a folder of a bucket, by its path from there."""
+    root = folder.rstrip("/") + "/"
+    return {info.path.removeprefix(root): info for info in storage.walk(folder)}
+
+
 def download(storage: Storage, files: Mapping[str, FileInfo], folder: Path) -> None:
     """Copies files of a bucket into a folder, which is made.
 

@@ -20,8 +20,10 @@ from k8s import lines
 from k8s.deploy import explain, follow, overlay, ownership
 from k8s.deploy.cluster import Cluster
 from k8s.deploy.errors import DeployError, Unreachable
-from k8s.pods import s3_copies, sync_models, train_with_bucket, wait_for_model
+from k8s.pods import sync_models, train_with_bucket, wait_for_model
 from serving.errors import FlowImagesError
+from serving.model_store.fetch import ASIDE
+from serving.storage.stores import Stores
 from tests.k8s.builds import K8S, compose, kubectl, one
 from tests.k8s.command import deploy
 
@@ -570,49 +572,49 @@ def test_the_newest_whole_versions_are_copied(store: Any, tmp_path: Path) -> Non
     _publish(store, "11", "variables/variables.index")  # Still being published.
     _publish(store, "notes")
     _publish(store, "1/assets", "breeds.txt")
-    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == [10, 2]
+    assert sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path, keep=2) == [10, 2]
     folder = tmp_path / "dogs"
     assert sorted(p.name for p in folder.iterdir()) == ["10", "2"]
     assert (folder / "10/variables/variables.index").read_text() == "10 variables/variables.index"
-    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == []
+    assert sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path, keep=2) == []
     _publish(store, "11", "saved_model.pb")
-    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == [11]
+    assert sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path, keep=2) == [11]
     assert sorted(p.name for p in folder.iterdir()) == ["10", "11"]
 
 
 def test_a_pinned_version_stays_however_many_are_newer(store: Any, tmp_path: Path) -> None:
     for version in ("1", "2", "3"):
         _publish(store, version)
-    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [1, 3, 2]
+    assert sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [1, 3, 2]
     _publish(store, "4")
-    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [4]
+    assert sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path, keep=2, pinned=1) == [4]
     assert sorted(p.name for p in (tmp_path / "dogs").iterdir()) == ["1", "3", "4"]
-    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2, pinned=9) == []
+    assert sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path, keep=2, pinned=9) == []
     assert sorted(p.name for p in (tmp_path / "dogs").iterdir()) == ["3", "4"]
 
 
 def test_an_empty_source_takes_no_model_away(store: Any, tmp_path: Path) -> None:
     _publish(store, "1")
-    sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2)
-    assert sync_models.sync(store, "s3://bucket/models/cats", tmp_path, keep=2) == []
+    sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path, keep=2)
+    assert sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/cats", tmp_path, keep=2) == []
     store.delete_object(Bucket="bucket", Key="models/dogs/1/saved_model.pb")
-    assert sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2) == []
+    assert sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path, keep=2) == []
     assert (tmp_path / "dogs/1/saved_model.pb").exists()
 
 
 def test_an_interrupted_copy_leaves_nothing_behind(store: Any, tmp_path: Path) -> None:
     _publish(store, "1")
-    (tmp_path / sync_models.ASIDE / "variables").mkdir(parents=True)
-    (tmp_path / sync_models.ASIDE / "variables/stale").touch()
-    sync_models.sync(store, "s3://bucket/models/dogs", tmp_path, keep=2)
-    assert not (tmp_path / sync_models.ASIDE).exists()
+    (tmp_path / "dogs" / ASIDE / "variables").mkdir(parents=True)
+    (tmp_path / "dogs" / ASIDE / "variables/stale").touch()
+    sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path, keep=2)
+    assert [path.name for path in (tmp_path / "dogs").iterdir()] == ["1"]
     assert not (tmp_path / "dogs/1/variables/stale").exists()
 
 
 def test_a_key_cannot_lead_out_of_the_folder(store: Any, tmp_path: Path) -> None:
     _publish(store, "1", "saved_model.pb", "../../../evil")
     with pytest.raises(FlowImagesError, match="outside"):
-        sync_models.sync(store, "s3://bucket/models/dogs", tmp_path / "in", keep=1)
+        sync_models.sync(Stores()("s3://bucket"), "s3://bucket/models/dogs", tmp_path / "in", keep=1)
     assert not (tmp_path / "evil").exists()
 
 
@@ -625,31 +627,28 @@ def test_sync_once_by_the_command(store: Any, tmp_path: Path) -> None:
     assert wrong.exit_code == 2
     gone = CliRunner().invoke(sync_models.main, ["--source=s3://nobody/models/dogs", f"--target={tmp_path}"])
     assert gone.exit_code == 2
-    assert "s3://nobody/models/dogs: there is no such bucket" in gone.output
+    assert "s3://nobody/models/dogs: there is no bucket 'nobody'" in gone.output
     _publish(store, "6", "saved_model.pb", "../../../evil")
     hostile = CliRunner().invoke(sync_models.main, arguments)
     assert (hostile.exit_code, "outside" in hostile.output) == (1, True)
 
 
-def test_training_runs_on_copies_of_a_bucket(store: Any, tmp_path: Path) -> None:
-    store.put_object(Bucket="bucket", Key="pictures/labels.csv", Body=b"id,breed")
-    store.put_object(Bucket="bucket", Key="pictures/train/a.jpg", Body=b"jpg")
-    train = "test $(cat pictures/train/a.jpg) = jpg && mkdir -p models/dogs/7 && touch models/dogs/7/saved_model.pb"
-    arguments = [
-        f"--fetch=s3://bucket/pictures={tmp_path}/pictures",
-        f"--publish={tmp_path}/models=s3://bucket/models",
-        "--",
-        "sh",
-        "-c",
-    ]
-    done = CliRunner().invoke(train_with_bucket.main, [*arguments, f"cd {tmp_path} && {train}"])
-    assert done.exit_code == 0, done.output
-    assert "published s3://bucket/models/dogs/7" in done.output
-    again = CliRunner().invoke(train_with_bucket.main, [*arguments, f"cd {tmp_path} && {train}"])
-    assert again.exit_code == 2
-    assert "s3://bucket/models/dogs/7 exists already" in again.output
-    assert CliRunner().invoke(train_with_bucket.main, [*arguments, "exit 2"]).exit_code == 2
-    for source, why in (("s3://nobody/pictures", "no such bucket"), ("s3://bucket/nothing", "no file below it")):
+def test_training_runs_on_copies_of_a_bucket(s3_folder: str, tmp_path: Path) -> None:
+    storage = Stores()(s3_folder)
+    storage.create(f"{s3_folder}/pictures/labels.csv", b"id,breed")
+    storage.create(f"{s3_folder}/pictures/train/a.jpg", b"jpg")
+    program = [sys.executable, "-m", "k8s.pods.train_with_bucket"]
+    fetch = f"--fetch={s3_folder}/pictures={tmp_path}/pictures"
+    for command, code in (("test $(cat pictures/train/a.jpg) = jpg", 0), ("exit 4", 4), ("kill -TERM $$", -15)):
+        done = subprocess.run(
+            [*program, fetch, "--", "sh", "-c", f"cd {tmp_path} && {command}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert done.stdout == f"copied 2 files from {s3_folder}/pictures\n"
+    for source, why in (("s3://nobody/pictures", "no bucket"), (f"{s3_folder}/nothing", "no file below it")):
         gone = CliRunner().invoke(train_with_bucket.main, [f"--fetch={source}={tmp_path}/x", "--", "true"])
         assert (gone.exit_code, why in gone.output) == (2, True), gone.output
 
@@ -664,6 +663,7 @@ def test_training_runs_on_copies_of_a_bucket(store: Any, tmp_path: Path) -> None
         (403, "AccessDenied", 2),
         (403, "InvalidAccessKeyId", 2),
         (404, "NoSuchBucket", 2),
+        (400, "AuthorizationHeaderMalformed", 2),
     ],
 )
 def test_what_a_bucket_answers_is_final_or_may_pass(
@@ -671,13 +671,7 @@ def test_what_a_bucket_answers_is_final_or_may_pass(
 ) -> None:
     _ask(answers, monkeypatch)
     answers.status, answers.body = status, f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
-    _both_end_with(exit_code, code, tmp_path)
-    # An upload is wrapped in an error of its own.
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / s3_copies.COMPLETE).touch()
-    with pytest.raises(FlowImagesError) as error, s3_copies.plain_errors("s3://b/m"):
-        s3_copies.upload(s3_copies.client(), tmp_path / "model", "s3://b/m")
-    assert error.value.exit_code == exit_code
+    _both_end_with(exit_code, "no bucket" if code == "NoSuchBucket" else code, tmp_path)
 
 
 def test_a_bucket_that_cannot_be_reached_may_come_back(
@@ -693,6 +687,12 @@ def test_a_bucket_that_cannot_be_reached_may_come_back(
         _both_end_with(75, "Could not connect to the endpoint", tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "not an address")
     _both_end_with(2, "Invalid endpoint", tmp_path)
+    # A pod has no credentials right after its start, when workload identity isn't ready.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", answers.url)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    _both_end_with(75, "Unable to locate credentials", tmp_path)
 
 
 def _ask(answers: _Answers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -701,53 +701,27 @@ def _ask(answers: _Answers, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", answers.url)
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)  # Between its own retries.
 
 
-def _both_end_with(exit_code: int, words: str, folder: Path) -> None:
-    fetched = CliRunner().invoke(train_with_bucket.main, [f"--fetch=s3://b/pictures={folder}/x", "--", "true"])
-    synced = CliRunner().invoke(sync_models.main, ["--source=s3://b/pictures", f"--target={folder}/y"])
+def _both_end_with(exit_code: int, words: str, folder: Path, url: str = "s3://b/pictures") -> None:
+    fetch = [f"--fetch={url}={folder}/x", "--patience=0", "--", "true"]
+    fetched = CliRunner().invoke(train_with_bucket.main, fetch)
+    synced = CliRunner().invoke(sync_models.main, [f"--source={url}", f"--target={folder}/y", "--patience=0"])
     for done in (fetched, synced):
         assert (done.exit_code, words in done.output) == (exit_code, True), done.output
         assert len(done.output.splitlines()) == 1
 
 
-def test_a_bucket_of_google_is_final_or_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = pytest.importorskip("tensorflow").errors
-
-    def fails(error: Exception) -> int:
-        def walk(_: str) -> Iterator[Any]:
-            raise error
-
-        monkeypatch.setattr("tensorflow.io.gfile.walk", walk)
-        return (
-            CliRunner()
-            .invoke(train_with_bucket.main, [f"--fetch=gs://b/pictures={tmp_path}/x", "--", "true"])
-            .exit_code
-        )
-
-    assert fails(errors.UnavailableError(None, None, "HTTP response code 503")) == 75
-    assert fails(errors.AbortedError(None, None, "Couldn't resolve host name")) == 75
-    assert fails(errors.PermissionDeniedError(None, None, "HTTP response code 401")) == 75
-    assert fails(errors.PermissionDeniedError(None, None, "HTTP response code 403")) == 2
-    assert fails(errors.NotFoundError(None, None, "HTTP response code 404")) == 2
+@pytest.mark.parametrize(("status", "exit_code"), [(503, 75), (429, 75), (401, 75), (403, 2), (404, 2)])
+def test_a_bucket_of_google_is_final_or_may_pass(
+    status: int, exit_code: int, answers: _Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("google.cloud.storage")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", answers.url)
+    answers.status, answers.body = status, b"{}"
+    _both_end_with(exit_code, "gs://b/pictures: ", tmp_path, "gs://b/pictures")
 
 
 @pytest.mark.parametrize("url", ["serving:8501", "http://", "http://a:b", "gs://a"])
 def test_an_address_that_is_none_is_not_waited_for(url: str) -> None:
     assert CliRunner().invoke(wait_for_model.main, [f"--url={url}", "--model-name=dogs"]).exit_code == 2
-
-
-def test_what_makes_a_version_whole_is_uploaded_last(tmp_path: Path) -> None:
-    sent: list[str] = []
-
-    class Client:
-        def upload_file(self, path: str, bucket: str, key: str) -> None:
-            sent.append(key)
-
-    for name in ("saved_model.pb", "variables/a", "assets/b"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    s3_copies.upload(Client(), tmp_path, "s3://bucket/models/dogs/7")
-    assert sorted(sent[:2]) == ["models/dogs/7/assets/b", "models/dogs/7/variables/a"]
-    assert sent[2:] == ["models/dogs/7/saved_model.pb"]
