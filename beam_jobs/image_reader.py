@@ -12,10 +12,9 @@ from beam_jobs.bounded_map import bounded_map
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Room, show
 from beam_jobs.parts import Outcome
-from serving.errors import FlowImagesError
+from serving.errors import FileError, FlowImagesError
 from serving.images.encoder import CORRUPT, Payload
 from serving.images.limits import PictureRejected, bad_name, own_faults
-from serving.storage.base import StorageError
 from serving.storage.local_file import TooLarge
 
 T = TypeVar("T")
@@ -122,7 +121,7 @@ class PictureReader:
             return _rejected(number, PictureRejected("too_large", message))
         except PictureRejected as error:
             return _rejected(number, error)
-        except (StorageError, PermissionError) as error:
+        except (FileError, PermissionError) as error:
             return _failed(number, error)
         except FlowImagesError:  # no row's fault: the run has to stop
             raise

@@ -16,7 +16,7 @@ from beam_jobs.manifest import Manifest, Row
 from beam_jobs.parts import Parts
 from beam_jobs.sources import Source
 from serving.contract import ModelContract, Wire
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from serving.errors import FlowImagesError, Resumable, StorageError, UsageError
 from serving.storage.base import Storage, join, scheme
 
 STATE = "_state"
@@ -93,10 +93,8 @@ class Plan(pydantic.BaseModel):
             )
 
 
-class OutputGone(FlowImagesError):
+class OutputGone(StorageError, Resumable):
     """All that a run wrote is gone; the run can go on once it is back."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 class RunFolder:

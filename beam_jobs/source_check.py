@@ -10,17 +10,15 @@ from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.sources import Source, is_empty
-from serving.errors import EXIT_RESUMABLE, FlowImagesError
+from serving.errors import Resumable, StorageError
 from serving.storage.base import Storage, absolute, scheme, within
 
 _ASKED = 64
 """Pictures that are looked for before a source is said to be gone."""
 
 
-class SourceGone(FlowImagesError):
+class SourceGone(StorageError, Resumable):
     """All that was in a folder or bucket is gone; the run can go on once it is back."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 class _Known(NamedTuple):

@@ -16,7 +16,7 @@ from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.source_check import SourceCheck
 from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
+from serving.errors import ModelNotFound, Resumable
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
 from serving.images.sample_images import draw_pictures
@@ -28,16 +28,12 @@ from serving.storage.retrying import RetryingStorage, retrying_storage
 from serving.tensorflow_import import import_tensorflow
 
 
-class Interrupted(FlowImagesError):
+class Interrupted(Resumable):
     """A stop was asked for; parts that are written stay."""
 
-    exit_code = EXIT_RESUMABLE
 
-
-class VersionGone(FlowImagesError):
+class VersionGone(Resumable):
     """The run's model version is not served any more, or not by all servers; the run can go on once it is."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:

@@ -7,6 +7,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from serving.client import PredictClient
+from serving.console.field_names import with_flags
 from serving.console.terminal import console, printable
 from serving.contract import Wire
 from serving.discovery import ModelOverrides, choose_wire, discover
@@ -76,6 +77,5 @@ def _read(path: str, max_bytes: int) -> bytes:
 
 
 def _reason(error: PictureRejected | InvalidRequest) -> str:
-    if isinstance(error, PictureRejected):
-        return printable(f"{error.reason}: {error.message}")
-    return printable(f"refused: {error}")
+    reason = f"{error.reason}: {error.message}" if isinstance(error, PictureRejected) else f"refused: {error}"
+    return printable(with_flags(reason))

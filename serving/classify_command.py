@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from serving.console.field_names import with_flags
 from serving.console.flag_types import ImageSize, Number
 from serving.errors import FlowImagesError, UsageError
 from serving.network.addresses import DEFAULT_PORT
@@ -106,6 +107,7 @@ def _without_idle_variables(given: dict[str, Any]) -> dict[str, Any]:
 
 def _variables_in(message: str) -> str:
     """For a message about flags: which of them are set by the environment."""
+    message = with_flags(message)
     found = [variable for name, variable in _from_environment().items() if f"--{name.replace('_', '-')} " in message]
     return f" (set by {', '.join(found)} in the environment)" if found else ""
 
@@ -206,8 +208,7 @@ class Connection:
             yield self._endpoint
             return
         from serving.server import ServerProcess
-        from serving.server.rpc.status import Code
-        from serving.server.rpc.status import ServingError as ServerError
+        from serving.server.rpc.status import Code, StatusError
 
         version = version if self._endpoint.version is None else self._endpoint.version
         with contextlib.ExitStack() as stack:
@@ -229,7 +230,7 @@ class Connection:
                 meanwhile()
                 try:
                     started.result()
-                except ServerError as error:
+                except StatusError as error:
                     more = "; --patience gives it more" if error.code is Code.DEADLINE_EXCEEDED else ""
                     raise FlowImagesError(f"--model {self._store}: {error}{more}") from error
             yield dataclasses.replace(self._endpoint, address=server.address, version=version)

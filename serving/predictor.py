@@ -130,7 +130,7 @@ class ImagePredictor:
             return [bytes(picture) for picture in pictures]
         arrays = [picture for picture in pictures if isinstance(picture, np.ndarray)]
         if len(arrays) < len(pictures) or any(a.shape != self._shape or a.dtype != self.wire for a in arrays):
-            raise InvalidRequest(f"a picture must be {self.wire} {list(self._shape)}", "nothing was sent")
+            raise InvalidRequest(f"a picture must be {self.wire} {list(self._shape)}; nothing was sent")
         return arrays
 
 

@@ -9,13 +9,11 @@ import os
 from collections.abc import Iterator
 
 from serving.console.terminal import printable
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from serving.errors import FlowImagesError, Resumable, UsageError
 
 
-class MayPass(FlowImagesError):
+class MayPass(Resumable):
     """What is missing may be there later: space on a disk, a name server, a bucket, a web server."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -16,8 +16,8 @@ from apache_beam.io.gcp.gcsio import create_storage_client
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.cloud import storage
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import MOST_WAIT_S, FileInfo, StorageError, StorageUnavailable, spooled
+from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import MOST_WAIT_S, FileInfo, spooled
 from serving.storage.local_file import TooLarge
 
 _CONNECT_S = 4.0
@@ -127,17 +127,17 @@ class Gcs:
             raise PermissionError(f"{path}: {error}") from error
         except gcp_errors.Unauthorized as error:
             # A token that ended is no picture's fault and may be renewed.
-            kind = AccessDenied if self._anonymous else StorageUnavailable
+            kind = StorageDenied if self._anonymous else StorageUnavailable
             raise kind(f"{path}: {error}") from error
         except _NO_URL as error:
             raise UsageError(f"{path}: {error}; see STORAGE_EMULATOR_HOST") from error
         except _PASSING as error:
             raise StorageUnavailable(f"{path}: {error}") from error
         except google.auth.exceptions.GoogleAuthError as error:
-            kind = StorageUnavailable if error.retryable else AccessDenied
+            kind = StorageUnavailable if error.retryable else StorageDenied
             raise kind(f"{path}: {error}") from error
         except gcp_errors.GoogleAPICallError as error:
-            raise StorageError(f"{path}: {error}") from error
+            raise FileError(f"{path}: {error}") from error
         except ValueError as error:  # a name that no bucket can have
             raise FileNotFoundError(f"{path}: {error}") from error
 

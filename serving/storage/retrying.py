@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TypeVar
 
+from serving.errors import StorageUnavailable
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import MOST_WAIT_S, FileInfo, Storage, StorageUnavailable, scheme, spooled, storage_for
+from serving.storage.base import MOST_WAIT_S, FileInfo, Storage, scheme, spooled, storage_for
 from serving.waiting import Waiting
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ import botocore.config
 import botocore.exceptions
 from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import MOST_WAIT_S, FileInfo, StorageError, StorageUnavailable, spooled
+from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import MOST_WAIT_S, FileInfo, spooled
 from serving.storage.local_file import TooLarge
 
 _CONNECT_S = 4.0
@@ -139,20 +139,20 @@ def _plain_errors(path: str) -> Iterator[None]:
         if code in _DENIED:
             raise PermissionError(f"{path}: {error}") from error
         if code in _REFUSED:
-            raise AccessDenied(f"{path}: {error}") from error
+            raise StorageDenied(f"{path}: {error}") from error
         if status >= 500 or status == 429 or code in _PASSING:
             raise StorageUnavailable(f"{path}: {error}") from error
-        raise StorageError(f"{path}: {error}") from error
+        raise FileError(f"{path}: {error}") from error
     except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
-        raise AccessDenied(f"{path}: {error}") from error
+        raise StorageDenied(f"{path}: {error}") from error
     except botocore.exceptions.SSLError as error:
-        raise AccessDenied(f"{path}: {error}") from error
+        raise StorageDenied(f"{path}: {error}") from error
     except _AWAY as error:
         raise StorageUnavailable(f"{path}: {error}") from error
     except botocore.exceptions.ParamValidationError as error:
         raise FileNotFoundError(f"{path}: {error}") from error
     except botocore.exceptions.BotoCoreError as error:
-        raise StorageError(f"{path}: {error}") from error
+        raise FileError(f"{path}: {error}") from error
 
 
 _AWAY = (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError,

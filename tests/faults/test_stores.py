@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.errors import AccessDenied
-from serving.storage.base import StorageUnavailable, storage_for
+from serving.errors import StorageDenied, StorageUnavailable
+from serving.storage.base import storage_for
 from tests.faults.conftest import START
 from tests.faults.front import Front
 from tests.faults.jobs import account, assert_same, parts, rows, wait_until
@@ -86,7 +86,7 @@ def test_a_listing_that_is_cut_off_is_no_shorter_listing(store: StoreFront, buck
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("ExpiredToken", StorageUnavailable), ("InvalidAccessKeyId", AccessDenied), ("AccessDenied", PermissionError)],
+    [("ExpiredToken", StorageUnavailable), ("InvalidAccessKeyId", StorageDenied), ("AccessDenied", PermissionError)],
 )
 def test_what_is_refused_for_all_pictures_is_no_fault_of_one(
     store: StoreFront, bucket: str, pictures: Path, code: str, kind: type[Exception]

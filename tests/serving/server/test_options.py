@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serving.server import EmbeddedServer
-from serving.server.rpc.status import Code, ServingError
+from serving.server.rpc.status import Code, StatusError
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from serving.server.rpc.status import Code, ServingError
 )
 def test_contradictions(flags: dict[str, Any], message: str) -> None:
     path = flags.pop("model_base_path", "/models/m")
-    with pytest.raises(ServingError, match=message) as caught:
+    with pytest.raises(StatusError, match=message) as caught:
         EmbeddedServer(path, **flags)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
@@ -51,7 +51,7 @@ def test_contradictions(flags: dict[str, Any], message: str) -> None:
 )
 def test_numbers_that_can_mean_nothing(flags: dict[str, Any]) -> None:
     (name,) = flags
-    with pytest.raises(ServingError, match=f"--{name}=.* is not within") as caught:
+    with pytest.raises(StatusError, match=f"--{name}=.* is not within") as caught:
         EmbeddedServer("/models/m", **flags)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
@@ -59,6 +59,6 @@ def test_numbers_that_can_mean_nothing(flags: dict[str, Any]) -> None:
 def test_a_session_config_that_does_not_parse(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "session.config"
     file.write_text("nonsense")
-    with pytest.raises(ServingError, match=f"Invalid protobuf file: '{file}'"):
+    with pytest.raises(StatusError, match=f"Invalid protobuf file: '{file}'"):
         EmbeddedServer("/models/m", tensorflow_session_config_file=str(file))
     assert "Error parsing text-format tensorflow.ConfigProto: " in capfd.readouterr().err

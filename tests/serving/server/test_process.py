@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.server import EmbeddedServer, ServerProcess
 from serving.server.models import textprotos
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 from serving.server.run.options import FlagError, ServerOptions, parse_flags, to_flags
 from serving.server.run.serve_command import serve as serve_command
 from tests.serving.server.client import Client, refused
@@ -69,7 +69,7 @@ def test_flags_can_be_written_back() -> None:
 
 def test_no_port_at_all_is_an_error(written: Path) -> None:
     options = ServerOptions(port=0, model_base_path=str(written / "m"))
-    with pytest.raises(ServingError, match="grpc_port is not set"):
+    with pytest.raises(StatusError, match="grpc_port is not set"):
         EmbeddedServer(options=options).start()
 
 
@@ -169,12 +169,12 @@ def test_a_server_process_is_ready_when_it_is_entered(written: Path) -> None:
 
 def test_a_server_process_that_dies_says_why(base: Path) -> None:
     write_broken(base, 1)
-    with pytest.raises(ServingError, match=r"(?s)status 255:.*Failed to start server. Error: UNKNOWN: 1 serv"):
+    with pytest.raises(StatusError, match=r"(?s)status 255:.*Failed to start server. Error: UNKNOWN: 1 serv"):
         ServerProcess(base, model_name="m").start()
 
 
 def test_a_server_process_for_no_model_fails_at_once(base: Path) -> None:
-    with pytest.raises(ServingError, match="no version folder"):
+    with pytest.raises(StatusError, match="no version folder"):
         ServerProcess(base, model_name="m").start()
 
 
@@ -291,5 +291,5 @@ def test_an_ipv6_address(written: Path) -> None:
 
 
 def test_a_base_path_that_cannot_be_read_is_an_error_at_once() -> None:
-    with pytest.raises(ServingError, match="nosuch://bucket"):
+    with pytest.raises(StatusError, match="nosuch://bucket"):
         EmbeddedServer("nosuch://bucket/m", model_name="m").start()

@@ -10,7 +10,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving.protos.tensor_codec import varint
 from serving.server.rpc import message_codec, tensors
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 from tests.serving.server.models import TYPES
 
 
@@ -70,7 +70,7 @@ def test_strings_in_tensor_content() -> None:
     assert tensors.decode(proto).tolist() == values
     for broken in (lengths, lengths + b"a", b"\xff" * 12, b"\x05"):
         proto.tensor_content = broken
-        with pytest.raises(ServingError):
+        with pytest.raises(StatusError):
             tensors.decode(proto)
 
 
@@ -117,7 +117,7 @@ def test_unusual_messages_go_the_usual_way() -> None:
 @pytest.mark.parametrize("position", [0, 1, 5, 20, 40])
 def test_cut_messages_are_refused(position: int) -> None:
     data = request(100_000).SerializeToString()
-    with pytest.raises(ServingError):
+    with pytest.raises(StatusError):
         message_codec.parse_predict(data[: len(data) - 1 - position])
 
 
