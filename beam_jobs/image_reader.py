@@ -116,7 +116,7 @@ class PictureReader:
                 return _Large(number, row, most if found is None else found)
             message = (
                 f"{'' if found is None else f'{found:,} bytes, '}over the {most:,} bytes that a file may have with "
-                f"--max-memory {show(self._room.limit)}: give it more"
+                f"`max_memory` {show(self._room.limit)}: give it more"
             )
             return _rejected(number, PictureRejected("too_large", message))
         except PictureRejected as error:

@@ -1,6 +1,6 @@
 """Parts: what became of each row of one chunk, written whole or not at all.
 
-Generation 0 is the run itself; each `--retry-failed` adds a generation with new parts for the rows that had failed,
+Generation 0 is the run itself; each `retry_failed` adds a generation with new parts for the rows that had failed,
 were missing or were too slow.
 A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun are
 all harmless. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
@@ -106,7 +106,7 @@ class Parts:
             if self.exists(generation, chunk):
                 outcomes |= {outcome.row: outcome for outcome in self.read(generation, chunk)}
         if len(outcomes) != rows:
-            raise BrokenPart(f"a retry of chunk {chunk} has rows that the chunk has not: use --fresh")
+            raise BrokenPart(f"a retry of chunk {chunk} has rows that the chunk has not: use `fresh`")
         return list(outcomes.values())
 
     def _path(self, generation: int, chunk: int) -> str:

@@ -59,7 +59,7 @@ class Plan(pydantic.BaseModel):
 
     id: str = pydantic.Field(default_factory=lambda: uuid.uuid4().hex[:12])
     """Of this run alone, also against one with the same options in the same output: a part of another, be it left by
-    an interrupted --fresh or written by a process that does not know yet, is never taken for its own."""
+    an interrupted `fresh` or written by a process that does not know yet, is never taken for its own."""
     started: datetime.datetime
     options: ResultOptions
     model: PlannedModel
@@ -89,7 +89,7 @@ class Plan(pydantic.BaseModel):
         if differing:
             raise UsageError(
                 f"{output} holds a run with other options ({'; '.join(differing)}). To continue it, give the same "
-                "ones; to start over, add --fresh; or choose another --output"
+                "ones; to start over, add `fresh`; or choose another `output`"
             )
 
 
@@ -126,10 +126,10 @@ class RunFolder:
         except FileNotFoundError as error:
             if self.storage.exists(self._plan_path):
                 raise FlowImagesError(
-                    f"{path} is gone, so the run can't be completed: start over with --fresh"
+                    f"{path} is gone, so the run can't be completed: start over with `fresh`"
                 ) from error
             raise OutputGone(
-                f"--output {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
+                f"`output` {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
                 "back, and the same command continues"
             ) from error
 
@@ -145,7 +145,7 @@ class RunFolder:
             return None
         except pydantic.ValidationError as error:
             raise FlowImagesError(
-                f"{self._plan_path} is of another release or damaged; use --fresh to start over"
+                f"{self._plan_path} is of another release or damaged; use `fresh` to start over"
             ) from error
 
     def adopt_plan(self, plan: Plan) -> Plan:

@@ -1,4 +1,4 @@
-"""Which chunks are to do: those without a part, and for `--retry-failed` a further generation over what failed,
+"""Which chunks are to do: those without a part, and for `retry_failed` a further generation over what failed,
 was missing or was too slow."""
 
 import json
@@ -69,7 +69,7 @@ def _covered(parts: Parts, generation: int) -> dict[int, int]:
     try:
         return {int(chunk): count for chunk, count in json.loads(parts.storage.read(path)).items()}
     except (ValueError, AttributeError) as error:
-        raise BrokenPart(f"{path} is damaged: delete it and run again with --retry-failed") from error
+        raise BrokenPart(f"{path} is damaged: delete it and run again with `retry_failed`") from error
 
 
 def _path(parts: Parts, generation: int) -> str:

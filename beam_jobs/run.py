@@ -53,7 +53,7 @@ def run(options: PredictOptions, connect: Connect, started: Started) -> Account 
 
     pipeline_options = beam_options(options.beam_flags)
     if options.fresh and options.shard.of > 1:
-        raise UsageError("--fresh with --shard: each shard would clear the others' work; choose another --output")
+        raise UsageError("`fresh` with `shard`: each shard would clear the others' work; choose another `output`")
     with output_errors(options.output):
         return _run(options, connect, started, pipeline_options)
 
@@ -100,7 +100,7 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
         plan = folder.load_plan()
         if plan is None:
             next(folder.storage.walk(folder.state), None)  # a bucket that isn't there is told by a listing only
-            raise UsageError(f"--output {output}: no run in it (no {folder.state})")
+            raise UsageError(f"`output` {output}: no run in it (no {folder.state})")
         return _merge(folder, plan, {"merged": True})
 
 

@@ -91,8 +91,8 @@ class SourceCheck:
                 return
             self._gone[source] = why  # the other readers of the chunk needn't look again
             raise SourceGone(
-                f"{source.folder} (--input {source.input}) {why}. That is no picture's fault: bring it back, and the "
-                "same command continues. If the files are gone for good, --fresh lists anew what is there"
+                f"{source.folder} (`inputs` {source.input}) {why}. That is no picture's fault: bring it back, and the "
+                "same command continues. If the files are gone for good, `fresh` lists anew what is there"
             )
 
     def _why_gone(self, source: Source, chunks: tuple[int, ...], but: str) -> str:

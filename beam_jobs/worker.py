@@ -40,7 +40,7 @@ def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:
     """The error for a run whose version a server does not know, although it was there."""
     return VersionGone(
         f"version {endpoint.version} of {endpoint.model_name} is not served any more, or not by all servers ({error}). "
-        "Load it and repeat the command, or start over with another version: --fresh"
+        "Load it and repeat the command, or start over with another version: `fresh`"
     )
 
 

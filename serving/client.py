@@ -304,7 +304,7 @@ class PredictClient:
         elif self._proxy:
             message += f" ({self._proxy})"
         elif isinstance(error, ServerUnavailable) and self._needs_tls():
-            return WrongAddress("the server wants TLS: add --tls", *error.args[1:])
+            return WrongAddress("the server wants TLS: add `tls`", *error.args[1:])
         return type(error)(message, *error.args[1:])
 
     def _needs_tls(self) -> bool:
@@ -325,7 +325,7 @@ class PredictClient:
                     return f"no connection yet; its name, the way to it or its handshake takes long{where}"
             finally:
                 self._channel.unsubscribe(states.put)
-        return f"no answer yet; a request may take {self._policy.deadline_s:g} s (--deadline)"
+        return f"no answer yet; a request may take {self._policy.deadline_s:g} s (`deadline_s`)"
 
     def _unpack(self, name: str, outputs: Mapping[str, pb.Tensor]) -> Array:
         if name not in outputs:

@@ -106,8 +106,8 @@ class ImagePredictor:
         except InvalidRequest as error:
             raise ContractError(
                 f"signature {self._signature.name} does not take a picture of {self._shape[1]} x {self._shape[0]} "
-                f"pixels as {self.wire}: {error}. No picture was sent; see --signature, --input-name, --image-size "
-                "and --wire"
+                f"pixels as {self.wire}: {error}. No picture was sent; see `signature`, `input_name`, `image_size` "
+                "and `wire`"
             ) from error
 
     def _predict_in_parts(self, pictures: Sequence[Payload]) -> Scores:

@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import grpc
 import pytest
 
+from flow_images.cli import COMMANDS, Command
 from serving import errors
+from serving.console.field_names import with_flags
 from serving.errors import (
     EXIT_FAILED,
     EXIT_RESUMABLE,
@@ -157,3 +160,63 @@ def test_one_base_answers_one_question() -> None:
     assert [
         name for name, kind in ERRORS.items() if kind("").exit_code not in {EXIT_FAILED, EXIT_USAGE, EXIT_RESUMABLE}
     ] == []
+
+
+COMMAND_MODULES = {
+    "beam_jobs/predict_command.py",
+    "flow_images/cli.py",
+    "flow_images/demo.py",
+    "k8s/deploy/deploy_command.py",
+    "k8s/pods/sync_models.py",
+    "k8s/pods/train_with_bucket.py",
+    "k8s/pods/wait_for_model.py",
+    "serving/classify_command.py",
+    "serving/connection.py",
+    "trainer/train_command.py",
+}
+MAY_HAVE_FLAGS = COMMAND_MODULES | {
+    "k8s/deploy/submit.py",  # writes a command line for a pod
+    "serving/console/field_names.py",  # is about flags
+}
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w…])")
+"""One of ours: Beam's own have underscores."""
+BEAM_FLAG = "--flag"
+"""How `beam_jobs.pipeline` says that any of Beam's is written."""
+NO_FIELDS = {"edit"}
+"""A role of Kubernetes."""
+FIELD = re.compile(r"`([a-z]\w*(?:\.\w+)*)`", re.ASCII)
+
+
+def _texts() -> Iterator[tuple[str, ast.Constant, bool]]:
+    """Path, string literal, and whether it is a docstring; serving.server has tensorflow_model_server's own flags."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if name in MAY_HAVE_FLAGS or name.startswith("serving/server/"):
+                continue
+            nodes = list(ast.walk(ast.parse(path.read_text())))
+            docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+            for node in nodes:
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield name, node, id(node) in docstrings
+
+
+def test_only_commands_speak_of_flags() -> None:
+    found = [f"{name}:{text.lineno}: {flag}" for name, text, _ in _texts() for flag in FLAG.findall(str(text.value))]
+    assert [one for one in found if not one.endswith(f": {BEAM_FLAG}")] == []
+    assert len(found) == 1
+
+
+def test_each_field_in_a_message_is_a_flag_of_a_command() -> None:
+    """A message with a field that no command knows would show its user a name that can't be given."""
+    commands = click.Group(commands={name: _command(command) for name, command in COMMANDS.items()})
+    texts = [str(text.value) for _, text, is_docstring in _texts() if not is_docstring]
+    fields = {field for text in texts for field in FIELD.findall(text)} - NO_FIELDS
+    assert len(fields) > 20
+    assert {field for field in fields if with_flags(f"`{field}`", commands) == f"`{field}`"} == set()
+
+
+def _command(command: Command) -> click.Command:
+    found = getattr(importlib.import_module(command.module), command.name)
+    assert isinstance(found, click.Command)
+    return found
