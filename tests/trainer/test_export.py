@@ -412,11 +412,11 @@ def test_stores_and_names_that_cannot_be_are_refused_at_once(tmp_path: Path) -> 
     for store, name, told in [
         ("s3://bucket/models", "dogs", "can't write s3://"),
         (f"{tmp_path}/file", "dogs", f"{tmp_path}/file/dogs can't be written"),
-        (str(tmp_path), "a/b", "--name a/b"),
-        (str(tmp_path), "..", r"--name \.\."),
-        (str(tmp_path), "", "--name"),
+        (str(tmp_path), "a/b", "`name` a/b"),
+        (str(tmp_path), "..", r"`name` \.\."),
+        (str(tmp_path), "", "`name`"),
         (f"{tmp_path}/d\udce9p", "dogs", "UTF-8"),
-        (f"{tmp_path}/[a]", "dogs", r"--model-store .*/\[a\]: TensorFlow loads no model from a path with \["),
+        (f"{tmp_path}/[a]", "dogs", r"`model_store` .*/\[a\]: TensorFlow loads no model from a path with \["),
         ("/proc/nowhere", "dogs", "`model_store`: /proc/nowhere/dogs can't be written"),
     ]:
         with pytest.raises(UsageError, match=told):
