@@ -25,7 +25,7 @@ class Classification:
     """The path as it was given; for bytes and arrays the position among the images of the call, from 0."""
     verdict: Verdict
     top: tuple[LabelScore, ...] = ()
-    """The best classes, highest score first, equal scores in the order of the model's labels; empty unless `predicted`."""
+    """The best classes, highest score first, ties in the order of the labels; empty unless `predicted`."""
     reason: str = ""
     """One word for programs, such as `missing`, `not_an_image`, `too_large`, `refused`; empty if `predicted`."""
     message: str = ""
