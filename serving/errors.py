@@ -15,6 +15,7 @@ FlowImagesError                 every error that is meant for a user
 │   ├── ModelNotFound           no such model or version, or no longer
 │   ├── AccessDenied            credentials, or the server's certificate, are missing or refused
 │   ├── Unsupported             the server does not know the call
+│   ├── ClientClosed            the client was closed before the answer came
 │   ├── WrongAddress            what listens there speaks no gRPC, or no name has such a form (2)
 │   ├── ServerUnavailable       not reachable, restarting, or its queue is full (75)
 │   ├── ServerBusy              out of threads or memory for now (75)
@@ -37,7 +38,7 @@ FlowImagesError                 every error that is meant for a user
 │   ├── SourceGone              (75)
 │   ├── OutputGone              (75)
 │   ├── VersionGone             the run's model version is not served any more [beam_jobs.worker] (75)
-│   ├── Interrupted             a stop was asked for [beam_jobs.worker] (75)
+│   ├── Interrupted             a stop was asked for [beam_jobs.interrupt] (75)
 │   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
 │   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)
 │   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
@@ -151,6 +152,10 @@ class WrongAddress(ServingError):
     """What listens at the address speaks no gRPC, or there can't be such an address."""
 
     exit_code = EXIT_USAGE
+
+
+class ClientClosed(ServingError):
+    """The client was closed, before the call or while it was in flight."""
 
 
 class ServerUnavailable(ServingError, Transient):

@@ -171,7 +171,7 @@ COMMAND_MODULES = {
     "k8s/pods/train_with_bucket.py",
     "k8s/pods/wait_for_model.py",
     "serving/classify_command.py",
-    "serving/connection.py",
+    "serving/connection_flags.py",
     "trainer/train_command.py",
 }
 MAY_HAVE_FLAGS = COMMAND_MODULES | {
@@ -181,7 +181,7 @@ MAY_HAVE_FLAGS = COMMAND_MODULES | {
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w…])")
 """One of ours: Beam's own have underscores."""
 BEAM_FLAG = "--flag"
-"""How `beam_jobs.pipeline` says that any of Beam's is written."""
+"""How `beam_jobs.beam_flags` says that any of Beam's is written."""
 NO_FIELDS = {"edit"}
 """A role of Kubernetes."""
 FIELD = re.compile(r"`([a-z]\w*(?:\.\w+)*)`", re.ASCII)

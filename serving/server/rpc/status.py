@@ -43,6 +43,7 @@ class StatusError(Exception):
 
 
 def invalid_argument(message: str) -> StatusError:
+    """The refusal of a request that is wrong in itself, and would be refused again."""
     return StatusError(Code.INVALID_ARGUMENT, message)
 
 
