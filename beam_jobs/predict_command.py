@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from beam_jobs import interrupt
-from serving.classify_command import (
-    MAX_TOP_K,
-    WIRE_NAMES,
-    Connection,
-    model_override_flags,
-    picture_limit_flags,
-    server_flags,
-)
+from serving.connection import Connection
+from serving.connection_flags import MAX_TOP_K, WIRE_NAMES, model_override_flags, picture_limit_flags, server_flags
 from serving.console.flag_types import ByteSize
 from serving.console.signals import hearing
 from serving.errors import EXIT_OVER_LIMIT, Transient, UsageError
