@@ -30,6 +30,7 @@ from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint
 from serving.predictor import ImagePredictor
 from serving.storage.base import absolute, join, output_errors
+from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
@@ -48,6 +49,7 @@ class Run:
         options: PredictOptions,
         connect: Connect,
         *,
+        storage: StorageOptions | None = None,
         on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
         on_progress: progress.Listener = lambda rows: None,
     ) -> None:
@@ -56,6 +58,7 @@ class Run:
         Args:
           options: all that the user decides.
           connect: gives the endpoint to ask.
+          storage: how stores of images and results are reached; None for what Beam's flags and the environment say.
           on_start: told the plan and the number of rows to do, when the first image is about to be read.
           on_progress: told the number of rows that have just been done; called from several threads, and only by a
             runner in this process.
@@ -71,7 +74,8 @@ class Run:
         self._on_start = on_start
         self._on_progress = on_progress
         self._pipeline_options = parse_beam_flags(options.beam_flags)
-        self._stores = Stores(storage_options(options.beam_flags), options.retry, interrupt.STOP)
+        self._storage = storage or storage_options(options.beam_flags)
+        self._stores = Stores(self._storage, options.retry, interrupt.STOP)
         self._folder = RunFolder(self._stores.writable(options.output), options.output)
 
     def execute(self) -> Account | None:
@@ -237,7 +241,7 @@ class Run:
             chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=decoded_by_server),
             memory=options.memory,
             generation=generation,
-            storage=storage_options(options.beam_flags),
+            storage=self._storage,
         )
 
     def _merge(self, plan: Plan) -> Account:
