@@ -23,9 +23,9 @@ from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.remaining import count_generations, remaining_retries, remaining_work
 from beam_jobs.results import Incomplete, RunLog
 from beam_jobs.run import merge_folder
-from beam_jobs.scoring import rank
 from serving.contract import ModelContract, Preprocessing
 from serving.errors import FlowImagesError
+from serving.scores import rank
 from serving.storage.base import Disk
 
 LOG = RunLog({}, {})
