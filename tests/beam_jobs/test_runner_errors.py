@@ -12,8 +12,7 @@ from beam_jobs.plan import OutputGone
 from beam_jobs.runner_errors import error_classes, error_from_text, worker_errors
 from beam_jobs.source_check import SourceGone
 from beam_jobs.worker import VersionGone
-from serving.errors import FlowImagesError, ServerUnavailable
-from serving.storage.base import DiskFull, StorageError, StorageUnavailable
+from serving.errors import DiskFull, FlowImagesError, ServerUnavailable, StorageError, StorageUnavailable
 
 KINDS = error_classes()
 STEP = " [while running 'Predict/ParDo(_PredictChunk)']"
