@@ -23,9 +23,10 @@ from serving.images.limits import PictureLimits, PictureRejected
 from serving.images.sample_images import draw_pictures
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
-from serving.retry import Retrier, transient_in_time
-from serving.storage.base import StorageError, output_errors, scheme
-from serving.storage.retrying import RetryingStorage, retrying_storage
+from serving.retry import transient_in_time
+from serving.storage.base import StorageError, output_errors
+from serving.storage.options import StorageOptions
+from serving.storage.stores import Stores
 from serving.tensorflow_import import import_tensorflow
 
 
@@ -45,7 +46,7 @@ def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSpec:
-    """All that a worker needs, on this machine or another; no secrets."""
+    """All that a worker needs, on this machine or another. Its repr shows no secrets."""
 
     output: str
     plan: Plan
@@ -56,7 +57,7 @@ class WorkerSpec:
     memory: Allowance = Allowance()
     """What the worker's process may take."""
     generation: int = 0
-    beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    storage: StorageOptions = StorageOptions()
 
 
 class ChunkWorker:
@@ -69,10 +70,10 @@ class ChunkWorker:
           UsageError: there is too little memory for any image.
         """
         self._spec = spec
-        self._storage = _Storages(spec)
-        self._folder = RunFolder(self._storage(spec.output), spec.output)
+        self._stores = Stores(spec.storage, _shared(spec.retry, spec.chunk.readers), interrupt.STOP)
+        self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
         self._parts = self._folder.parts(spec.plan)
-        self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._storage)
+        self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores)
         self._under_way: set[int] = set()
         self._failure: Exception | None = None
         retry = _shared(spec.retry, spec.chunk.requests_in_flight)
@@ -152,7 +153,7 @@ class ChunkWorker:
     def _read(self, path: str, limit: int) -> bytes:
         """The bytes of an image. Where it can't be read, its source is asked for before that is its own fault."""
         where = self._spec.plan.locate(path)
-        storage = self._storage(where)
+        storage = self._stores(where)
         try:
             data = storage.read(where, limit)
         except FileNotFoundError:
@@ -163,21 +164,6 @@ class ChunkWorker:
             raise
         self._sources.saw(where)
         return data
-
-
-class _Storages:
-    """The storage of each path, made once for each kind."""
-
-    def __init__(self, spec: WorkerSpec) -> None:
-        self._spec = spec
-        self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), interrupt.STOP)
-        self._by_scheme: dict[str, RetryingStorage] = {}
-
-    def __call__(self, path: str) -> RetryingStorage:
-        kind = scheme(path)
-        if kind not in self._by_scheme:
-            self._by_scheme[kind] = retrying_storage(path, self._spec.beam_flags, self._spec.retry, self._retrier)
-        return self._by_scheme[kind]
 
 
 def _chunk_predictor(

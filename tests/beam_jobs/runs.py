@@ -11,7 +11,7 @@ from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import Outcome, Verdict
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from serving.contract import ModelContract, Preprocessing
-from serving.storage.base import Disk
+from serving.storage.disk import Disk
 
 CONTRACT = ModelContract(labels=["a", "b"], preprocessing=Preprocessing(height=8, width=8))
 

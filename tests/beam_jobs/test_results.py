@@ -26,7 +26,7 @@ from beam_jobs.run import merge_folder
 from beam_jobs.scoring import rank
 from serving.contract import ModelContract, Preprocessing
 from serving.errors import FlowImagesError
-from serving.storage.base import Disk
+from serving.storage.disk import Disk
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8) | st.sampled_from(
     ["=1+1", '"', "a,b", "a\nb", "\r", " ", "\ufeff", "'", "@x", "\u2028", "\x1c", "犬"]
