@@ -10,9 +10,10 @@ from beam_jobs.image_reader import Read, Source
 from beam_jobs.memory import Allowance, divide, give_back_large_blocks, resident
 from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
+from serving.discovery import ModelOverrides
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
-from serving.images.sample_images import draw_pictures
+from serving.images.sample_images import check_model_by_samples, draw_pictures
 from serving.options import RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.tensorflow_import import import_tensorflow
@@ -62,6 +63,23 @@ def served_predictor(
         known_good=_known_good(encode, contract),
         stop=stop,
     )
+
+
+def check_answers(predictor: ImagePredictor, overrides: ModelOverrides, *, distributions: bool = False) -> None:
+    """Replays the model's golden images against the server; a model without any is asked about drawn ones.
+
+    Args:
+      predictor: of the model.
+      overrides: what the user says of a model without a contract.
+      distributions: of a model without a contract, each row of scores has to sum to 1.
+    Raises:
+      ContractError: the server does not answer as the model did, or the answers are no probabilities.
+    """
+    golden = predictor.calls.contract.golden
+    if golden is None or predictor.calls.wire not in golden.references:
+        check_model_by_samples(predictor, overrides, distributions=distributions)
+    else:
+        predictor.check_golden()
 
 
 def retry_by_many(policy: RetryPolicy, callers: int) -> RetryPolicy:

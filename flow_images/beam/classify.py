@@ -11,14 +11,15 @@ from apache_beam.transforms.window import BoundedWindow
 from apache_beam.utils.windowed_value import PaneInfo, WindowedValue
 
 from beam_jobs.chunk_predictor import ChunkOptions
-from flow_images.beam.classifier import Classifier, ClassifierOptions, Image
 from flow_images.beam.endpoint import make_endpoint, pinned
 from flow_images.beam.sharing import SharedInProcess
+from flow_images.beam.worker import Image, Worker, WorkerOptions
 from serving.contract import Wire
 from serving.discovery import ModelOverrides
 from serving.errors import UsageError
 from serving.images.limits import PictureLimits
 from serving.options import RetryPolicy, TlsOptions
+from serving.storage.options import StorageOptions
 
 _FAILURES = "failures"
 
@@ -75,6 +76,7 @@ class Classify(beam.PTransform):
         limits: PictureLimits | None = None,
         readers: int = ChunkOptions().readers,
         max_memory: int | None = None,
+        storage: StorageOptions | None = None,
     ) -> None:
         """Checks the arguments; the server is asked when the pipeline runs.
 
@@ -94,6 +96,8 @@ class Classify(beam.PTransform):
           readers: images that are read at once; more for a slow bucket.
           max_memory: bytes that a worker's process may take; None for nine tenths of the container's limit, or half
             of the machine's memory.
+          storage: how buckets are reached; None for what the workers' environment says.
+
         Raises:
           UsageError: a wrong value.
         """
@@ -102,7 +106,7 @@ class Classify(beam.PTransform):
             raise UsageError(f"top_k must be at least 1, not {top_k}")
         if batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {batch_size}")
-        self._options = ClassifierOptions(
+        self._options = WorkerOptions(
             endpoint=make_endpoint(server, model_name, version, tls),
             retry=RetryPolicy(deadline_s=deadline_s, patience_s=patience_s),
             wire=wire,
@@ -110,6 +114,7 @@ class Classify(beam.PTransform):
             limits=limits or PictureLimits(),
             chunk=ChunkOptions(top_k=top_k, batch_size=batch_size, readers=readers),
             max_memory=max_memory,
+            storage=storage or StorageOptions(),
         )
 
     def expand(self, images: PCollection) -> Classified:
@@ -140,13 +145,13 @@ class _Element(NamedTuple):
 class _ClassifyImages(beam.DoFn):
     """Collects elements of a bundle, and classifies them together."""
 
-    def __init__(self, options: ClassifierOptions) -> None:
+    def __init__(self, options: WorkerOptions) -> None:
         self._options = options  # pickled with the pipeline, so a recipe and not a channel
         self._counters = {name: Metrics.counter("flow_images", name) for name in ("predicted", "rejected", "failed")}
 
     def setup(self) -> None:
         self._version: int | None = None
-        self._classifier: Classifier | None = None
+        self._worker: Worker | None = None
 
     def start_bundle(self) -> None:
         self._waiting: list[_Element] = []
@@ -160,9 +165,9 @@ class _ClassifyImages(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterable[Any]:
-        if self._classifier is None:  # not in setup, where there is no side input
+        if self._worker is None:  # not in setup, where there is no side input
             self._version = version
-            self._classifier = _CLASSIFIERS.acquire(self._options.at(version))
+            self._worker = _WORKERS.acquire(self._options.at(version))
         image, key = _parse(element)
         self._waiting.append(_Element(image, key, timestamp, window, pane))
         self._bytes += image.size or 0
@@ -173,15 +178,15 @@ class _ClassifyImages(beam.DoFn):
         yield from self._classified()
 
     def teardown(self) -> None:
-        if self._classifier is not None and self._version is not None:
-            _CLASSIFIERS.release(self._options.at(self._version))
+        if self._worker is not None and self._version is not None:
+            _WORKERS.release(self._options.at(self._version))
 
     def _classified(self) -> Iterator[Any]:
         """The results of the elements that wait, each in the window of its element."""
         waiting, self._waiting, self._bytes = self._waiting, [], 0
-        if self._classifier is None or not waiting:
+        if self._worker is None or not waiting:
             return
-        results = self._classifier.classify([element.image for element in waiting])
+        results = self._worker.classify([element.image for element in waiting])
         for element, result in zip(waiting, results, strict=True):
             self._counters[result.verdict].inc()
             value = WindowedValue(
@@ -194,7 +199,7 @@ _MOST_ELEMENTS = 1024
 """That wait in a bundle: enough batches that reads, decoding and requests overlap."""
 _MOST_BYTES = 64 * 1024 * 1024
 """Of files that came as bytes, and wait."""
-_CLASSIFIERS: SharedInProcess[ClassifierOptions, Classifier] = SharedInProcess(Classifier)
+_WORKERS: SharedInProcess[WorkerOptions, Worker] = SharedInProcess(Worker)
 
 
 def _parse(element: Any) -> tuple[Image, tuple[Any, ...]]:

@@ -7,8 +7,9 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from flow_images.beam.endpoint import make_endpoint, pinned
-from serving.client import PredictClient, Signature, TensorSpec
+from serving.client import PredictClient
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer, RequestTooLarge, UsageError
+from serving.model_calls import Signature, TensorSpec
 from serving.options import Endpoint, RetryPolicy, TlsOptions
 from serving.protos.tensor_codec import Value
 from serving.retry import retry_rejected
@@ -73,6 +74,7 @@ class TFServingModelHandler(ModelHandler[Example, PredictionResult, "ServedSigna
           batch_size: examples a request; the last one of a bundle may have fewer.
           max_batch_duration_secs: seconds to wait for a batch of a stream to fill, over bundles. None: a batch does
             not cross bundles.
+
         Raises:
           UsageError: a wrong value.
         """

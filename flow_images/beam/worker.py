@@ -8,19 +8,19 @@ from typing import NamedTuple, Self
 from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.memory import CHUNKS_AT_ONCE, Allowance
 from beam_jobs.parts import Outcome
-from beam_jobs.served_predictor import retry_by_many, served_predictor
+from beam_jobs.served_predictor import check_answers, retry_by_many, served_predictor
 from beam_jobs.sources import is_utf8
 from flow_images.results import Classification, LabelScore
 from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
 from serving.discovery import ModelOverrides, choose_wire, discover
 from serving.images.limits import PictureLimits, bad_name, own_faults
-from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
-from serving.retry import Retrier, transient_in_time
+from serving.retry import transient_in_time
 from serving.storage.local_file import TooLarge
-from serving.storage.retrying import retrying_storage
+from serving.storage.options import StorageOptions
+from serving.storage.stores import Stores
 
 
 class Image(NamedTuple):
@@ -38,7 +38,7 @@ class Image(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ClassifierOptions:
+class WorkerOptions:
     """All that a worker needs to know: plain values, which can be pickled and compared."""
 
     endpoint: Endpoint
@@ -48,20 +48,22 @@ class ClassifierOptions:
     limits: PictureLimits
     chunk: ChunkOptions
     max_memory: int | None
+    storage: StorageOptions
 
     def at(self, version: int) -> Self:
         """The same for one version of the model."""
         return dataclasses.replace(self, endpoint=dataclasses.replace(self.endpoint, version=version))
 
 
-class Classifier:
+class Worker:
     """Classifies images by one version of a model. Safe to use from several threads; `close` ends its channel."""
 
-    def __init__(self, options: ClassifierOptions) -> None:
+    def __init__(self, options: WorkerOptions) -> None:
         """Opens the channel, replays the model's golden images, and loads the decoder.
 
         Args:
           options: with a version.
+
         Raises:
           ContractError: the server does not keep the model's contract.
           ServingError: the server can't be asked.
@@ -70,7 +72,7 @@ class Classifier:
         self._options = options
         self._contract, wire = _checked(options)
         self._stop = threading.Event()
-        self._retrier = Retrier(retry_by_many(options.retry, options.chunk.readers), self._stop)
+        self._stores = Stores(options.storage, retry_by_many(options.retry, options.chunk.readers), self._stop)
         self._turns = threading.BoundedSemaphore(CHUNKS_AT_ONCE)
         retry = retry_by_many(options.retry, options.chunk.requests_in_flight)
         self._client = PredictClient(options.endpoint, retry=retry, stop=self._stop, retried=transient_in_time)
@@ -113,8 +115,7 @@ class Classifier:
                 return image.data
             if not is_utf8(image.path):
                 raise bad_name()
-            policy = self._options.retry
-            return retrying_storage(image.path, (), policy, self._retrier).read(image.path, min(room, most))
+            return self._stores(image.path).read(image.path, min(room, most))
 
     def _result(self, image: Image, outcome: Outcome) -> Classification:
         labels = self._contract.labels
@@ -129,14 +130,10 @@ class Classifier:
         )
 
 
-def _checked(options: ClassifierOptions) -> tuple[ModelContract, Wire]:
+def _checked(options: WorkerOptions) -> tuple[ModelContract, Wire]:
     """The model's contract, after the server was found to keep it, and the wire form to use."""
     with PredictClient(options.endpoint, retry=options.retry) as client:
         contract = discover(client, options.overrides)
         wire = choose_wire(contract, options.wire)
-        predictor = ImagePredictor(client, contract, wire)
-        if contract.golden is None or wire not in contract.golden.references:
-            check_model_by_samples(predictor, options.overrides, distributions=False)
-        else:
-            predictor.check_golden()
+        check_answers(ImagePredictor(client, contract, wire), options.overrides)
         return contract, wire
