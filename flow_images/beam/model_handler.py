@@ -210,7 +210,7 @@ class ServedSignature:
         return arrays
 
     def _field(self, name: str, example: Example) -> Field:
-        names = list(self._signature.inputs)
+        names = sorted(self._signature.inputs)
         if not isinstance(example, Mapping):
             if len(names) > 1:
                 raise InvalidRequest(
@@ -220,7 +220,7 @@ class ServedSignature:
             return example
         if set(example) != set(names):
             raise InvalidRequest(
-                f"an example has {', '.join(example)}; signature {self._name} has the inputs {', '.join(names)}",
+                f"an example has {', '.join(sorted(example))}; signature {self._name} has the inputs {', '.join(names)}",
                 _UNSENT,
             )
         return example[name]

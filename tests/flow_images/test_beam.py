@@ -25,7 +25,7 @@ from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from tests.e2e.test_predict import plain_loop
 from tests.faults.front import Front
 
-BRIEF: dict[str, Any] = {"patience_s": 0.5, "deadline_s": 20}
+BRIEF: dict[str, Any] = {"patience_s": 0.5}
 """For servers that stay away."""
 
 
