@@ -1,4 +1,4 @@
-"""What a user names as input, as a stream of images: globs, folders, lists, CSVs; on a disk, in buckets, on the web."""
+"""What a user names as input, as a stream of images: globs, folders, lists, CSVs, wherever they are."""
 
 import logging
 import os

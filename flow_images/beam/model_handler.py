@@ -220,7 +220,8 @@ class ServedSignature:
             return example
         if set(example) != set(names):
             raise InvalidRequest(
-                f"an example has {', '.join(sorted(example))}; signature {self._name} has the inputs {', '.join(names)}",
+                f"an example has {', '.join(sorted(example))}; "
+                f"signature {self._name} has the inputs {', '.join(names)}",
                 _UNSENT,
             )
         return example[name]
