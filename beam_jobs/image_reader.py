@@ -12,10 +12,9 @@ from beam_jobs.bounded_map import bounded_map
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Room, show
 from beam_jobs.parts import Outcome
-from serving.errors import FlowImagesError
+from serving.errors import FileError, FlowImagesError
 from serving.images.encoder import CORRUPT, Payload
 from serving.images.limits import PictureRejected, bad_name, own_faults
-from serving.storage.base import StorageError
 from serving.storage.local_file import TooLarge
 
 T = TypeVar("T")
@@ -133,12 +132,12 @@ class PictureReader(Generic[Source]):
                 return _Large(number, source, most if found is None else found)
             message = (
                 f"{'' if found is None else f'{found:,} bytes, '}over the {most:,} bytes that a file may have with "
-                f"--max-memory {show(self._room.limit)}: give it more"
+                f"`max_memory` {show(self._room.limit)}: give it more"
             )
             return _rejected(number, PictureRejected("too_large", message))
         except PictureRejected as error:
             return _rejected(number, error)
-        except (StorageError, PermissionError) as error:
+        except (FileError, PermissionError) as error:
             return _failed(number, error)
         except FlowImagesError:  # no row's fault: the run has to stop
             raise

@@ -68,7 +68,7 @@ class Run:
         from beam_jobs.beam_flags import parse_beam_flags  # Beam takes seconds to import
 
         if options.fresh and options.shard.of > 1:
-            raise UsageError("--fresh with --shard: each shard would clear the others' work; choose another --output")
+            raise UsageError("`fresh` with `shard`: each shard would clear the others' work; choose another `output`")
         self._options = options
         self._connect = connect
         self._on_start = on_start
@@ -273,7 +273,7 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
         plan = folder.load_plan()
         if plan is None:
             next(folder.storage.walk(folder.state), None)  # only a listing tells that a bucket isn't there
-            raise UsageError(f"--output {output}: no run in it (no {folder.state})")
+            raise UsageError(f"`output` {output}: no run in it (no {folder.state})")
         return results.merge(folder, plan, {"merged": True})
 
 

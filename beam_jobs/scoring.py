@@ -203,7 +203,7 @@ class Scorer:
     def _too_slow(self, picture: Prepared) -> Outcome:
         message = (
             f"no answer within {self._deadline_s:g} s to a request of this picture alone, while the server answered "
-            "another one: give more with --deadline, and --retry-failed"
+            "another one: give more with `deadline_s`, and `retry_failed`"
         )
         return Outcome(picture.row, "rejected", stage="predict", reason=TOO_SLOW, message=message)
 

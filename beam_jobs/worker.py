@@ -15,26 +15,24 @@ from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.served_predictor import retry_by_many, served_predictor
 from beam_jobs.source_check import SourceCheck
 from serving.client import PredictClient
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
+from serving.errors import FileError, ModelNotFound, Resumable
 from serving.images.limits import PictureLimits
 from serving.options import Endpoint, RetryPolicy
 from serving.retry import transient_in_time
-from serving.storage.base import StorageError, output_errors
+from serving.storage.base import output_errors
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
 
 
-class VersionGone(FlowImagesError):
+class VersionGone(Resumable):
     """The run's model version is not served any more, or not by all servers; the run can go on once it is."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:
     """The error for a run whose version a server does not know, although it was there."""
     return VersionGone(
         f"version {endpoint.version} of {endpoint.model_name} is not served any more, or not by all servers ({error}). "
-        "Load it and repeat the command, or start over with another version: --fresh"
+        "Load it and repeat the command, or start over with another version: `fresh`"
     )
 
 
@@ -167,7 +165,7 @@ class ChunkWorker:
         except FileNotFoundError:
             self._sources.after_missing(where, list(self._under_way))
             data = storage.read(where, limit)  # its source is there, and may have been away for a moment
-        except StorageError:
+        except FileError:
             self._sources.after_unreadable(where, list(self._under_way))
             raise
         self._sources.saw(where)

@@ -222,7 +222,7 @@ def test_a_changed_manifest_is_found_out(run: tuple[RunFolder, Plan], change: Ca
 
 def test_a_manifest_that_is_gone_is_said(run: tuple[RunFolder, Plan]) -> None:
     Path(run[0].manifest_path(run[1].manifest)).unlink()
-    with pytest.raises(FlowImagesError, match=r"is gone.*--fresh"):
+    with pytest.raises(FlowImagesError, match=r"is gone.*`fresh`"):
         merge_folder(run[0].output)
 
 
