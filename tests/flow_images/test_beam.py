@@ -291,7 +291,7 @@ def test_threads_share_a_value_until_the_last_one_leaves() -> None:
 def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server of the model `m`, versions 1 and 2, that has a signature for each case."""
     from serving.server import EmbeddedServer, ServerOptions
-    from tests.serving.server.models import write_model
+    from tests.serving.server.saved_models import write_model
 
     folder = tmp_path_factory.mktemp("small")
     write_model(folder / "m", 1)
