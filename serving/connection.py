@@ -24,7 +24,7 @@ class Connection:
     ) -> None:  # fmt: skip
         """Raises UsageError where the flags contradict each other."""
         if bool(server) == bool(store):
-            raise UsageError("give either --server HOST:PORT, or --model STORE/NAME to start an embedded server")
+            raise UsageError("give either `server` HOST:PORT, or `model` STORE/NAME to start an embedded server")
         files = (tls_ca, tls_cert, tls_key, tls_server_name)
         tls_options = (
             TlsOptions(ca=tls_ca, cert=tls_cert, key=tls_key, server_name=tls_server_name)
@@ -35,12 +35,12 @@ class Connection:
             tls_options.check()
         if store:
             if tls_options:
-                raise UsageError("--tls… is for --server; the embedded server of --model is on a private socket")
+                raise UsageError("`tls`… is for `server`; the embedded server of `model` is on a private socket")
             self._store, in_store = named_model(store)
             own_name = self._store.rstrip("/").rsplit("/", 1)[1]
             model_name, model_version = model_name or own_name, in_store if model_version is None else model_version
         elif not model_name:
-            raise UsageError("--server needs --model-name: the model's name on the server")
+            raise UsageError("`server` needs `model_name`: the model's name on the server")
         self.embedded = bool(store)
         self.retry = RetryPolicy(deadline_s=deadline_s, patience_s=patience_s)
         self._endpoint = Endpoint(
@@ -62,7 +62,7 @@ class Connection:
         meanwhile: Callable[[], object] = lambda: None,
         stores: Stores | None = None,
     ) -> Iterator[Endpoint]:
-        """The endpoint; with --model, an embedded server of one version runs as long as the block.
+        """The endpoint; with `model`, an embedded server of one version runs as long as the block.
 
         Args:
           version: the one to serve where the flags name none; None for the highest.
@@ -75,8 +75,7 @@ class Connection:
             yield self._endpoint
             return
         from serving.server import ServerProcess
-        from serving.server.rpc.status import Code
-        from serving.server.rpc.status import ServingError as ServerError
+        from serving.server.rpc.status import Code, StatusError
 
         version = version if self._endpoint.version is None else self._endpoint.version
         with contextlib.ExitStack() as stack:
@@ -94,11 +93,11 @@ class Connection:
                 meanwhile()
                 try:
                     started.result()
-                except ServerError as error:
-                    more = "; --patience gives it more" if error.code is Code.DEADLINE_EXCEEDED else ""
-                    raise FlowImagesError(f"--model {self._store}: {error}{more}") from error
+                except StatusError as error:
+                    more = "; `patience_s` gives it more" if error.code is Code.DEADLINE_EXCEEDED else ""
+                    raise FlowImagesError(f"`model` {self._store}: {error}{more}") from error
             yield dataclasses.replace(self._endpoint, address=server.address, version=version)
 
 
 _START_S = 300.0
-"""Least seconds that an embedded server gets to load its model; --patience may give it more."""
+"""Least seconds that an embedded server gets to load its model; `patience_s` may give it more."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from serving.console.terminal import printable
-from serving.errors import FlowImagesError, UsageError
+from serving.errors import DiskFull, FlowImagesError, UsageError
 from serving.images.limits import PictureLimits
-from serving.storage.base import DiskFull, FileInfo, Storage, scheme, shown
+from serving.storage.base import FileInfo, Storage, scheme, shown
 from serving.storage.explained import explaining
 from serving.storage.local_file import TooLarge
 from serving.storage.transfer import download, files_below, together
@@ -78,25 +78,25 @@ class BucketCopies:
     def sources(
         self, labels: str | None, images: str | None, folder: str | None
     ) -> tuple[str | None, str | None, str | None]:
-        """Copies what the flags --labels, --images and --folder name in buckets, and gives their paths on a disk.
+        """Copies what `labels`, `images` and `folder` name in buckets, and gives their paths on a disk.
 
         Of an image folder only those files are copied that a label names.
         """
         if not labels:
-            return None, None, self.folder("--folder", folder) if folder else None
-        labels = self.file("--labels", labels)
+            return None, None, self.folder("folder", folder) if folder else None
+        labels = self.file("labels", labels)
         named = [row.picture for row in read_label_file(labels).rows]
         self.images(named)
         if images and scheme(images):
             names = {posixpath.normpath(name) for name in named}
-            images = self.folder("--images", images, names | {f"{name}.jpg" for name in names})
+            images = self.folder("images", images, names | {f"{name}.jpg" for name in names})
         return labels, images, None
 
-    def file(self, flag: str, path: str) -> str:
-        """Copies a file that a flag names, whatever its size, and gives the copy's path."""
+    def file(self, field: str, path: str) -> str:
+        """Copies a file that an option names, whatever its size, and gives the copy's path."""
         if not scheme(path):
             return path
-        name = f"{flag} {printable(shown(path))}"
+        name = f"`{field}` {printable(shown(path))}"
         with explaining(f"{name} can't be read"), saying(f"reading {printable(shown(path))}", self._note):
             place = self._place(path)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -123,11 +123,11 @@ class BucketCopies:
             except FileNotFoundError:
                 place.unlink()
 
-    def folder(self, flag: str, path: str, names: Collection[str] | None = None) -> str:
-        """Copies a folder that a flag names, and gives the copy's path.
+    def folder(self, field: str, path: str, names: Collection[str] | None = None) -> str:
+        """Copies a folder that an option names, and gives the copy's path.
 
         Args:
-          flag: for messages.
+          field: for messages.
           path: of the folder.
           names: the files to copy, by their path below it; None for all but the hidden ones.
         Raises:
@@ -137,7 +137,7 @@ class BucketCopies:
         """
         if not scheme(path):
             return path
-        name = f"{flag} {printable(shown(path))}"
+        name = f"`{field}` {printable(shown(path))}"
         place = self._place(path)
         with explaining(f"{name} can't be read"), saying(f"listing {printable(shown(path))}", self._note):
             storage = self._stores(path)

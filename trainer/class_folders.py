@@ -44,7 +44,7 @@ def find_pictures(folder: str) -> Found:
     for entry in _entries(folder):
         if entry.is_dir() and not entry.name.startswith(".") and entry.name not in classes:
             raise UsageError(
-                f"--folder {printable(folder)}: the class {printable(entry.name)} has no pictures; add some, or "
+                f"`folder` {printable(folder)}: the class {printable(entry.name)} has no pictures; add some, or "
                 "remove the folder"
             )
     return found
@@ -82,7 +82,7 @@ def _walk(
             found.left_out["no pictures"].append(entry.path)
         elif label is None:
             raise UsageError(
-                f"--folder {printable(folder)}: {printable(entry.path)} is in no class; move it to "
+                f"`folder` {printable(folder)}: {printable(entry.path)} is in no class; move it to "
                 f"{printable(os.path.join(folder, 'CLASS', entry.name))}"
             )
         else:
@@ -94,14 +94,14 @@ def _entries(folder: str) -> list["os.DirEntry[str]"]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError as error:
-        raise UsageError(f"--folder {printable(folder)}: no such folder") from error
+        raise UsageError(f"`folder` {printable(folder)}: no such folder") from error
     except NotADirectoryError as error:
         raise UsageError(
-            f"--folder {printable(folder)} is a file; name a folder with one folder a class, or give a CSV as --labels"
+            f"`folder` {printable(folder)} is a file; name a folder with one folder a class, or give a CSV as `labels`"
         ) from error
     except OSError as error:
         raise UsageError(
-            f"--folder {printable(folder)} can't be read: {error.strerror}; let this user read it, or move the classes "
+            f"`folder` {printable(folder)} can't be read: {error.strerror}; let this user read it, or move the classes "
             "to a folder without it"
         ) from error
 

@@ -52,7 +52,7 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
       UsageError: there is no such module, or it is none.
       MayPass: it can't be had now, or there is no space for it.
     """
-    name = f"--hub-model {printable(handle)}"
+    name = f"`hub_model` {printable(handle)}"
     check_hub_handle(handle)
     try:
         if is_url(handle):

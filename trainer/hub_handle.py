@@ -24,9 +24,9 @@ def check_hub_handle(handle: str) -> None:
     """Raises UsageError where a handle is neither a URL, nor an archive or a SavedModel's folder on this machine."""
     if is_url(handle):
         return
-    check_model_path("--hub-model", handle)
+    check_model_path("hub_model", handle)
     if not is_archive(handle) and not (Path(handle) / MODEL_FILE).is_file():
         raise UsageError(
-            f"--hub-model {printable(handle)}: no such SavedModel; expected a folder with {MODEL_FILE}, an archive "
+            f"`hub_model` {printable(handle)}: no such SavedModel; expected a folder with {MODEL_FILE}, an archive "
             f"({', '.join(ARCHIVES)}) or a URL"
         )

@@ -7,15 +7,12 @@ import contextlib
 from collections.abc import Iterator
 
 from serving.console.terminal import printable
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from serving.errors import DiskFull, FlowImagesError, Resumable, UsageError
 from serving.storage import explained as storages
-from serving.storage.base import DiskFull
 
 
-class MayPass(FlowImagesError):
+class MayPass(Resumable):
     """What is missing may be there later: a name server, a web server, what TensorFlow reads through them."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 _FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
@@ -30,7 +27,7 @@ def explained(what: str, error: Exception) -> FlowImagesError:
     """The error for a user.
 
     Args:
-      what: what failed, with its flag: `--hub-model x can't be unpacked`.
+      what: what failed, with its flag: "`hub_model` x can't be unpacked".
       error: the system's or TensorFlow's.
     Returns:
       DiskFull, MayPass or StorageUnavailable where it may pass, UsageError where it stays so.

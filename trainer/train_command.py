@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serving.console.field_names import with_flags
 from serving.console.flag_types import Number
 from serving.console.terminal import console, printable
 from serving.errors import FlowImagesError, UsageError
@@ -52,7 +53,7 @@ def _hyperparameter(name: str, **options: Any) -> Callable[[Any], Any]:
               help="Folder of all models, on a disk or in a bucket; the model becomes STORE/NAME/VERSION.")  # fmt: skip
 @click.option("--name", required=True, help="Name of the model.")
 @click.option("--version", type=click.IntRange(0, HIGHEST_VERSION), show_default="seconds since 1970, above all others",
-              help="Publication, an integer.")  # fmt: skip
+              help="Version, an integer.")  # fmt: skip
 @_hyperparameter("epochs", type=click.IntRange(1, 100_000), help="Passes over the training pictures.")
 @_hyperparameter("batch_size", type=click.IntRange(1, 4096), help="Pictures a step.")
 @_hyperparameter("learning_rate", type=Number(1e-9, 1),
@@ -141,7 +142,7 @@ def _pictures(
 
 
 def _note(text: str) -> None:
-    click.echo(f"flow-images: {text}", err=True)
+    click.echo(f"flow-images: {with_flags(text)}", err=True)
 
 
 def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained":
@@ -169,7 +170,7 @@ def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained
             progress.console.print(f"epoch {epoch.number:3}/{options.epochs}  {line}", soft_wrap=True)
 
         def note(text: str) -> None:
-            progress.console.print(f"flow-images: {text}", soft_wrap=True)
+            progress.console.print(f"flow-images: {with_flags(text)}", soft_wrap=True)
 
         return train(pictures, options, on_batch=on_batch, on_epoch=on_epoch, note=note)
 

@@ -3,8 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from serving.errors import UsageError
-from serving.storage.base import NoCredentials, StorageUnavailable
+from serving.errors import NoCredentials, StorageUnavailable, UsageError
 from serving.storage.explained import explaining
 
 BUCKETS = ("gs://", "s3://", "az://")

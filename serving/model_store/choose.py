@@ -1,4 +1,4 @@
-"""Which version a user means by --model: a model's folder, or one version's folder, on a disk or in a bucket."""
+"""Which version a user means by `model`: a model's folder, or one version's folder, on a disk or in a bucket."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,15 +20,15 @@ def named_model(path: str) -> tuple[str, int | None]:
         return (path.rstrip("/"), None) if version is None else (model, version)
     folder = Path(path)
     if folder.is_file():
-        raise UsageError(f"--model {path}: a file; give a model folder, STORE/NAME, as `flow-images train` makes it")
+        raise UsageError(f"`model` {path}: a file; give a model folder, STORE/NAME, as `flow-images train` makes it")
     if not folder.is_dir():
-        raise UsageError(f"--model {path}: no such folder; `flow-images train` makes one")
+        raise UsageError(f"`model` {path}: no such folder; `flow-images train` makes one")
     folder = folder.resolve()
     if (folder / MODEL_FILE).exists():
         version = version_number(folder.name)
         if version is None:
             raise UsageError(
-                f"--model {path}: a SavedModel must lie in a folder that is named by its version: move it to "
+                f"`model` {path}: a SavedModel must lie in a folder that is named by its version: move it to "
                 f"{folder / '1'}, say"
             )
         return str(folder.parent), version
@@ -41,7 +41,7 @@ def choose_on_disk(model: str | Path, version: int | None) -> int:
     try:
         found = whole(versions_on_disk(model))
     except OSError as error:
-        raise UsageError(f"--model {model}: {error.strerror}") from error
+        raise UsageError(f"`model` {model}: {error.strerror}") from error
     return choose(str(model), found, version, models_in(model) if not found else "")
 
 
@@ -59,12 +59,12 @@ def choose(model: str, found: Iterable[int], version: int | None, hint: str = ""
     there = sorted(found)
     if not there:
         raise UsageError(
-            f"--model {model}: no version folder (an integer, with a {MODEL_FILE}) in it; "
+            f"`model` {model}: no version folder (an integer, with a {MODEL_FILE}) in it; "
             + (hint or "`flow-images train` makes one")
         )
     if version is not None and version not in there:
         raise UsageError(
-            f"--model {model}: no version {version} in it, but {', '.join(map(str, there))}. A run that was begun with "
-            "one needs it until its end, unless it is begun again with --fresh"
+            f"`model` {model}: no version {version} in it, but {', '.join(map(str, there))}. A run that was begun with "
+            "one needs it until its end, unless it is begun again with `fresh`"
         )
     return there[-1] if version is None else version

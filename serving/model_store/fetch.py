@@ -61,4 +61,4 @@ def local_copy(
             fetch(chosen, copy, storage)
             yield copy
     except (FileNotFoundError, PermissionError, NameLeadsOut) as error:
-        raise UsageError(f"--model {model}: {error}") from error
+        raise UsageError(f"`model` {model}: {error}") from error

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from serving.console.terminal import printable
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, Transient, UsageError
+from serving.errors import FlowImagesError, Resumable, Transient, UsageError
 from serving.model_store.versions import (
     HIGHEST_VERSION,
     MODEL_FILE,
@@ -31,10 +31,8 @@ _ASIDE = ".publishing-"
 """Begins the name of what is no version yet: no server takes it for one, as it is no integer."""
 
 
-class PublishedElsewhere(FlowImagesError):
+class PublishedElsewhere(Resumable):
     """Two publish one version at the same moment, and this one gave way."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 class Publication:
@@ -54,7 +52,7 @@ class Publication:
         """
         check_publication(store, name)
         if number is not None and not 0 <= number <= HIGHEST_VERSION:
-            raise UsageError(f"--version {number}: servers take integers from 0 to {HIGHEST_VERSION}")
+            raise UsageError(f"`version` {number}: servers take integers from 0 to {HIGHEST_VERSION}")
         self.model_path = f"{store.rstrip('/')}/{name}"
         self._may_rise = number is None
         self._place = _Bucket(self.model_path, storage) if scheme(store) else _Disk(self.model_path, storage)
@@ -118,7 +116,7 @@ class Publication:
                 else:
                     raise PublishedElsewhere(
                         f"{printable(self.path)}: somebody else began to publish this version at the same time; repeat "
-                        "the command, or choose another --version"
+                        "the command, or choose another `version`"
                     )
 
     def _next(self) -> int:
@@ -128,10 +126,10 @@ class Publication:
         return max(int(time.time()), highest + 1)
 
     def _exists(self) -> str:
-        return f"{printable(self.path)} exists already, and a version is never overwritten: choose another --version"
+        return f"{printable(self.path)} exists already, and a version is never overwritten: choose another `version`"
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
-        return explaining(f"--model-store: {printable(self.model_path)} can't be written")
+        return explaining(f"`model_store`: {printable(self.model_path)} can't be written")
 
 
 def check_publication(store: str, name: str) -> None:
@@ -142,8 +140,8 @@ def check_publication(store: str, name: str) -> None:
     """
     check_model_name(name)
     if not store:
-        raise UsageError("--model-store is empty: name a folder, on a disk or in a bucket")
-    check_model_path("--model-store", store)
+        raise UsageError("`model_store` is empty: name a folder, on a disk or in a bucket")
+    check_model_path("model_store", store)
 
 
 class _Disk:

@@ -46,17 +46,17 @@ def check_model_name(name: str) -> None:
     """Raises UsageError for a name that can't become part of a URL, as TensorFlow Serving's REST API needs it."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
         raise UsageError(
-            f"--name {printable(name)}: expected letters, digits, '.', '-' and '_', as it becomes part of URLs"
+            f"`name` {printable(name)}: expected letters, digits, '.', '-' and '_', as it becomes part of URLs"
         )
 
 
-def check_model_path(flag: str, path: str) -> None:
+def check_model_path(field: str, path: str) -> None:
     """Refuses a path that TensorFlow can't load a SavedModel from.
 
     Raises:
       UsageError: it is not UTF-8, or has characters that TensorFlow reads as a pattern.
     """
-    name = f"{flag} {printable(path)}"
+    name = f"`{field}` {printable(path)}"
     try:
         path.encode()
     except UnicodeEncodeError as error:

@@ -5,8 +5,7 @@ import errno
 from collections.abc import Iterator
 
 from serving.console.terminal import printable
-from serving.errors import AccessDenied, FlowImagesError, UsageError
-from serving.storage.base import DiskFull, StorageError, StorageUnavailable
+from serving.errors import DiskFull, FlowImagesError, StorageError, StorageUnavailable, UsageError
 from serving.storage.disk import disk_errors
 
 _NO_TEMPORARY = "No usable temporary directory found"
@@ -20,14 +19,14 @@ def explaining(what: str) -> Iterator[None]:
     """Turns errors of storages, and of the system, in the block into ones for a user.
 
     Args:
-      what: what failed, with its flag: `--model-store: models/dogs can't be written`.
+      what: what failed, with its field: "`model_store`: models/dogs can't be written".
     Raises:
       UsageError: it stays so until somebody changes something.
       DiskFull, StorageUnavailable: it may pass.
     """
     try:
         yield
-    except (OSError, StorageError, StorageUnavailable, DiskFull, AccessDenied) as error:
+    except (OSError, StorageError) as error:
         raise explained(what, error) from error
 
 

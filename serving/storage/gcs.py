@@ -16,8 +16,8 @@ import requests.adapters
 from google.auth import impersonated_credentials
 from google.cloud import storage
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import FileInfo, NoCredentials, StorageError, StorageUnavailable, spooled
+from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import FileInfo, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import GcsOptions
 
@@ -140,10 +140,10 @@ class Gcs:
         except _PASSING as error:
             raise StorageUnavailable(f"{path}: {error}") from error
         except google.auth.exceptions.GoogleAuthError as error:
-            final = NoCredentials if self._anonymous else AccessDenied
+            final = NoCredentials if self._anonymous else StorageDenied
             raise (StorageUnavailable if error.retryable else final)(f"{path}: {error}") from error
         except gcp_errors.GoogleAPICallError as error:
-            raise StorageError(f"{path}: {error}") from error
+            raise FileError(f"{path}: {error}") from error
         except ValueError as error:  # a name that no bucket can have
             raise FileNotFoundError(f"{path}: {error}") from error
 

@@ -11,8 +11,8 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import FileInfo, NoCredentials, StorageError, StorageUnavailable, spooled
+from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import FileInfo, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import S3Options
 
@@ -147,23 +147,23 @@ def _plain_errors(path: str) -> Iterator[None]:
         if code in _DENIED:
             raise PermissionError(f"{path}: {error}") from error
         if code in _REFUSED:
-            raise AccessDenied(f"{path}: {error}") from error
+            raise StorageDenied(f"{path}: {error}") from error
         if status >= 500 or status == 429 or code in _PASSING:
             raise StorageUnavailable(f"{path}: {error}") from error
-        raise StorageError(f"{path}: {_HINTS[code]} ({error})" if code in _HINTS else f"{path}: {error}") from error
+        raise FileError(f"{path}: {_HINTS[code]} ({error})" if code in _HINTS else f"{path}: {error}") from error
     except botocore.exceptions.NoCredentialsError as error:
         raise NoCredentials(f"{path}: {error}") from error
     except botocore.exceptions.PartialCredentialsError as error:
-        raise AccessDenied(f"{path}: {error}") from error
+        raise StorageDenied(f"{path}: {error}") from error
     except botocore.exceptions.SSLError as error:
         refused = "CERTIFICATE_VERIFY_FAILED" in str(error)  # and not a handshake that was cut off
-        raise (AccessDenied if refused else StorageUnavailable)(f"{path}: {error}") from error
+        raise (StorageDenied if refused else StorageUnavailable)(f"{path}: {error}") from error
     except _AWAY as error:
         raise StorageUnavailable(f"{path}: {error}") from error
     except botocore.exceptions.ParamValidationError as error:
         raise FileNotFoundError(f"{path}: {error}") from error
     except botocore.exceptions.BotoCoreError as error:
-        raise StorageError(f"{path}: {error}") from error
+        raise FileError(f"{path}: {error}") from error
 
 
 _AWAY = (

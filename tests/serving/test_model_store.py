@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from serving.errors import FlowImagesError, UsageError
+from serving.errors import FlowImagesError, StorageUnavailable, UsageError
 from serving.model_store.choose import choose, choose_on_disk, named_model
 from serving.model_store.fetch import ASIDE, fetch, local_copy
 from serving.model_store.publish import Publication, PublishedElsewhere
 from serving.model_store.versions import HIGHEST_VERSION, MODEL_FILE, version_number, versions, whole
-from serving.storage.base import Storage, StorageUnavailable, join, scheme
+from serving.storage.base import Storage, join, scheme
 from serving.storage.stores import Stores
 from serving.storage.transfer import NameLeadsOut
 
@@ -131,7 +131,7 @@ def test_of_two_folders_of_one_number_the_whole_one_counts(store: str) -> None:
 
 def test_a_version_is_never_overwritten(store: str) -> None:
     publish(store, 7, "first")
-    with pytest.raises(UsageError, match=r"dogs/7 exists already.*--version"):
+    with pytest.raises(UsageError, match=r"dogs/7 exists already.*`version`"):
         asked(store, 7)
     assert set(contents(store).values()) == {f"first {name}" for name in FILES}
 
@@ -267,7 +267,7 @@ def test_a_bucket_that_is_away_may_come_back(bucket: str) -> None:
         with pytest.raises(StorageUnavailable) as told:
             publication.publish(folder)
     assert str(told.value) == (
-        f"--model-store: {bucket}/dogs can't be written: no answer; this may pass: repeat the command"
+        f"`model_store`: {bucket}/dogs can't be written: no answer; this may pass: repeat the command"
     )
     assert served(bucket) == []
     publish(bucket, 7)
@@ -275,7 +275,7 @@ def test_a_bucket_that_is_away_may_come_back(bucket: str) -> None:
 
 def test_versions_that_no_server_can_hold_are_refused(tmp_path: Path) -> None:
     for number in (-1, 2**63):
-        with pytest.raises(UsageError, match=f"--version {number}: .*from 0 to {2**63 - 1}"):
+        with pytest.raises(UsageError, match=f"`version` {number}: .*from 0 to {2**63 - 1}"):
             asked(str(tmp_path), number)
     (tmp_path / "dogs" / "007").mkdir(parents=True)
     with pytest.raises(UsageError, match="7 exists already"):
@@ -315,13 +315,13 @@ def test_a_server_as_another_user_can_read_what_is_published(tmp_path: Path) -> 
     ("store", "name", "told"),
     [
         ("{tmp}/file", "dogs", "{tmp}/file/dogs can't be written"),
-        ("{tmp}", "a/b", "--name a/b"),
-        ("{tmp}", "..", "--name .."),
-        ("{tmp}", "", "--name"),
+        ("{tmp}", "a/b", "`name` a/b"),
+        ("{tmp}", "..", "`name` .."),
+        ("{tmp}", "", "`name`"),
         ("{tmp}/d\udce9p", "dogs", "UTF-8"),
         ("{tmp}/[a]", "dogs", "/[a]: TensorFlow loads no model from a path with ["),
-        ("/proc/nowhere", "dogs", "--model-store: /proc/nowhere/dogs can't be written"),
-        ("", "dogs", "--model-store is empty"),
+        ("/proc/nowhere", "dogs", "`model_store`: /proc/nowhere/dogs can't be written"),
+        ("", "dogs", "`model_store` is empty"),
         ("ftp://host/models", "dogs", "ftp:// is not supported"),
     ],
 )
@@ -335,7 +335,7 @@ def test_stores_and_names_that_cannot_be_are_refused_at_once(store: str, name: s
 
 
 def test_a_bucket_that_does_not_exist_is_told_before_training(s3_folder: str) -> None:
-    with pytest.raises(UsageError, match=r"--model-store: s3://nobody/models/dogs can't be written: .*no bucket"):
+    with pytest.raises(UsageError, match=r"`model_store`: s3://nobody/models/dogs can't be written: .*no bucket"):
         asked("s3://nobody/models", 1)
 
 
@@ -380,7 +380,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(s3_folder: str, s3_serve
         fetch(versions(f"{s3_folder}/dogs", storage)[7], tmp_path / "models" / "dogs", storage)
     assert not list(tmp_path.rglob("evil"))
     with (
-        pytest.raises(UsageError, match=r"--model .*would be written outside"),
+        pytest.raises(UsageError, match=r"`model` .*would be written outside"),
         local_copy(f"{s3_folder}/dogs", 7, storage_for),
     ):
         pass

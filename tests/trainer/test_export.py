@@ -13,11 +13,10 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.contract import WIRES, ModelContract, Wire, golden_distance, golden_key
-from serving.errors import FlowImagesError
+from serving.errors import DiskFull, FlowImagesError
 from serving.images.preprocessing import make_decoder
 from serving.model_store.fetch import local_copy
 from serving.model_store.publish import Publication
-from serving.storage.base import DiskFull
 from serving.storage.disk import Disk
 from serving.storage.stores import Stores
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
@@ -292,9 +291,9 @@ def test_a_full_disk_leaves_nothing_behind_and_may_pass(
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
 def test_what_may_pass_is_75_and_what_cannot_become_right_is_2(error: Exception, code: int) -> None:
-    told = explained("--model-store x can't be written", error)
+    told = explained("`model_store` x can't be written", error)
     assert told.exit_code == code
-    assert str(told).startswith("--model-store x can't be written: ")
+    assert str(told).startswith("`model_store` x can't be written: ")
     assert ("repeat the command" in str(told)) == (code == 75)
 
 
