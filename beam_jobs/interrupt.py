@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from serving.errors import EXIT_RESUMABLE, FlowImagesError
+from serving.errors import Resumable
 
 STOP = threading.Event()
 """Set while the runs of this process are asked to stop: waits end early, and workers drop their chunks."""
@@ -21,10 +21,8 @@ _runs = 0
 _closers: list[Callable[[], object]] = []
 
 
-class Interrupted(FlowImagesError):
+class Interrupted(Resumable):
     """The run was asked to stop; the parts that are written stay."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 def request_stop() -> None:

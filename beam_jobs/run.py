@@ -17,6 +17,7 @@ from beam_jobs.options import PredictOptions
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
+from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_check import SourceCheck
 from beam_jobs.sources import is_utf8
 from beam_jobs.storage_flags import storage_options
@@ -26,7 +27,6 @@ from serving.client import PredictClient
 from serving.contract import Wire
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
-from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint
 from serving.predictor import ImagePredictor
 from serving.storage.base import absolute, join, output_errors
@@ -68,7 +68,7 @@ class Run:
         from beam_jobs.beam_flags import parse_beam_flags  # Beam takes seconds to import
 
         if options.fresh and options.shard.of > 1:
-            raise UsageError("--fresh with --shard: each shard would clear the others' work; choose another --output")
+            raise UsageError("`fresh` with `shard`: each shard would clear the others' work; choose another `output`")
         self._options = options
         self._connect = connect
         self._on_start = on_start
@@ -179,14 +179,9 @@ class Run:
         return model, choose_wire(contract, wire)
 
     def _check_answers(self, client: PredictClient, model: PlannedModel, wire: Wire) -> None:
-        """Replays the golden images of the contract; a model without any is asked about drawn ones."""
         predictor = ImagePredictor(client, model.contract, wire)
-        golden = model.contract.golden
         with _version_needed(client.endpoint):
-            if golden is None or wire not in golden.references:
-                check_model_by_samples(predictor, self._options.plain, distributions=self._options.format == "kaggle")
-            else:
-                predictor.check_golden()
+            check_answers(predictor, self._options.plain, distributions=self._options.format == "kaggle")
 
     def _list_inputs(self, model: PlannedModel, result_options: ResultOptions) -> Plan:
         """Lists the inputs and stores the manifest; the plan that goes with it is not stored yet."""
@@ -231,14 +226,13 @@ class Run:
         run_pipeline(self._worker_spec(plan, endpoint, share.generation), share.chunks, self._pipeline_options)
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
-        options, wire = self._options, plan.options.wire
-        decoded_by_server = wire == "encoded" and plan.model.contract.signature(wire).ok is None
+        options = self._options
         return WorkerSpec(
             output=absolute(options.output),
             plan=plan,
             endpoint=endpoint,
             retry=options.retry,
-            chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=decoded_by_server),
+            chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k),
             memory=options.memory,
             generation=generation,
             storage=self._storage,
@@ -279,7 +273,7 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
         plan = folder.load_plan()
         if plan is None:
             next(folder.storage.walk(folder.state), None)  # only a listing tells that a bucket isn't there
-            raise UsageError(f"--output {output}: no run in it (no {folder.state})")
+            raise UsageError(f"`output` {output}: no run in it (no {folder.state})")
         return results.merge(folder, plan, {"merged": True})
 
 

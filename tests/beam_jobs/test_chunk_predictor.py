@@ -24,7 +24,7 @@ def test_a_row_that_trips_a_library_up_fails_alone() -> None:
         return data
 
     rows = [(i, Row(name)) for i, name in enumerate("a!b")]
-    with ChunkPredictor(lambda row, _: row.path.encode(), encode, FakePredictor(), ChunkOptions(), ROOM) as chunk:
+    with ChunkPredictor[Row](lambda row, _: row.path.encode(), encode, FakePredictor(), ChunkOptions(), ROOM) as chunk:
         found = list(chunk.outcomes(rows))
     assert verdicts(found) == "pfp"
     assert found[1].message == "string index out of range"

@@ -31,7 +31,7 @@ def test_a_plan_of_another_release_is_not_guessed_at(finished: tuple[RunFolder, 
     folder, _ = finished
     path = Path(folder.state) / "plan.json"
     path.write_text(path.read_text().replace('"manifest"', '"list"'))
-    with pytest.raises(FlowImagesError, match=r"plan\.json is of another release or damaged; use --fresh"):
+    with pytest.raises(FlowImagesError, match=r"plan\.json is of another release or damaged; use `fresh`"):
         folder.load_plan()
 
 
@@ -52,7 +52,7 @@ def test_a_process_that_would_mix_results_is_refused(
     plan.check(plan.options, plan.model, folder.output)
     with pytest.raises(UsageError, match=says) as error:
         plan.check(plan.options.model_copy(update=option), plan.model.model_copy(update=model), folder.output)
-    assert "--fresh" in str(error.value)
+    assert "`fresh`" in str(error.value)
     assert folder.output in str(error.value)
 
 
@@ -86,7 +86,7 @@ def test_a_changed_manifest_is_found_out(finished: tuple[RunFolder, Plan], chang
 def test_a_manifest_that_is_gone_ends_the_run(finished: tuple[RunFolder, Plan]) -> None:
     folder, plan = finished
     Path(folder.manifest_path(plan.manifest)).unlink()
-    with pytest.raises(FlowImagesError, match=r"is gone.*--fresh") as error:
+    with pytest.raises(FlowImagesError, match=r"is gone.*`fresh`") as error:
         folder.read_chunk(plan, 0)
     assert error.value.exit_code == 1
 

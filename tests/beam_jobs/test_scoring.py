@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from beam_jobs.scoring import rank
 from serving.errors import DeadlineExceeded, InvalidRequest, ServerUnavailable
 from serving.images.encoder import Payload
 from serving.predictor import Scores
+from serving.scores import rank
 from tests.beam_jobs.fake_predictor import FakePredictor, outcomes, verdicts
 
 
@@ -105,7 +105,7 @@ def test_a_slow_picture_costs_only_itself_and_few_deadlines(place: int) -> None:
     found = outcomes(files, predictor, requests_in_flight=1)
     assert [outcome.row for outcome in found if outcome.verdict != "predicted"] == [place]
     assert (found[place].stage, found[place].reason) == ("predict", "too_slow")
-    assert "--deadline" in found[place].message
+    assert "`deadline_s`" in found[place].message
     assert predictor.asked_slow == 5  # twice with all, once with its half, twice alone
 
 

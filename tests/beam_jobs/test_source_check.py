@@ -128,7 +128,7 @@ def test_a_source_that_is_gone_is_no_pictures_fault(
     run = Run(output, inputs_of(kind, pictures))
     first = files(pictures)[0]
     go(pictures)
-    with pytest.raises(SourceGone, match=f"{pictures}.*the same command continues.*--fresh") as error:
+    with pytest.raises(SourceGone, match=f"{pictures}.*the same command continues.*`fresh`") as error:
         run.missing(first)
     assert error.value.exit_code == 75
     with pytest.raises(SourceGone):

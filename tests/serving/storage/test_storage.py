@@ -11,18 +11,10 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.run import merge_folder
-from serving.errors import UsageError
+from serving.errors import DiskFull, FileError, StorageUnavailable, UsageError
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import (
-    DiskFull,
-    FileInfo,
-    Storage,
-    StorageError,
-    StorageUnavailable,
-    join,
-    output_errors,
-)
+from serving.storage.base import FileInfo, Storage, join, output_errors
 from serving.storage.disk import Disk
 from serving.storage.local_file import TooLarge
 from serving.storage.retrying import RetryingStorage
@@ -105,7 +97,7 @@ def test_walk_finds_every_file_below(place: tuple[Storage, str]) -> None:
 def test_an_output_in_a_bucket_that_does_not_exist_is_wrong_usage(kind: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(f"{kind}_folder")
     output = f"{kind}://nobody-s/out"
-    says = f"--output {output} can't be used: .*there is no bucket 'nobody-s'"
+    says = f"`output` {output} can't be used: .*there is no bucket 'nobody-s'"
     with pytest.raises(UsageError, match=says):
         merge_folder(output)
     with pytest.raises(UsageError, match=says), output_errors(output):
@@ -212,7 +204,7 @@ def test_a_file_system_without_hard_links_has_the_first_file_too(
 
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.ESTALE, StorageUnavailable), (errno.EIO, StorageError)],
+    [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.ESTALE, StorageUnavailable), (errno.EIO, FileError)],
 )
 def test_errors_of_a_disk_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
