@@ -1,4 +1,4 @@
-"""What a user names as input, as a stream of images: globs, folders, lists, CSVs; on a disk, in a bucket or on the web."""
+"""What a user names as input, as a stream of images: globs, folders, lists and CSVs, in any of the stores."""
 
 import logging
 import os
