@@ -1,51 +1,38 @@
-"""What one worker of the job holds: a channel, a decoder, threads; and what it does: one chunk, one part."""
+"""One worker of a run: it holds a channel, a decoder and threads, and writes one part for each chunk."""
 
+import contextlib
 import dataclasses
-import functools
 from collections import Counter
-from collections.abc import Callable
 from typing import Self
 
-from beam_jobs import interrupt
-from beam_jobs.chunk_predictor import ChunkOptions, ChunkPredictor
+from beam_jobs import interrupt, progress
+from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
-from beam_jobs.memory import Allowance, divide, give_back_large_blocks, resident
+from beam_jobs.memory import Allowance
 from beam_jobs.parts import Outcome
 from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.served_predictor import retry_by_many, served_predictor
 from beam_jobs.source_check import SourceCheck
 from serving.client import PredictClient
-from serving.contract import ModelContract, Wire
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
-from serving.images.encoder import Payload, make_encoder
-from serving.images.limits import PictureLimits, PictureRejected
-from serving.images.sample_images import draw_pictures
+from serving.errors import FileError, ModelNotFound, Resumable
+from serving.images.limits import PictureLimits
 from serving.options import Endpoint, RetryPolicy
-from serving.predictor import ImagePredictor
 from serving.retry import transient_in_time
 from serving.storage.base import output_errors
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
-from serving.tensorflow_import import import_tensorflow
 
 
-class Interrupted(FlowImagesError):
-    """A stop was asked for; parts that are written stay."""
-
-    exit_code = EXIT_RESUMABLE
-
-
-class VersionGone(FlowImagesError):
+class VersionGone(Resumable):
     """The run's model version is not served any more, or not by all servers; the run can go on once it is."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:
     """The error for a run whose version a server does not know, although it was there."""
     return VersionGone(
         f"version {endpoint.version} of {endpoint.model_name} is not served any more, or not by all servers ({error}). "
-        "Load it and repeat the command, or start over with another version: --fresh"
+        "Load it and repeat the command, or start over with another version: `fresh`"
     )
 
 
@@ -72,37 +59,36 @@ class ChunkWorker:
         """Opens a channel and loads the decoder; TensorFlow only if the wire form needs it.
 
         Raises:
-          UsageError: there is too little memory for any picture.
+          UsageError: there is too little memory for any image.
         """
-        options, contract = spec.plan.options, spec.plan.model.contract
+        options = spec.plan.options
         limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
         self._spec = spec
-        self._stores = Stores(spec.storage, _shared(spec.retry, spec.chunk.readers), interrupt.STOP)
+        self._stores = Stores(spec.storage, retry_by_many(spec.retry, spec.chunk.readers), interrupt.STOP)
         self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
         self._parts = self._folder.parts(spec.plan)
         self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores)
         self._under_way: set[int] = set()
-        retry = _shared(spec.retry, spec.chunk.requests_in_flight)
-        self._client = PredictClient(spec.endpoint, retry=retry, stop=interrupt.STOP, retried=transient_in_time)
-        interrupt.at_stop(self._client.close)
         self._failure: Exception | None = None
-        decoded_bytes = _decoded_bytes(contract, options.wire)
-        room = divide(
-            spec.memory, _taken(options.wire != "encoded"), readers=spec.chunk.readers, decoded_bytes=decoded_bytes,
-        )  # fmt: skip
-        encode = make_encoder(contract.preprocessing, options.wire, limits, memory=room.decoding)
-        self._predictor = ChunkPredictor(
-            read_row(self._read, limits.max_bytes),
-            encode,
-            ImagePredictor(self._client, contract, options.wire),
-            spec.chunk,
-            room,
-            decoded_bytes=decoded_bytes,
-            answer_bytes=_ANSWER_BYTES * len(contract.labels),
-            retry=retry,
-            known_good=_known_good(encode, contract),
-            stop=interrupt.STOP,
-        )
+        retry = retry_by_many(spec.retry, spec.chunk.requests_in_flight)
+        with contextlib.ExitStack() as opened:
+            client = PredictClient(spec.endpoint, retry=retry, stop=interrupt.STOP, retried=transient_in_time)
+            opened.callback(client.close)
+            opened.enter_context(interrupt.closed_on_stop(client.close))
+            self._predictor = opened.enter_context(
+                served_predictor(
+                    client,
+                    spec.plan.model.contract,
+                    options.wire,
+                    read_row(self._read, limits.max_bytes),
+                    limits=limits,
+                    options=spec.chunk,
+                    memory=spec.memory,
+                    retry=retry,
+                    stop=interrupt.STOP,
+                )
+            )
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -112,17 +98,16 @@ class ChunkWorker:
 
     def close(self) -> None:
         """Ends threads and channel."""
-        self._predictor.close()
-        self._client.close()
+        self._opened.close()
 
     def work(self, chunk: int) -> Counter[str]:
-        """Gives the chunk its part, unless it has one; counts of the outcomes by verdict.
+        """Gives the chunk its part, unless it has one; the numbers of its rows by verdict.
 
         Raises:
           ServingError, StorageUnavailable: the run has to stop; the chunk has no part.
-          SourceGone: the place that its pictures were in is gone.
+          SourceGone: the place that its images were in is gone.
           VersionGone: the pinned version is not served any more.
-          Interrupted: a stop was asked for.
+          Interrupted: a stop was requested.
         """
         self._under_way.add(chunk)
         try:
@@ -143,33 +128,36 @@ class ChunkWorker:
         spec = self._spec
         if self._parts.exists(spec.generation, chunk):
             return Counter()
-        outcomes = []
         try:
-            for outcome in self._predictor.outcomes(self._rows(chunk)):
-                outcomes.append(outcome)
-                interrupt.report_progress(1)
-                _raise_if_stopped()
-                if self._failure:
-                    raise self._failure  # of another chunk: the run is over, and that is why
+            outcomes = self._predict(self._rows(chunk))
         except ModelNotFound as error:
             raise version_gone(spec.endpoint, error) from error
         except Exception:
-            _raise_if_stopped()  # a stop closes the channel, which is no error of the server's
+            interrupt.raise_if_stopped()  # a stop closes the channel, which is no error of the server's
             raise
         self._parts.write(spec.generation, chunk, outcomes)
         return Counter(outcome.verdict for outcome in outcomes)
 
+    def _predict(self, rows: list[tuple[int, Row]]) -> list[Outcome]:
+        outcomes = []
+        for outcome in self._predictor.outcomes(rows):
+            outcomes.append(outcome)
+            progress.report(self._spec.plan.id, 1)
+            interrupt.raise_if_stopped()
+            if self._failure:  # of another chunk, which ends the run
+                raise self._failure
+        return outcomes
+
     def _rows(self, chunk: int) -> list[tuple[int, Row]]:
+        """The rows of this generation, with their places in the chunk."""
         rows = self._folder.read_chunk(self._spec.plan, chunk)
         if self._spec.generation == 0:
             return list(enumerate(rows))
-        return [(outcome.row, rows[outcome.row]) for outcome in self._to_retry(chunk, len(rows))]
-
-    def _to_retry(self, chunk: int, rows: int) -> list[Outcome]:
-        latest = self._parts.latest(chunk, rows, self._spec.generation - 1)
-        return [outcome for outcome in latest if outcome.may_change]
+        latest = self._parts.latest(chunk, len(rows), self._spec.generation - 1)
+        return [(outcome.row, rows[outcome.row]) for outcome in latest if outcome.may_change]
 
     def _read(self, path: str, limit: int) -> bytes:
+        """The bytes of an image. Where it can't be read, its source is asked for before that is its own fault."""
         where = self._spec.plan.locate(path)
         storage = self._stores(where)
         try:
@@ -177,43 +165,8 @@ class ChunkWorker:
         except FileNotFoundError:
             self._sources.after_missing(where, list(self._under_way))
             data = storage.read(where, limit)  # its source is there, and may have been away for a moment
+        except FileError:
+            self._sources.after_unreadable(where, list(self._under_way))
+            raise
         self._sources.saw(where)
         return data
-
-
-def _known_good(encode: Callable[[bytes], Payload], contract: ModelContract) -> Payload | None:
-    """A picture that the model is sure to take; None where the run's limits are below its size."""
-    try:
-        return encode(draw_pictures(contract.preprocessing.width, contract.preprocessing.height)[0])
-    except PictureRejected:
-        return None
-
-
-_ANSWER_BYTES = 16
-"""A score in an answer, in a third of the copies that it goes through."""
-
-
-def _decoded_bytes(contract: ModelContract, wire: Wire) -> int | None:
-    """Bytes of a picture as it is sent; None where that is its file."""
-    if wire == "encoded":
-        return None
-    return contract.preprocessing.height * contract.preprocessing.width * 3 * (4 if wire == "float32" else 1)
-
-
-@functools.cache
-def _taken(with_tensorflow: bool) -> int:
-    """Bytes that this process takes before its first picture."""
-    give_back_large_blocks()
-    if with_tensorflow:
-        import_tensorflow()
-    return resident()
-
-
-def _shared(policy: RetryPolicy, callers: int) -> RetryPolicy:
-    """The policy for several callers at once: while a server is away each of them spends retries of its own."""
-    return dataclasses.replace(policy, budget=policy.budget * callers)
-
-
-def _raise_if_stopped() -> None:
-    if interrupt.STOP.is_set():
-        raise Interrupted("interrupted; the same command continues")

@@ -7,17 +7,17 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from serving.client import PredictClient
+from serving.console.field_names import with_flags
 from serving.console.terminal import console, printable
 from serving.contract import Wire
 from serving.discovery import ModelOverrides, choose_wire, discover
-from serving.errors import InvalidRequest
+from serving.errors import FileError, InvalidRequest
 from serving.images.encoder import CORRUPT, NOT_DECODED, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected, bad_name, own_faults
 from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.scores import format_score
-from serving.storage.base import StorageError
 from serving.storage.stores import Stores
 
 
@@ -73,11 +73,10 @@ def _read(stores: Stores, path: str, max_bytes: int) -> bytes:
     try:
         with own_faults(max_bytes):
             return stores(path).read(path, max_bytes)
-    except (OSError, StorageError) as error:
+    except (OSError, FileError) as error:
         raise PictureRejected("unreadable", getattr(error, "strerror", None) or str(error)) from error
 
 
 def _reason(error: PictureRejected | InvalidRequest) -> str:
-    if isinstance(error, PictureRejected):
-        return printable(f"{error.reason}: {error.message}")
-    return printable(f"refused: {error}")
+    reason = f"{error.reason}: {error.message}" if isinstance(error, PictureRejected) else f"refused: {error}"
+    return printable(with_flags(reason))

@@ -32,7 +32,7 @@ def local_copy(
         names = [info.path.removeprefix(root) for info in storage.walk(folder)]
         there = {int(name.split("/")[0]) for name in names if name.split("/")[0].isdigit() and _is_model(name)}
         if not there or version not in {None, *there}:
-            raise UsageError(f"--model {folder}: no version {'' if version is None else version} with a {_SAVED_MODEL}")
+            raise UsageError(f"`model` {folder}: no version {'' if version is None else version} with a {_SAVED_MODEL}")
         chosen = max(there) if version is None else version
         with tempfile.TemporaryDirectory(prefix="flow-images-model-") as temporary:
             copy = Path(temporary) / folder.rstrip("/").rsplit("/", 1)[1]
@@ -41,12 +41,12 @@ def local_copy(
                 if head.isdigit() and int(head) == chosen:
                     target = (copy / str(chosen) / rest).resolve()
                     if not target.is_relative_to(copy.resolve()):
-                        raise UsageError(f"--model {root + name}: an object's name that leads out of its folder")
+                        raise UsageError(f"`model` {root + name}: an object's name that leads out of its folder")
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(storage.read(root + name))
             yield copy
     except (FileNotFoundError, PermissionError) as error:
-        raise UsageError(f"--model {folder}: {error}") from error
+        raise UsageError(f"`model` {folder}: {error}") from error
 
 
 def _is_model(name: str) -> bool:

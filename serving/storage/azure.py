@@ -22,8 +22,8 @@ from azure.core import exceptions as azure_errors
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobClient, BlobProperties, BlobServiceClient
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import FileInfo, StorageError, StorageUnavailable, spooled
+from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import FileInfo, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import AzureOptions
 
@@ -184,9 +184,9 @@ def _plain_errors(path: str) -> Iterator[None]:
         raise _plain(path, error) from error
     except (azure_errors.ServiceRequestError, azure_errors.ServiceResponseError) as error:
         refused = isinstance(error.inner_exception, requests.exceptions.SSLError)
-        raise (AccessDenied if refused else StorageUnavailable)(f"{path}: {_words(error)}") from error
+        raise (StorageDenied if refused else StorageUnavailable)(f"{path}: {_words(error)}") from error
     except azure_errors.AzureError as error:
-        raise StorageError(f"{path}: {_words(error)}") from error
+        raise FileError(f"{path}: {_words(error)}") from error
     except ValueError as error:  # a name that no container can have
         raise FileNotFoundError(f"{path}: {error}") from error
 
@@ -204,12 +204,12 @@ def _plain(path: str, error: azure_errors.HttpResponseError) -> Exception:
     if status in (409, 412):
         return FileExistsError(path)
     if status == 401 or code in _REFUSED or (isinstance(error, azure_errors.ClientAuthenticationError) and not status):
-        return AccessDenied(words)
+        return StorageDenied(words)
     if status == 403:
         return PermissionError(words)
     if isinstance(error, azure_errors.DecodeError):  # an answer that was cut off
         return StorageUnavailable(words)
-    return StorageError(words)
+    return FileError(words)
 
 
 def _words(error: Exception) -> str:

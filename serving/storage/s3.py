@@ -11,8 +11,8 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import FileInfo, StorageError, StorageUnavailable, spooled
+from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import FileInfo, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import S3Options
 
@@ -138,20 +138,20 @@ def _plain_errors(path: str) -> Iterator[None]:
         if code in _DENIED:
             raise PermissionError(f"{path}: {error}") from error
         if code in _REFUSED:
-            raise AccessDenied(f"{path}: {error}") from error
+            raise StorageDenied(f"{path}: {error}") from error
         if status >= 500 or status == 429 or code in _PASSING:
             raise StorageUnavailable(f"{path}: {error}") from error
-        raise StorageError(f"{path}: {error}") from error
+        raise FileError(f"{path}: {error}") from error
     except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
-        raise AccessDenied(f"{path}: {error}") from error
+        raise StorageDenied(f"{path}: {error}") from error
     except botocore.exceptions.SSLError as error:
-        raise AccessDenied(f"{path}: {error}") from error
+        raise StorageDenied(f"{path}: {error}") from error
     except _AWAY as error:
         raise StorageUnavailable(f"{path}: {error}") from error
     except botocore.exceptions.ParamValidationError as error:
         raise FileNotFoundError(f"{path}: {error}") from error
     except botocore.exceptions.BotoCoreError as error:
-        raise StorageError(f"{path}: {error}") from error
+        raise FileError(f"{path}: {error}") from error
 
 
 _AWAY = (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError,

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from beam_jobs import interrupt
 from serving.contract import ModelContract
 from serving.errors import FlowImagesError
 from tests.conftest import MODEL_NAME
@@ -25,7 +24,6 @@ def predict(server: str) -> Predict:
     from beam_jobs.predict_command import predict as command
 
     def run(*arguments: object, server: str = server) -> Result:
-        interrupt.reset()
         words = ["--server", server, "--model-name", MODEL_NAME, *map(str, arguments)]
         return CliRunner().invoke(command, words)
 
@@ -192,7 +190,6 @@ def test_a_run_with_its_own_server_stays_with_its_version(model_store: Path, dra
     whole = ["--input", str(drawn / "train"), "--output", str(output), "--wire", "encoded"]
 
     def predict(*arguments: object) -> Result:
-        interrupt.reset()
         return CliRunner().invoke(command, [*whole, *map(str, arguments)])
 
     first = predict("--model", store / "1")
@@ -246,7 +243,7 @@ def test_options_that_would_mix_results_are_refused(
     result = predict("--input", drawn / "train", "--output", tmp_path / "out", *change)
     assert isinstance(result.exception, FlowImagesError)
     assert result.exception.exit_code == 2
-    assert "--fresh" in str(result.exception)
+    assert "`fresh`" in str(result.exception)
     assert predict("--input", drawn / "train", "--output", tmp_path / "out", *change, "--fresh").exit_code == 0
 
 
@@ -290,7 +287,7 @@ def test_an_empty_input_is_never_a_success(predict: Predict, tmp_path: Path) -> 
         (["stray"], "unexpected argument 'stray': a pattern goes in quotes"),
         (["--shard", "3/3"], "0 to N-1"),
         (["--labels", "x.txt"], "its own contract"),
-        (["--tls-cert", "x.pem"], "--tls-key"),
+        (["--tls-cert", "x.pem"], "`tls.key`"),
     ],
 )
 def test_wrong_usage_names_the_flag(predict: Predict, drawn: Path, tmp_path: Path, flags: list[str], says: str) -> None:
@@ -337,7 +334,6 @@ def test_a_model_in_a_bucket_is_served_from_a_copy(
     from beam_jobs.predict_command import predict as command
     from serving.storage.stores import open_store
 
-    interrupt.reset()
     storage = open_store(s3_folder)
     for path in (path for path in model_store.rglob("*") if path.is_file()):
         storage.create(f"{s3_folder}/{MODEL_NAME}/{path.relative_to(model_store)}", path.read_bytes())

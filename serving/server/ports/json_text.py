@@ -34,7 +34,7 @@ def parse(body: bytes) -> dict[str, Json]:
     """The request's object; what follows it is ignored.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if it isn't JSON, or no object.
+      StatusError: INVALID_ARGUMENT if it isn't JSON, or no object.
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
@@ -190,6 +190,7 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|.)")
 
 
 def json_type(value: Json) -> str:
+    """How the binary's messages call a value: by its type, but `True` or `False` for a truth value."""
     return str(value) if isinstance(value, bool) else _TYPES[type(value)]
 
 

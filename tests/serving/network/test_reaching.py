@@ -1,5 +1,7 @@
-"""What a client says of an address where no server of models answers: at once where it can't become right, and within
-seconds where it is waited for."""
+"""What a client says of an address where no server of models answers.
+
+It says so at once where the address can't become right, and within seconds where the server is waited for.
+"""
 
 import concurrent.futures
 import contextlib
@@ -130,7 +132,7 @@ def test_a_server_that_wants_tls_is_refused_at_once_and_the_flag_named(tmp_path:
         with context.wrap_socket(connection, server_side=True) as secured:
             secured.recv(1)
 
-    with Listener(handle) as port, pytest.raises(WrongAddress, match="add --tls"):
+    with Listener(handle) as port, pytest.raises(WrongAddress, match="add `tls`"):
         ask(port)
 
 

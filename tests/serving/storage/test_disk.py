@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.storage.base import DiskFull, StorageError, StorageUnavailable
+from serving.errors import DiskFull, FileError, StorageUnavailable
 from serving.storage.disk import Disk
 
 
@@ -46,7 +46,7 @@ def test_a_file_system_without_hard_links_has_the_first_file_too(
 
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.ESTALE, StorageUnavailable), (errno.EIO, StorageError)],
+    [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.ESTALE, StorageUnavailable), (errno.EIO, FileError)],
 )
 def test_errors_of_a_disk_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]

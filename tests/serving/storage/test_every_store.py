@@ -121,7 +121,7 @@ def test_walk_finds_every_file_below(place: Place) -> None:
 
 def test_a_listing_is_in_order_and_goes_on_where_it_broke_off(bucket: Place) -> None:
     storage, folder = bucket
-    paths = [f"{folder}/{name}" for name in ["A", "a", "a-b/c", "a/b", "a/b/c", "b", "é", "犬"]]
+    paths = [f"{folder}/{name}" for name in ["A", "a", "a/b", "a/b/c", "b", "é", "犬"]]
     for path in reversed(paths):
         storage.create(path, b"xyz")
     assert [info.path for info in storage.walk(folder)] == paths
@@ -210,7 +210,7 @@ def test_a_place_that_cannot_be_is_a_file_that_is_not_there(path: str, bucket: P
 
 def test_an_output_in_a_bucket_that_does_not_exist_is_wrong_usage(bucket: Place) -> None:
     output = f"{bucket.folder[:2]}://nobody-s/out"
-    says = f"--output {output} can't be used: .*there is no (bucket|container) 'nobody-s'"
+    says = f"`output` {output} can't be used: .*there is no (bucket|container) 'nobody-s'"
     with pytest.raises(UsageError, match=says):
         merge_folder(output)
     with pytest.raises(UsageError, match=says), output_errors(output):

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from serving.errors import AccessDenied, UsageError
+from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import Storage, StorageError, StorageUnavailable
+from serving.storage.base import Storage
 from serving.storage.http import Http
 from serving.storage.local_file import TooLarge
 from serving.storage.retrying import RetryingStorage
@@ -206,8 +206,8 @@ def test_a_server_that_hangs_is_given_up(web: Web, store: Storage, name: str) ->
         (429, StorageUnavailable),
         (500, StorageUnavailable),
         (503, StorageUnavailable),
-        (400, StorageError),
-        (418, StorageError),
+        (400, FileError),
+        (418, FileError),
     ],
 )
 def test_a_status_is_an_error_that_says_whose_fault_it_is(
@@ -221,7 +221,7 @@ def test_a_status_is_an_error_that_says_whose_fault_it_is(
 
 
 def test_what_leads_in_circles_is_given_up_at_once(web: Web, store: Storage) -> None:
-    with pytest.raises(StorageError, match="too many redirects"):
+    with pytest.raises(FileError, match="too many redirects"):
         store.read(f"{web.url}/round.jpg?sig=secret")
 
 
@@ -260,12 +260,12 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(web: Web, store: Stora
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(tmp_path))
     web.socket = context.wrap_socket(web.socket, server_side=True)
-    with pytest.raises(AccessDenied, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(StorageDenied, match="CERTIFICATE_VERIFY_FAILED"):
         store.read(f"https://127.0.0.1:{web.server_port}/plain.jpg")
 
 
 def test_what_speaks_no_tls_is_refused(web: Web, store: Storage) -> None:
-    with pytest.raises(AccessDenied):
+    with pytest.raises(StorageDenied):
         store.read(f"https://127.0.0.1:{web.server_port}/plain.jpg")
 
 

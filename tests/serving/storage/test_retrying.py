@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.errors import AccessDenied, UsageError
+from serving.errors import StorageDenied, StorageUnavailable, UsageError
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import FileInfo, Storage, StorageUnavailable
+from serving.storage.base import FileInfo, Storage
 from serving.storage.disk import Disk
 from serving.storage.options import S3Options, StorageOptions
 from serving.storage.retrying import RetryingStorage
@@ -96,7 +96,7 @@ def test_credentials_that_are_missing_are_not_waited_for(monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     store = RetryingStorage(s3_at("http://127.0.0.1:1"), Retrier(RetryPolicy()))
-    with pytest.raises(AccessDenied, match="s3://b/x"):
+    with pytest.raises(StorageDenied, match="s3://b/x"):
         store.exists("s3://b/x")
 
 
