@@ -17,6 +17,7 @@ from beam_jobs.options import PredictOptions
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
+from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_check import SourceCheck
 from beam_jobs.sources import is_utf8
 from beam_jobs.storage_flags import storage_options
@@ -26,10 +27,10 @@ from serving.client import PredictClient
 from serving.contract import Wire
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
-from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint
 from serving.predictor import ImagePredictor
 from serving.storage.base import absolute, join, output_errors
+from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
@@ -48,6 +49,7 @@ class Run:
         options: PredictOptions,
         connect: Connect,
         *,
+        storage: StorageOptions | None = None,
         on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
         on_progress: progress.Listener = lambda rows: None,
     ) -> None:
@@ -56,6 +58,7 @@ class Run:
         Args:
           options: all that the user decides.
           connect: gives the endpoint to ask.
+          storage: how stores of images and results are reached; None for what Beam's flags and the environment say.
           on_start: told the plan and the number of rows to do, when the first image is about to be read.
           on_progress: told the number of rows that have just been done; called from several threads, and only by a
             runner in this process.
@@ -71,7 +74,8 @@ class Run:
         self._on_start = on_start
         self._on_progress = on_progress
         self._pipeline_options = parse_beam_flags(options.beam_flags)
-        self._stores = Stores(storage_options(options.beam_flags), options.retry, interrupt.STOP)
+        self._storage = storage or storage_options(options.beam_flags)
+        self._stores = Stores(self._storage, options.retry, interrupt.STOP)
         self._folder = RunFolder(self._stores.writable(options.output), options.output)
 
     def execute(self) -> Account | None:
@@ -175,14 +179,9 @@ class Run:
         return model, choose_wire(contract, wire)
 
     def _check_answers(self, client: PredictClient, model: PlannedModel, wire: Wire) -> None:
-        """Replays the golden images of the contract; a model without any is asked about drawn ones."""
         predictor = ImagePredictor(client, model.contract, wire)
-        golden = model.contract.golden
         with _version_needed(client.endpoint):
-            if golden is None or wire not in golden.references:
-                check_model_by_samples(predictor, self._options.plain, distributions=self._options.format == "kaggle")
-            else:
-                predictor.check_golden()
+            check_answers(predictor, self._options.plain, distributions=self._options.format == "kaggle")
 
     def _list_inputs(self, model: PlannedModel, result_options: ResultOptions) -> Plan:
         """Lists the inputs and stores the manifest; the plan that goes with it is not stored yet."""
@@ -227,17 +226,16 @@ class Run:
         run_pipeline(self._worker_spec(plan, endpoint, share.generation), share.chunks, self._pipeline_options)
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
-        options, wire = self._options, plan.options.wire
-        decoded_by_server = wire == "encoded" and plan.model.contract.signature(wire).ok is None
+        options = self._options
         return WorkerSpec(
             output=absolute(options.output),
             plan=plan,
             endpoint=endpoint,
             retry=options.retry,
-            chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=decoded_by_server),
+            chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k),
             memory=options.memory,
             generation=generation,
-            storage=storage_options(options.beam_flags),
+            storage=self._storage,
         )
 
     def _merge(self, plan: Plan) -> Account:

@@ -31,7 +31,14 @@ class SourceCheck:
     """Asked only when an image can't be read, or before a run goes on. Safe to use from several threads."""
 
     def __init__(self, plan: Plan, folder: RunFolder, parts: Parts, stores: Callable[[str], Storage]) -> None:
-        """`stores` gives the store that holds a path."""
+        """Looks at nothing yet.
+
+        Args:
+          plan: of the run.
+          folder: of the run.
+          parts: of the run.
+          stores: gives the store that holds a path.
+        """
         self._plan = plan
         self._folder = folder
         self._parts = parts
