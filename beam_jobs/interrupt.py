@@ -18,7 +18,7 @@ STOP = threading.Event()
 
 _lock = threading.Lock()
 _runs = 0
-_closers: list[Callable[[], None]] = []
+_closers: list[Callable[[], object]] = []
 
 
 class Interrupted(Resumable):
@@ -55,7 +55,7 @@ def run_in_progress() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def closed_on_stop(close: Callable[[], None]) -> Iterator[None]:
+def closed_on_stop(close: Callable[[], object]) -> Iterator[None]:
     """Calls `close` if a stop is requested inside the block, such as for a channel with calls in flight."""
     _closers.append(close)
     try:

@@ -189,13 +189,13 @@ def _image_size(wire: Wire, shape: tuple[int, ...] | None, wanted: tuple[int, in
     return height, width
 
 
-def choose_wire(contract: ModelContract, wanted: Wire | None) -> Wire:
-    """The wire form asked for, or the first that the model has: float32, uint8, encoded.
+def choose_wire(contract: ModelContract, wanted: Wire | Sequence[Wire] | None) -> Wire:
+    """The wire form asked for, or the first of several that the model has: of None float32, uint8, encoded.
 
     Raises:
       ContractError: the model does not have it.
     """
-    if wanted is not None:
-        contract.signature(wanted)
-        return wanted
-    return next(wire for wire in WIRES if wire in contract.signatures)
+    order = WIRES if wanted is None else (wanted,) if isinstance(wanted, str) else wanted
+    found = next((wire for wire in order if wire in contract.signatures), order[-1])
+    contract.signature(found)
+    return found

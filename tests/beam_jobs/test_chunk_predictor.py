@@ -14,12 +14,12 @@ from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Allowance, divide
 from beam_jobs.parts import Outcome
-from beam_jobs.scoring import rank
 from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, ServerUnavailable
 from serving.images.encoder import Payload
 from serving.images.limits import PictureRejected
 from serving.options import RetryPolicy
 from serving.predictor import Scores
+from serving.scores import rank
 
 
 class FakePredictor:
