@@ -12,9 +12,10 @@ from typing import Any
 
 from beam_jobs import interrupt
 from beam_jobs import results as results_
+from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.inputs import list_pictures
 from beam_jobs.manifest import Manifest, build_manifest
-from beam_jobs.options import PredictOptions
+from beam_jobs.options import PredictOptions, Throughput
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.remaining import RemainingWork, count_generations, remaining_retries, remaining_work
 from beam_jobs.results import Account, RunLog
@@ -52,8 +53,6 @@ def run(options: PredictOptions, connect: Connect, started: Started) -> Account 
     from beam_jobs.pipeline import beam_options  # Beam takes seconds to import
 
     pipeline_options = beam_options(options.beam_flags)
-    if options.fresh and options.shard.of > 1:
-        raise UsageError("--fresh with --shard: each shard would clear the others' work; choose another --output")
     with output_errors(options.output):
         return _run(options, connect, started, pipeline_options)
 
@@ -65,10 +64,10 @@ def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_o
     folder = RunFolder(storage(options.output), options.output)
     plan = None if options.fresh else folder.load_plan()
     if plan:
-        plan.check(options.result_options(options.wire or plan.options.wire), _asked(options, plan), options.output)
+        plan.check(ResultOptions.of(options, options.wire or plan.options.wire), _asked(options, plan), options.output)
         parts = folder.parts(plan)
         if not options.retry_failed and not results_.missing_chunks(plan, parts):
-            return _merge(folder, plan, _shown(options))
+            return _merge(folder, plan, options.record())
         todo = remaining_work(plan, parts).share(*options.shard)
         SourceCheck(plan, folder, parts, storage).before_reading(list(todo.rows))
     with connect(plan.model.version if plan else None) as endpoint:
@@ -85,7 +84,7 @@ def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_o
             run_pipeline(_worker_spec(options, plan, endpoint, todo), list(todo.rows), pipeline_options)
     if options.shard.of > 1 and results_.missing_chunks(plan, parts):
         return None
-    return _merge(folder, plan, _shown(options))
+    return _merge(folder, plan, options.record())
 
 
 def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
@@ -138,15 +137,15 @@ def _agree(
         endpoint = dataclasses.replace(endpoint, version=version)
     with _client(endpoint, options) as client:
         try:
-            contract = discover(client, options.plain)
+            contract = discover(client, options.overrides)
             wire = choose_wire(contract, options.wire or (plan.options.wire if plan else None))
             model = PlannedModel(name=endpoint.model_name, version=endpoint.version or 0, contract=contract)
-            result_options = options.result_options(wire)
+            result_options = ResultOptions.of(options, wire)
             if plan is not None:
                 plan.check(result_options, model, options.output)
             predictor = ImagePredictor(client, contract, wire)
             if contract.golden is None or wire not in contract.golden.references:
-                check_model_by_samples(predictor, options.plain, distributions=options.format == "kaggle")
+                check_model_by_samples(predictor, options.overrides, distributions=options.format == "kaggle")
             else:
                 predictor.check_golden()
         except ModelNotFound as error:
@@ -164,7 +163,7 @@ def _agree(
 def _asked(options: PredictOptions, plan: Plan) -> PlannedModel:
     """The plan's model with the name, version and labels of the flags."""
     name, version = options.asked or (plan.model.name, None)
-    contract, labels = plan.model.contract, options.plain.labels
+    contract, labels = plan.model.contract, options.overrides.labels
     if labels is not None and contract.golden is None:
         contract = contract.model_copy(update={"labels": read_labels(labels)})
     return PlannedModel(name=name, version=plan.model.version if version is None else version, contract=contract)
@@ -195,7 +194,7 @@ def _first_plan(
     pictures = list_pictures(options.inputs, leave_out=[folder.state, *results], storage=storage)
     with tempfile.TemporaryFile() as file:
         manifest = build_manifest(
-            pictures, file, batch_size=options.chunk.batch_size, shards=options.shard.of,
+            pictures, file, batch_size=options.batch_size, shards=options.shard.of,
             unique_ids=options.format == "kaggle",
             scores=min(result_options.top_k or len(model.contract.labels), len(model.contract.labels)),
         )  # fmt: skip
@@ -217,24 +216,9 @@ def _store_manifest(folder: RunFolder, manifest: Manifest, file: Any) -> None:
 def _worker_spec(options: PredictOptions, plan: Plan, endpoint: Endpoint, todo: RemainingWork) -> WorkerSpec:
     wire = plan.options.wire
     to_blame = wire == "encoded" and plan.model.contract.signature(wire).ok is None
-    chunk = dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=to_blame)
+    sizes = dataclasses.asdict(options.part(Throughput))
+    chunk = ChunkOptions(**sizes, top_k=plan.options.top_k, decoded_by_server=to_blame)
     return WorkerSpec(
         output=absolute(options.output), plan=plan, endpoint=endpoint, retry=options.retry, chunk=chunk,
         memory=options.memory, generation=todo.generation, beam_flags=options.beam_flags,
     )  # fmt: skip
-
-
-def _shown(options: PredictOptions) -> dict[str, Any]:
-    """What run.json says besides the plan's options; of Beam's flags only the names, as values may be secrets."""
-    return {
-        "output": options.output,
-        "batch_size": options.chunk.batch_size,
-        "readers": options.chunk.readers,
-        "requests_in_flight": options.chunk.requests_in_flight,
-        "max_memory": options.memory.limit,
-        "deadline_s": options.retry.deadline_s,
-        "patience_s": options.retry.patience_s,
-        "retry_failed": options.retry_failed,
-        "plain_model": options.plain.given,
-        "beam_flags": [flag.split("=", 1)[0] for flag in options.beam_flags if flag.startswith("-")],
-    }

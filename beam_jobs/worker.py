@@ -74,7 +74,7 @@ class ChunkWorker:
           UsageError: there is too little memory for any picture.
         """
         options, contract = spec.plan.options, spec.plan.model.contract
-        limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
+        limits = PictureLimits(max_image_bytes=options.max_image_bytes, max_image_pixels=options.max_image_pixels)
         self._spec = spec
         self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), interrupt.STOP)
         self._folder = RunFolder(self._storage(spec.output), spec.output)
@@ -91,7 +91,7 @@ class ChunkWorker:
         )  # fmt: skip
         encode = make_encoder(contract.preprocessing, options.wire, limits, memory=room.decoding)
         self._predictor = ChunkPredictor(
-            read_row(self._read, limits.max_bytes),
+            read_row(self._read, limits.max_image_bytes),
             encode,
             ImagePredictor(self._client, contract, options.wire),
             spec.chunk,

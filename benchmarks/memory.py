@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from serving.console.flag_types import ByteSize
+from serving.console.flag_values import parse_byte_size
 
 JOB = """
 import os, flow_images
@@ -23,7 +23,6 @@ finally:
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     open(os.environ["PEAK"], "w").write(peak.split()[1])
 """
-SIZE = ByteSize(1, 2**60)
 
 
 def peak(folder: Path, limit: str, flags: list[str]) -> int:
@@ -50,7 +49,7 @@ def main() -> None:
             (folder / "in" / f"{number:06}{options.picture.suffix}").symlink_to(options.picture.resolve())
         for limit in options.limits:
             most = peak(folder, limit, options.flags)
-            print(f"| {limit} | {most / 2**20:.0f} | {most / SIZE.convert(limit, None, None):.2f} |", flush=True)
+            print(f"| {limit} | {most / 2**20:.0f} | {most / parse_byte_size(limit):.2f} |", flush=True)
 
 
 if __name__ == "__main__":
