@@ -177,9 +177,5 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, PictureLimits
         return self.part(ModelOverrides)
 
     def record(self) -> dict[str, Any]:
-        """What run.json says besides the plan's options; of Beam's flags only the names, as values may be secrets."""
-        return super().record() | {
-            "max_memory": self.memory.limit,
-            "plain_model": self.overrides.given,
-            "beam_flags": [flag.split("=", 1)[0] for flag in self.beam_flags if flag.startswith("-")],
-        }
+        """What run.json says besides the plan's options and Beam's."""
+        return super().record() | {"max_memory": self.memory.limit, "plain_model": self.overrides.given}

@@ -37,26 +37,27 @@ def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[
     Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 complete, but over --max-rejected or --max-failed; 75, 130 and
     143 stopped, the same command continues.
     """
-    from beam_jobs.pipeline import beam_options, runs_here
-    from beam_jobs.progress import progress_bar
-    from beam_jobs.run import run
+    from beam_jobs.beam_flags import parse_beam_flags, runs_here
+    from beam_jobs.progress_bar import progress_bar
+    from beam_jobs.run import Run
     from serving.model_store import local_copy
     from serving.tensorflow_import import import_tensorflow
 
     _check_places(options.output)
     connection = Connection(options)
-    if connection.embedded and not runs_here(beam_options(beam_flags)):
+    if connection.embedded and not runs_here(parse_beam_flags(beam_flags)):
         raise UsageError("--model starts its server on this machine, where a runner's workers can't reach it: --server")
     model_name, model_version = connection.asked
     options = dataclasses.replace(options, beam_flags=beam_flags, model_name=model_name, model_version=model_version)
-    with _stoppable(), progress_bar() as show:
+    with _stoppable(), progress_bar() as bar:
 
-        def started(plan: "Plan", todo: int) -> None:
-            show(todo, plan.manifest.listed - todo if options.shard.of == 1 else 0)
+        def start(plan: "Plan", rows: int) -> None:
+            bar.start(rows, done=plan.manifest.listed - rows if options.shard.of == 1 else 0)
 
         prepare = import_tensorflow if options.wire != "encoded" else lambda: None
         fetch = functools.partial(local_copy, beam_flags=beam_flags, policy=options.retry, stop=interrupt.STOP)
-        account = run(options, functools.partial(connection.connect, meanwhile=prepare, fetch=fetch), started)
+        connect = functools.partial(connection.connect, meanwhile=prepare, fetch=fetch)
+        account = Run(options, connect, on_start=start, on_progress=bar.advance).execute()
     if account is None:
         click.echo(f"shard {options.shard} is done; others are not yet, so {options.output} is merged by the last one")
     else:
@@ -141,7 +142,6 @@ def _stoppable() -> Iterator[None]:
         interrupt.exit_after(_STOP_WITHIN_S, 128 + number)
         interrupt.request_stop()
 
-    interrupt.reset()
     try:
         with hearing(handle):
             yield

@@ -89,7 +89,7 @@ class Bench:
     def run(self) -> float:
         """Seconds of a whole job in this process, on a new output."""
         from beam_jobs.options import PredictOptions
-        from beam_jobs.run import run
+        from beam_jobs.run import Run
         from serving.options import Endpoint
 
         shutil.rmtree(self.output, ignore_errors=True)
@@ -99,7 +99,7 @@ class Bench:
             labels=self.labels, image_size=(SIZE, SIZE),
         )  # fmt: skip
         started = time.perf_counter()
-        account = run(options, lambda version: contextlib.nullcontext(endpoint), lambda plan, todo: None)
+        account = Run(options, lambda version: contextlib.nullcontext(endpoint)).execute()
         seconds = time.perf_counter() - started
         assert account
         assert account.predicted == account.listed

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from serving.class_names import read_labels
-from serving.client import ModelMetadata, PredictClient, TensorSpec
+from serving.client import PredictClient
 from serving.contract import WIRES, ModelContract, Preprocessing, SignatureRef, Wire
 from serving.errors import ContractError, UsageError
+from serving.model_calls import ModelCalls, ModelMetadata, TensorSpec
 from serving.model_overrides import DEFAULT_RANGE, INPUT_RANGES, ModelOverrides
+from serving.operations import Operation
 
 _WIRE_BY_DTYPE: dict[str, Wire] = {"float32": "float32", "uint8": "uint8", "string": "encoded"}
 _SCORES = ("float32", "float64", "float16")
@@ -15,15 +17,20 @@ _DRAWN_SIZE = 224
 
 
 def discover(client: PredictClient, plain: ModelOverrides) -> ModelContract:
+    """As `find_contract`, for a client of threads."""
+    return client.run(find_contract(client.calls, plain))
+
+
+def find_contract(calls: ModelCalls, plain: ModelOverrides) -> Operation[ModelContract]:
     """The model's own contract; else one made of the signature on the server and the flags.
 
     Raises:
       UsageError: flags are missing for a model without a contract, or given for one that has it.
       ContractError: flags and server disagree, or the contract is unknown to this release.
     """
-    contract = client.contract()
+    contract = yield from calls.contract()
     if contract is None:
-        return _describe(client.metadata(), plain)
+        return _describe((yield from calls.metadata()), plain)
     if plain.given:
         raise UsageError(
             f"{', '.join(plain.given)}: this model brings its own contract (labels, picture size, signatures), "

@@ -10,6 +10,7 @@ FlowImagesError                 every error that we raise for a user; `exit_code
     ├── ModelNotFound           no such model or version, or no longer
     ├── AccessDenied            credentials, or the server's certificate, are missing or refused
     ├── Unsupported             the server does not know the call
+    ├── ClientClosed            the client was closed before the answer came
     ├── WrongAddress            what listens there speaks no gRPC, or no name has such a form (2)
     └── Transient               it may succeed later, so the run can be continued (75)
         ├── ServerUnavailable   not reachable, restarting, or its queue is full
@@ -80,6 +81,10 @@ class WrongAddress(ServingError):
     """What listens at the address speaks no gRPC, or there can't be such an address."""
 
     exit_code = EXIT_USAGE
+
+
+class ClientClosed(ServingError):
+    """The client was closed, before the call or while it was in flight."""
 
 
 class Transient(ServingError):

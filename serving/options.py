@@ -208,17 +208,22 @@ class AnswerOptions(Options):
     top_k: int = option("Classes to give of each image, the best first.", default=5, least=1, most=1_000_000)
 
 
-def bearer_token(endpoint: Endpoint) -> str | None:
-    """The bearer token of `FLOW_IMAGES_TOKEN`, if it is set. It is read where a channel is opened and kept nowhere.
+def bearer_token(endpoint: Endpoint, token: str | None = None) -> str | None:
+    """The bearer token to send, if any. It is read where a channel is opened and kept nowhere else.
 
+    Args:
+      endpoint: where it is sent.
+      token: None for that of `FLOW_IMAGES_TOKEN`, if it is set.
     Raises:
       UsageError: the endpoint has no TLS, so anyone on the way could read it; or it is no token.
     """
-    token = os.environ.get(TOKEN_VARIABLE, "").strip()  # one that is read from a file often ends with its line
+    named = f"the bearer token in {TOKEN_VARIABLE}" if token is None else "the bearer token"
+    token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
+    token = token.strip()  # one that is read from a file often ends with its line
     if not (token.isascii() and token.isprintable()):
-        raise UsageError(f"the bearer token in {TOKEN_VARIABLE} has characters that can't be sent")
+        raise UsageError(f"{named} has characters that can't be sent")
     if token and endpoint.tls is None:
-        raise UsageError(f"the bearer token in {TOKEN_VARIABLE} is only sent over TLS: add --tls, or unset it")
+        raise UsageError(f"{named} is only sent over TLS: add --tls, or unset it")
     return token or None
 
 

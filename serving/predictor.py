@@ -1,5 +1,6 @@
-"""Scores pictures with a served model, in the wire form of its contract."""
+"""Scores pictures with a served model, in the wire form of its contract: as operations, and for threads."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ from serving.contract import Golden, ModelContract, Wire, golden_distance, golde
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import PictureLimits
-from serving.retry import retry_rejected
+from serving.model_calls import ModelCalls
+from serving.operations import Operation, Work
+from serving.retry import repeat_rejected
 from serving.scores import activate
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -25,18 +28,18 @@ class Scores(NamedTuple):
     """bool [n]: False where the server could not decode the picture, whose row then means nothing."""
 
 
-class ImagePredictor:
-    """One call, one batch of pictures; every answer is checked against what was asked."""
+class ImageCalls:
+    """Operations about batches of pictures; every answer is checked against what was asked."""
 
-    def __init__(self, client: PredictClient, contract: ModelContract, wire: Wire) -> None:
+    def __init__(self, calls: ModelCalls, contract: ModelContract, wire: Wire) -> None:
         """Raises ContractError where the model has no signature for the wire form."""
         self.contract = contract
         self.wire = wire
-        self._client = client
+        self._calls = calls
         self._signature = contract.signature(wire)
         self._shape = (contract.preprocessing.height, contract.preprocessing.width, 3)
 
-    def predict(self, pictures: Sequence[Payload]) -> Scores:
+    def predict(self, pictures: Sequence[Payload]) -> Operation[Scores]:
         """Scores a batch.
 
         Args:
@@ -47,18 +50,22 @@ class ImagePredictor:
           InvalidRequest: a payload of the wrong shape or dtype (seen before sending), or the server refuses;
             MalformedAnswer where it has not n rows of numbers.
           ContractError: the answer has not as many classes as the contract has labels.
-          ServingError: see `PredictClient.predict`.
+          ServingError: see `ModelCalls.predict`.
         """
         batch = self._signature.batch or len(pictures)
-        parts = [self._ask(pictures[start : start + batch]) for start in range(0, len(pictures), batch)]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        parts = []
+        for start in range(0, len(pictures), batch):
+            parts.append((yield from self._ask(pictures[start : start + batch])))
+        return _joined(parts)
 
-    def _ask(self, pictures: Sequence[Payload]) -> Scores:
+    def _ask(self, pictures: Sequence[Payload]) -> Operation[Scores]:
         """One request; it is filled up with its last picture where the model takes so many and no fewer."""
         signature = self._signature
         wanted = [signature.output, *([signature.ok] if signature.ok else [])]
         sent = [*pictures, *[pictures[-1]] * ((signature.batch or 0) - len(pictures))]
-        answer = self._client.predict({signature.input: self._batch(sent)}, signature=signature.name, outputs=wanted)
+        answer = yield from self._calls.predict(
+            {signature.input: self._batch(sent)}, signature=signature.name, outputs=wanted
+        )
         outputs, rows, labels = answer[signature.output], len(sent), len(self.contract.labels)
         if outputs.ndim != 2 or len(outputs) != rows or outputs.dtype.kind != "f":
             raise self._malformed(signature.output, outputs, f"floats [{rows}, {labels}]")
@@ -80,7 +87,7 @@ class ImagePredictor:
         first = {"sigmoid": -second, "softmax": 0 * second, None: 1 - second}[self.contract.activation]
         return np.concatenate([first, second], axis=1)
 
-    def check_golden(self) -> float:
+    def check_golden(self) -> Operation[float]:
         """Replays the golden pictures against the server, preprocessed as the job will do it.
 
         Returns:
@@ -91,18 +98,21 @@ class ImagePredictor:
         golden = self.contract.golden
         if golden is None or self.wire not in golden.references:
             return 0.0
-        encode = make_encoder(self.contract.preprocessing, self.wire, PictureLimits())
-        pictures = [encode(self._client.lookup(golden_key(index))) for index in range(golden.count)]
-        return _accept(self._predict_in_parts(pictures), golden, self.wire)
+        encode = yield Work(lambda: make_encoder(self.contract.preprocessing, self.wire, PictureLimits()))
+        files = []
+        for index in range(golden.count):
+            files.append((yield from self._calls.lookup(golden_key(index))))
+        pictures = yield Work(lambda: [encode(file) for file in files])
+        return _accept((yield from self._predict_in_parts(pictures)), golden, self.wire)
 
-    def try_out(self, pictures: Sequence[Payload]) -> Scores:
+    def try_out(self, pictures: Sequence[Payload]) -> Operation[Scores]:
         """Scores of pictures that nobody needs; what is refused now would be refused for every picture.
 
         Raises:
           ContractError: one is refused.
         """
         try:
-            return self._predict_in_parts(pictures)
+            return (yield from self._predict_in_parts(pictures))
         except InvalidRequest as error:
             raise ContractError(
                 f"signature {self._signature.name} does not take a picture of {self._shape[1]} x {self._shape[0]} "
@@ -110,19 +120,24 @@ class ImagePredictor:
                 "and --wire"
             ) from error
 
-    def _predict_in_parts(self, pictures: Sequence[Payload]) -> Scores:
+    def _predict_in_parts(self, pictures: Sequence[Payload]) -> Operation[Scores]:
         """Halves what the server refuses, which may allow only smaller batches."""
-        if len(pictures) == 1:
-            return retry_rejected(lambda: self.predict(pictures))
-        try:
-            return self.predict(pictures)
-        except InvalidRequest:
-            half = len(pictures) // 2
-            return _joined([self._predict_in_parts(pictures[:half]), self._predict_in_parts(pictures[half:])])
+        waiting, answered = [pictures], []
+        while waiting:
+            part = waiting.pop()
+            try:
+                answered.append((yield from self.predict(part)))
+            except InvalidRequest:
+                half = len(part) // 2
+                if half == 0:
+                    answered.append((yield from repeat_rejected(functools.partial(self.predict, part))))
+                else:
+                    waiting += [part[half:], part[:half]]
+        return _joined(answered)
 
     def _malformed(self, name: str, answer: Array, expected: str) -> MalformedAnswer:
         return MalformedAnswer(
-            f"output {name} is {answer.dtype} {list(answer.shape)}, expected {expected}", self._client.endpoint.address
+            f"output {name} is {answer.dtype} {list(answer.shape)}, expected {expected}", self._calls.endpoint.address
         )
 
     def _batch(self, pictures: Sequence[Payload]) -> list[Array] | list[bytes]:
@@ -134,8 +149,25 @@ class ImagePredictor:
         return arrays
 
 
+class ImagePredictor:
+    """`ImageCalls` for threads: each call blocks until it has its answer."""
+
+    def __init__(self, client: PredictClient, contract: ModelContract, wire: Wire) -> None:
+        """Raises ContractError where the model has no signature for the wire form."""
+        self.calls = ImageCalls(client.calls, contract, wire)
+        self.run = client.run
+
+    def predict(self, pictures: Sequence[Payload]) -> Scores:
+        """See `ImageCalls.predict`."""
+        return self.run(self.calls.predict(pictures))
+
+    def check_golden(self) -> float:
+        """See `ImageCalls.check_golden`."""
+        return self.run(self.calls.check_golden())
+
+
 def _joined(parts: Sequence[Scores]) -> Scores:
-    return Scores(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
+    return parts[0] if len(parts) == 1 else Scores(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
 
 
 def _accept(scores: Scores, golden: Golden, wire: Wire) -> float:

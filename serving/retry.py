@@ -7,11 +7,12 @@ token bucket as in gRPC's retry throttling (gRFC A6): an overloaded server is no
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tenacity
 
 from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Transient
+from serving.operations import Operation, Pause, Step, drive
 from serving.options import RetryPolicy
 from serving.waiting import Waiting
 
@@ -33,31 +34,63 @@ def transient_in_time(error: BaseException) -> bool:
     return transient(error) and not missed(error)
 
 
-def retry_rejected(
-    call: Callable[[], T], attempts: Callable[[], int] = lambda: 10, stop: threading.Event | None = None
-) -> T:
-    """The value of a call whose refusal may be no fault of its own: it is made again after one.
+def repeat_rejected(operation: Callable[[], Operation[T]], attempts: Callable[[], int] = lambda: 10) -> Operation[T]:
+    """The value of an operation whose refusal may be no fault of its own: it is begun again after one.
 
     Where a server batches requests together, another client's bad one can fail ours.
 
     Args:
-      call: asks once.
+      operation: begins it.
       attempts: how often at most; asked after each refusal, as one may learn meanwhile whether others are to blame.
-      stop: when set, ends the waits between.
     Raises:
       InvalidRequest: the last refusal; RequestTooLarge at once, as size is the request's own.
     """
-    loop = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(
-            lambda error: isinstance(error, InvalidRequest) and not isinstance(error, RequestTooLarge)
+    return _repeat(
+        operation,
+        tenacity.Retrying(
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, InvalidRequest) and not isinstance(error, RequestTooLarge)
+            ),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
+            stop=lambda state: state.attempt_number >= attempts(),
+            reraise=True,
         ),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
-        stop=lambda state: state.attempt_number >= attempts(),
-        sleep=tenacity.sleep_using_event(stop or threading.Event()),
-        reraise=True,
     )
-    value: T = loop(call)
-    return value
+
+
+def retry_rejected(
+    call: Callable[[], T], attempts: Callable[[], int] = lambda: 10, stop: threading.Event | None = None
+) -> T:
+    """`repeat_rejected` for a function, in this thread; `stop`, when set, ends the waits between."""
+    return drive(repeat_rejected(lambda: _call(call), attempts), _pausing(stop or threading.Event()))
+
+
+def _repeat(operation: Callable[[], Operation[T]], loop: tenacity.Retrying) -> Operation[T]:
+    """Runs an operation until the loop is content; the pauses of the loop become steps."""
+    pauses: list[float] = []
+    loop.sleep = pauses.append
+    for attempt in loop:
+        while pauses:
+            yield Pause(pauses.pop())
+        with attempt:
+            return (yield from operation())
+    raise AssertionError("the loop ends with a value or an error")
+
+
+def _call(function: Callable[[], T]) -> Operation[T]:
+    """A function as an operation without steps."""
+    yield from ()
+    return function()
+
+
+def _pausing(stop: threading.Event) -> Callable[[Step], Any]:
+    """Performs the steps of an operation that only pauses."""
+
+    def perform(step: Step) -> None:
+        if isinstance(step, Pause):
+            stop.wait(step.seconds)
+
+    return perform
 
 
 class RetryBudget:
@@ -121,8 +154,14 @@ class Retrier:
         return self._retries
 
     def __call__(self, call: Callable[[], T]) -> T:
-        """The function's value.
+        """A function's value, in this thread; as `repeat`."""
+        return drive(self.repeat(lambda: _call(call)), _pausing(self._stop))
 
+    def repeat(self, operation: Callable[[], Operation[T]]) -> Operation[T]:
+        """An operation's value.
+
+        Args:
+          operation: begins it, for each try.
         Raises:
           Transient: the last error, when retrying ended; it says how long was tried.
           Exception: at once, if it is not to be retried.
@@ -137,16 +176,15 @@ class Retrier:
                 _BudgetSpent(self._budget),
             ),
             before_sleep=self._count,
-            sleep=tenacity.sleep_using_event(self._stop),
             reraise=True,
         )
 
-        def once() -> T:
+        def once() -> Operation[T]:
             with self._waiting.call():
-                return call()
+                return (yield from operation())
 
         try:
-            value: T = loop(once)
+            value = yield from _repeat(once, loop)
         except Transient as error:
             if loop.statistics["attempt_number"] > 1 and _TRIED not in str(error.args[0]):
                 error.args = (f"{error.args[0]}{_TRIED}{time.monotonic() - started:.0f} s", *error.args[1:])

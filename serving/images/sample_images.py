@@ -4,18 +4,21 @@ Such a model has no golden pictures, so nobody knows what it should answer; but 
 blind because it was trained on another value range, show on any pictures.
 """
 
+import functools
 import io
 import itertools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from serving.errors import ContractError
-from serving.images.encoder import make_encoder
+from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import PictureLimits
 from serving.model_overrides import INPUT_RANGES, ModelOverrides
-from serving.predictor import ImagePredictor
+from serving.operations import Operation, Work
+from serving.predictor import ImageCalls, ImagePredictor
 from serving.scores import activate
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -57,33 +60,39 @@ def draw_pictures(width: int, height: int) -> list[bytes]:
 
 
 def check_model_by_samples(predictor: ImagePredictor, plain: ModelOverrides, *, distributions: bool) -> None:
+    """As `check_by_samples`, for a predictor of threads."""
+    predictor.run(check_by_samples(predictor.calls, plain, distributions=distributions))
+
+
+def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions: bool = False) -> Operation[None]:
     """Asks a model without a contract about drawn pictures, and warns where its value range may be wrong.
 
     Args:
-      predictor: of the model.
+      calls: to the model.
       plain: the flags; what they say is taken as said.
       distributions: each row has to sum to 1, as in a Kaggle file.
     Raises:
       ContractError: it refuses the pictures, or its answers are no probabilities.
     """
-    scores = _ask(predictor)
+    scores = yield from _ask(calls)
     _check_probabilities(scores, plain, distributions)
     if np.isnan(scores).any():
         _LOG.warning("%s is no number (NaN)%s", _ANSWER, "" if plain.input_range else ": see --input-range")
     elif plain.input_range is None and (contrast := _contrast(scores)) < _FAINT:
-        _warn(predictor, plain, contrast)
+        yield from _warn(calls, plain, contrast)
 
 
-def _ask(predictor: ImagePredictor, black: float = 0.0, white: float = 1.0) -> Array:
+def _ask(calls: ImageCalls, black: float = 0.0, white: float = 1.0) -> Operation[Array]:
     """Scores of the drawn pictures, one by one, as their size may be large; of arrays in 0..1 also in other ranges."""
-    preprocessing = predictor.contract.preprocessing
-    encode = make_encoder(preprocessing, predictor.wire, PictureLimits())
+    preprocessing = calls.contract.preprocessing
+    encode: Callable[[bytes], Payload] = yield Work(lambda: make_encoder(preprocessing, calls.wire, PictureLimits()))
     rows = []
     for file in draw_pictures(preprocessing.width, preprocessing.height):
-        payload = encode(file)
+        payload = yield Work(functools.partial(encode, file))
         if (black, white) != (0.0, 1.0):
             payload = np.asarray(payload) * np.float32(white - black) + np.float32(black)
-        rows.append(predictor.try_out([payload]).probabilities)
+        scores = yield from calls.try_out([payload])
+        rows.append(scores.probabilities)
     return np.concatenate(rows)
 
 
@@ -110,12 +119,14 @@ def _check_probabilities(scores: Array, plain: ModelOverrides, distributions: bo
 _ANSWER = "the model's answer to drawn pictures that have nothing in common"
 
 
-def _warn(predictor: ImagePredictor, plain: ModelOverrides, contrast: float) -> None:
+def _warn(calls: ImageCalls, plain: ModelOverrides, contrast: float) -> Operation[None]:
     """Says that the value range may be wrong, and which one seems right."""
     doubtful = ["--activation"] * (plain.activation is not None) + ["--signature", "--output-name"]
-    if predictor.wire == "float32":
+    if calls.wire == "float32":
         doubtful.insert(0, "--input-range")
-        contrasts = {name: _contrast(_ask(predictor, *INPUT_RANGES[name])) for name in INPUT_RANGES}
+        contrasts = {}
+        for name, (black, white) in INPUT_RANGES.items():
+            contrasts[name] = _contrast((yield from _ask(calls, black, white)))
         best = max(contrasts, key=lambda name: np.nan_to_num(contrasts[name]))
         if contrasts[best] > max(_CLEARER * contrast, _BLIND):
             _LOG.warning(

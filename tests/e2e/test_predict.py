@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from beam_jobs import interrupt
 from serving.contract import ModelContract
 from serving.errors import FlowImagesError
 from tests.conftest import MODEL_NAME
@@ -25,7 +24,6 @@ def predict(server: str) -> Predict:
     from beam_jobs.predict_command import predict as command
 
     def run(*arguments: object, server: str = server) -> Result:
-        interrupt.reset()
         words = ["--server", server, "--model-name", MODEL_NAME, *map(str, arguments)]
         return CliRunner().invoke(command, words)
 
@@ -192,7 +190,6 @@ def test_a_run_with_its_own_server_stays_with_its_version(model_store: Path, dra
     whole = ["--input", str(drawn / "train"), "--output", str(output), "--wire", "encoded"]
 
     def predict(*arguments: object) -> Result:
-        interrupt.reset()
         return CliRunner().invoke(command, [*whole, *map(str, arguments)])
 
     first = predict("--model", store / "1")
@@ -337,7 +334,6 @@ def test_a_model_in_a_bucket_is_served_from_a_copy(
     from beam_jobs.predict_command import predict as command
     from serving.storage.base import storage_for
 
-    interrupt.reset()
     for path in (path for path in model_store.rglob("*") if path.is_file()):
         storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/{path.relative_to(model_store)}", path.read_bytes())
     storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/2/variables/half-copied", b"x")

@@ -1,0 +1,218 @@
+"""gRPC channels to a server of models: one for threads, one for an event loop.
+
+Both send bytes and give bytes, as gRPC would log a traceback where it can't parse an answer.
+"""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from serving.errors import ClientClosed, UsageError
+from serving.network.proxy import Proxy, goes_direct, proxy_for
+from serving.operations import Acquire, Call, Pause, Step
+from serving.options import Endpoint, bearer_token
+
+MAX_MESSAGE_BYTES = 2**31 - 1
+"""protobuf's limit, and the server's receive limit."""
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.enable_retries", 0),  # retrying is ours, once
+    # A server that is restarted is found again within seconds, not gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A connection cut without a word is noticed; a server allows two pings without data.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
+
+
+class Route:
+    """The way to a server: target, options, credentials and what is sent with each call."""
+
+    def __init__(self, endpoint: Endpoint, token: str | None = None) -> None:
+        """Opens nothing.
+
+        Args:
+          endpoint: the server.
+          token: bearer token; None for that of the environment.
+        Raises:
+          UsageError: a file of the TLS options can't be read, or a token is given without TLS.
+        """
+        self.target = endpoint.target
+        self.address = endpoint.address
+        self.proxy: Proxy | None = None if goes_direct(self.target) else proxy_for(self.target)
+        self.options: list[tuple[str, Any]] = list(_OPTIONS)
+        if self.proxy is None:
+            self.options.append(("grpc.enable_http_proxy", 0))
+        self.credentials: grpc.ChannelCredentials | None = None
+        if endpoint.tls is not None:
+            self.credentials = endpoint.tls.credentials()
+            if endpoint.tls.server_name:
+                self.options.append(("grpc.ssl_target_name_override", endpoint.tls.server_name))
+        bearer = bearer_token(endpoint, token)
+        self.metadata = (("authorization", f"Bearer {bearer}"),) if bearer else ()
+
+    def closed(self) -> ClientClosed:
+        """The error of a call after the channel's end, or in flight at it."""
+        return ClientClosed("the client is closed", self.address)
+
+
+class BlockingChannel:
+    """Performs the steps of operations in the caller's thread. Safe to use from several threads."""
+
+    def __init__(self, route: Route, deadline_s: float, stop: threading.Event | None = None) -> None:
+        """Opens no connection yet.
+
+        Args:
+          route: the way to the server.
+          deadline_s: seconds that a call may take.
+          stop: when set, ends pauses.
+        """
+        self._route = route
+        self._deadline_s = deadline_s
+        self._stop = stop or threading.Event()
+        self._closed = False
+        if route.credentials is None:
+            self._channel = grpc.insecure_channel(route.target, route.options)
+        else:
+            self._channel = grpc.secure_channel(route.target, route.credentials, route.options)
+        self._methods: dict[str, Callable[..., bytes]] = {}
+
+    def perform(self, step: Step) -> Any:
+        """Does a step.
+
+        Raises:
+          grpc.RpcError: the call failed.
+          ClientClosed: the channel was closed.
+        """
+        if isinstance(step, Call):
+            return self._call(step)
+        if isinstance(step, Pause):
+            return self._stop.wait(step.seconds)
+        if isinstance(step, Acquire):
+            return step.lock.acquire()
+        return step.function()
+
+    def _call(self, call: Call) -> bytes:
+        method = self._methods.get(call.method)
+        if method is None:
+            method = self._methods[call.method] = self._channel.unary_unary(_path(call.method))
+        try:
+            return method(call.request, timeout=self._deadline_s, metadata=self._route.metadata)
+        except (grpc.RpcError, ValueError) as error:
+            if self._closed:
+                raise self._route.closed() from error
+            raise
+
+    def is_connected(self) -> bool:
+        """False where there is no connection; True also where that can't be told."""
+        states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        with contextlib.suppress(ValueError, queue.Empty):  # of a channel that was closed meanwhile
+            self._channel.subscribe(states.put)
+            try:
+                return states.get(timeout=1) is grpc.ChannelConnectivity.READY
+            finally:
+                self._channel.unsubscribe(states.put)
+        return True
+
+    def close(self) -> None:
+        """Ends the channel; calls in flight fail."""
+        self._closed = True
+        self._channel.close()
+
+
+class AsyncChannel:
+    """Performs the steps of operations on the event loop of its first call."""
+
+    def __init__(self, route: Route, deadline_s: float) -> None:
+        """Opens nothing yet, so no event loop need run.
+
+        Args:
+          route: the way to the server.
+          deadline_s: seconds that a call may take.
+        """
+        self._route = route
+        self._deadline_s = deadline_s
+        self._closed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[str, Callable[..., Any]] = {}
+
+    async def perform(self, step: Step) -> Any:
+        """Does a step; blocking work in a thread.
+
+        Raises:
+          grpc.RpcError: the call failed.
+          ClientClosed: the channel was closed.
+          UsageError: this is not the event loop of the first call.
+        """
+        if isinstance(step, Call):
+            return await self._call(step)
+        if isinstance(step, Pause):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), step.seconds)
+            return None
+        if isinstance(step, Acquire):
+            return await step.lock.acquire()
+        return await asyncio.to_thread(step.function)
+
+    async def _call(self, call: Call) -> bytes:
+        if self._closed.is_set():
+            raise self._route.closed()
+        method = self._method(call.method)
+        try:
+            answer: bytes = await method(call.request, timeout=self._deadline_s, metadata=self._route.metadata)
+        except (asyncio.CancelledError, grpc.RpcError, grpc.aio.UsageError) as error:
+            # A channel that is closed cancels its calls, which looks as if their tasks were.
+            if self._closed.is_set() and not _is_cancelled():
+                raise self._route.closed() from error
+            raise
+        return answer
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        loop = asyncio.get_running_loop()
+        if self._channel is None:
+            self._loop = loop
+            if self._route.credentials is None:
+                self._channel = grpc.aio.insecure_channel(self._route.target, self._route.options)
+            else:
+                self._channel = grpc.aio.secure_channel(
+                    self._route.target, self._route.credentials, self._route.options
+                )
+        if loop is not self._loop:
+            raise UsageError("this AsyncClient was used on another event loop before: make one for each loop")
+        if name not in self._methods:
+            self._methods[name] = self._channel.unary_unary(_path(name))
+        return self._methods[name]
+
+    def is_connected(self) -> bool:
+        """False where there is no connection; True also where that can't be told. Any thread may ask."""
+        try:
+            return self._channel is None or self._channel.get_state() is grpc.ChannelConnectivity.READY
+        except grpc.aio.UsageError:  # it was closed meanwhile
+            return True
+
+    async def close(self) -> None:
+        """Ends the channel; calls in flight fail."""
+        self._closed.set()
+        if self._channel is not None:
+            await self._channel.close()
+
+
+def _path(method: str) -> str:
+    return f"/tensorflow.serving.{method}"
+
+
+def _is_cancelled() -> bool:
+    """Was the task that runs now asked to end?"""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
