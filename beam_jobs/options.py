@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from beam_jobs.memory import Allowance
@@ -118,7 +119,7 @@ class Throughput(Options):
 class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, PictureLimits, ModelOverrides):
     """All that a user decides about a run."""
 
-    inputs: tuple[str, ...] = option(
+    inputs: Sequence[str] = option(
         "A glob ('photos/**/*.jpg'), a folder, a .txt with a path a line, a .csv with a column path (id and label are "
         "kept), or an image; on a disk, gs:// or s3://. May be repeated.",
         flag="--input",

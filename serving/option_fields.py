@@ -103,6 +103,11 @@ class OptionField:
     details: Details
 
     @property
+    def is_required(self) -> bool:
+        """Must it be given?"""
+        return self.default is dataclasses.MISSING
+
+    @property
     def flag(self) -> str:
         """The flag; empty if it has none."""
         return self.details.get("flag", "--" + self.name.replace("_", "-"))
@@ -122,7 +127,7 @@ class OptionField:
         """A value as a user would write it."""
         if "show" in self.details:
             return self.details["show"](value)
-        return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+        return _number_text(value) if isinstance(value, int | float) else str(value)
 
     def accept(self, value: Any) -> Any:
         """The value as the field's type has it: paths become text, lists tuples.
@@ -137,12 +142,30 @@ class OptionField:
                 raise self._wrong(f"{', '.join(self.choices[:-1])} or {self.choices[-1]}", repr(value))
             return value
         try:
-            accepted = _ACCEPTED[self.type](value) if self.type in _ACCEPTED else _instance(self.type, value)
+            accepted = self._converted(value)
         except TypeError as error:
-            raise self._wrong(_KINDS.get(self.type, f"a {self.type.__name__}"), repr(value)) from error
+            raise self._wrong(self._kind_in_words(), repr(value)) from error
         if not all(map(self._is_within, accepted if self.type is tuple else [accepted])):
             raise self._wrong(self._bounds(), self.text(accepted))
         return accepted
+
+    def _converted(self, value: Any) -> Any:
+        if self.type is not tuple:
+            return _CONVERT[self.type](value) if self.type in _CONVERT else _instance(self.type, value)
+        values = [value] if isinstance(value, str | os.PathLike) else value
+        converted = tuple(map(_CONVERT[get_args(self.kind)[0]], values))
+        if self._length not in (None, len(converted)):
+            raise TypeError
+        return converted
+
+    @property
+    def _length(self) -> int | None:
+        """Of a tuple of fixed length."""
+        items = get_args(self.kind)
+        return len(items) if get_origin(self.kind) is tuple and Ellipsis not in items else None
+
+    def _kind_in_words(self) -> str:
+        return f"{self._length} whole numbers" if self._length else _KINDS.get(self.type, f"a {self.type.__name__}")
 
     def _is_within(self, number: Any) -> bool:
         least, most = self.details.get("least"), self.details.get("most")
@@ -150,13 +173,18 @@ class OptionField:
         return (least is None or within(least, number)) and (most is None or within(number, most))
 
     def _bounds(self) -> str:
-        least = self.text(self.details["least"]) if "least" in self.details else None
-        most = self.text(self.details["most"]) if "most" in self.details else None
+        least = self._bound("least")
+        most = self._bound("most")
         if self.details.get("is_open"):
             return " and ".join(filter(None, (least and f"more than {least}", most and f"less than {most}")))
         if least and most:
             return f"from {least} to {most}"
         return f"at least {least}" if least else f"at most {most}"
+
+    def _bound(self, name: Literal["least", "most"]) -> str | None:
+        if name not in self.details:
+            return None
+        return _number_text(self.details[name]) if self.type is tuple else self.text(self.details[name])
 
     def _wrong(self, expected: str, found: str) -> UsageError:
         return UsageError(f"`{self.name}` must be {expected}, not {found}")
@@ -178,12 +206,6 @@ def _number(value: Any) -> float:
     return value
 
 
-def _tuple(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, str | os.PathLike):
-        return (os.fspath(value),)
-    return tuple(one if isinstance(one, int) else _text(one) for one in value)
-
-
 def _text(value: Any) -> str:
     return str(_instance(str, os.fspath(value)))
 
@@ -194,13 +216,11 @@ def _instance(kind: Any, value: Any) -> Any:
     return value
 
 
-_ACCEPTED: dict[Any, Callable[[Any], Any]] = {
-    bool: _boolean,
-    int: _integer,
-    float: _number,
-    str: _text,
-    tuple: _tuple,
-}
+def _number_text(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
+
+
+_CONVERT: dict[Any, Callable[[Any], Any]] = {bool: _boolean, int: _integer, float: _number, str: _text}
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text or a path", tuple: "a list"}
 
 

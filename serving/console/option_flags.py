@@ -1,6 +1,5 @@
 """Command line flags of the fields of a dataclass of options; see `serving.option_fields`."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -55,7 +54,7 @@ def _flag(field: OptionField) -> Callable[[Callable[..., R]], Callable[..., R]]:
         attributes["is_flag"] = True
     if field.type is tuple and "parse" not in details:
         attributes["multiple"] = True
-    if field.default is dataclasses.MISSING:
+    if field.is_required:
         attributes["required"] = True
     else:
         is_text = "parse" in details and field.default is not None
