@@ -10,7 +10,7 @@ from serving.console.flag_values import format_byte_size, parse_byte_size
 from serving.errors import UsageError
 from serving.images.limits import PictureLimits
 from serving.model_overrides import ModelOverrides
-from serving.option_fields import Options, option, options_class
+from serving.option_fields import Options, option, option_fields, options_class
 from serving.options import AnswerOptions, ConnectionOptions
 
 MAX_SHARDS = 100_000
@@ -179,4 +179,6 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, PictureLimits
 
     def record(self) -> dict[str, Any]:
         """What run.json says besides the plan's options and Beam's."""
-        return super().record() | {"max_memory": self.memory.limit, "plain_model": self.overrides.given}
+        flags = {name: field.flag for name, field in option_fields(ModelOverrides).items()}
+        overrides = {flags[name]: value for name, value in self.overrides.given.items()}
+        return super().record() | {"max_memory": self.memory.limit, "plain_model": overrides}

@@ -40,7 +40,9 @@ def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[
     from beam_jobs.beam_flags import parse_beam_flags, runs_here
     from beam_jobs.progress_bar import progress_bar
     from beam_jobs.run import Run
+    from beam_jobs.storage_flags import storage_options
     from serving.model_store import local_copy
+    from serving.storage.stores import Stores
     from serving.tensorflow_import import import_tensorflow
 
     _check_places(options.output)
@@ -55,7 +57,8 @@ def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[
             bar.start(rows, done=plan.manifest.listed - rows if options.shard.of == 1 else 0)
 
         prepare = import_tensorflow if options.wire != "encoded" else lambda: None
-        fetch = functools.partial(local_copy, beam_flags=beam_flags, policy=options.retry, stop=interrupt.STOP)
+        stores = Stores(storage_options(beam_flags), options.retry, interrupt.STOP)
+        fetch = functools.partial(local_copy, stores=stores)
         connect = functools.partial(connection.connect, meanwhile=prepare, fetch=fetch)
         account = Run(options, connect, on_start=start, on_progress=bar.advance).execute()
     if account is None:

@@ -23,18 +23,18 @@ class Connection:
           UsageError: one of them can't be used, or options contradict each other.
         """
         if bool(options.server) == bool(options.model):
-            raise UsageError("give either --server HOST:PORT, or --model STORE/NAME to start an embedded server")
+            raise UsageError("give either `server` HOST:PORT, or `model` STORE/NAME to start an embedded server")
         tls_options, model_name, model_version = options.tls_options(), options.model_name, options.model_version
         if tls_options:
             tls_options.check()
         if options.model:
             if tls_options:
-                raise UsageError("--tls… is for --server; the embedded server of --model is on a private socket")
+                raise UsageError("`tls`… is for `server`; the embedded server of `model` is on a private socket")
             self._store, in_store = _named(options.model)
             own_name = self._store.rstrip("/").rsplit("/", 1)[1]
             model_name, model_version = model_name or own_name, in_store if model_version is None else model_version
         elif not model_name:
-            raise UsageError("--server needs --model-name: the model's name on the server")
+            raise UsageError("`server` needs `model_name`: the model's name on the server")
         self.embedded = bool(options.model)
         self._patience_s = options.patience_s
         self._endpoint = Endpoint(
@@ -55,7 +55,7 @@ class Connection:
     def connect(
         self, version: int | None = None, *, meanwhile: Callable[[], object] = lambda: None, fetch: Fetch | None = None
     ) -> Iterator[Endpoint]:
-        """The endpoint; with --model, an embedded server of one version runs as long as the block.
+        """The endpoint; with `model`, an embedded server of one version runs as long as the block.
 
         Args:
           version: the one to serve where the options name none; None for the highest.
@@ -68,8 +68,7 @@ class Connection:
             yield self._endpoint
             return
         from serving.server import ServerProcess
-        from serving.server.rpc.status import Code
-        from serving.server.rpc.status import ServingError as ServerError
+        from serving.server.rpc.status import Code, StatusError
 
         version = version if self._endpoint.version is None else self._endpoint.version
         with contextlib.ExitStack() as stack:
@@ -77,7 +76,7 @@ class Connection:
             if "://" in self._store:
                 if fetch is None:
                     raise UsageError(
-                        f"--model {store}: copy the model from the bucket to a disk first, or give --server"
+                        f"`model` {store}: copy the model from the bucket to a disk first, or give `server`"
                     )
                 store = stack.enter_context(fetch(self._store, version))
             version = _choose(store, version)
@@ -91,14 +90,14 @@ class Connection:
                 meanwhile()
                 try:
                     started.result()
-                except ServerError as error:
-                    more = "; --patience gives it more" if error.code is Code.DEADLINE_EXCEEDED else ""
-                    raise FlowImagesError(f"--model {self._store}: {error}{more}") from error
+                except StatusError as error:
+                    more = "; `patience_s` gives it more" if error.code is Code.DEADLINE_EXCEEDED else ""
+                    raise FlowImagesError(f"`model` {self._store}: {error}{more}") from error
             yield dataclasses.replace(self._endpoint, address=server.address, version=version)
 
 
 _START_S = 300.0
-"""Least seconds that an embedded server gets to load its model; --patience may give it more."""
+"""Least seconds that an embedded server gets to load its model; `patience_s` may give it more."""
 
 
 def _named(store: str) -> tuple[str, int | None]:
@@ -122,15 +121,15 @@ def _model_folder(store: str) -> tuple[str, int | None]:
     """The folder with the versions, and the version if a version's folder itself was named."""
     folder = Path(store)
     if folder.is_file():
-        raise UsageError(f"--model {store}: a file; give a model folder, STORE/NAME, as `flow-images train` makes it")
+        raise UsageError(f"`model` {store}: a file; give a model folder, STORE/NAME, as `flow-images train` makes it")
     if not folder.is_dir():
-        raise UsageError(f"--model {store}: no such folder; `flow-images train` makes one")
+        raise UsageError(f"`model` {store}: no such folder; `flow-images train` makes one")
     folder = folder.resolve()
     if (folder / "saved_model.pb").exists():
         version = _as_version(folder.name)
         if version is None:
             raise UsageError(
-                f"--model {store}: a SavedModel must lie in a folder that is named by its version: move it to "
+                f"`model` {store}: a SavedModel must lie in a folder that is named by its version: move it to "
                 f"{folder / '1'}, say"
             )
         return str(folder.parent), version
@@ -145,15 +144,15 @@ def _choose(store: str | Path, version: int | None) -> int:
     try:
         there = sorted(whole_versions(store))
     except OSError as error:
-        raise UsageError(f"--model {store}: {error.strerror}") from error
+        raise UsageError(f"`model` {store}: {error.strerror}") from error
     if not there:
         raise UsageError(
-            f"--model {store}: no version folder (an integer, with a saved_model.pb) in it; "
+            f"`model` {store}: no version folder (an integer, with a saved_model.pb) in it; "
             + (models_in(store) or "`flow-images train` makes one")
         )
     if version is not None and version not in there:
         raise UsageError(
-            f"--model {store}: no version {version} in it, but {', '.join(map(str, there))}. A run that was begun with "
-            "one needs it until its end, unless it is begun again with --fresh"
+            f"`model` {store}: no version {version} in it, but {', '.join(map(str, there))}. A run that was begun with "
+            "one needs it until its end, unless it is begun again with `fresh`"
         )
     return there[-1] if version is None else version

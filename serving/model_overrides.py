@@ -43,7 +43,7 @@ class ModelOverrides(Options):
 
     @property
     def given(self) -> dict[str, str]:
-        """The fields that are set, by flag."""
+        """The fields that are set, by name."""
         fields = option_fields(ModelOverrides).values()
         values = {field: getattr(self, field.name) for field in fields}
-        return {field.flag: field.text(value) for field, value in values.items() if value is not None}
+        return {field.name: field.text(value) for field, value in values.items() if value is not None}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from serving.console.field_names import with_flags
 from serving.console.option_flags import option_flags
 from serving.console.terminal import console, printable
 from serving.errors import FlowImagesError, UsageError
@@ -71,7 +72,7 @@ def _pictures(labels: str | None, images: str | None, folder: str | None) -> "li
 
 
 def _note(text: str) -> None:
-    click.echo(f"flow-images: {text}", err=True)
+    click.echo(f"flow-images: {with_flags(text)}", err=True)
 
 
 def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained":
@@ -99,7 +100,7 @@ def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained
             progress.console.print(f"epoch {epoch.number:3}/{options.epochs}  {line}", soft_wrap=True)
 
         def note(text: str) -> None:
-            progress.console.print(f"flow-images: {text}", soft_wrap=True)
+            progress.console.print(f"flow-images: {with_flags(text)}", soft_wrap=True)
 
         return train(pictures, options, on_batch=on_batch, on_epoch=on_epoch, note=note)
 

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 from click.types import OptionHelpExtra
 
+from serving.console.field_names import with_flags
 from serving.console.flag_types import Number
 from serving.errors import FlowImagesError
 from serving.option_fields import OptionField, Options, option_fields
@@ -121,10 +122,7 @@ def _without_idle_variables(given: dict[OptionField, Any]) -> dict[str, Any]:
 
 
 def _variables_in(message: str, fields: list[OptionField]) -> str:
-    """For a message about flags: which of them are set by the environment."""
-    found = [
-        field.details["variable"]
-        for field in fields
-        if (f"{field.flag} " in message or f"`{field.name}`" in message) and _is_from_environment(field)
-    ]
+    """For a message about options: which of them are set by the environment."""
+    words = with_flags(message).split()
+    found = [field.details["variable"] for field in fields if field.flag in words and _is_from_environment(field)]
     return f" (set by {', '.join(found)} in the environment)" if found else ""

@@ -1,4 +1,4 @@
-"""Flags that contradict each other or are out of range are refused before anything is loaded."""
+"""The server's flags: as the binary reads them; refused where they contradict each other or mean nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,38 @@ from typing import Any
 import pytest
 
 from serving.server import EmbeddedServer
-from serving.server.rpc.status import Code, ServingError
+from serving.server.rpc.status import Code, StatusError
+from serving.server.run.options import FlagError, ServerOptions, parse_flags, to_flags
+
+
+def test_flags_are_read_as_the_binary_reads_them() -> None:
+    options, unknown = parse_flags(
+        ["--port=1", "--enable_batching", "--enable_profiler=false", "--port=2", "--model_name", "x", "--odd=1"]
+    )
+    assert (options.port, options.enable_batching, options.enable_profiler) == (2, True, False)
+    assert options.model_name == "default"  # a value after a blank is not understood
+    assert unknown == ["--model_name", "x", "--odd=1"]
+    for bad in ("--port=x", "--enable_batching=yes", "--per_process_gpu_memory_fraction=a"):
+        with pytest.raises(FlagError):
+            parse_flags([bad])
+
+
+def test_flags_can_be_written_back() -> None:
+    options = ServerOptions(port=7, enable_batching=True, enable_profiler=False, model_name="a b")
+    assert parse_flags(to_flags(options)) == (options, [])
+
+
+def test_no_port_at_all_is_an_error(written: Path) -> None:
+    options = ServerOptions(port=0, model_base_path=str(written / "m"))
+    with pytest.raises(StatusError, match="grpc_port is not set"):
+        EmbeddedServer(options=options).start()
+
+
+def test_the_defaults_of_tensorflow_model_server() -> None:
+    options = ServerOptions()
+    assert (options.port, options.rest_api_port, options.rest_api_timeout_in_ms) == (8500, 0, 30000)
+    assert (options.max_num_load_retries, options.load_retry_interval_micros) == (5, 60_000_000)
+    assert (options.file_system_poll_wait_seconds, options.enable_model_warmup) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +62,7 @@ from serving.server.rpc.status import Code, ServingError
 )
 def test_contradictions(flags: dict[str, Any], message: str) -> None:
     path = flags.pop("model_base_path", "/models/m")
-    with pytest.raises(ServingError, match=message) as caught:
+    with pytest.raises(StatusError, match=message) as caught:
         EmbeddedServer(path, **flags)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
@@ -51,7 +82,7 @@ def test_contradictions(flags: dict[str, Any], message: str) -> None:
 )
 def test_numbers_that_can_mean_nothing(flags: dict[str, Any]) -> None:
     (name,) = flags
-    with pytest.raises(ServingError, match=f"--{name}=.* is not within") as caught:
+    with pytest.raises(StatusError, match=f"--{name}=.* is not within") as caught:
         EmbeddedServer("/models/m", **flags)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
@@ -59,6 +90,6 @@ def test_numbers_that_can_mean_nothing(flags: dict[str, Any]) -> None:
 def test_a_session_config_that_does_not_parse(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "session.config"
     file.write_text("nonsense")
-    with pytest.raises(ServingError, match=f"Invalid protobuf file: '{file}'"):
+    with pytest.raises(StatusError, match=f"Invalid protobuf file: '{file}'"):
         EmbeddedServer("/models/m", tensorflow_session_config_file=str(file))
     assert "Error parsing text-format tensorflow.ConfigProto: " in capfd.readouterr().err

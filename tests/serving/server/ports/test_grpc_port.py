@@ -1,9 +1,11 @@
-"""TLS and mutual TLS on the gRPC port."""
+"""The gRPC port: TLS and mutual TLS, and the reflection by which tools find the services and their messages."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 from tests.serving.server.client import Client
 from tests.serving.server.conftest import Serve
 
@@ -89,5 +91,26 @@ def test_mutual_tls(written: Path, tmp_path: Path, authority: Authority, serve: 
 
 
 def test_alts_is_refused(written: Path, serve: Serve) -> None:
-    with pytest.raises(ServingError, match="ALTS"):
+    with pytest.raises(StatusError, match="ALTS"):
         serve(written / "m", use_alts_credentials=True)
+
+
+ASK = """
+import sys, grpc
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+database = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(sys.argv[1]))
+pool = DescriptorPool(database)
+for name in ("PredictionService", "ModelService"):
+    print(*[method.name for method in pool.FindServiceByName(f"tensorflow.serving.{name}").methods])
+"""
+
+
+def test_the_services_are_described(serve: Serve, written: Path) -> None:
+    client = serve(written / "m")
+    # In a process of its own, which knows none of the messages.
+    asked = subprocess.run([sys.executable, "-c", ASK, client.address], capture_output=True, text=True, check=True)
+    assert asked.stdout.splitlines() == [
+        "Classify Regress Predict MultiInference GetModelMetadata",
+        "GetModelStatus HandleReloadConfigRequest",
+    ]
