@@ -7,53 +7,48 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from serving.errors import FlowImagesError, UsageError
-from serving.options import Endpoint, RetryPolicy, TlsOptions, bearer_token
-
-MAX_VERSION = 2**63 - 1
-"""A version is a signed 64-bit number for TensorFlow Serving."""
+from serving.options import MAX_VERSION, ConnectionOptions, Endpoint, bearer_token
 
 Fetch = Callable[[str, int | None], contextlib.AbstractContextManager[Path]]
 """From a model folder in a bucket and a version (None: the highest) to a copy on a disk."""
 
 
 class Connection:
-    """The server flags, checked: an endpoint that is there, or an embedded server to start."""
+    """An endpoint that is there, or an embedded server to start; checked before anything is listed or asked."""
 
-    def __init__(
-        self, *, server: str | None, store: str | None, model_name: str | None, model_version: int | None,
-        tls: bool, tls_ca: str | None, tls_cert: str | None, tls_key: str | None, tls_server_name: str | None,
-        deadline_s: float, patience_s: float,
-    ) -> None:  # fmt: skip
-        """Raises UsageError where the flags contradict each other."""
-        if bool(server) == bool(store):
+    def __init__(self, options: ConnectionOptions) -> None:
+        """Looks into the files and folders that the options name.
+
+        Raises:
+          UsageError: one of them can't be used, or options contradict each other.
+        """
+        if bool(options.server) == bool(options.model):
             raise UsageError("give either `server` HOST:PORT, or `model` STORE/NAME to start an embedded server")
-        files = (tls_ca, tls_cert, tls_key, tls_server_name)
-        tls_options = (
-            TlsOptions(ca=tls_ca, cert=tls_cert, key=tls_key, server_name=tls_server_name)
-            if tls or any(files)
-            else None
-        )
+        tls_options, model_name, model_version = options.tls_options(), options.model_name, options.model_version
         if tls_options:
             tls_options.check()
-        if store:
+        if options.model:
             if tls_options:
                 raise UsageError("`tls`… is for `server`; the embedded server of `model` is on a private socket")
-            self._store, in_store = _in_bucket(store) if "://" in store else _model_folder(store)
+            self._store, in_store = _named(options.model)
             own_name = self._store.rstrip("/").rsplit("/", 1)[1]
             model_name, model_version = model_name or own_name, in_store if model_version is None else model_version
         elif not model_name:
             raise UsageError("`server` needs `model_name`: the model's name on the server")
-        self.embedded = bool(store)
-        self.retry = RetryPolicy(deadline_s=deadline_s, patience_s=patience_s)
+        self.embedded = bool(options.model)
+        self._patience_s = options.patience_s
         self._endpoint = Endpoint(
-            address=server or "unix:not-started", model_name=model_name or "", version=model_version, tls=tls_options
+            address=options.server or "unix:not-started",
+            model_name=model_name or "",
+            version=model_version,
+            tls=tls_options,
         )
-        if server:
+        if options.server:
             bearer_token(self._endpoint)  # is refused before anything is listed or asked
 
     @property
     def asked(self) -> tuple[str, int | None]:
-        """Name and version of the model as the flags have them; None for the latest."""
+        """Name and version of the model as the options have them; None for the latest."""
         return self._endpoint.model_name, self._endpoint.version
 
     @contextlib.contextmanager
@@ -63,7 +58,7 @@ class Connection:
         """The endpoint; with `model`, an embedded server of one version runs as long as the block.
 
         Args:
-          version: the one to serve where the flags name none; None for the highest.
+          version: the one to serve where the options name none; None for the highest.
           meanwhile: something slow that the caller needs later, such as an import, done while the server starts.
           fetch: for a model in a bucket: gives a local copy of (folder, version).
         Raises:
@@ -85,7 +80,7 @@ class Connection:
                     )
                 store = stack.enter_context(fetch(self._store, version))
             version = _choose(store, version)
-            start_s = max(_START_S, self.retry.patience_s)
+            start_s = max(_START_S, self._patience_s)
             server = ServerProcess(
                 store, model_name=self._endpoint.model_name, version=version, start_timeout_s=start_s
             )
@@ -103,6 +98,11 @@ class Connection:
 
 _START_S = 300.0
 """Least seconds that an embedded server gets to load its model; `patience_s` may give it more."""
+
+
+def _named(store: str) -> tuple[str, int | None]:
+    """The model's folder, and the version if a version's folder was named."""
+    return _in_bucket(store) if "://" in store else _model_folder(store)
 
 
 def _in_bucket(store: str) -> tuple[str, int | None]:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
-from trainer.options import HIGHEST_VERSION
+from serving.options import MAX_VERSION as HIGHEST_VERSION
 from trainer.outages import check_path, explained, explaining
 
 _MODEL_FILE = "saved_model.pb"

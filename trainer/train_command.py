@@ -3,16 +3,15 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from serving.console.field_names import with_flags
-from serving.console.flag_types import Number
+from serving.console.option_flags import option_flags
 from serving.console.terminal import console, printable
 from serving.errors import FlowImagesError, UsageError
-from trainer.options import HIGHEST_SEED, HIGHEST_VERSION, MODEL_URL, TrainOptions
+from trainer.options import TrainJob, TrainOptions
 from trainer.stopping import stoppable
 from trainer.waiting import saying
 
@@ -24,57 +23,24 @@ if TYPE_CHECKING:
     from trainer.train import Epoch, Trained
 
 
-def _hyperparameter(name: str, **options: Any) -> Callable[[Any], Any]:
-    """A flag with the default of the field of `TrainOptions`."""
-    default = next(field.default for field in dataclasses.fields(TrainOptions) if field.name == name)
-    shown = {"show_default": default is not None} | options
-    return click.option("--" + name.replace("_", "-"), default=default, **shown)
-
-
 @click.command()
-@click.option("--labels", metavar="CSV", help="Kaggle's labels.csv (id,breed), or a CSV with path,label.")
-@click.option("--images", metavar="FOLDER", help="With id,breed: the folder of <id>.jpg.")
-@click.option("--folder", metavar="FOLDER", help="Instead: a folder with one folder of pictures a class.")
-@_hyperparameter("hub_model", metavar="URL|PATH", show_default=MODEL_URL.removeprefix("https://"),
-                 help="TF Hub URL, SavedModel folder or .tar.gz: code that will be run, so from a source you "
-                 "trust.")  # fmt: skip
-@click.option("--model-store", required=True, metavar="FOLDER",
-              help="Folder of all models, or gs://; the model becomes STORE/NAME/VERSION.")  # fmt: skip
-@click.option("--name", required=True, help="Name of the model.")
-@click.option("--version", type=click.IntRange(0, HIGHEST_VERSION), show_default="seconds since 1970, above all others",
-              help="Version, an integer.")  # fmt: skip
-@_hyperparameter("epochs", type=click.IntRange(1, 100_000), help="Passes over the training pictures.")
-@_hyperparameter("batch_size", type=click.IntRange(1, 4096), help="Pictures a step.")
-@_hyperparameter("learning_rate", type=Number(1e-9, 1),
-                 help=f"Of Adam. [default: {TrainOptions.HEAD_RATE}; {TrainOptions.FINE_TUNE_RATE} "
-                 "with --fine-tune]")  # fmt: skip
-@_hyperparameter("image_size", type=click.IntRange(1, 8192), help="Pixels, as the hub module takes them.")
-@_hyperparameter("orientation", type=click.Choice(["ignore", "exif"]),
-                 help="exif: turn pictures upright by their EXIF tag, here and in every prediction.")  # fmt: skip
-@_hyperparameter("validation_share", type=float, help="Share of each class that the accuracy is measured on.")
-@_hyperparameter("seed", type=click.IntRange(0, HIGHEST_SEED), help="Of the split, the order and the first weights.")
-@_hyperparameter("fine_tune", is_flag=True, show_default=False, help="Train the hub module's weights, too: slower.")
-@click.option("--assert-accuracy", type=Number(0, 1), default=0.0,
-              help="Publish nothing, and exit with 1, if the validation accuracy is below.")  # fmt: skip
-def train(
-    labels: str | None, images: str | None, folder: str | None, model_store: str, name: str, version: int | None,
-    assert_accuracy: float, **hyperparameters: Any,
-) -> None:  # fmt: skip
+@option_flags(TrainJob)
+def train(job: TrainJob) -> None:
     """Fine-tune a TensorFlow Hub image model on labelled pictures, and export it for serving.
 
     The model is published as STORE/NAME/VERSION, whole, with its labels and preprocessing inside, and with 16 golden
     pictures: files of yours by which a prediction job checks that a server answers as the model did.
     """
-    options = TrainOptions(**hyperparameters)
+    options = job.part(TrainOptions)
     target: Version | None = None
     with stoppable(lambda: _interrupted(target), lambda: target.discard() if target else None):
-        pictures = _pictures(labels, images, folder)
+        pictures = _pictures(job.labels, job.images, job.folder)
         from serving.tensorflow_import import import_tensorflow
 
         import_tensorflow()
-        target = _target(model_store, name, version)
+        target = _target(job.model_store, job.name, job.version)
         trained = _train(pictures, options)
-        evaluation, exported = _publish(trained, options, target, assert_accuracy)
+        evaluation, exported = _publish(trained, options, target, job.assert_accuracy)
         _conclude(trained, evaluation, exported, target)
 
 
