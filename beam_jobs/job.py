@@ -16,7 +16,6 @@ from beam_jobs.run import Run
 from beam_jobs.storage_flags import storage_options
 from serving.connection import Connection
 from serving.errors import UsageError
-from serving.model_store import local_copy
 from serving.storage.stores import Stores
 from serving.tensorflow_import import import_tensorflow
 
@@ -52,9 +51,7 @@ def run_job(
     connect = functools.partial(
         connection.connect,
         meanwhile=import_tensorflow if options.wire != "encoded" else lambda: None,
-        fetch=functools.partial(
-            local_copy, stores=Stores(storage_options(options.beam_flags), options.retry, interrupt.STOP)
-        ),
+        stores=Stores(storage_options(options.beam_flags), options.retry, interrupt.STOP),
     )
     return Run(options, connect, on_start=on_start, on_progress=on_progress).execute()
 

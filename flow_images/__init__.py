@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from flow_images.results import LabelScore as LabelScore
     from flow_images.training import TrainedModel as TrainedModel
     from flow_images.training import train as train
-    from serving.discovery import ModelOverrides as ModelOverrides
     from serving.images.limits import PictureLimits as ImageLimits
+    from serving.model_overrides import ModelOverrides as ModelOverrides
     from serving.options import TlsOptions as TlsOptions
     from serving.server import EmbeddedServer as EmbeddedServer
     from serving.server import ServerProcess as ServerProcess
@@ -59,7 +59,7 @@ _HOMES = {
     "EmbeddedServer": "serving.server",
     "ImageLimits": "serving.images.limits:PictureLimits",
     "LabelScore": "flow_images.results",
-    "ModelOverrides": "serving.discovery",
+    "ModelOverrides": "serving.model_overrides",
     "ServerProcess": "serving.server",
     "StorageOptions": "serving.storage.options",
     "TlsOptions": "serving.options",
