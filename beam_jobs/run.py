@@ -25,10 +25,10 @@ from serving.client import PredictClient
 from serving.contract import Wire
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
-from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.retry import Retrier
+from serving.sample_images import check_model_by_samples
 from serving.storage.base import absolute, join, output_errors
 from serving.storage.retrying import RetryingStorage, retrying_storage
 

@@ -20,10 +20,10 @@ from serving.contract import ModelContract, Wire
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
-from serving.images.sample_images import draw_pictures
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.retry import Retrier, transient_in_time
+from serving.sample_images import draw_pictures
 from serving.storage.base import StorageError, output_errors, scheme
 from serving.storage.retrying import RetryingStorage, retrying_storage
 from serving.tensorflow_import import import_tensorflow

@@ -13,9 +13,9 @@ from serving.discovery import ModelOverrides, choose_wire, discover
 from serving.errors import InvalidRequest
 from serving.images.encoder import CORRUPT, NOT_DECODED, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected, bad_name, own_faults
-from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
+from serving.sample_images import check_model_by_samples
 from serving.scores import format_score
 from serving.storage.local_file import read_file
 
