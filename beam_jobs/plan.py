@@ -17,7 +17,7 @@ from beam_jobs.manifest import Manifest, Row
 from beam_jobs.parts import Parts
 from beam_jobs.sources import Source
 from serving.contract import ModelContract, Wire
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from serving.errors import FlowImagesError, Resumable, StorageError, UsageError
 from serving.storage.base import Storage, join, scheme
 
 STATE = "_state"
@@ -60,7 +60,7 @@ class Plan(pydantic.BaseModel):
 
     id: str = pydantic.Field(default_factory=lambda: uuid.uuid4().hex[:12])
     """Names the folder of the run's parts, so that it never takes another run's for its own: neither those left by an
-    interrupted --fresh, nor those of a process that still works on the run before."""
+    interrupted `fresh`, nor those of a process that still works on the run before."""
     started: datetime.datetime
     options: ResultOptions
     model: PlannedModel
@@ -94,14 +94,12 @@ class Plan(pydantic.BaseModel):
         if differing:
             raise UsageError(
                 f"{output} holds a run with other options ({'; '.join(differing)}). To continue it, give the same "
-                "ones; to start over, add --fresh; or choose another --output"
+                "ones; to start over, add `fresh`; or choose another `output`"
             )
 
 
-class OutputGone(FlowImagesError):
+class OutputGone(StorageError, Resumable):
     """The plan and all else that the run wrote is gone; the run can go on once it is back."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 class RunFolder:
@@ -145,7 +143,7 @@ class RunFolder:
         except FileNotFoundError as error:
             if self.storage.exists(self._plan_path):
                 raise FlowImagesError(
-                    f"{path} is gone, so the run can't be completed: start over with --fresh"
+                    f"{path} is gone, so the run can't be completed: start over with `fresh`"
                 ) from error
             raise self._gone() from error
 
@@ -161,7 +159,7 @@ class RunFolder:
             return None
         except pydantic.ValidationError as error:
             raise FlowImagesError(
-                f"{self._plan_path} is of another release or damaged; use --fresh to start over"
+                f"{self._plan_path} is of another release or damaged; use `fresh` to start over"
             ) from error
 
     def adopt_plan(self, plan: Plan) -> Plan:
@@ -186,7 +184,7 @@ class RunFolder:
 
     def _gone(self) -> OutputGone:
         return OutputGone(
-            f"--output {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
+            f"`output` {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
             "back, and the same command continues"
         )
 

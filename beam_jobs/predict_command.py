@@ -121,9 +121,11 @@ def predict(
     from beam_jobs.options import PredictOptions
     from beam_jobs.progress_bar import progress_bar
     from beam_jobs.run import Run
+    from beam_jobs.storage_flags import storage_options
     from serving.discovery import ModelOverrides
     from serving.images.limits import PictureLimits
     from serving.model_store import local_copy
+    from serving.storage.stores import Stores
     from serving.tensorflow_import import import_tensorflow
 
     _check_places(output)
@@ -142,7 +144,8 @@ def predict(
             bar.start(rows, done=plan.manifest.listed - rows if options.shard.of == 1 else 0)
 
         prepare = import_tensorflow if wire != "encoded" else lambda: None
-        fetch = functools.partial(local_copy, beam_flags=beam_flags, policy=connection.retry, stop=interrupt.STOP)
+        stores = Stores(storage_options(beam_flags), connection.retry, interrupt.STOP)
+        fetch = functools.partial(local_copy, stores=stores)
         connect = functools.partial(connection.connect, meanwhile=prepare, fetch=fetch)
         account = Run(options, connect, on_start=start, on_progress=bar.advance).execute()
     if account is None:

@@ -17,20 +17,21 @@ from beam_jobs.options import PredictOptions
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
+from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_check import SourceCheck
 from beam_jobs.sources import is_utf8
+from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.class_names import read_labels
 from serving.client import PredictClient
 from serving.contract import Wire
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
-from serving.options import Endpoint, RetryPolicy
+from serving.options import Endpoint
 from serving.predictor import ImagePredictor
-from serving.retry import Retrier
-from serving.sample_images import check_model_by_samples
 from serving.storage.base import absolute, join, output_errors
-from serving.storage.retrying import RetryingStorage, retrying_storage
+from serving.storage.options import StorageOptions
+from serving.storage.stores import Stores
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
 """Gives the endpoint to ask while a block runs. It is told the run's model version, if a run is resumed; and called
@@ -48,6 +49,7 @@ class Run:
         options: PredictOptions,
         connect: Connect,
         *,
+        storage: StorageOptions | None = None,
         on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
         on_progress: progress.Listener = lambda rows: None,
     ) -> None:
@@ -56,6 +58,7 @@ class Run:
         Args:
           options: all that the user decides.
           connect: gives the endpoint to ask.
+          storage: how stores of images and results are reached; None for what Beam's flags and the environment say.
           on_start: told the plan and the number of rows to do, when the first image is about to be read.
           on_progress: told the number of rows that have just been done; called from several threads, and only by a
             runner in this process.
@@ -65,14 +68,15 @@ class Run:
         from beam_jobs.beam_flags import parse_beam_flags  # Beam takes seconds to import
 
         if options.fresh and options.shard.of > 1:
-            raise UsageError("--fresh with --shard: each shard would clear the others' work; choose another --output")
+            raise UsageError("`fresh` with `shard`: each shard would clear the others' work; choose another `output`")
         self._options = options
         self._connect = connect
         self._on_start = on_start
         self._on_progress = on_progress
         self._pipeline_options = parse_beam_flags(options.beam_flags)
-        self._storage = _storages(options.beam_flags, options.retry)
-        self._folder = RunFolder(self._storage(options.output), options.output)
+        self._storage = storage or storage_options(options.beam_flags)
+        self._stores = Stores(self._storage, options.retry, interrupt.STOP)
+        self._folder = RunFolder(self._stores.writable(options.output), options.output)
 
     def execute(self) -> Account | None:
         """Resumes the run in the output folder or plans a new one, predicts what has no outcome yet, and merges.
@@ -131,7 +135,7 @@ class Run:
         """Looks whether the images are still where they were, before a server is asked or started."""
         parts = self._folder.parts(plan)
         chunks = remaining_work(plan, parts).share(*self._options.shard).chunks
-        SourceCheck(plan, self._folder, parts, self._storage).before_reading(chunks)
+        SourceCheck(plan, self._folder, parts, self._stores).before_reading(chunks)
 
     def _begin(self, server: Endpoint) -> tuple[Plan, Endpoint]:
         """Plans a new run with the model version that is served now; or joins another process's run.
@@ -175,14 +179,9 @@ class Run:
         return model, choose_wire(contract, wire)
 
     def _check_answers(self, client: PredictClient, model: PlannedModel, wire: Wire) -> None:
-        """Replays the golden images of the contract; a model without any is asked about drawn ones."""
         predictor = ImagePredictor(client, model.contract, wire)
-        golden = model.contract.golden
         with _version_needed(client.endpoint):
-            if golden is None or wire not in golden.references:
-                check_model_by_samples(predictor, self._options.plain, distributions=self._options.format == "kaggle")
-            else:
-                predictor.check_golden()
+            check_answers(predictor, self._options.plain, distributions=self._options.format == "kaggle")
 
     def _list_inputs(self, model: PlannedModel, result_options: ResultOptions) -> Plan:
         """Lists the inputs and stores the manifest; the plan that goes with it is not stored yet."""
@@ -191,7 +190,7 @@ class Run:
         if not is_utf8(base):
             raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
         own_files = [join(options.output, name) for name in results.RESULTS]
-        images = list_pictures(options.inputs, leave_out=[folder.state, *own_files], storage=self._storage)
+        images = list_pictures(options.inputs, leave_out=[folder.state, *own_files], stores=self._stores)
         classes = len(model.contract.labels)
         with tempfile.TemporaryFile() as file:
             manifest = build_manifest(
@@ -227,17 +226,16 @@ class Run:
         run_pipeline(self._worker_spec(plan, endpoint, share.generation), share.chunks, self._pipeline_options)
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
-        options, wire = self._options, plan.options.wire
-        decoded_by_server = wire == "encoded" and plan.model.contract.signature(wire).ok is None
+        options = self._options
         return WorkerSpec(
             output=absolute(options.output),
             plan=plan,
             endpoint=endpoint,
             retry=options.retry,
-            chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=decoded_by_server),
+            chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k),
             memory=options.memory,
             generation=generation,
-            beam_flags=options.beam_flags,
+            storage=self._storage,
         )
 
     def _merge(self, plan: Plan) -> Account:
@@ -269,18 +267,14 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
       UsageError: there is no run in the folder.
       Incomplete: chunks are not done yet.
     """
-    folder = RunFolder(_storages(beam_flags, RetryPolicy())(output), output)
+    stores = Stores(storage_options(beam_flags), stop=interrupt.STOP)
+    folder = RunFolder(stores.writable(output), output)
     with output_errors(output):
         plan = folder.load_plan()
         if plan is None:
             next(folder.storage.walk(folder.state), None)  # only a listing tells that a bucket isn't there
-            raise UsageError(f"--output {output}: no run in it (no {folder.state})")
+            raise UsageError(f"`output` {output}: no run in it (no {folder.state})")
         return results.merge(folder, plan, {"merged": True})
-
-
-def _storages(beam_flags: Sequence[str], policy: RetryPolicy) -> Callable[[str], RetryingStorage]:
-    retrier = Retrier(policy, interrupt.STOP)
-    return lambda path: retrying_storage(path, beam_flags, policy, retrier)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from serving.images.encoder import CORRUPT, NOT_DECODED, Payload
 from serving.options import RetryPolicy
 from serving.predictor import Scores
 from serving.retry import Retrier, missed, retry_rejected
-from serving.scores import round_scores
+from serving.scores import rank
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _LOG = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class Scorer:
     def _too_slow(self, picture: Prepared) -> Outcome:
         message = (
             f"no answer within {self._deadline_s:g} s to a request of this picture alone, while the server answered "
-            "another one: give more with --deadline, and --retry-failed"
+            "another one: give more with `deadline_s`, and `retry_failed`"
         )
         return Outcome(picture.row, "rejected", stage="predict", reason=TOO_SLOW, message=message)
 
@@ -254,15 +254,3 @@ class Scorer:
             return Outcome(row, "failed", stage="predict", reason="not_finite", message="the model answered NaN")
         classes, scores = rank(probabilities, self._options.top_k)
         return Outcome(row, "predicted", classes, scores)
-
-
-def rank(probabilities: Array, top_k: int) -> tuple[list[int], list[float]]:
-    """The best classes and their scores, to six significant digits; ties by label order.
-
-    Args:
-      probabilities: floats [classes].
-      top_k: how many; 0 for all, in label order.
-    """
-    rounded = round_scores(probabilities)
-    order = np.argsort(-rounded, kind="stable")[:top_k] if top_k else np.arange(len(rounded))
-    return order.tolist(), rounded[order].tolist()

@@ -10,17 +10,15 @@ from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.sources import Source, is_empty
-from serving.errors import EXIT_RESUMABLE, FlowImagesError
-from serving.storage.base import Storage, StorageError, absolute, scheme, within
+from serving.errors import FileError, Resumable, StorageError
+from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
 
 _ASKED = 64
 """Pictures that are looked for before a source is said to be gone."""
 
 
-class SourceGone(FlowImagesError):
+class SourceGone(StorageError, Resumable):
     """All that was in a folder or bucket is gone; the run can go on once it is back."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 class _Known(NamedTuple):
@@ -32,12 +30,19 @@ class _Known(NamedTuple):
 class SourceCheck:
     """Asked only when an image can't be read, or before a run goes on. Safe to use from several threads."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, parts: Parts, storage: Callable[[str], Storage]) -> None:
-        """`storage` gives the storage that holds a path."""
+    def __init__(self, plan: Plan, folder: RunFolder, parts: Parts, stores: Callable[[str], Storage]) -> None:
+        """Looks at nothing yet.
+
+        Args:
+          plan: of the run.
+          folder: of the run.
+          parts: of the run.
+          stores: gives the store that holds a path.
+        """
         self._plan = plan
         self._folder = folder
         self._parts = parts
-        self._storage = storage
+        self._stores = stores
         self._sources = sorted(plan.sources, key=lambda source: -len(source.folder))
         self._recent: deque[str] = deque(maxlen=_ASKED)
         self._there: dict[Source, str] = {}
@@ -106,8 +111,9 @@ class SourceCheck:
                 return
             self._gone[source] = why  # the other readers of the chunk needn't look again
             raise SourceGone(
-                f"{source.folder} (--input {source.input}) {why}. That is no picture's fault: bring it back, and the "
-                "same command continues. If the files are gone for good, --fresh lists anew what is there"
+                f"{shown(source.folder)} (`inputs` {shown(source.input)}) {why}. That is no picture's "
+                "fault: bring it back, and the same command continues. If the files are gone for good, `fresh` lists "
+                "anew what is there"
             )
 
     def _why_gone(self, source: Source, chunks: tuple[int, ...], look: Callable[[str], bool], but: str) -> str:
@@ -121,7 +127,7 @@ class SourceCheck:
             if look(one.path):
                 self._there[source] = one.path
                 return ""
-        found = f"of the {len(asked)} pictures that were looked for, such as {asked[0].path}"
+        found = f"of the {len(asked)} pictures that were looked for, such as {shown(asked[0].path)}"
         return f"has none {found}" if look == self._exists else f"can't be read any more: none {found}, can"
 
     def _folder_is_gone(self, source: Source) -> str:
@@ -129,9 +135,11 @@ class SourceCheck:
         try:
             if scheme(folder) == "":
                 return "is empty now" if is_empty(folder) else ""
+            if is_web(folder):  # which can't be listed
+                return ""
             if source in self._something and self._exists(self._something[source]):
                 return ""
-            first = next(self._storage(folder).walk(folder), None)
+            first = next(self._stores(folder).walk(folder), None)
             if first is None:
                 return "has nothing in it any more"
             self._something[source] = first.path
@@ -142,23 +150,23 @@ class SourceCheck:
             return ""
         except OSError as error:  # a mount whose server is gone
             return f"can't be read any more ({error.strerror})"
-        except StorageError as error:
+        except FileError as error:
             return f"can't be read any more ({error})"
 
     def _exists(self, path: str) -> bool:
         try:
-            return self._storage(path).exists(path)
+            return self._stores(path).exists(path)
         except PermissionError:
             return True
-        except StorageError:
+        except FileError:
             return False
 
     def _is_readable(self, path: str) -> bool:
         try:
-            self._storage(path).read_range(path, 0, 1)
+            self._stores(path).read_range(path, 0, 1)
         except PermissionError:
             return True
-        except (FileNotFoundError, IsADirectoryError, StorageError):
+        except (FileNotFoundError, IsADirectoryError, FileError):
             return False
         return True
 

@@ -26,7 +26,7 @@ class Connection:
     ) -> None:  # fmt: skip
         """Raises UsageError where the flags contradict each other."""
         if bool(server) == bool(store):
-            raise UsageError("give either --server HOST:PORT, or --model STORE/NAME to start an embedded server")
+            raise UsageError("give either `server` HOST:PORT, or `model` STORE/NAME to start an embedded server")
         files = (tls_ca, tls_cert, tls_key, tls_server_name)
         tls_options = (
             TlsOptions(ca=tls_ca, cert=tls_cert, key=tls_key, server_name=tls_server_name)
@@ -37,12 +37,12 @@ class Connection:
             tls_options.check()
         if store:
             if tls_options:
-                raise UsageError("--tls… is for --server; the embedded server of --model is on a private socket")
+                raise UsageError("`tls`… is for `server`; the embedded server of `model` is on a private socket")
             self._store, in_store = _in_bucket(store) if "://" in store else _model_folder(store)
             own_name = self._store.rstrip("/").rsplit("/", 1)[1]
             model_name, model_version = model_name or own_name, in_store if model_version is None else model_version
         elif not model_name:
-            raise UsageError("--server needs --model-name: the model's name on the server")
+            raise UsageError("`server` needs `model_name`: the model's name on the server")
         self.embedded = bool(store)
         self.retry = RetryPolicy(deadline_s=deadline_s, patience_s=patience_s)
         self._endpoint = Endpoint(
@@ -60,7 +60,7 @@ class Connection:
     def connect(
         self, version: int | None = None, *, meanwhile: Callable[[], object] = lambda: None, fetch: Fetch | None = None
     ) -> Iterator[Endpoint]:
-        """The endpoint; with --model, an embedded server of one version runs as long as the block.
+        """The endpoint; with `model`, an embedded server of one version runs as long as the block.
 
         Args:
           version: the one to serve where the flags name none; None for the highest.
@@ -73,8 +73,7 @@ class Connection:
             yield self._endpoint
             return
         from serving.server import ServerProcess
-        from serving.server.rpc.status import Code
-        from serving.server.rpc.status import ServingError as ServerError
+        from serving.server.rpc.status import Code, StatusError
 
         version = version if self._endpoint.version is None else self._endpoint.version
         with contextlib.ExitStack() as stack:
@@ -82,7 +81,7 @@ class Connection:
             if "://" in self._store:
                 if fetch is None:
                     raise UsageError(
-                        f"--model {store}: copy the model from the bucket to a disk first, or give --server"
+                        f"`model` {store}: copy the model from the bucket to a disk first, or give `server`"
                     )
                 store = stack.enter_context(fetch(self._store, version))
             version = _choose(store, version)
@@ -96,14 +95,14 @@ class Connection:
                 meanwhile()
                 try:
                     started.result()
-                except ServerError as error:
-                    more = "; --patience gives it more" if error.code is Code.DEADLINE_EXCEEDED else ""
-                    raise FlowImagesError(f"--model {self._store}: {error}{more}") from error
+                except StatusError as error:
+                    more = "; `patience_s` gives it more" if error.code is Code.DEADLINE_EXCEEDED else ""
+                    raise FlowImagesError(f"`model` {self._store}: {error}{more}") from error
             yield dataclasses.replace(self._endpoint, address=server.address, version=version)
 
 
 _START_S = 300.0
-"""Least seconds that an embedded server gets to load its model; --patience may give it more."""
+"""Least seconds that an embedded server gets to load its model; `patience_s` may give it more."""
 
 
 def _in_bucket(store: str) -> tuple[str, int | None]:
@@ -122,15 +121,15 @@ def _model_folder(store: str) -> tuple[str, int | None]:
     """The folder with the versions, and the version if a version's folder itself was named."""
     folder = Path(store)
     if folder.is_file():
-        raise UsageError(f"--model {store}: a file; give a model folder, STORE/NAME, as `flow-images train` makes it")
+        raise UsageError(f"`model` {store}: a file; give a model folder, STORE/NAME, as `flow-images train` makes it")
     if not folder.is_dir():
-        raise UsageError(f"--model {store}: no such folder; `flow-images train` makes one")
+        raise UsageError(f"`model` {store}: no such folder; `flow-images train` makes one")
     folder = folder.resolve()
     if (folder / "saved_model.pb").exists():
         version = _as_version(folder.name)
         if version is None:
             raise UsageError(
-                f"--model {store}: a SavedModel must lie in a folder that is named by its version: move it to "
+                f"`model` {store}: a SavedModel must lie in a folder that is named by its version: move it to "
                 f"{folder / '1'}, say"
             )
         return str(folder.parent), version
@@ -145,15 +144,15 @@ def _choose(store: str | Path, version: int | None) -> int:
     try:
         there = sorted(whole_versions(store))
     except OSError as error:
-        raise UsageError(f"--model {store}: {error.strerror}") from error
+        raise UsageError(f"`model` {store}: {error.strerror}") from error
     if not there:
         raise UsageError(
-            f"--model {store}: no version folder (an integer, with a saved_model.pb) in it; "
+            f"`model` {store}: no version folder (an integer, with a saved_model.pb) in it; "
             + (models_in(store) or "`flow-images train` makes one")
         )
     if version is not None and version not in there:
         raise UsageError(
-            f"--model {store}: no version {version} in it, but {', '.join(map(str, there))}. A run that was begun with "
-            "one needs it until its end, unless it is begun again with --fresh"
+            f"`model` {store}: no version {version} in it, but {', '.join(map(str, there))}. A run that was begun with "
+            "one needs it until its end, unless it is begun again with `fresh`"
         )
     return there[-1] if version is None else version

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from serving.connection import MAX_VERSION, Connection
+from serving.console.field_names import with_flags
 from serving.console.flag_types import ImageSize, Number
 from serving.errors import FlowImagesError
 from serving.network.addresses import DEFAULT_PORT
@@ -93,6 +94,7 @@ def _without_idle_variables(given: dict[str, Any]) -> dict[str, Any]:
 
 def _variables_in(message: str) -> str:
     """For a message about flags: which of them are set by the environment."""
+    message = with_flags(message)
     found = [variable for name, variable in _from_environment().items() if f"--{name.replace('_', '-')} " in message]
     return f" (set by {', '.join(found)} in the environment)" if found else ""
 

@@ -133,7 +133,7 @@ class ModelContract(_Frozen):
           ContractError: the model has none for it.
         """
         if wire not in self.signatures:
-            raise ContractError(f"the model has no signature for --wire {wire}; it has {', '.join(self.signatures)}")
+            raise ContractError(f"the model has no signature for `wire` {wire}; it has {', '.join(self.signatures)}")
         return self.signatures[wire]
 
     def to_json(self) -> str:

@@ -34,7 +34,7 @@ class TlsOptions:
 
     def __post_init__(self) -> None:
         if bool(self.cert) != bool(self.key):
-            raise UsageError("a client certificate needs its key: give both --tls-cert and --tls-key")
+            raise UsageError("a client certificate needs its key: give both `tls.cert` and `tls.key`")
 
     def check(self) -> None:
         """Looks into the files.
@@ -44,14 +44,14 @@ class TlsOptions:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.ca:
-            ca = _read(self.ca, "--tls-ca") or b""
-            with _pem_errors(f"--tls-ca {self.ca}: no certificate in PEM form"):
+            ca = _read(self.ca, "tls.ca") or b""
+            with _pem_errors(f"`tls.ca` {self.ca}: no certificate in PEM form"):
                 context.load_verify_locations(cadata=ca.decode())
         if self.cert and self.key:
-            _read(self.cert, "--tls-cert")
-            _read(self.key, "--tls-key")
+            _read(self.cert, "tls.cert")
+            _read(self.key, "tls.key")
             with _pem_errors(
-                f"--tls-cert {self.cert} and --tls-key {self.key}: no certificate and its own key in PEM form, "
+                f"`tls.cert` {self.cert} and `tls.key` {self.key}: no certificate and its own key in PEM form, "
                 "or the key has a password"
             ):
                 context.load_cert_chain(self.cert, self.key, password="")
@@ -63,9 +63,9 @@ class TlsOptions:
           UsageError: a file can't be read.
         """
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca, "--tls-ca"),
-            private_key=_read(self.key, "--tls-key"),
-            certificate_chain=_read(self.cert, "--tls-cert"),
+            root_certificates=_read(self.ca, "tls.ca"),
+            private_key=_read(self.key, "tls.key"),
+            certificate_chain=_read(self.cert, "tls.cert"),
         )
 
 
@@ -82,7 +82,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not self.model_name:
-            raise UsageError("the model's name is empty: give --model-name")
+            raise UsageError("the model's name is empty: give `model_name`")
         target_of(self.address)
 
     @property
@@ -135,7 +135,7 @@ def bearer_token(endpoint: Endpoint, token: str | None = None) -> str | None:
     if not (token.isascii() and token.isprintable()):
         raise UsageError(f"{named} has characters that can't be sent")
     if token and endpoint.tls is None:
-        raise UsageError(f"{named} is only sent over TLS: add --tls, or unset it")
+        raise UsageError(f"{named} is only sent over TLS: add `tls`, or unset it")
     return token or None
 
 
@@ -148,12 +148,12 @@ def _pem_errors(message: str) -> Iterator[None]:
         raise UsageError(message + (f" ({reason})" if reason else "")) from error
 
 
-def _read(path: str | None, flag: str) -> bytes | None:
+def _read(path: str | None, field: str) -> bytes | None:
     if path is None:
         return None
     try:
         return read_file(path, _MAX_PEM_BYTES)
     except TooLarge as error:
-        raise UsageError(f"{flag} {path}: too large for a file with certificates") from error
+        raise UsageError(f"`{field}` {path}: too large for a file with certificates") from error
     except OSError as error:
-        raise UsageError(f"{flag} {path}: {error.strerror}") from error
+        raise UsageError(f"`{field}` {path}: {error.strerror}") from error

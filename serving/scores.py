@@ -42,6 +42,18 @@ def round_scores(scores: Array) -> Array:
     return np.where(np.abs(exact) > 1e-300, np.round(exact * scale) / scale, exact)
 
 
+def rank(probabilities: Array, top_k: int) -> tuple[list[int], list[float]]:
+    """The best classes and their scores, to six significant digits; ties by label order.
+
+    Args:
+      probabilities: floats [classes].
+      top_k: how many; 0 for all, in label order.
+    """
+    rounded = round_scores(probabilities)
+    order = np.argsort(-rounded, kind="stable")[:top_k] if top_k else np.arange(len(rounded))
+    return order.tolist(), rounded[order].tolist()
+
+
 def format_score(score: float) -> str:
     """Six decimals, such as 0.731059; below 0.001 six significant digits, such as 8e-09; 0 only for 0."""
     if 0 < abs(score) < _DECIMALS_FROM:

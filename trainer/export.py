@@ -82,7 +82,7 @@ class Exported:
             distance = golden_distance(self.ask(wire, value).tolist(), rows)
             if not distance < _SAME:
                 raise FlowImagesError(
-                    f"the exported model does not answer as the trained one (--wire {wire}: a probability differs by "
+                    f"the exported model does not answer as the trained one (`wire` {wire}: a probability differs by "
                     f"{distance:.4f} in the mean); nothing was published"
                 )
         stored, *files = self.look_up([CONTRACT_KEY, *map(golden_key, range(len(golden)))])

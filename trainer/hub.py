@@ -51,9 +51,9 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
       UsageError: there is no such module, or it is none.
       MayPass: it can't be had now, or there is no space for it.
     """
-    name = f"--hub-model {printable(handle)}"
+    name = f"`hub_model` {printable(handle)}"
     if "://" not in handle:
-        check_path("--hub-model", handle)
+        check_path("hub_model", handle)
     try:
         if "://" in handle:
             return hub.KerasLayer(_downloaded(handle, name, note), trainable=trainable)

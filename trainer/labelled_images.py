@@ -46,7 +46,7 @@ def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -
     rows, has_ids = read_label_file(labels)
     if has_ids and images is None:
         raise UsageError(
-            f"--labels {printable(labels)} has the columns id,breed: say where the pictures are with --images"
+            f"`labels` {printable(labels)} has the columns id,breed: say where the pictures are with `images`"
         )
     pictures: list[LabelledPicture] = []
     first: dict[str, Label] = {}
@@ -61,7 +61,7 @@ def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -
         if not label:
             raise UsageError(f"{where}: the picture {printable(path)} has no label; write one behind it")
         if not os.path.isfile(path):
-            raise UsageError(f"{where}: {_missing(path)}; mend the path (or --images), or drop the line")
+            raise UsageError(f"{where}: {_missing(path)}; mend the path (or `images`), or drop the line")
         first.setdefault(label, Label(label, where))
         pictures.append(LabelledPicture(path, label))
     if by_whole_name:
@@ -86,11 +86,11 @@ def read_folder(folder: str, note: Note = _unheard) -> list[LabelledPicture]:
 
 def _check_folder(images: str) -> None:
     if "://" in images:
-        raise UsageError(f"--images {printable(images)}: expected a folder of this machine; copy the pictures first")
+        raise UsageError(f"`images` {printable(images)}: expected a folder of this machine; copy the pictures first")
     try:
         os.scandir(images).close()
     except OSError as error:
-        raise UsageError(f"--images {printable(images)}: {error.strerror}") from error
+        raise UsageError(f"`images` {printable(images)}: {error.strerror}") from error
 
 
 def _of_whole_name(path: str, where: str) -> str:
@@ -181,7 +181,7 @@ def _checked(path: str, limits: PictureLimits) -> bytes:
     except OSError as error:
         raise UsageError(f"{printable(path)}: {error.strerror}; mend or remove it, and its label") from error
     except PictureRejected as error:
-        reason = error.message.partition(" (--")[0]  # the flags of limits are other commands'
+        reason = error.message.partition(" (`")[0]  # the limits can't be set here
         raise UsageError(f"{printable(path)}: {reason}; mend or remove it, and its label") from error
     return hashlib.sha256(data).digest()
 

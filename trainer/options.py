@@ -47,7 +47,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:
             raise UsageError(
-                f"--validation-share {self.validation_share}: expected a share between 0 and 1, such as 0.2"
+                f"`validation_share` {self.validation_share}: expected a share between 0 and 1, such as 0.2"
             )
 
     @property

@@ -9,13 +9,11 @@ import os
 from collections.abc import Iterator
 
 from serving.console.terminal import printable
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from serving.errors import FlowImagesError, Resumable, UsageError
 
 
-class MayPass(FlowImagesError):
+class MayPass(Resumable):
     """What is missing may be there later: space on a disk, a name server, a bucket, a web server."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -32,13 +30,13 @@ _UNRESOLVED = "libcurl code 6 "
 """Of a bucket's host name that can't be resolved, which TensorFlow calls a failed precondition."""
 
 
-def check_path(flag: str, path: str) -> None:
+def check_path(field: str, path: str) -> None:
     """Refuses a path that TensorFlow can't load a SavedModel from.
 
     Raises:
       UsageError: it is not UTF-8, or has characters that TensorFlow reads as a pattern.
     """
-    name = f"{flag} {printable(path)}"
+    name = f"`{field}` {printable(path)}"
     try:
         path.encode()
     except UnicodeEncodeError as error:
@@ -54,7 +52,7 @@ def explained(what: str, error: Exception) -> FlowImagesError:
     """The error for a user.
 
     Args:
-      what: what failed, with its flag: `--model-store models: models/dogs can't be written`.
+      what: what failed, with its field: "`model_store` models: models/dogs can't be written".
       error: the system's or TensorFlow's.
     Returns:
       MayPass or UsageError.

@@ -43,19 +43,19 @@ class Version:
         """
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
             raise UsageError(
-                f"--name {printable(name)}: expected letters, digits, '.', '-' and '_', as it becomes part of URLs"
+                f"`name` {printable(name)}: expected letters, digits, '.', '-' and '_', as it becomes part of URLs"
             )
         scheme = store.partition("://")[0] if "://" in store else ""
         if scheme and scheme not in _SCHEMES:
             raise UsageError(
-                f"--model-store {printable(store)}: TensorFlow can't write {scheme}://; export to a folder, and copy "
+                f"`model_store` {printable(store)}: TensorFlow can't write {scheme}://; export to a folder, and copy "
                 f"it there with {_MODEL_FILE} last"
             )
         if not store:
-            raise UsageError("--model-store is empty: name a folder, or gs://")
-        check_path("--model-store", store)
+            raise UsageError("`model_store` is empty: name a folder, or gs://")
+        check_path("model_store", store)
         if number is not None and not 0 <= number <= HIGHEST_VERSION:
-            raise UsageError(f"--version {number}: servers take integers from 0 to {HIGHEST_VERSION}")
+            raise UsageError(f"`version` {number}: servers take integers from 0 to {HIGHEST_VERSION}")
         self.model_path = f"{store.rstrip('/')}/{name}"
         self._is_remote = bool(scheme)
         self._may_rise = number is None
@@ -176,11 +176,11 @@ class Version:
         return self.number in self._versions()
 
     def _exists(self) -> str:
-        return f"{printable(self.path)} exists already, and a version is never overwritten: choose another --version"
+        return f"{printable(self.path)} exists already, and a version is never overwritten: choose another `version`"
 
     @property
     def _unwritable(self) -> str:
-        return f"--model-store: {printable(self.model_path)} can't be written"
+        return f"`model_store`: {printable(self.model_path)} can't be written"
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return explaining(self._unwritable)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serving.console.field_names import with_flags
 from serving.console.flag_types import Number
 from serving.console.terminal import console, printable
 from serving.errors import FlowImagesError, UsageError
@@ -105,7 +106,7 @@ def _pictures(labels: str | None, images: str | None, folder: str | None) -> "li
 
 
 def _note(text: str) -> None:
-    click.echo(f"flow-images: {text}", err=True)
+    click.echo(f"flow-images: {with_flags(text)}", err=True)
 
 
 def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained":
@@ -133,7 +134,7 @@ def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained
             progress.console.print(f"epoch {epoch.number:3}/{options.epochs}  {line}", soft_wrap=True)
 
         def note(text: str) -> None:
-            progress.console.print(f"flow-images: {text}", soft_wrap=True)
+            progress.console.print(f"flow-images: {with_flags(text)}", soft_wrap=True)
 
         return train(pictures, options, on_batch=on_batch, on_epoch=on_epoch, note=note)
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from serving.errors import FlowImagesError, StorageUnavailable, UsageError
 
 _T = TypeVar("_T")
 
@@ -28,10 +28,8 @@ _NEVER = {
 """Codes of answers that stay the same until somebody changes something; any other may pass."""
 
 
-class BucketUnavailable(FlowImagesError):
+class BucketUnavailable(StorageUnavailable):
     """The bucket, or what gives out the credentials for it, does not answer as it should for now."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import click
 
 from k8s.lines import say
 from k8s.pods import s3_copies
+from serving.console.field_names import with_flags
 from serving.console.flag_types import Number
 from serving.errors import EXIT_RESUMABLE, FlowImagesError
 
@@ -84,7 +85,7 @@ def main(source: str, target: Path, keep: int, pinned: int | None, every: float 
             for version in copied:
                 say(f"copied version {version}")
         except (FlowImagesError, OSError) as error:
-            say(str(error) if isinstance(error, FlowImagesError) else f"{source}: {error}", err=True)
+            say(with_flags(str(error), main) if isinstance(error, FlowImagesError) else f"{source}: {error}", err=True)
             if every is None:
                 sys.exit(error.exit_code if isinstance(error, FlowImagesError) else EXIT_RESUMABLE)
         if every is None:

@@ -16,6 +16,7 @@ import click
 
 from k8s.lines import say
 from k8s.pods import s3_copies
+from serving.console.field_names import with_flags
 from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
 
 
@@ -108,7 +109,7 @@ def main(fetch_: str, publish_: str | None, command: tuple[str, ...]) -> None:
         for url in publish(client, Path(store), target):
             say(f"published {url}")
     except FlowImagesError as error:
-        say(str(error), err=True)
+        say(with_flags(str(error), main), err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # The node's disk is full, or its network is gone; another node may do better.
         say(f"{source}: {error}", err=True)

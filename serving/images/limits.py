@@ -68,7 +68,7 @@ def own_faults(max_bytes: int, room: int | None = None) -> Iterator[None]:
             raise
         found = "" if size is None else f"{size:,} bytes, "
         raise PictureRejected(
-            "too_large", f"{found}over the limit of {max_bytes:,} bytes (--max-image-bytes)"
+            "too_large", f"{found}over the limit of {max_bytes:,} bytes (`max_image_bytes`)"
         ) from error
 
 
@@ -87,7 +87,7 @@ def inspect_picture(data: bytes, limits: PictureLimits) -> ImageHeader:
         raise PictureRejected("empty", "the file has no bytes")
     if len(data) > limits.max_bytes:
         raise PictureRejected(
-            "too_large", f"{len(data):,} bytes, over the limit of {limits.max_bytes:,} (--max-image-bytes)"
+            "too_large", f"{len(data):,} bytes, over the limit of {limits.max_bytes:,} (`max_image_bytes`)"
         )
     if file_format(data) is None and (name := _other_format(data)):
         raise PictureRejected(
@@ -107,19 +107,19 @@ def _check(header: ImageHeader, limits: PictureLimits) -> None:
         size = f"{header.frames:,} frames of up to {size}, {header.pixels:,} in all"
     if header.pixels > limits.max_pixels:
         raise PictureRejected(
-            "too_many_pixels", f"{size}, over the limit of {limits.max_pixels:,} (--max-image-pixels)"
+            "too_many_pixels", f"{size}, over the limit of {limits.max_pixels:,} (`max_image_pixels`)"
         )
     if header.passes > limits.max_passes:
         raise PictureRejected(
             "too_costly",
             f"{size} in {header.scans:,} scans: decoding goes over {header.passes:,} pixels, over the "
-            f"limit of {limits.max_passes:,} (32 times --max-image-pixels); save it with fewer scans",
+            f"limit of {limits.max_passes:,} (32 times `max_image_pixels`); save it with fewer scans",
         )
     if header.text > limits.max_text:
         raise PictureRejected(
             "too_costly",
             f"text beside the pixels that may take {header.text:,} bytes, over the limit of {limits.max_text:,} "
-            "(--max-image-pixels); save it without the text",
+            "(`max_image_pixels`); save it without the text",
         )
 
 

@@ -8,10 +8,11 @@ from typing import Literal
 
 from beam_jobs.inputs import Listed, Listing
 from beam_jobs.manifest import build_manifest
-from beam_jobs.parts import Outcome, Verdict
+from beam_jobs.parts import Outcome, Parts, Verdict
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.worker import WorkerSpec
 from serving.contract import ModelContract, Preprocessing
-from serving.storage.base import Disk
+from serving.storage.disk import Disk
 
 CONTRACT = ModelContract(labels=["a", "b"], preprocessing=Preprocessing(height=8, width=8))
 
@@ -66,3 +67,8 @@ def predict_all(folder: RunFolder, plan: Plan) -> None:
     parts = folder.parts(plan)
     for chunk in range(plan.manifest.chunks):
         parts.write(0, chunk, [outcome(row, "predicted") for row in range(plan.manifest.rows_in(chunk))])
+
+
+def parts_of(spec: WorkerSpec) -> Parts:
+    """The parts that a worker writes."""
+    return RunFolder(Disk(), spec.output).parts(spec.plan)

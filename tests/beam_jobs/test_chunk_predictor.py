@@ -14,12 +14,12 @@ from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Allowance, divide
 from beam_jobs.parts import Outcome
-from beam_jobs.scoring import rank
 from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, ServerUnavailable
 from serving.images.encoder import Payload
 from serving.images.limits import PictureRejected
 from serving.options import RetryPolicy
 from serving.predictor import Scores
+from serving.scores import rank
 
 
 class FakePredictor:
@@ -116,7 +116,7 @@ def test_a_row_that_trips_a_library_up_fails_alone() -> None:
         return data
 
     rows = [(i, Row(name)) for i, name in enumerate("a!b")]
-    with ChunkPredictor(lambda row, _: row.path.encode(), encode, FakePredictor(), ChunkOptions(), ROOM) as chunk:
+    with ChunkPredictor[Row](lambda row, _: row.path.encode(), encode, FakePredictor(), ChunkOptions(), ROOM) as chunk:
         found = list(chunk.outcomes(rows))
     assert verdicts(found) == "pfp"
     assert found[1].message == "string index out of range"
@@ -211,7 +211,7 @@ def test_a_slow_picture_costs_only_itself_and_few_deadlines(place: int) -> None:
     found = outcomes(files, predictor, requests_in_flight=1)
     assert [outcome.row for outcome in found if outcome.verdict != "predicted"] == [place]
     assert (found[place].stage, found[place].reason) == ("predict", "too_slow")
-    assert "--deadline" in found[place].message
+    assert "`deadline_s`" in found[place].message
     assert predictor.asked_slow == 5  # twice with all, once with its half, twice alone
 
 

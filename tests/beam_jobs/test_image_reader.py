@@ -73,10 +73,10 @@ def test_a_file_that_memory_has_no_room_for_is_rejected_by_that_flag(known: bool
     assert small.outcome is None
     assert large.outcome
     assert (large.outcome.verdict, large.outcome.reason) == ("rejected", "too_large")
-    assert "--max-memory 256MiB" in large.outcome.message
+    assert "`max_memory` 256MiB" in large.outcome.message
 
 
 def test_a_file_over_the_users_limit_is_rejected_by_that_flag() -> None:
     (one,) = prepare(Store([3 * MIB]), [None], max_bytes=2 * MIB)
     assert one.outcome
-    assert "over the limit of 2,097,152 bytes (--max-image-bytes)" in one.outcome.message
+    assert "over the limit of 2,097,152 bytes (`max_image_bytes`)" in one.outcome.message

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from beam_jobs.inputs import Listed
 from beam_jobs.manifest import MAX_CHUNK_ROWS, Manifest, Row, build_manifest
 from serving.errors import UsageError
-from serving.storage.base import Disk
+from serving.storage.disk import Disk
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 
@@ -33,16 +33,6 @@ def test_chunks_hold_every_distinct_path_once_in_order(
     assert [row.path for chunk in chunks for row in chunk] == sorted(set(paths))
     assert [len(chunk) for chunk in chunks] == [manifest.rows_in(chunk) for chunk in range(manifest.chunks)]
     assert (manifest.listed, manifest.duplicates) == (len(set(paths)), len(paths) - len(set(paths)))
-
-
-@given(st.integers(1, 10_000), st.integers(1, 40))
-def test_shards_share_the_chunks_out(chunks: int, of: int) -> None:
-    from beam_jobs.remaining import RemainingWork
-
-    todo = RemainingWork(0, dict.fromkeys(range(chunks), 1))
-    shares = [set(todo.share(number, of).rows) for number in range(of)]
-    assert set().union(*shares) == set(todo.rows)
-    assert sum(map(len, shares)) == chunks
 
 
 def test_a_large_listing_has_chunks_of_the_largest_size(tmp_path: Path) -> None:

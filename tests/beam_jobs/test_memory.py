@@ -76,7 +76,7 @@ def test_the_shares_are_the_whole_and_hold_one_largest_picture(
 
 
 def test_too_little_memory_is_wrong_usage_only_where_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"--max-memory 200MiB is too little.*at least (\d+)MiB"):
+    with pytest.raises(UsageError, match=r"`max_memory` 200MiB is too little.*at least (\d+)MiB"):
         divide(Allowance(200 * MIB), 190 * MIB, readers=64, decoded_bytes=None)
     monkeypatch.setattr("beam_jobs.memory.container_limit", lambda: 200 * MIB)
     assert divide(Allowance(), 190 * MIB, readers=64, decoded_bytes=None).picture > 10 * MIB

@@ -301,7 +301,7 @@ def test_a_fresh_run_forgets_the_old_one_only_when_it_can_begin(
 
 
 def test_shards_do_not_start_afresh(make_run: MakeRun) -> None:
-    with pytest.raises(UsageError, match="--fresh with --shard"):
+    with pytest.raises(UsageError, match="`fresh` with `shard`"):
         make_run(fresh=True, shard=Shard(0, 2))
 
 

@@ -15,7 +15,9 @@ from beam_jobs.parts import Outcome, Parts
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.source_check import SourceCheck, SourceGone
 from serving.contract import ModelContract, Preprocessing
-from serving.storage.base import Disk, absolute, storage_for
+from serving.storage.base import absolute
+from serving.storage.disk import Disk
+from serving.storage.stores import Stores, open_store
 
 COUNT = 60
 
@@ -43,7 +45,7 @@ class Run:
     @property
     def check(self) -> SourceCheck:
         """A new one, as each process has its own."""
-        return SourceCheck(self.plan, self.folder, self.parts, storage_for)
+        return SourceCheck(self.plan, self.folder, self.parts, Stores())
 
     def predict(self, chunk: int) -> None:
         """Writes the part of a chunk whose files were all read."""
@@ -125,11 +127,44 @@ def test_a_source_that_is_gone_is_no_pictures_fault(
     run = Run(output, inputs_of(kind, pictures))
     first = files(pictures)[0]
     go(pictures)
-    with pytest.raises(SourceGone, match=f"{pictures}.*the same command continues.*--fresh") as error:
+    with pytest.raises(SourceGone, match=f"{pictures}.*the same command continues.*`fresh`") as error:
         run.missing(first)
     assert error.value.exit_code == 75
     with pytest.raises(SourceGone):
         run.check.before_reading([1, 2])
+
+
+def unreadable(path: Path) -> None:
+    """A file that is there and can be opened, but each read of it fails (EIO)."""
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
+def test_a_file_that_cannot_be_read_is_only_that_one(pictures: Path, output: Path) -> None:
+    run = Run(output, [pictures])
+    for path in files(pictures)[:7]:
+        unreadable(path)
+        run.check.after_unreadable(str(path), [0])
+
+
+def test_files_that_all_cannot_be_read_are_a_source_that_is_gone(pictures: Path, output: Path) -> None:
+    run = Run(output, [pictures])
+    check = run.check
+    first = files(pictures)[0]
+    check.after_unreadable(str(first), [0])
+    for path in files(pictures):
+        unreadable(path)
+    run.missing(first)  # it is there, and so are all the others
+    with pytest.raises(SourceGone, match=f"{pictures} .*can't be read any more: none of the .* pictures") as error:
+        check.after_unreadable(str(first), [0])
+    assert error.value.exit_code == 75
+
+
+def test_a_lone_file_that_cannot_be_read_is_no_source(tmp_path: Path, output: Path) -> None:
+    (tmp_path / "one.jpg").write_bytes(b"x")
+    run = Run(output, [tmp_path / "one.jpg"])
+    unreadable(tmp_path / "one.jpg")
+    run.check.after_unreadable(f"{tmp_path}/one.jpg", [0])
 
 
 @INPUTS
@@ -271,7 +306,7 @@ def test_a_mount_below_the_input_is_a_source_of_its_own(pictures: Path, output: 
 @pytest.mark.parametrize("kind", ["folder", "glob", "list"])
 def test_a_prefix_that_was_emptied(place: str, kind: str, output: Path, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(place)
-    storage = storage_for(folder)
+    storage = open_store(folder)
     paths = [f"{folder}/in/{number:02}.jpg" for number in range(20)]
     for path in paths:
         storage.create(path, b"x")
@@ -296,10 +331,10 @@ def test_a_bucket_that_was_deleted(s3_folder: str, output: Path) -> None:
     client.create_bucket(Bucket="short-lived")
     paths = [f"s3://short-lived/{number}.jpg" for number in range(3)]
     for path in paths:
-        storage_for(path).create(path, b"x")
+        open_store(path).create(path, b"x")
     run = Run(output, ["s3://short-lived"])
     for path in paths:
-        storage_for(path).delete(path)
+        open_store(path).delete(path)
     client.delete_bucket(Bucket="short-lived")
     with pytest.raises(SourceGone, match=r"s3://short-lived .*is not there any more"):
         run.missing(paths[0])

@@ -243,7 +243,7 @@ def test_options_that_would_mix_results_are_refused(
     result = predict("--input", drawn / "train", "--output", tmp_path / "out", *change)
     assert isinstance(result.exception, FlowImagesError)
     assert result.exception.exit_code == 2
-    assert "--fresh" in str(result.exception)
+    assert "`fresh`" in str(result.exception)
     assert predict("--input", drawn / "train", "--output", tmp_path / "out", *change, "--fresh").exit_code == 0
 
 
@@ -287,7 +287,7 @@ def test_an_empty_input_is_never_a_success(predict: Predict, tmp_path: Path) -> 
         (["stray"], "unexpected argument 'stray': a pattern goes in quotes"),
         (["--shard", "3/3"], "0 to N-1"),
         (["--labels", "x.txt"], "its own contract"),
-        (["--tls-cert", "x.pem"], "--tls-key"),
+        (["--tls-cert", "x.pem"], "`tls.key`"),
     ],
 )
 def test_wrong_usage_names_the_flag(predict: Predict, drawn: Path, tmp_path: Path, flags: list[str], says: str) -> None:
@@ -310,10 +310,10 @@ def test_secrets_of_beam_are_written_nowhere(predict: Predict, drawn: Path, tmp_
 def test_buckets_hold_input_and_output(
     predict: Predict, drawn: Path, tmp_path: Path, place: str, request: pytest.FixtureRequest
 ) -> None:
-    from serving.storage.base import storage_for
+    from serving.storage.stores import open_store
 
     folder = request.getfixturevalue(place)
-    storage = storage_for(folder)
+    storage = open_store(folder)
     for path in sorted((drawn / "train").iterdir())[:12]:
         storage.create(f"{folder}/in/deep/{path.name}", path.read_bytes())
     storage.create(f"{folder}/in/broken.jpg", b"x")
@@ -332,11 +332,12 @@ def test_a_model_in_a_bucket_is_served_from_a_copy(
     model_store: Path, drawn: Path, tmp_path: Path, s3_folder: str
 ) -> None:
     from beam_jobs.predict_command import predict as command
-    from serving.storage.base import storage_for
+    from serving.storage.stores import open_store
 
+    storage = open_store(s3_folder)
     for path in (path for path in model_store.rglob("*") if path.is_file()):
-        storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/{path.relative_to(model_store)}", path.read_bytes())
-    storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/2/variables/half-copied", b"x")
+        storage.create(f"{s3_folder}/{MODEL_NAME}/{path.relative_to(model_store)}", path.read_bytes())
+    storage.create(f"{s3_folder}/{MODEL_NAME}/2/variables/half-copied", b"x")
     arguments = ["--model", f"{s3_folder}/{MODEL_NAME}", "--input", str(drawn / "train"), "--wire", "encoded"]
     result = CliRunner().invoke(command, [*arguments, "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output + str(result.exception)

@@ -40,6 +40,10 @@ class Front(grpc.GenericRpcHandler):
         self.open = threading.Event()
         """Cleared, every call hangs."""
         self.open.set()
+        self.hanging = threading.Event()
+        """Set by the first call that hangs."""
+        self.abandoned = threading.Event()
+        """Set when a client gives up a call that hangs."""
         self.token: str | None = None
         """Bearer token that each call must bring."""
         self.asked = 0
@@ -89,7 +93,9 @@ class Front(grpc.GenericRpcHandler):
             if method.endswith("/Predict"):
                 self._misbehave(context)
             while not self.open.wait(0.2):
+                self.hanging.set()
                 if not context.is_active():
+                    self.abandoned.set()
                     return b""
             try:
                 reply: bytes = self._upstream.unary_unary(method)(request, timeout=60)

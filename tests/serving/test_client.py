@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -15,15 +14,12 @@ from serving.client import PredictClient
 from serving.contract import Golden, ModelContract
 from serving.discovery import ModelOverrides, discover
 from serving.errors import (
-    AccessDenied,
     ContractError,
     InvalidRequest,
     ModelNotFound,
-    RequestTooLarge,
     ServerUnavailable,
     ServingError,
     UsageError,
-    from_status,
 )
 from serving.images.encoder import make_encoder
 from serving.images.limits import PictureLimits
@@ -144,14 +140,6 @@ def test_a_version_that_is_not_there_may_only_come_if_it_is_newer(
     endpoint = Endpoint(address=server, model_name=MODEL_NAME, version=version)
     with PredictClient(endpoint, retry=ONCE) as client, pytest.raises(error, match="not available: 1 is AVAILABLE"):
         client.available_version()
-
-
-def test_every_status_of_grpc_has_an_error() -> None:
-    for code in set(grpc.StatusCode) - {grpc.StatusCode.OK}:
-        assert isinstance(from_status(code, "details", "target"), ServingError)
-    too_large = "CLIENT: Sent message larger than max (5 vs. 4)"
-    assert isinstance(from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, too_large, "t"), RequestTooLarge)
-    assert isinstance(from_status(grpc.StatusCode.UNAUTHENTICATED, "", "t"), AccessDenied)
 
 
 @pytest.mark.parametrize(

@@ -22,5 +22,5 @@ def test_rows_are_as_written_and_know_their_lines(end: str) -> None:
 def test_a_value_too_many_or_too_few_is_refused(row: str) -> None:
     _, rows = read_rows(f"path,label\nx,y\n{row}\nz,z\n", "--labels l.csv")
     assert next(rows).line == 2
-    with pytest.raises(UsageError, match=r"--labels l\.csv, line 3: expected 2 values"):
+    with pytest.raises(UsageError, match=r"`labels` l\.csv, line 3: expected 2 values"):
         next(rows)

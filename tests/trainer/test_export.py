@@ -275,7 +275,7 @@ def test_a_version_that_others_overtook_while_it_was_trained_rises(
 
 def test_versions_that_no_server_can_hold_are_refused(tmp_path: Path) -> None:
     for number in (-1, 2**63):
-        with pytest.raises(UsageError, match=f"--version {number}: .*from 0 to {2**63 - 1}"):
+        with pytest.raises(UsageError, match=f"`version` {number}: .*from 0 to {2**63 - 1}"):
             Version(str(tmp_path), "model", number)
     (tmp_path / "model" / "007").mkdir(parents=True)
     with pytest.raises(UsageError, match="7 exists already"):
@@ -343,16 +343,16 @@ def test_an_upload_that_breaks_off_is_removed(
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
 def test_what_may_pass_is_75_and_what_cannot_become_right_is_2(error: Exception, code: int) -> None:
-    told = explained("--model-store x can't be written", error)
+    told = explained("`model_store` x can't be written", error)
     assert told.exit_code == code
-    assert str(told).startswith("--model-store x can't be written: ")
+    assert str(told).startswith("`model_store` x can't be written: ")
     assert ("repeat the command" in str(told)) == (code == 75)
 
 
 def test_an_existing_version_is_never_overwritten(publish: Callable[..., str]) -> None:
     path = publish(version=7)
     before = sorted(child.stat().st_mtime_ns for child in Path(path).rglob("*"))
-    with pytest.raises(UsageError, match=f"{path} exists already.*--version"):
+    with pytest.raises(UsageError, match=f"{path} exists already.*`version`"):
         publish(version=7)
     assert sorted(child.stat().st_mtime_ns for child in Path(path).rglob("*")) == before
 
@@ -412,12 +412,12 @@ def test_stores_and_names_that_cannot_be_are_refused_at_once(tmp_path: Path) -> 
     for store, name, told in [
         ("s3://bucket/models", "dogs", "can't write s3://"),
         (f"{tmp_path}/file", "dogs", f"{tmp_path}/file/dogs can't be written"),
-        (str(tmp_path), "a/b", "--name a/b"),
-        (str(tmp_path), "..", r"--name \.\."),
-        (str(tmp_path), "", "--name"),
+        (str(tmp_path), "a/b", "`name` a/b"),
+        (str(tmp_path), "..", r"`name` \.\."),
+        (str(tmp_path), "", "`name`"),
         (f"{tmp_path}/d\udce9p", "dogs", "UTF-8"),
-        (f"{tmp_path}/[a]", "dogs", r"--model-store .*/\[a\]: TensorFlow loads no model from a path with \["),
-        ("/proc/nowhere", "dogs", "--model-store: /proc/nowhere/dogs can't be written"),
+        (f"{tmp_path}/[a]", "dogs", r"`model_store` .*/\[a\]: TensorFlow loads no model from a path with \["),
+        ("/proc/nowhere", "dogs", "`model_store`: /proc/nowhere/dogs can't be written"),
     ]:
         with pytest.raises(UsageError, match=told):
             Version(store, name)

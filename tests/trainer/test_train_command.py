@@ -68,10 +68,10 @@ def test_an_existing_version_is_refused_before_anything_is_trained(flags: list[o
         pytest.param([], "say where the pictures are", id="nothing"),
         pytest.param(["--labels", "a.csv", "--folder", "b"], "not both", id="both"),
         pytest.param(["--folder", "b", "--images", "c"], "--images goes with --labels", id="images"),
-        pytest.param(["--folder", "/nowhere"], "--folder /nowhere: no such folder", id="absent"),
+        pytest.param(["--folder", "/nowhere"], "`folder` /nowhere: no such folder", id="absent"),
         pytest.param(["--folder", __file__], "is a file; name a folder", id="file"),
-        pytest.param(["--folder", "b", "--validation-share", "1"], "--validation-share 1.0", id="share"),
-        pytest.param(["--folder", "b", "--validation-share", "nan"], "--validation-share nan", id="share-nan"),
+        pytest.param(["--folder", "b", "--validation-share", "1"], "`validation_share` 1.0", id="share"),
+        pytest.param(["--folder", "b", "--validation-share", "nan"], "`validation_share` nan", id="share-nan"),
         pytest.param(["--folder", "gs://b/c"], "expected a folder of this machine", id="bucket"),
     ],
 )
@@ -108,7 +108,7 @@ def test_a_learning_that_diverges_publishes_nothing(flags: list[object], tmp_pat
     done = run(*flags, "--hub-model", tmp_path / "blown")
     assert isinstance(done.exception, FlowImagesError)
     assert done.exception.exit_code == 1
-    assert "the loss is nan after epoch 1: take a smaller --learning-rate" in str(done.exception)
+    assert "the loss is nan after epoch 1: take a smaller `learning_rate`" in str(done.exception)
     assert list((tmp_path / "models" / "textures").iterdir()) == []
 
 
@@ -124,7 +124,7 @@ def test_too_little_memory_is_told_with_the_batch_size(flags: list[object], tmp_
     tf.saved_model.save(Huge(), str(tmp_path / "huge"))
     done = run(*flags, "--hub-model", tmp_path / "huge")
     assert isinstance(done.exception, FlowImagesError), done.output
-    assert "too little memory for --batch-size 32" in str(done.exception)
+    assert "too little memory for `batch_size` 32" in str(done.exception)
     assert list((tmp_path / "models" / "textures").iterdir()) == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from serving.server.rpc.status import Code, ServingError
+from serving.server.rpc.status import Code, StatusError
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
@@ -45,11 +45,11 @@ def check_base_path(path: str) -> None:
     """Says plainly what is wrong with a model's base path.
 
     Raises:
-      ServingError: NOT_FOUND if it is missing or holds no version folder; PERMISSION_DENIED if it can't be read;
+      StatusError: NOT_FOUND if it is missing or holds no version folder; PERMISSION_DENIED if it can't be read;
         UNIMPLEMENTED for s3://.
     """
     if path.startswith("s3://"):
-        raise ServingError(
+        raise StatusError(
             Code.UNIMPLEMENTED, f"{path}: TensorFlow can't read s3://; copy the model to a local folder and serve that"
         )
     if "://" in path:
@@ -57,11 +57,11 @@ def check_base_path(path: str) -> None:
     try:
         names = os.listdir(path)
     except NotADirectoryError as error:
-        raise ServingError(Code.NOT_FOUND, f"{path} is a file, not a folder") from error
+        raise StatusError(Code.NOT_FOUND, f"{path} is a file, not a folder") from error
     except FileNotFoundError as error:
-        raise ServingError(Code.NOT_FOUND, f"no such folder: {path}") from error
+        raise StatusError(Code.NOT_FOUND, f"no such folder: {path}") from error
     except OSError as error:
-        raise ServingError(Code.PERMISSION_DENIED, f"{path} can't be read: {error.strerror}") from error
+        raise StatusError(Code.PERMISSION_DENIED, f"{path} can't be read: {error.strerror}") from error
     if any(version_number(name) is not None for name in names):
         return
     hint = f"; {models}" if (models := models_in(path)) else ""
@@ -70,7 +70,7 @@ def check_base_path(path: str) -> None:
         hint = f"; it is a SavedModel itself: move it to {path}/1"
         if version_number(name) is not None:
             hint = f"; it is a version folder itself: give the folder that it is in, {parent}"
-    raise ServingError(
+    raise StatusError(
         Code.NOT_FOUND,
         f"no version folder in {path}: a model's folder holds folders named 1, 2, … with a saved_model.pb in each"
         + hint,

@@ -95,7 +95,7 @@ def check(config: model_server_config_pb2.ModelServerConfig, known: Collection[s
       known: the names of the models that are configured already.
 
     Raises:
-      ServingError: INVALID_ARGUMENT, see the table above.
+      StatusError: INVALID_ARGUMENT, see the table above.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise invalid_argument("ModelServer does not yet support custom model config.")

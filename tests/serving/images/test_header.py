@@ -161,7 +161,7 @@ def test_scans_are_bounded_by_the_size() -> None:
     many = jpeg_of_scans(64, 48, 3000)
     assert inspect_picture(many, LIMITS).scans == 3000
     assert agrees(many)
-    with pytest.raises(PictureRejected, match=r"2000 x 1990 pixels in 40 scans.*--max-image-pixels") as error:
+    with pytest.raises(PictureRejected, match=r"2000 x 1990 pixels in 40 scans.*`max_image_pixels`") as error:
         inspect_picture(jpeg_of_scans(2000, 1990, 40), LIMITS)
     assert error.value.reason == "too_costly"
 

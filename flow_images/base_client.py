@@ -1,0 +1,84 @@
+"""The arguments that `Client` and `AsyncClient` have in common, and what is made of them."""
+
+from collections.abc import Sequence
+
+from flow_images.image_classifier import CLIENT_WIRES, ClassifierOptions
+from serving.channels import Route
+from serving.contract import Wire
+from serving.discovery import ModelOverrides
+from serving.images.limits import PictureLimits
+from serving.options import Endpoint, RetryPolicy, TlsOptions
+from serving.storage.base import storage_for
+
+_CALLERS = 200
+"""Calls that may be under way at once without using up each other's retries."""
+
+
+class BaseClient:
+    """A model on a server, as plain values; what asks it is added by `Client` and `AsyncClient`."""
+
+    def __init__(
+        self,
+        server: str,
+        model_name: str,
+        *,
+        version: int | None = None,
+        tls: bool | TlsOptions | None = None,
+        token: str | None = None,
+        deadline_s: float = 60.0,
+        patience_s: float = 30.0,
+        wire: Wire | Sequence[Wire] | None = None,
+        top_k: int = 5,
+        batch_size: int = 32,
+        overrides: ModelOverrides | None = None,
+        limits: PictureLimits | None = None,
+    ) -> None:
+        """Opens no connection yet; the first call does.
+
+        Args:
+          server: HOST:PORT of TensorFlow Serving's gRPC API, usually port 8500; several IP:PORT with commas,
+            dns:///HOST:PORT, or unix:/PATH.
+          model_name: the model's name on the server.
+          version: the version to ask. None for the latest at the first call; when that leaves the server, for the
+            latest then. Labels and scores are always of one version.
+          tls: True for TLS with the system's certificates, or `TlsOptions` for others and for mTLS.
+          token: bearer token, sent over TLS only; None for that of the variable FLOW_IMAGES_TOKEN, if it is set.
+          deadline_s: seconds that one try of a request may take.
+          patience_s: seconds to go on trying while the server is away, overloaded or slow.
+          wire: how images are sent, or several ways in the order of preference. None for `encoded` (whole files, no
+            TensorFlow needed here), then `uint8`, `float32`, as the model has it.
+          top_k: classes of each result.
+          batch_size: most images a request.
+          overrides: what a model without a contract can't tell: labels, image size, value range.
+          limits: largest file and most pixels of an image.
+
+        Raises:
+          UsageError: a value that can't be used.
+        """
+        if tls is True:
+            tls = TlsOptions()
+        self._endpoint = Endpoint(address=server, model_name=model_name, version=version, tls=tls or None)
+        budget = _CALLERS * RetryPolicy().budget
+        self._policy = RetryPolicy(deadline_s=deadline_s, patience_s=patience_s, budget=budget)
+        self._route = Route(self._endpoint, token)
+        self._options = ClassifierOptions(
+            wires=CLIENT_WIRES if wire is None else (wire,) if isinstance(wire, str) else tuple(wire),
+            top_k=top_k,
+            batch_size=batch_size,
+            overrides=overrides or ModelOverrides(),
+            limits=limits or PictureLimits(),
+        )
+        self._open()
+
+    def _open(self) -> None:
+        """Makes the channel, and what asks through it."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        version = "" if self._endpoint.version is None else f", version={self._endpoint.version}"
+        return f"{type(self).__name__}({self._endpoint.address!r}, {self._endpoint.model_name!r}{version})"
+
+
+def read_path(path: str, limit: int) -> bytes:
+    """A file on a disk or in a bucket; raises as `serving.storage.base.Storage.read`."""
+    return storage_for(path).read(path, limit)

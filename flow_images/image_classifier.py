@@ -1,0 +1,222 @@
+"""Classifies images with a served model, as operations: what `Client` and `AsyncClient` have in common."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from flow_images.image_inputs import Image, Read, file_of
+from flow_images.results import Classification, LabelScore, Verdict
+from serving.contract import ModelContract, Wire
+from serving.discovery import ModelOverrides, choose_wire, find_contract
+from serving.errors import InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
+from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
+from serving.images.limits import PictureLimits, PictureRejected
+from serving.model_calls import ModelCalls
+from serving.operations import Acquire, Lock, Operation, Work
+from serving.predictor import ImageCalls, Scores
+from serving.retry import repeat_rejected
+from serving.sample_images import check_by_samples
+from serving.scores import Array, rank
+from serving.storage.base import StorageError
+
+CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
+"""The wire forms in the order in which a client prefers them: a photo's file is small, and needs no TensorFlow here."""
+_LONE_ATTEMPTS = 3
+"""How often a single image is asked about that the server refuses: others' images may fail our requests."""
+_READERS = 8
+"""Images of a batch that are read and encoded at once."""
+
+Named = tuple[str | int, Image]
+"""An image and what its result calls it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifierOptions:
+    """How images are sent and what is answered."""
+
+    wires: Sequence[Wire] = CLIENT_WIRES
+    """Forms in which to send images; the first that the model has is taken."""
+    top_k: int = 5
+    """Classes of each result; where the model has fewer, all of them."""
+    batch_size: int = 32
+    """Most images a request."""
+    overrides: ModelOverrides = ModelOverrides()
+    limits: PictureLimits = PictureLimits()
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+        if not self.wires or not set(self.wires) <= set(CLIENT_WIRES):
+            raise UsageError(f"`wire` must be one of {', '.join(CLIENT_WIRES)}, not {', '.join(self.wires)}")
+
+
+class ServedModel:
+    """One version of a model, with all that is needed to ask it."""
+
+    def __init__(
+        self, calls: ImageCalls, encode: Callable[[bytes], Payload], read: Read, options: ClassifierOptions
+    ) -> None:
+        """Asks nothing.
+
+        Args:
+          calls: to this version.
+          encode: from a file to what is sent; raises PictureRejected.
+          read: reads files.
+          options: of the classifier.
+        """
+        self.calls = calls
+        self._encode = encode
+        self._read = read
+        self._options = options
+
+    @property
+    def contract(self) -> ModelContract:
+        """The version's contract."""
+        return self.calls.contract
+
+    def classify(self, images: Sequence[Named]) -> Operation[list[Classification]]:
+        """A result for each image of a batch, in their order.
+
+        Raises:
+          ModelNotFound: the version has left the server.
+          ServingError: the server can't be asked.
+          StorageUnavailable: the store of a path does not answer.
+        """
+        prepared: list[Payload | Classification] = yield Work(lambda: self._prepare(images))
+        known = {place: one for place, one in enumerate(prepared) if isinstance(one, Classification)}
+        waiting = [[(place, one) for place, one in enumerate(prepared) if not isinstance(one, Classification)]]
+        while waiting:
+            part = waiting.pop()
+            if not part:
+                continue
+            try:
+                scores = yield from self._ask([payload for _, payload in part])
+            except InvalidRequest as error:  # any of them may be to blame, or none
+                half = len(part) // 2
+                if half:
+                    waiting += [part[half:], part[:half]]
+                else:
+                    known[part[0][0]] = self._refused(images[part[0][0]][0], error)
+                continue
+            for (place, _), probabilities, ok in zip(part, scores.probabilities, scores.ok, strict=True):
+                known[place] = self._result(images[place][0], probabilities, bool(ok))
+        return [known[place] for place in range(len(images))]
+
+    def _prepare(self, images: Sequence[Named]) -> list[Payload | Classification]:
+        if len(images) == 1:
+            return [self._prepare_one(images[0])]
+        with ThreadPoolExecutor(_READERS) as threads:
+            return list(threads.map(self._prepare_one, images))
+
+    def _prepare_one(self, named: Named) -> Payload | Classification:
+        name, image = named
+        try:
+            return self._encode(file_of(image, self._options.limits, self._read))
+        except PictureRejected as error:
+            return Classification(image=name, verdict="rejected", reason=error.reason, message=error.message)
+        except (StorageError, OSError) as error:
+            message = getattr(error, "strerror", None) or str(error)
+            return Classification(image=name, verdict="failed", reason="unreadable", message=message)
+
+    def _ask(self, payloads: Sequence[Payload]) -> Operation[Scores]:
+        if len(payloads) > 1:
+            return self.calls.predict(payloads)
+        return repeat_rejected(lambda: self.calls.predict(payloads), lambda: _LONE_ATTEMPTS)
+
+    def _refused(self, name: str | int, error: InvalidRequest) -> Classification:
+        if isinstance(error, RequestTooLarge):
+            return Classification(image=name, verdict="rejected", reason="too_large", message=str(error))
+        signature = self.contract.signature(self.calls.wire)
+        decoded_by_server = self.calls.wire == "encoded" and signature.ok is None
+        verdict: Verdict = "rejected" if decoded_by_server else "failed"
+        return Classification(image=name, verdict=verdict, reason="refused", message=str(error))
+
+    def _result(self, name: str | int, probabilities: Array, ok: bool) -> Classification:
+        if not ok:
+            return Classification(image=name, verdict="rejected", reason=CORRUPT, message=NOT_DECODED)
+        if not np.isfinite(probabilities).all():
+            return Classification(image=name, verdict="failed", reason="not_finite", message="the model answered NaN")
+        classes, scores = rank(probabilities, self._options.top_k)
+        top = tuple(LabelScore(self.contract.labels[one], score) for one, score in zip(classes, scores, strict=True))
+        return Classification(image=name, verdict="predicted", top=top)
+
+
+class ImageClassifier:
+    """Finds the model's version and contract at the first call, and again when that version leaves the server."""
+
+    def __init__(self, calls: ModelCalls, lock: Lock, read: Read, options: ClassifierOptions) -> None:
+        """Asks nothing yet.
+
+        Args:
+          calls: to the model; with the version that the user wants, if any.
+          lock: so that only one of several callers connects.
+          read: reads files.
+          options: how images are sent and what is answered.
+        """
+        self.calls = calls
+        self.options = options
+        self._lock = lock
+        self._read = read
+        self._model: ServedModel | None = None
+
+    def model(self, gone: ServedModel | None = None) -> Operation[ServedModel]:
+        """The version that is asked.
+
+        Args:
+          gone: one that has left the server.
+
+        Raises:
+          UsageError, ContractError: the model can't be asked with these options.
+          ServingError: the server can't be asked.
+        """
+        if self._model is not None and self._model is not gone:
+            return self._model
+        yield Acquire(self._lock)
+        try:
+            if self._model is None or self._model is gone:  # nobody else was first
+                self._model = yield from self._connect()
+            return self._model
+        finally:
+            self._lock.release()
+
+    def classify(self, images: Sequence[Named]) -> Operation[list[Classification]]:
+        """As `ServedModel.classify`, but if the version has left, the latest takes its place.
+
+        A version that the user asked for has no substitute.
+        """
+        model = yield from self.model()
+        try:
+            return (yield from model.classify(images))
+        except ModelNotFound:
+            if self.calls.endpoint.version is not None:
+                raise
+        model = yield from self.model(gone=model)
+        return (yield from model.classify(images))
+
+    def check(self) -> Operation[float]:
+        """See `ImageCalls.check_golden`."""
+        model = yield from self.model()
+        return (yield from model.calls.check_golden())
+
+    def _connect(self) -> Operation[ServedModel]:
+        options = self.options
+        calls = self.calls.pinned((yield from self.calls.available_version()))
+        contract = yield from find_contract(calls, options.overrides)
+        image_calls = ImageCalls(calls, contract, choose_wire(contract, options.wires))
+        encode = yield Work(lambda: self._make_encoder(contract, image_calls.wire))
+        if contract.golden is None:
+            yield from check_by_samples(image_calls, options.overrides)
+        return ServedModel(image_calls, encode, self._read, options)
+
+    def _make_encoder(self, contract: ModelContract, wire: Wire) -> Callable[[bytes], Payload]:
+        try:
+            return make_encoder(contract.preprocessing, wire, self.options.limits)
+        except ModuleNotFoundError as error:
+            instead = ", or take `encoded`" if "encoded" in contract.signatures else ""
+            raise UsageError(
+                f"for the wire form {wire} images are decoded here, but {error.name} is not installed: pip install "
+                f"'flow-images[preprocess]'{instead}"
+            ) from error

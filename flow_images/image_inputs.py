@@ -1,0 +1,87 @@
+"""What a caller may give as an image, and how it becomes the bytes of an image file."""
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from serving.errors import UsageError
+from serving.images.limits import PictureLimits, PictureRejected, bad_name, own_faults
+
+Pixels = np.ndarray[Any, np.dtype[Any]]
+Image = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels
+"""A path (on a disk or in a bucket), the bytes of an image file, or decoded pixels: an array [height, width, 3], RGB,
+uint8 in 0..255 or floats in 0..1."""
+
+_FILE = (bytes, bytearray, memoryview)
+Read = Callable[[str, int], bytes]
+"""Reads a file of at most so many bytes; raises as `serving.storage.base.Storage.read`."""
+
+
+def is_one_image(images: object) -> bool:
+    """Is it a single image, and no collection of them? An array [n, height, width, 3] is one."""
+    if isinstance(images, np.ndarray):
+        return images.ndim != 4
+    return isinstance(images, (str, os.PathLike, *_FILE))
+
+
+def name_of(image: object, position: int) -> str | int:
+    """What a result calls an image: its path, or its position.
+
+    Raises:
+      UsageError: it is no image, but something of another type.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return os.fsdecode(image)
+    if isinstance(image, (np.ndarray, *_FILE)):
+        return position
+    raise UsageError(
+        f"image {position}: give a path, the bytes of a file, or an array of pixels, not {type(image).__name__}"
+    )
+
+
+def file_of(image: Image, limits: PictureLimits, read: Read) -> bytes:
+    """The bytes of an image's file; of pixels those of a PNG, which keeps each of them as it is.
+
+    Floats are rounded to the 256 values that a file can hold. So there is one way from a file to what a model sees,
+    with or without TensorFlow, and pixels can't go another.
+
+    Raises:
+      PictureRejected: `missing`, `not_a_file`, `too_large`, `unreadable`, `bad_name`, or `not_an_image` for an array of
+        another shape, data type or range.
+    """
+    if isinstance(image, _FILE):
+        return bytes(image)
+    if isinstance(image, np.ndarray):
+        return _png_of(image)
+    path = os.fsdecode(image)
+    if any("\ud800" <= letter <= "\udfff" for letter in path):
+        raise bad_name()
+    with own_faults(limits.max_bytes):
+        return read(path, limits.max_bytes)
+
+
+def _png_of(pixels: Pixels) -> bytes:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise _not_an_image(f"the array is {_shown(pixels.shape)}, expected [height, width, 3], RGB")
+    if pixels.dtype.kind == "f":
+        if not (pixels.min() >= 0 and pixels.max() <= 1):  # which NaN is not, either
+            raise _not_an_image(f"floats must be from 0 to 1, and are from {pixels.min():.4g} to {pixels.max():.4g}")
+        pixels = np.rint(pixels * 255)
+    elif pixels.dtype != np.uint8:
+        raise _not_an_image(f"the array is {pixels.dtype}, expected uint8 (0..255) or floats (0..1)")
+    from PIL import Image as PillowImage
+
+    file = io.BytesIO()
+    PillowImage.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _not_an_image(message: str) -> PictureRejected:
+    return PictureRejected("not_an_image", message)
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
