@@ -102,6 +102,7 @@ def build_manifest(
       shards: processes that share the chunks.
       unique_ids: whether ids are refused that two pictures have.
       scores: how many the run keeps of a picture.
+
     Raises:
       UsageError: nothing is listed; or, with `unique_ids`, two pictures have one id.
     """

@@ -70,6 +70,7 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
       taken: bytes that it takes before the first picture.
       readers: number of its threads that read.
       decoded_bytes: bytes of a picture as it is sent; None where files are sent as they are.
+
     Raises:
       UsageError: what was given is too little for any picture.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from typing_extensions import override
 
 from beam_jobs import interrupt
 from serving.connection import Connection
@@ -30,6 +31,7 @@ class Limit(click.ParamType[Any]):
 
     name = "N|SHARE"
 
+    @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Limit.Value":
         if isinstance(value, Limit.Value):
             return value

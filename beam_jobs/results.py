@@ -63,6 +63,7 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
       folder: of the run.
       plan: of the run.
       options: what run.json says of this process besides the plan's options.
+
     Raises:
       Incomplete: chunks are not done; some of their paths are named.
       BrokenPart: a part was changed.

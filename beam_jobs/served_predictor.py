@@ -43,6 +43,7 @@ def served_predictor(
       memory: what the process may take.
       retry: the client's.
       stop: when set, ends waits.
+
     Raises:
       UsageError: there is too little memory for any image.
       ContractError: the model has no signature for the wire form.
@@ -72,6 +73,7 @@ def check_answers(predictor: ImagePredictor, overrides: ModelOverrides, *, distr
       predictor: of the model.
       overrides: what the user says of a model without a contract.
       distributions: of a model without a contract, each row of scores has to sum to 1.
+
     Raises:
       ContractError: the server does not answer as the model did, or the answers are no probabilities.
     """

@@ -34,6 +34,7 @@ def classify_files(
 
     Returns:
       The number of pictures that could not be classified.
+
     Raises:
       ServingError, ContractError: nothing can be classified.
     """

@@ -66,6 +66,7 @@ class Connection:
           version: the one to serve where the flags name none; None for the highest.
           meanwhile: something slow that the caller needs later, such as an import, done while the server starts.
           fetch: for a model in a bucket: gives a local copy of (folder, version).
+
         Raises:
           UsageError: there is no such version; or the model is in a bucket, and the caller can't fetch it.
         """

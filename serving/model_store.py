@@ -23,6 +23,7 @@ def local_copy(
       folder: gs://… or s3://…, STORE/NAME.
       version: None for the highest one that is there whole.
       stores: None for ones of its own.
+
     Raises:
       UsageError: there is no such version, or it can't be read.
     """

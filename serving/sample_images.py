@@ -71,6 +71,7 @@ def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions:
       calls: to the model.
       plain: the flags; what they say is taken as said.
       distributions: each row has to sum to 1, as in a Kaggle file.
+
     Raises:
       ContractError: it refuses the pictures, or its answers are no probabilities.
     """

@@ -14,11 +14,11 @@ FILLER |= {"returns", "set", "sets", "that", "the", "this", "to", "with"}
 
 
 def public(inside: Documented, name: str) -> Iterator[tuple[str, Documented]]:
-    """A module or class and what is public in it; what functions hold within is theirs."""
+    """A module or class and what is public in it; what functions hold within is theirs, and an override its base's."""
     yield name, inside
     for node in inside.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            if any(ast.unparse(mark).endswith((".setter", "overload")) for mark in node.decorator_list):
+            if any(ast.unparse(mark).endswith((".setter", "overload", "override")) for mark in node.decorator_list):
                 continue
             if isinstance(node, ast.ClassDef):
                 yield from public(node, f"{name}.{node.name}")

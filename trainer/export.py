@@ -119,6 +119,7 @@ def exporting(
       preprocessing: what the model was trained with.
       pictures: paths to choose golden pictures from; the chosen files become part of the model.
       version: where it will be published.
+
     Raises:
       FlowImagesError: the written model does not answer as the one in memory.
       UsageError: the version was published by somebody else meanwhile, or can't be written.

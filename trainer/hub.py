@@ -47,6 +47,7 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
       handle: TF Hub URL, SavedModel folder or archive.
       trainable: whether its weights are to be trained.
       note: is told what is waited for, and what is tried again.
+
     Raises:
       UsageError: there is no such module, or it is none.
       MayPass: it can't be had now, or there is no space for it.

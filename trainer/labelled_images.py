@@ -135,6 +135,7 @@ def check_pictures(pictures: Sequence[LabelledPicture], limits: PictureLimits | 
     Returns:
       The pictures without copies: a file with the same bytes as an earlier one, or a link to it, could be in both
       splits, and the accuracy would be of pictures that the model has learnt by heart.
+
     Raises:
       UsageError: a picture that is named twice, is no picture, or is the copy of one with another label; fewer than
         two classes, or a class with one picture.

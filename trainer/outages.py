@@ -54,6 +54,7 @@ def explained(what: str, error: Exception) -> FlowImagesError:
     Args:
       what: what failed, with its field: "`model_store` models: models/dogs can't be written".
       error: the system's or TensorFlow's.
+
     Returns:
       MayPass or UsageError.
     """

@@ -37,6 +37,7 @@ class Version:
           store: a folder on a disk, or gs://.
           name: of the model.
           number: of the version; None for the seconds since 1970, or one above the highest if that is more.
+
         Raises:
           UsageError: the version exists, the name or number can't be served, or the store can't be written.
           MayPass: the store is full, or can't be reached.

@@ -57,6 +57,7 @@ def train(
       on_batch: called after each step.
       on_epoch: called after each epoch.
       note: is told what of the hub module is waited for.
+
     Raises:
       UsageError: the hub module can't be used, or a picture can't be decoded.
       MayPass: the hub module can't be had now.

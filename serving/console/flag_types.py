@@ -5,11 +5,13 @@ import re
 from typing import Any
 
 import click
+from typing_extensions import override
 
 
 class Number(click.FloatRange):
     """A finite float within a range: `nan` and `inf` compare like no number, so click's own range lets them in."""
 
+    @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
@@ -23,6 +25,7 @@ class ImageSize(click.ParamType[tuple[int, int]]):
     name = "PIXELS|WIDTHxHEIGHT"
     _MOST = 8192
 
+    @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
@@ -44,6 +47,7 @@ class ByteSize(click.ParamType[Any]):
         """`least` and `most` are bytes."""
         self._least, self._most = least, most
 
+    @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value

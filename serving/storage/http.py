@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from typing import IO
 
 import urllib3
+from typing_extensions import override
 
 from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, shown
+from serving.storage.base import FileInfo, Storage, shown
 from serving.storage.local_file import TooLarge
 
 _CONNECT_S = 4.0
@@ -27,7 +28,7 @@ _LEAST_BYTES_PER_S = 1024
 """A server that is slower than that on average is taken for one that hangs."""
 
 
-class Http:
+class Http(Storage):
     """Web servers. Safe to use from several threads."""
 
     def __init__(self, wait_s: float) -> None:
@@ -36,6 +37,7 @@ class Http:
         self._proxies = urllib.request.getproxies()
         self._managers = functools.cache(self._open_manager)
 
+    @override
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path), self._get(path) as answer:
             size = answer.length_remaining
@@ -47,6 +49,7 @@ class Http:
                 raise TooLarge
             return data
 
+    @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start == end:
             return b""
@@ -57,6 +60,7 @@ class Http:
                 return self._receive(answer, end - start)
             return self._receive(answer, end)[start:]  # the server knows no ranges
 
+    @override
     def exists(self, path: str) -> bool:
         # Not by HEAD, as a URL that is signed is signed for GET.
         try:
@@ -66,18 +70,22 @@ class Http:
         except FileNotFoundError:
             return False
 
+    @override
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         raise UsageError(
             f"{shown(folder)}: a web server can't be listed: name the URLs in a .txt or .csv, or give the bucket "
             "behind it as gs://, s3:// or az://"
         )
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         raise _read_only(path)
 
+    @override
     def replacing(self, path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         raise _read_only(path)
 
+    @override
     def delete(self, path: str) -> None:
         raise _read_only(path)
 

@@ -10,9 +10,10 @@ from typing import IO, Any
 import boto3
 import botocore.config
 import botocore.exceptions
+from typing_extensions import override
 
 from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, spooled
+from serving.storage.base import FileInfo, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import S3Options
 
@@ -28,7 +29,7 @@ _REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"
 _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired", "400"}
 
 
-class S3:
+class S3(Storage):
     """Amazon S3, or any store that speaks its protocol. Safe to use from several threads."""
 
     def __init__(self, options: S3Options, wait_s: float) -> None:
@@ -57,6 +58,7 @@ class S3:
                 f"s3:// can't be set up: {error}; see AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and AWS's other settings"
             ) from error
 
+    @override
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path):
             answer = self._client.get_object(**_address(path))
@@ -66,6 +68,7 @@ class S3:
                 data: bytes = body.read()
                 return data
 
+    @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start == end:
             return b""
@@ -75,6 +78,7 @@ class S3:
                 data: bytes = body.read()
                 return data
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         if self.exists(path):  # also for S3-compatible stores that ignore the condition
             return False
@@ -85,11 +89,13 @@ class S3:
             return False
         return True
 
+    @override
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
         with _plain_errors(path), spooled(lambda file, _: self._client.upload_fileobj(file, **_address(path))) as file:
             yield file
 
+    @override
     def exists(self, path: str) -> bool:
         try:
             with _plain_errors(path):
@@ -98,6 +104,7 @@ class S3:
             return False
         return True
 
+    @override
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         where = _address(folder.rstrip("/") + "/")
         bucket, prefix = where["Bucket"], where["Key"]
@@ -112,6 +119,7 @@ class S3:
                     if not item["Key"].endswith("/"):
                         yield FileInfo(f"s3://{bucket}/{item['Key']}", item["Size"])
 
+    @override
     def delete(self, path: str) -> None:
         with _plain_errors(path):
             self._client.delete_object(**_address(path))

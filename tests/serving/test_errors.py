@@ -18,10 +18,10 @@ from flow_images.cli import COMMANDS, Command
 from serving import errors
 from serving.console.field_names import with_flags
 from serving.errors import (
-    DeadlineExceeded,
     EXIT_FAILED,
     EXIT_RESUMABLE,
     EXIT_USAGE,
+    DeadlineExceeded,
     FlowImagesError,
     Resumable,
     ServerUnavailable,
