@@ -104,16 +104,16 @@ def _batches(
 ) -> Iterator[list[Prepared]]:
     """Groups of up to `size` payloads and `room` bytes, with the rows between them that have their verdict already."""
     batch: list[Prepared] = []
-    pictures = bytes_ = 0
+    pictures = amount = 0
     for one in prepared:
-        if pictures and bytes_ + weight(one) > room:
+        if pictures and amount + weight(one) > room:
             yield batch
-            batch, pictures, bytes_ = [], 0, 0
+            batch, pictures, amount = [], 0, 0
         batch.append(one)
         pictures += one.payload is not None
-        bytes_ += weight(one)
+        amount += weight(one)
         if pictures == size:
             yield batch
-            batch, pictures, bytes_ = [], 0, 0
+            batch, pictures, amount = [], 0, 0
     if batch:
         yield batch

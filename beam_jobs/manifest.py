@@ -150,8 +150,8 @@ def _fill(table: sqlite3.Connection, pictures: Iterable[Listed]) -> int:
 
 
 def _row(one: Listed) -> Row:
-    path, id_, label = (None if value is None else _escaped(value) for value in (one.path, one.id, one.label))
-    return Row(path or "", one.size, id_, label, unnameable=path != one.path, seen=one.seen)
+    path, identifier, label = (None if value is None else _escaped(value) for value in (one.path, one.id, one.label))
+    return Row(path or "", one.size, identifier, label, unnameable=path != one.path, seen=one.seen)
 
 
 def _escaped(text: str) -> str:
@@ -164,7 +164,9 @@ def _escaped(text: str) -> str:
 
 
 def _refuse_repeated_ids(table: sqlite3.Connection) -> None:
-    table.create_function("picture_id", 2, lambda path, id_: _stem(path) if id_ is None else id_, deterministic=True)
+    table.create_function(
+        "picture_id", 2, lambda path, identifier: _stem(path) if identifier is None else identifier, deterministic=True
+    )
     repeated = table.execute(
         "SELECT picture_id(path, id) AS k, min(path), max(path) FROM rows GROUP BY k HAVING count(*) > 1 LIMIT 1"
     ).fetchone()

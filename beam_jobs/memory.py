@@ -105,9 +105,9 @@ def _least(decoded_bytes: int | None) -> int:
     return 8 * CHUNKS_AT_ONCE * max(decoded_bytes, MIB) * 8 // 3
 
 
-def show(bytes_: int) -> str:
+def show(amount: int) -> str:
     """Bytes for people, and for `max_memory`: `1536MiB`."""
-    return f"{bytes_ // MIB}MiB"
+    return f"{amount // MIB}MiB"
 
 
 def default_limit(*, beside_server: bool = False) -> int:

@@ -85,7 +85,7 @@ def _with_limits(command: Any) -> Any:
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures a request.")
 @click.option("--top-k", type=click.IntRange(1, MAX_TOP_K), default=5, show_default=True,
               help="Classes a picture in the CSV.")  # fmt: skip
-@click.option("--format", "format_", type=click.Choice(["csv", "kaggle"]), default="csv", show_default=True,
+@click.option("--format", "layout", type=click.Choice(["csv", "kaggle"]), default="csv", show_default=True,
               help="kaggle: a submission file with id and a column per class.")  # fmt: skip
 @click.option("--shard", metavar="I/N", help="Do only share I (from 0) of N; the last one to finish merges.")
 @click.option("--fresh", is_flag=True, help="Forget the run in --output and start over; leave it out to continue.")
@@ -104,7 +104,7 @@ def _with_limits(command: Any) -> Any:
 @model_override_flags
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
 def predict(
-    connection: Connection, inputs: tuple[str, ...], output: str, wire: Any, batch_size: int, top_k: int, format_: Any,
+    connection: Connection, inputs: tuple[str, ...], output: str, wire: Any, batch_size: int, top_k: int, layout: Any,
     shard: str | None, fresh: bool, retry_failed: bool, max_rejected: Limit.Value, max_failed: Limit.Value,
     max_image_bytes: int, max_image_pixels: int, readers: int, max_memory: int | None, requests_in_flight: int,
     beam_flags: tuple[str, ...], **plain: Any,
@@ -134,7 +134,7 @@ def predict(
     if connection.embedded and not runs_here(parse_beam_flags(beam_flags)):
         raise UsageError("--model starts its server on this machine, where a runner's workers can't reach it: --server")
     options = PredictOptions(
-        inputs=inputs, output=output, wire=wire, format=format_, top_k=top_k, shard=_parse_shard(shard), fresh=fresh,
+        inputs=inputs, output=output, wire=wire, format=layout, top_k=top_k, shard=_parse_shard(shard), fresh=fresh,
         retry_failed=retry_failed, limits=PictureLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),
         chunk=ChunkOptions(batch_size=batch_size, readers=readers, requests_in_flight=requests_in_flight),
         memory=Allowance(max_memory, connection.embedded), retry=connection.retry, plain=ModelOverrides(**plain),

@@ -145,9 +145,10 @@ def test_no_name_ends_with_an_underscore() -> None:
     for path in OURS.values():
         if path.name.endswith("_pb2.py"):
             continue
-        names = {node.id for node in nodes(path) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        names |= {node.arg for node in nodes(path) if isinstance(node, ast.arg)}
-        found |= {f"{path.relative_to(ROOT)}: {name}" for name in names if name.endswith("_") and name.strip("_")}
+        stored = {node.id for node in nodes(path) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        taken = {node.arg for node in nodes(path) if isinstance(node, ast.arg)}
+        wrong = {name for name in stored | taken if name.endswith("_") and not name.startswith("_")}
+        found |= {f"{path.relative_to(ROOT)}: {name}" for name in wrong}
     assert not found
 
 

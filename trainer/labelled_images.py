@@ -226,12 +226,12 @@ def stratified_split(
     by_label: dict[str, list[LabelledPicture]] = defaultdict(list)
     for picture in sorted(pictures):
         by_label[picture.label].append(picture)
-    random_ = random.Random(seed)
+    chance = random.Random(seed)
     first: list[LabelledPicture] = []
     second: list[LabelledPicture] = []
     for label in sorted(by_label):
         one_class = by_label[label]
-        random_.shuffle(one_class)
+        chance.shuffle(one_class)
         count = min(max(1, round(share * len(one_class))), len(one_class) - 1)
         second += one_class[:count]
         first += one_class[count:]

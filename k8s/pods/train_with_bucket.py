@@ -90,20 +90,20 @@ def _copied_gs(tf: Any, source: str, folder: Path) -> int:
 
 
 @click.command()
-@click.option("--fetch", "fetch_", metavar="URL=FOLDER", required=True, help="Copied to the disk first.")
-@click.option("--publish", "publish_", metavar="FOLDER=URL", help="Model store that is copied to s3:// at the end.")
+@click.option("--fetch", "fetched", metavar="URL=FOLDER", required=True, help="Copied to the disk first.")
+@click.option("--publish", "published", metavar="FOLDER=URL", help="Model store that is copied to s3:// at the end.")
 @click.argument("command", nargs=-1, required=True)
-def main(fetch_: str, publish_: str | None, command: tuple[str, ...]) -> None:
+def main(fetched: str, published: str | None, command: tuple[str, ...]) -> None:
     """Run COMMAND on copies of what lies in a bucket."""
-    source, _, folder = fetch_.rpartition("=")
+    source, _, folder = fetched.rpartition("=")
     if not source.startswith(("gs://", "s3://")):
-        raise click.UsageError(f"--fetch must be gs://…=FOLDER or s3://…=FOLDER, not {fetch_}")
+        raise click.UsageError(f"--fetch must be gs://…=FOLDER or s3://…=FOLDER, not {fetched}")
     try:
         say(f"copied {fetch(source, Path(folder))} files from {source}")
         code = subprocess.run(command).returncode
-        if code or not publish_:
+        if code or not published:
             sys.exit(code if code >= 0 else 128 - code)
-        store, _, target = publish_.partition("=")
+        store, _, target = published.partition("=")
         with s3_copies.plain_errors(target):
             client = s3_copies.client()
         for url in publish(client, Path(store), target):

@@ -86,15 +86,15 @@ def read_header(data: bytes) -> ImageHeader:
     Raises:
       BadHeader: see there.
     """
-    format_ = file_format(data)
-    if format_ is None:
+    kind = file_format(data)
+    if kind is None:
         raise BadHeader("the bytes are not a picture in any known format")
     try:
-        header = _READERS[format_](data)
+        header = _READERS[kind](data)
     except (struct.error, IndexError) as error:
-        raise BadHeader(f"the {format_} header is cut off") from error
+        raise BadHeader(f"the {kind} header is cut off") from error
     if header.width < 1 or header.height < 1:
-        raise BadHeader(f"the {format_} header says {header.width} x {header.height} pixels")
+        raise BadHeader(f"the {kind} header says {header.width} x {header.height} pixels")
     return header
 
 

@@ -90,20 +90,20 @@ class Http(Storage):
         raise _read_only(path)
 
     @contextlib.contextmanager
-    def _get(self, path: str, range_: str | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _get(self, path: str, wanted: str | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
         """The answer to a GET, whose body is still to be received; what is left of it ends with the connection."""
         url = urllib3.util.parse_url(path)
         headers = {"Accept-Encoding": "identity", "User-Agent": "flow-images"}
         if url.auth:
             headers |= urllib3.util.make_headers(basic_auth=urllib.parse.unquote(url.auth))
-        if range_:
-            headers["Range"] = range_
+        if wanted:
+            headers["Range"] = wanted
         answer = self._manager(url).request(
             "GET", url._replace(auth=None, fragment=None).url, headers=headers, preload_content=False,
             retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=_MOST_REDIRECTS),
         )  # fmt: skip
         try:
-            _check_status(path, answer.status, bool(range_))
+            _check_status(path, answer.status, bool(wanted))
             yield answer
         finally:
             answer.close()  # of a body that was received whole, the connection is kept
