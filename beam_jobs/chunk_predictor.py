@@ -86,9 +86,12 @@ class ChunkPredictor(Generic[Source]):
         prepared = self._reader.prepare(sources, window=options.readers + 2 * options.batch_size)
         batches = _batches(prepared, options.batch_size, self._room.batch, self._weight)
         for answered in bounded_map(
-            lambda batch: self._requests.submit(self._scorer.answer, batch), batches, options.requests_in_flight,
-            room=self._room.asking, cost=self._asking_cost,
-        ):  # fmt: skip
+            lambda batch: self._requests.submit(self._scorer.answer, batch),
+            batches,
+            options.requests_in_flight,
+            room=self._room.asking,
+            cost=self._asking_cost,
+        ):
             yield from answered
 
     def _weight(self, one: Prepared) -> int:

@@ -194,9 +194,15 @@ def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> 
         offsets.append(offsets[-1] + len(chunk))
         checks.append(zlib.crc32(chunk))
     return Manifest(
-        digest=digest.hexdigest(), listed=listed, duplicates=seen - listed, chunk_rows=chunk_rows,
-        offsets=offsets, checks=checks, has_ids=ids > 0, has_labels=labels > 0,
-    )  # fmt: skip
+        digest=digest.hexdigest(),
+        listed=listed,
+        duplicates=seen - listed,
+        chunk_rows=chunk_rows,
+        offsets=offsets,
+        checks=checks,
+        has_ids=ids > 0,
+        has_labels=labels > 0,
+    )
 
 
 def _lines(table: sqlite3.Connection) -> Iterator[bytes]:

@@ -87,15 +87,25 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
     if sent_as_files:
         unit = free // CHUNKS_AT_ONCE * 2 // 15  # 1 + 2 + (a batch and the picture that begins the next) 1.5 + 3
         return Room(
-            limit=spent + free, picture=unit, peeking=unit, reading=2 * unit, batch=min(unit // 2, LARGEST_BATCH),
-            asking=3 * unit, decoding=0,
-        )  # fmt: skip
+            limit=spent + free,
+            picture=unit,
+            peeking=unit,
+            reading=2 * unit,
+            batch=min(unit // 2, LARGEST_BATCH),
+            asking=3 * unit,
+            decoding=0,
+        )
     decoding = free * 5 // 8
     unit = (free - decoding) // CHUNKS_AT_ONCE // 8  # 1 + 3 + 1 + 3
     return Room(
-        limit=spent + free, picture=3 * unit // 2, peeking=unit, reading=3 * unit, batch=min(unit, LARGEST_BATCH),
-        asking=3 * unit, decoding=decoding,
-    )  # fmt: skip
+        limit=spent + free,
+        picture=3 * unit // 2,
+        peeking=unit,
+        reading=3 * unit,
+        batch=min(unit, LARGEST_BATCH),
+        asking=3 * unit,
+        decoding=decoding,
+    )
 
 
 def _least(decoded_bytes: int | None) -> int:

@@ -59,12 +59,22 @@ class Limit(click.ParamType[Any]):
 
 
 limit_flags = [
-    click.option("--max-rejected", type=Limit(), default="50%", show_default=True,
-                 help="More rejected pictures than this end with exit code 3. Half: a bucket of pictures has a few "
-                 "broken ones; where most are, the wrong folder was named."),
-    click.option("--max-failed", type=Limit(), default="0", show_default=True,
-                 help="The same for failed ones, which --retry-failed may mend."),
-]  # fmt: skip
+    click.option(
+        "--max-rejected",
+        type=Limit(),
+        default="50%",
+        show_default=True,
+        help="More rejected pictures than this end with exit code 3. Half: a bucket of pictures has a few "
+        "broken ones; where most are, the wrong folder was named.",
+    ),
+    click.option(
+        "--max-failed",
+        type=Limit(),
+        default="0",
+        show_default=True,
+        help="The same for failed ones, which --retry-failed may mend.",
+    ),
+]
 
 
 def _with_limits(command: Any) -> Any:
@@ -74,19 +84,34 @@ def _with_limits(command: Any) -> Any:
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
-@click.option("--input", "inputs", multiple=True, required=True,
-              help="A glob ('photos/**/*.jpg'), a folder, a .txt with a path a line, a .csv with a column path (id and "
-              "label are kept), or a picture; on a disk, gs:// or s3://. May be repeated.")  # fmt: skip
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    required=True,
+    help="A glob ('photos/**/*.jpg'), a folder, a .txt with a path a line, a .csv with a column path (id and "
+    "label are kept), or a picture; on a disk, gs:// or s3://. May be repeated.",
+)
 @click.option("--output", required=True, help="Folder for predictions.csv, rejected.csv, failed.csv and run.json.")
 @server_flags
-@click.option("--wire", type=click.Choice(WIRE_NAMES),
-              help="How pictures travel: preprocessed here as float32 (the default: exact) or rounded to uint8 (a "
-              "quarter of the bytes), or as files, encoded (the server decodes).")  # fmt: skip
+@click.option(
+    "--wire",
+    type=click.Choice(WIRE_NAMES),
+    help="How pictures travel: preprocessed here as float32 (the default: exact) or rounded to uint8 (a "
+    "quarter of the bytes), or as files, encoded (the server decodes).",
+)
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures a request.")
-@click.option("--top-k", type=click.IntRange(1, MAX_TOP_K), default=5, show_default=True,
-              help="Classes a picture in the CSV.")  # fmt: skip
-@click.option("--format", "layout", type=click.Choice(["csv", "kaggle"]), default="csv", show_default=True,
-              help="kaggle: a submission file with id and a column per class.")  # fmt: skip
+@click.option(
+    "--top-k", type=click.IntRange(1, MAX_TOP_K), default=5, show_default=True, help="Classes a picture in the CSV."
+)
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["csv", "kaggle"]),
+    default="csv",
+    show_default=True,
+    help="kaggle: a submission file with id and a column per class.",
+)
 @click.option("--shard", metavar="I/N", help="Do only share I (from 0) of N; the last one to finish merges.")
 @click.option("--fresh", is_flag=True, help="Forget the run in --output and start over; leave it out to continue.")
 @click.option(
@@ -94,21 +119,45 @@ def _with_limits(command: Any) -> Any:
 )
 @_with_limits
 @picture_limit_flags
-@click.option("--readers", type=click.IntRange(1, 512), default=64, show_default=True,
-              help="Pictures read and decoded at once; more for a slow bucket.")  # fmt: skip
-@click.option("--max-memory", type=ByteSize(128 * 2**20, 2**50), metavar="SIZE",
-              help="Memory that this process may take, such as 2GiB: large pictures wait, go in smaller requests, or "
-              "are rejected. [default: nine tenths of the container's limit, else half of the machine's memory; half "
-              "of that beside the server of --model]")  # fmt: skip
+@click.option(
+    "--readers",
+    type=click.IntRange(1, 512),
+    default=64,
+    show_default=True,
+    help="Pictures read and decoded at once; more for a slow bucket.",
+)
+@click.option(
+    "--max-memory",
+    type=ByteSize(128 * 2**20, 2**50),
+    metavar="SIZE",
+    help="Memory that this process may take, such as 2GiB: large pictures wait, go in smaller requests, or "
+    "are rejected. [default: nine tenths of the container's limit, else half of the machine's memory; half "
+    "of that beside the server of --model]",
+)
 @click.option("--requests-in-flight", type=click.IntRange(1, 64), default=3, show_default=True)
 @model_override_flags
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
 def predict(
-    connection: Connection, inputs: tuple[str, ...], output: str, wire: Any, batch_size: int, top_k: int, layout: Any,
-    shard: str | None, fresh: bool, retry_failed: bool, max_rejected: Limit.Value, max_failed: Limit.Value,
-    max_image_bytes: int, max_image_pixels: int, readers: int, max_memory: int | None, requests_in_flight: int,
-    beam_flags: tuple[str, ...], **plain: Any,
-) -> None:  # fmt: skip
+    connection: Connection,
+    inputs: tuple[str, ...],
+    output: str,
+    wire: Any,
+    batch_size: int,
+    top_k: int,
+    layout: Any,
+    shard: str | None,
+    fresh: bool,
+    retry_failed: bool,
+    max_rejected: Limit.Value,
+    max_failed: Limit.Value,
+    max_image_bytes: int,
+    max_image_pixels: int,
+    readers: int,
+    max_memory: int | None,
+    requests_in_flight: int,
+    beam_flags: tuple[str, ...],
+    **plain: Any,
+) -> None:
     """Predict every picture of the inputs into one CSV.
 
     Every picture ends in exactly one of predictions.csv, rejected.csv (its own fault) and failed.csv (the
@@ -134,12 +183,22 @@ def predict(
     if connection.embedded and not runs_here(parse_beam_flags(beam_flags)):
         raise UsageError("--model starts its server on this machine, where a runner's workers can't reach it: --server")
     options = PredictOptions(
-        inputs=inputs, output=output, wire=wire, format=layout, top_k=top_k, shard=_parse_shard(shard), fresh=fresh,
-        retry_failed=retry_failed, limits=PictureLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),
+        inputs=inputs,
+        output=output,
+        wire=wire,
+        format=layout,
+        top_k=top_k,
+        shard=_parse_shard(shard),
+        fresh=fresh,
+        retry_failed=retry_failed,
+        limits=PictureLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),
         chunk=ChunkOptions(batch_size=batch_size, readers=readers, requests_in_flight=requests_in_flight),
-        memory=Allowance(max_memory, connection.embedded), retry=connection.retry, plain=ModelOverrides(**plain),
-        beam_flags=beam_flags, asked=connection.asked,
-    )  # fmt: skip
+        memory=Allowance(max_memory, connection.embedded),
+        retry=connection.retry,
+        plain=ModelOverrides(**plain),
+        beam_flags=beam_flags,
+        asked=connection.asked,
+    )
     with _stoppable(), progress_bar() as bar:
 
         def start(plan: "Plan", rows: int) -> None:

@@ -103,8 +103,9 @@ class Run:
         options = self._options
         plan = None if options.fresh else self._folder.load_plan()
         if plan:
-            plan.check(options.result_options(options.wire or plan.options.wire), self._wanted_model(plan),
-                       options.output)  # fmt: skip
+            plan.check(
+                options.result_options(options.wire or plan.options.wire), self._wanted_model(plan), options.output
+            )
         return plan
 
     def _wanted_model(self, plan: Plan) -> PlannedModel:

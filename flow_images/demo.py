@@ -53,10 +53,32 @@ def demo(
             output.mkdir(parents=True, exist_ok=True)
             hub_model = _prepare(output, labels, images, hub_model, seed)
         models, longer = output / "models", ("--epochs", epochs) if epochs else ()
-        commands.run(stopping, "train", "--labels", output / "train.csv", "--hub-model", hub_model,
-                     "--model-store", models, "--name", "demo", "--seed", seed, *longer)  # fmt: skip
-        commands.run(stopping, "predict", "--model", models / "demo", "--input", output / "new.csv",
-                     "--output", output / "predictions", "--fresh")  # fmt: skip
+        commands.run(
+            stopping,
+            "train",
+            "--labels",
+            output / "train.csv",
+            "--hub-model",
+            hub_model,
+            "--model-store",
+            models,
+            "--name",
+            "demo",
+            "--seed",
+            seed,
+            *longer,
+        )
+        commands.run(
+            stopping,
+            "predict",
+            "--model",
+            models / "demo",
+            "--input",
+            output / "new.csv",
+            "--output",
+            output / "predictions",
+            "--fresh",
+        )
         _show(output / "predictions")
 
 

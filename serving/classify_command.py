@@ -17,9 +17,14 @@ from serving.connection_flags import MAX_TOP_K, WIRE_NAMES, model_override_flags
 @picture_limit_flags
 @model_override_flags
 def classify(
-    pictures: Sequence[str], connection: Connection, top_k: int, wire: Any, max_image_bytes: int,
-    max_image_pixels: int, **plain: Any,
-) -> None:  # fmt: skip
+    pictures: Sequence[str],
+    connection: Connection,
+    top_k: int,
+    wire: Any,
+    max_image_bytes: int,
+    max_image_pixels: int,
+    **plain: Any,
+) -> None:
     """Show the top classes of one or a few pictures.
 
     Exits with 1 if one of them can't be classified; the others are shown all the same.

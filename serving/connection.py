@@ -20,10 +20,20 @@ class Connection:
     """The server flags, checked: an endpoint that is there, or an embedded server to start."""
 
     def __init__(
-        self, *, server: str | None, store: str | None, model_name: str | None, model_version: int | None,
-        tls: bool, tls_ca: str | None, tls_cert: str | None, tls_key: str | None, tls_server_name: str | None,
-        deadline_s: float, patience_s: float,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        server: str | None,
+        store: str | None,
+        model_name: str | None,
+        model_version: int | None,
+        tls: bool,
+        tls_ca: str | None,
+        tls_cert: str | None,
+        tls_key: str | None,
+        tls_server_name: str | None,
+        deadline_s: float,
+        patience_s: float,
+    ) -> None:
         """Raises UsageError where the flags contradict each other."""
         if bool(server) == bool(store):
             raise UsageError("give either `server` HOST:PORT, or `model` STORE/NAME to start an embedded server")

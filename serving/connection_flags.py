@@ -27,33 +27,77 @@ WIRE_NAMES = ("float32", "uint8", "encoded")
 def server_flags(command: F) -> F:
     """Adds the flags that say which server and model to ask, as the one argument `connection`."""
     flags = [
-        click.option("--server", metavar="HOST:PORT", envvar="FLOW_IMAGES_SERVER", show_envvar=True,
-                     help=f"TensorFlow Serving's gRPC address, usually port {DEFAULT_PORT}. Several IP:PORT with "
-                     "commas, or a name with several addresses, are balanced."),
-        click.option("--model", "store", metavar="STORE/NAME",
-                     help="A model folder as `train` writes it; an embedded server is started for the run. `predict` "
-                     "takes gs:// and s3://, too."),
+        click.option(
+            "--server",
+            metavar="HOST:PORT",
+            envvar="FLOW_IMAGES_SERVER",
+            show_envvar=True,
+            help=f"TensorFlow Serving's gRPC address, usually port {DEFAULT_PORT}. Several IP:PORT with "
+            "commas, or a name with several addresses, are balanced.",
+        ),
+        click.option(
+            "--model",
+            "store",
+            metavar="STORE/NAME",
+            help="A model folder as `train` writes it; an embedded server is started for the run. `predict` "
+            "takes gs:// and s3://, too.",
+        ),
         click.option("--model-name", help="Name of the model on the server. [default: the last folder of --model]"),
-        click.option("--model-version", type=click.IntRange(0, MAX_VERSION),
-                     help="Version to ask. [default: the latest]"),
-        click.option("--tls", is_flag=True, envvar="FLOW_IMAGES_TLS", show_envvar=True,
-                     help="Use TLS. A bearer token is taken from FLOW_IMAGES_TOKEN."),
-        click.option("--tls-ca", metavar="PEM", envvar="FLOW_IMAGES_TLS_CA", show_envvar=True,
-                     help="Certificates to trust."),
-        click.option("--tls-cert", metavar="PEM", envvar="FLOW_IMAGES_TLS_CERT", show_envvar=True,
-                     help="Client certificate (mTLS)."),
+        click.option(
+            "--model-version", type=click.IntRange(0, MAX_VERSION), help="Version to ask. [default: the latest]"
+        ),
+        click.option(
+            "--tls",
+            is_flag=True,
+            envvar="FLOW_IMAGES_TLS",
+            show_envvar=True,
+            help="Use TLS. A bearer token is taken from FLOW_IMAGES_TOKEN.",
+        ),
+        click.option(
+            "--tls-ca", metavar="PEM", envvar="FLOW_IMAGES_TLS_CA", show_envvar=True, help="Certificates to trust."
+        ),
+        click.option(
+            "--tls-cert",
+            metavar="PEM",
+            envvar="FLOW_IMAGES_TLS_CERT",
+            show_envvar=True,
+            help="Client certificate (mTLS).",
+        ),
         click.option("--tls-key", metavar="PEM", envvar="FLOW_IMAGES_TLS_KEY", show_envvar=True, help="Its key."),
         click.option("--tls-server-name", metavar="NAME", help="Name in the server's certificate, if not HOST."),
-        click.option("--deadline", "deadline_s", type=Number(MIN_DEADLINE_S, MAX_DEADLINE_S),
-                     default=RetryPolicy().deadline_s, show_default=True, help="Seconds that one request may take."),
-        click.option("--patience", "patience_s", type=Number(0, MAX_PATIENCE_S), default=RetryPolicy().patience_s,
-                     show_default=True, help="Seconds to go on trying while the server is away or overloaded."),
-    ]  # fmt: skip
+        click.option(
+            "--deadline",
+            "deadline_s",
+            type=Number(MIN_DEADLINE_S, MAX_DEADLINE_S),
+            default=RetryPolicy().deadline_s,
+            show_default=True,
+            help="Seconds that one request may take.",
+        ),
+        click.option(
+            "--patience",
+            "patience_s",
+            type=Number(0, MAX_PATIENCE_S),
+            default=RetryPolicy().patience_s,
+            show_default=True,
+            help="Seconds to go on trying while the server is away or overloaded.",
+        ),
+    ]
 
     @functools.wraps(command)
     def wrapped(**arguments: Any) -> Any:
-        names = ("server", "store", "model_name", "model_version", "tls", "tls_ca", "tls_cert", "tls_key",
-                 "tls_server_name", "deadline_s", "patience_s")  # fmt: skip
+        names = (
+            "server",
+            "store",
+            "model_name",
+            "model_version",
+            "tls",
+            "tls_ca",
+            "tls_cert",
+            "tls_key",
+            "tls_server_name",
+            "deadline_s",
+            "patience_s",
+        )
         given = _without_idle_variables({name: arguments.pop(name) for name in names})
         try:
             return command(connection=Connection(**given), **arguments)
@@ -77,9 +121,8 @@ def _from_environment() -> dict[str, str]:
     return {
         parameter.name: str(parameter.envvar)
         for parameter in context.command.params
-        if parameter.name in _OF_SERVER
-        and context.get_parameter_source(parameter.name) is ParameterSource.ENVIRONMENT
-    }  # fmt: skip
+        if parameter.name in _OF_SERVER and context.get_parameter_source(parameter.name) is ParameterSource.ENVIRONMENT
+    }
 
 
 def _without_idle_variables(given: dict[str, Any]) -> dict[str, Any]:
@@ -102,11 +145,21 @@ def _variables_in(message: str) -> str:
 def picture_limit_flags(command: F) -> F:
     """Adds the limits of `serving.images.limits.PictureLimits`."""
     flags = [
-        click.option("--max-image-bytes", type=click.IntRange(1, MAX_IMAGE_BYTES), default=64 * 1024 * 1024,
-                     show_default=True, help="Larger files are not read."),
-        click.option("--max-image-pixels", type=click.IntRange(1, MAX_IMAGE_PIXELS), default=100_000_000,
-                     show_default=True, help="Larger pictures are not decoded."),
-    ]  # fmt: skip
+        click.option(
+            "--max-image-bytes",
+            type=click.IntRange(1, MAX_IMAGE_BYTES),
+            default=64 * 1024 * 1024,
+            show_default=True,
+            help="Larger files are not read.",
+        ),
+        click.option(
+            "--max-image-pixels",
+            type=click.IntRange(1, MAX_IMAGE_PIXELS),
+            default=100_000_000,
+            show_default=True,
+            help="Larger pictures are not decoded.",
+        ),
+    ]
     for flag in reversed(flags):
         command = flag(command)
     return command
@@ -116,19 +169,27 @@ def model_override_flags(command: F) -> F:
     """Adds the flags for a model without a contract, named as the fields of `serving.discovery.ModelOverrides`."""
     flags = [
         click.option("--labels", help="For a model without a contract: a file with a label a line."),
-        click.option("--image-size", type=ImageSize(),
-                     help="For a model without a contract: its picture size, such as 224, or 320x240 (width x height). "
-                     "[default: what the server tells]"),
-        click.option("--input-range", type=click.Choice(["0..1", "0..255", "-1..1"]),
-                     help="For a model without a contract that takes float32: what black and white are. "
-                     "[default: 0..1]"),
-        click.option("--activation", type=click.Choice(["softmax", "sigmoid", "none"]),
-                     help="For a model without a contract: what makes probabilities of its outputs, if they are "
-                     "logits. none: take any outputs as they are."),
+        click.option(
+            "--image-size",
+            type=ImageSize(),
+            help="For a model without a contract: its picture size, such as 224, or 320x240 (width x height). "
+            "[default: what the server tells]",
+        ),
+        click.option(
+            "--input-range",
+            type=click.Choice(["0..1", "0..255", "-1..1"]),
+            help="For a model without a contract that takes float32: what black and white are. [default: 0..1]",
+        ),
+        click.option(
+            "--activation",
+            type=click.Choice(["softmax", "sigmoid", "none"]),
+            help="For a model without a contract: what makes probabilities of its outputs, if they are "
+            "logits. none: take any outputs as they are.",
+        ),
         click.option("--signature", help="For a model without a contract: its signature. [default: serving_default]"),
         click.option("--input-name", help="For a model without a contract: the signature's input."),
         click.option("--output-name", help="For a model without a contract: the signature's output."),
-    ]  # fmt: skip
+    ]
     for flag in reversed(flags):
         command = flag(command)
     return command

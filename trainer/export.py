@@ -130,10 +130,11 @@ def exporting(
     module = _Module(model, preprocessing)
     golden = choose_golden(pictures, preprocessing)
     contract = ModelContract(
-        labels=list(labels), preprocessing=preprocessing,
+        labels=list(labels),
+        preprocessing=preprocessing,
         golden=reference_answers(golden, preprocessing, module.answer),
         versions={library: metadata.version(library) for library in _LIBRARIES},
-    )  # fmt: skip
+    )
     with version.staging() as folder:
         with _writing(folder):
             _write(module, contract, golden, folder)

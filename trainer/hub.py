@@ -67,8 +67,16 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
                 f"({', '.join(_ARCHIVES)}) or a URL"
             )
         return hub.KerasLayer(handle, trainable=trainable)
-    except (OSError, ValueError, RuntimeError, AttributeError, EOFError, zlib.error, tarfile.TarError,
-            tf.errors.OpError) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        EOFError,
+        zlib.error,
+        tarfile.TarError,
+        tf.errors.OpError,
+    ) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"{name} is not a reusable TF 2 module: {reason}") from error
 

@@ -18,8 +18,11 @@ class MayPass(Resumable):
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_WORDS = (
-    "No space left on device", "Disk quota exceeded", "File too large", "No usable temporary directory found",
-)  # fmt: skip
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "No usable temporary directory found",
+)
 """TensorFlow keeps of the system's error only its text, and Python has no number for the last one."""
 _PASSING = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH,
             errno.ENETDOWN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN, errno.EMFILE, errno.ENFILE,

@@ -35,31 +35,57 @@ def _hyperparameter(name: str, **options: Any) -> Callable[[Any], Any]:
 @click.option("--labels", metavar="CSV", help="Kaggle's labels.csv (id,breed), or a CSV with path,label.")
 @click.option("--images", metavar="FOLDER", help="With id,breed: the folder of <id>.jpg.")
 @click.option("--folder", metavar="FOLDER", help="Instead: a folder with one folder of pictures a class.")
-@_hyperparameter("hub_model", metavar="URL|PATH", show_default=MODEL_URL.removeprefix("https://"),
-                 help="TF Hub URL, SavedModel folder or .tar.gz: code that will be run, so from a source you "
-                 "trust.")  # fmt: skip
-@click.option("--model-store", required=True, metavar="FOLDER",
-              help="Folder of all models, or gs://; the model becomes STORE/NAME/VERSION.")  # fmt: skip
+@_hyperparameter(
+    "hub_model",
+    metavar="URL|PATH",
+    show_default=MODEL_URL.removeprefix("https://"),
+    help="TF Hub URL, SavedModel folder or .tar.gz: code that will be run, so from a source you trust.",
+)
+@click.option(
+    "--model-store",
+    required=True,
+    metavar="FOLDER",
+    help="Folder of all models, or gs://; the model becomes STORE/NAME/VERSION.",
+)
 @click.option("--name", required=True, help="Name of the model.")
-@click.option("--version", type=click.IntRange(0, HIGHEST_VERSION), show_default="seconds since 1970, above all others",
-              help="Version, an integer.")  # fmt: skip
+@click.option(
+    "--version",
+    type=click.IntRange(0, HIGHEST_VERSION),
+    show_default="seconds since 1970, above all others",
+    help="Version, an integer.",
+)
 @_hyperparameter("epochs", type=click.IntRange(1, 100_000), help="Passes over the training pictures.")
 @_hyperparameter("batch_size", type=click.IntRange(1, 4096), help="Pictures a step.")
-@_hyperparameter("learning_rate", type=Number(1e-9, 1),
-                 help=f"Of Adam. [default: {TrainOptions.HEAD_RATE}; {TrainOptions.FINE_TUNE_RATE} "
-                 "with --fine-tune]")  # fmt: skip
+@_hyperparameter(
+    "learning_rate",
+    type=Number(1e-9, 1),
+    help=f"Of Adam. [default: {TrainOptions.HEAD_RATE}; {TrainOptions.FINE_TUNE_RATE} with --fine-tune]",
+)
 @_hyperparameter("image_size", type=click.IntRange(1, 8192), help="Pixels, as the hub module takes them.")
-@_hyperparameter("orientation", type=click.Choice(["ignore", "exif"]),
-                 help="exif: turn pictures upright by their EXIF tag, here and in every prediction.")  # fmt: skip
+@_hyperparameter(
+    "orientation",
+    type=click.Choice(["ignore", "exif"]),
+    help="exif: turn pictures upright by their EXIF tag, here and in every prediction.",
+)
 @_hyperparameter("validation_share", type=float, help="Share of each class that the accuracy is measured on.")
 @_hyperparameter("seed", type=click.IntRange(0, HIGHEST_SEED), help="Of the split, the order and the first weights.")
 @_hyperparameter("fine_tune", is_flag=True, show_default=False, help="Train the hub module's weights, too: slower.")
-@click.option("--assert-accuracy", type=Number(0, 1), default=0.0,
-              help="Publish nothing, and exit with 1, if the validation accuracy is below.")  # fmt: skip
+@click.option(
+    "--assert-accuracy",
+    type=Number(0, 1),
+    default=0.0,
+    help="Publish nothing, and exit with 1, if the validation accuracy is below.",
+)
 def train(
-    labels: str | None, images: str | None, folder: str | None, model_store: str, name: str, version: int | None,
-    assert_accuracy: float, **hyperparameters: Any,
-) -> None:  # fmt: skip
+    labels: str | None,
+    images: str | None,
+    folder: str | None,
+    model_store: str,
+    name: str,
+    version: int | None,
+    assert_accuracy: float,
+    **hyperparameters: Any,
+) -> None:
     """Fine-tune a TensorFlow Hub image model on labelled pictures, and export it for serving.
 
     The model is published as STORE/NAME/VERSION, whole, with its labels and preprocessing inside, and with 16 golden

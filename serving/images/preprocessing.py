@@ -136,11 +136,12 @@ def _decode_rows(
         tf.data.Dataset.from_tensor_slices((rows, orientations))
         .map(
             lambda row, orientation: (row, decode_image(files[row], preprocessing, orientation)),
-            num_parallel_calls=parallel, deterministic=False,
+            num_parallel_calls=parallel,
+            deterministic=False,
         )
         .ignore_errors()
         .batch(tf.maximum(count, 1))  # all in one element, or none where every row is broken
-    )  # fmt: skip
+    )
     nothing = (tf.zeros([0], tf.int64), tf.zeros([0, *shape], tf.float32))
     rows, images = decoded.reduce(nothing, lambda _, batch: batch)
     rows = rows[:, tf.newaxis]

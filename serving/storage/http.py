@@ -99,9 +99,12 @@ class Http(Storage):
         if wanted:
             headers["Range"] = wanted
         answer = self._manager(url).request(
-            "GET", url._replace(auth=None, fragment=None).url, headers=headers, preload_content=False,
+            "GET",
+            url._replace(auth=None, fragment=None).url,
+            headers=headers,
+            preload_content=False,
             retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=_MOST_REDIRECTS),
-        )  # fmt: skip
+        )
         try:
             _check_status(path, answer.status, bool(wanted))
             yield answer

@@ -162,5 +162,8 @@ def _plain_errors(path: str) -> Iterator[None]:
         raise FileError(f"{path}: {error}") from error
 
 
-_AWAY = (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError,
-         botocore.exceptions.IncompleteReadError)  # fmt: skip
+_AWAY = (
+    botocore.exceptions.HTTPClientError,
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.IncompleteReadError,
+)
