@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from serving.connection import MAX_VERSION, Connection
+from serving.connection import Connection
 from serving.console.field_names import with_flags
 from serving.console.flag_types import ImageSize, Number
 from serving.errors import FlowImagesError
+from serving.model_store.versions import HIGHEST_VERSION
 from serving.network.addresses import DEFAULT_PORT
 from serving.options import MAX_DEADLINE_S, MAX_PATIENCE_S, MIN_DEADLINE_S, RetryPolicy
 
@@ -31,10 +32,10 @@ def server_flags(command: F) -> F:
                      help=f"TensorFlow Serving's gRPC address, usually port {DEFAULT_PORT}. Several IP:PORT with "
                      "commas, or a name with several addresses, are balanced."),
         click.option("--model", "store", metavar="STORE/NAME",
-                     help="A model folder as `train` writes it; an embedded server is started for the run. `predict` "
-                     "takes gs:// and s3://, too."),
+                     help="A model folder as `train` writes it, on a disk or in a bucket; an embedded server is "
+                     "started for the run."),
         click.option("--model-name", help="Name of the model on the server. [default: the last folder of --model]"),
-        click.option("--model-version", type=click.IntRange(0, MAX_VERSION),
+        click.option("--model-version", type=click.IntRange(0, HIGHEST_VERSION),
                      help="Version to ask. [default: the latest]"),
         click.option("--tls", is_flag=True, envvar="FLOW_IMAGES_TLS", show_envvar=True,
                      help="Use TLS. A bearer token is taken from FLOW_IMAGES_TOKEN."),
