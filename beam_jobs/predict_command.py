@@ -175,7 +175,6 @@ def predict(
     from beam_jobs.storage_flags import storage_options
     from serving.discovery import ModelOverrides
     from serving.images.limits import PictureLimits
-    from serving.model_store import local_copy
     from serving.storage.stores import Stores
     from serving.tensorflow_import import import_tensorflow
 
@@ -206,8 +205,7 @@ def predict(
 
         prepare = import_tensorflow if wire != "encoded" else lambda: None
         stores = Stores(storage_options(beam_flags), connection.retry, interrupt.STOP)
-        fetch = functools.partial(local_copy, stores=stores)
-        connect = functools.partial(connection.connect, meanwhile=prepare, fetch=fetch)
+        connect = functools.partial(connection.connect, meanwhile=prepare, stores=stores)
         account = Run(options, connect, on_start=start, on_progress=bar.advance).execute()
     if account is None:
         click.echo(f"shard {shard} is done; others are not yet, so {output} is merged by the last one")

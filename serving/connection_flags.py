@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from serving.connection import MAX_VERSION, Connection
+from serving.connection import Connection
 from serving.console.field_names import with_flags
 from serving.console.flag_types import ImageSize, Number
 from serving.errors import FlowImagesError
+from serving.model_store.versions import HIGHEST_VERSION
 from serving.network.addresses import DEFAULT_PORT
 from serving.options import MAX_DEADLINE_S, MAX_PATIENCE_S, MIN_DEADLINE_S, RetryPolicy
 
@@ -39,12 +40,12 @@ def server_flags(command: F) -> F:
             "--model",
             "store",
             metavar="STORE/NAME",
-            help="A model folder as `train` writes it; an embedded server is started for the run. `predict` "
-            "takes gs:// and s3://, too.",
+            help="A model folder as `train` writes it, on a disk or in a bucket; an embedded server is "
+            "started for the run.",
         ),
         click.option("--model-name", help="Name of the model on the server. [default: the last folder of --model]"),
         click.option(
-            "--model-version", type=click.IntRange(0, MAX_VERSION), help="Version to ask. [default: the latest]"
+            "--model-version", type=click.IntRange(0, HIGHEST_VERSION), help="Version to ask. [default: the latest]"
         ),
         click.option(
             "--tls",

@@ -29,7 +29,6 @@ CLIENT = (
     "connection_flags",
     "discovery",
     "model_calls",
-    "model_store",
     "predictor",
     "sample_images",
 )

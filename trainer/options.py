@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from serving.contract import Preprocessing
 
 MODEL_URL = "https://tfhub.dev/google/imagenet/mobilenet_v2_130_224/classification/5"
-HIGHEST_VERSION = 2**63 - 1
-"""Servers hold a version's number in 64 bits."""
 HIGHEST_SEED = 2**32 - 1
 """NumPy's generator takes no more."""
 

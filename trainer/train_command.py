@@ -12,15 +12,18 @@ from serving.console.field_names import with_flags
 from serving.console.flag_types import Number
 from serving.console.terminal import console, printable
 from serving.errors import FlowImagesError, UsageError
-from trainer.options import HIGHEST_SEED, HIGHEST_VERSION, MODEL_URL, TrainOptions
+from serving.model_store.versions import HIGHEST_VERSION
+from trainer.options import HIGHEST_SEED, MODEL_URL, TrainOptions
 from trainer.stopping import stoppable
 from trainer.waiting import saying
 
 if TYPE_CHECKING:
+    from serving.model_store.publish import Publication
+    from serving.storage.base import Storage
+    from trainer.bucket_copies import BucketCopies
     from trainer.evaluate import Evaluation
     from trainer.export import Exported
     from trainer.labelled_images import LabelledPicture
-    from trainer.store import Version
     from trainer.train import Epoch, Trained
 
 
@@ -32,9 +35,17 @@ def _hyperparameter(name: str, **options: Any) -> Callable[[Any], Any]:
 
 
 @click.command()
-@click.option("--labels", metavar="CSV", help="Kaggle's labels.csv (id,breed), or a CSV with path,label.")
-@click.option("--images", metavar="FOLDER", help="With id,breed: the folder of <id>.jpg.")
-@click.option("--folder", metavar="FOLDER", help="Instead: a folder with one folder of pictures a class.")
+@click.option(
+    "--labels",
+    metavar="CSV",
+    help="Kaggle's labels.csv (id,breed), or a CSV with path,label; on a disk or in a bucket.",
+)
+@click.option("--images", metavar="FOLDER", help="With id,breed: the folder of <id>.jpg, on a disk or in a bucket.")
+@click.option(
+    "--folder",
+    metavar="FOLDER",
+    help="Instead: a folder with one folder of pictures a class, on a disk or in a bucket.",
+)
 @_hyperparameter(
     "hub_model",
     metavar="URL|PATH",
@@ -45,7 +56,7 @@ def _hyperparameter(name: str, **options: Any) -> Callable[[Any], Any]:
     "--model-store",
     required=True,
     metavar="FOLDER",
-    help="Folder of all models, or gs://; the model becomes STORE/NAME/VERSION.",
+    help="Folder of all models, on a disk or in a bucket; the model becomes STORE/NAME/VERSION.",
 )
 @click.option("--name", required=True, help="Name of the model.")
 @click.option(
@@ -91,43 +102,68 @@ def train(
     The model is published as STORE/NAME/VERSION, whole, with its labels and preprocessing inside, and with 16 golden
     pictures: files of yours by which a prediction job checks that a server answers as the model did.
     """
+    from serving.model_store.publish import check_publication
+    from serving.storage.stores import Stores
+    from trainer.bucket_copies import BucketCopies
+    from trainer.hub_handle import check_hub_handle
+
     options = TrainOptions(**hyperparameters)
-    target: Version | None = None
-    with stoppable(lambda: _interrupted(target), lambda: target.discard() if target else None):
-        pictures = _pictures(labels, images, folder)
+    _check_sources(labels, images, folder)
+    check_publication(model_store, name)
+    check_hub_handle(options.hub_model)
+    stores = Stores()
+    copies = BucketCopies(stores, _note)
+    target: Publication | None = None
+
+    def clean_up() -> None:
+        copies.remove()
+        if target:
+            target.discard()
+
+    with stoppable(lambda: _interrupted(target), clean_up), copies, copies.original_names():
+        pictures = _pictures(labels, images, folder, copies)
+        target = _target(model_store, name, version, stores.writable(model_store))
         from serving.tensorflow_import import import_tensorflow
 
         import_tensorflow()
-        target = _target(model_store, name, version)
         trained = _train(pictures, options)
         evaluation, exported = _publish(trained, options, target, assert_accuracy)
         _conclude(trained, evaluation, exported, target)
 
 
-def _interrupted(target: "Version | None") -> str:
+def _interrupted(target: "Publication | None") -> str:
     is_published = target is not None and target.is_published
     outcome = f"{printable(target.path)} was published before" if is_published and target else "nothing was published"
     return f"flow-images train: interrupted; {outcome}"
 
 
-def _pictures(labels: str | None, images: str | None, folder: str | None) -> "list[LabelledPicture]":
-    from trainer.labelled_images import check_pictures, read_folder, read_labels, unlabelled
-
+def _check_sources(labels: str | None, images: str | None, folder: str | None) -> None:
     if labels and folder:
         raise UsageError("give --labels or --folder, not both")
     if not labels and not folder:
         raise UsageError("say where the pictures are: --labels CSV (with --images FOLDER), or --folder FOLDER")
     if images and not labels:
         raise UsageError("--images goes with --labels; a folder a class is --folder alone")
-    with saying("reading and checking pictures", _note):
-        pictures = read_labels(labels, images, _note) if labels else read_folder(folder or "", _note)
+
+
+def _pictures(
+    labels: str | None, images: str | None, folder: str | None, copies: "BucketCopies"
+) -> "list[LabelledPicture]":
+    from trainer.labelled_images import check_pictures, read_folder, read_labels, unlabelled
+
+    def note(text: str) -> None:
+        _note(copies.named(text))
+
+    labels, images, folder = copies.sources(labels, images, folder)
+    with saying("reading and checking pictures", note):
+        pictures = read_labels(labels, images, note, copies.local) if labels else read_folder(folder or "", note)
         checked = check_pictures(pictures)
         extra = unlabelled(pictures, images) if images else []
     if len(checked) < len(pictures):
-        _note(f"{len(pictures) - len(checked)} of {len(pictures)} pictures are copies of others and are left out")
+        note(f"{len(pictures) - len(checked)} of {len(pictures)} pictures are copies of others and are left out")
     if extra and images:
         names = ", ".join(map(printable, extra[:3])) + (", …" if len(extra) > 3 else "")
-        _note(f"no label names {len(extra)} of the files in {printable(images)}; they are left out: {names}")
+        note(f"no label names {len(extra)} of the files in {printable(images)}; they are left out: {names}")
     return checked
 
 
@@ -165,11 +201,11 @@ def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained
         return train(pictures, options, on_batch=on_batch, on_epoch=on_epoch, note=note)
 
 
-def _target(store: str, name: str, number: int | None) -> "Version":
-    from trainer.store import Version
+def _target(store: str, name: str, number: int | None, storage: "Storage") -> "Publication":
+    from serving.model_store.publish import Publication
 
     with saying(f"waiting for {printable(store)}", _note):
-        target = Version(store, name, number)
+        target = Publication(store, name, number, storage)
         higher = target.higher()
     if higher is not None:
         _note(
@@ -180,7 +216,7 @@ def _target(store: str, name: str, number: int | None) -> "Version":
 
 
 def _publish(
-    trained: "Trained", options: TrainOptions, target: "Version", assert_accuracy: float
+    trained: "Trained", options: TrainOptions, target: "Publication", assert_accuracy: float
 ) -> "tuple[Evaluation, Exported]":
     from trainer.evaluate import evaluate
     from trainer.export import exporting
@@ -212,7 +248,7 @@ def _record(trained: "Trained", options: TrainOptions, evaluation: "Evaluation")
     return json.dumps(record, indent=1, ensure_ascii=False)
 
 
-def _conclude(trained: "Trained", evaluation: "Evaluation", exported: "Exported", target: "Version") -> None:
+def _conclude(trained: "Trained", evaluation: "Evaluation", exported: "Exported", target: "Publication") -> None:
     from rich.table import Table
 
     from trainer.golden import undetected_errors
