@@ -1,6 +1,5 @@
 """One chunk of the manifest: read, preprocess, batch, ask, and a verdict on every row. No Beam in here."""
 
-import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +9,10 @@ from beam_jobs.bounded_map import bounded_map
 from beam_jobs.image_reader import PictureReader, Prepared, Read, Source
 from beam_jobs.memory import Room
 from beam_jobs.parts import Outcome
-from beam_jobs.scoring import Predictor, Scorer, ScoringOptions
+from beam_jobs.scoring import ChunkOptions as ChunkOptions
+from beam_jobs.scoring import Predictor, Scorer
 from serving.images.encoder import Payload
 from serving.options import RetryPolicy
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ChunkOptions(ScoringOptions):
-    """How one chunk is worked through."""
-
-    readers: int = 64
-    """Pictures that are read and decoded at once: with 50 ms of latency each, 1,280 a second."""
 
 
 class ChunkPredictor(Generic[Source]):

@@ -10,9 +10,9 @@ from beam_jobs.image_reader import Read, Source
 from beam_jobs.memory import Allowance, divide, give_back_large_blocks, resident
 from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
-from serving.discovery import ModelOverrides
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
+from serving.model_overrides import ModelOverrides
 from serving.options import RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.sample_images import check_model_by_samples, draw_pictures

@@ -9,11 +9,12 @@ import numpy as np
 from flow_images.image_inputs import Image, Read, file_of
 from flow_images.results import Classification, LabelScore, Verdict
 from serving.contract import ModelContract, Wire
-from serving.discovery import ModelOverrides, choose_wire, find_contract
+from serving.discovery import choose_wire, find_contract
 from serving.errors import FileError, InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
 from serving.model_calls import ModelCalls
+from serving.model_overrides import ModelOverrides
 from serving.operations import Acquire, Lock, Operation, Work
 from serving.predictor import ImageCalls, Scores
 from serving.retry import repeat_rejected
@@ -182,7 +183,7 @@ class ImageClassifier:
             self._lock.release()
 
     def classify(self, images: Sequence[Named]) -> Operation[list[Classification]]:
-        """As `ServedModel.classify`; where no version is asked for, the latest replaces one that has left."""
+        """As `ServedModel.classify`; where the user names no version, the latest replaces one that has left."""
         model = yield from self.model()
         try:
             return (yield from model.classify(images))

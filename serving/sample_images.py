@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.discovery import INPUT_RANGES, ModelOverrides
 from serving.errors import ContractError
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import PictureLimits
+from serving.model_overrides import INPUT_RANGES, ModelOverrides
 from serving.operations import Operation, Work
 from serving.predictor import ImageCalls, ImagePredictor
 from serving.scores import activate

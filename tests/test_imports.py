@@ -26,7 +26,6 @@ CLIENT = (
     "classify_command",
     "client",
     "connection",
-    "connection_flags",
     "discovery",
     "model_calls",
     "predictor",

@@ -180,11 +180,11 @@ def check_pictures(pictures: Sequence[LabelledPicture], limits: PictureLimits | 
 def _checked(path: str, limits: PictureLimits) -> bytes:
     """Digest of a file whose header says that it is a picture within the limits."""
     try:
-        data = read_file(path, limits.max_bytes)
+        data = read_file(path, limits.max_image_bytes)
         inspect_picture(data, limits)
     except TooLarge as error:
         found = f"{error.args[0]:,} bytes, " if error.args else ""
-        reason = f"{found}over the limit of {limits.max_bytes:,}"
+        reason = f"{found}over the limit of {limits.max_image_bytes:,}"
         raise UsageError(f"{printable(path)}: {reason}; mend or remove it, and its label") from error
     except OSError as error:
         raise UsageError(f"{printable(path)}: {error.strerror}; mend or remove it, and its label") from error

@@ -115,7 +115,7 @@ class TFServingModelHandler(ModelHandler[Example, PredictionResult, "ServedSigna
         return sum(_bytes_of(field) for example in batch for field in _fields(example))
 
     def get_metrics_namespace(self) -> str:
-        """`flow_images`."""
+        """The namespace of the metrics that Beam counts for this handler: `flow_images`."""
         return "flow_images"
 
     def validate_inference_args(self, inference_args: dict[str, Any] | None) -> None:
@@ -215,15 +215,14 @@ class ServedSignature:
         if not isinstance(example, Mapping):
             if len(names) > 1:
                 raise InvalidRequest(
-                    f"signature {self._name} has the inputs {', '.join(names)}: an example must be a dict of them",
-                    _UNSENT,
+                    f"signature {self._name} has the inputs {', '.join(names)}: an example must be a dict of them; "
+                    "nothing was sent"
                 )
             return example
         if set(example) != set(names):
             raise InvalidRequest(
-                f"an example has {', '.join(sorted(example))}; "
-                f"signature {self._name} has the inputs {', '.join(names)}",
-                _UNSENT,
+                f"an example has {', '.join(sorted(example))}; signature {self._name} has the inputs "
+                f"{', '.join(names)}; nothing was sent"
             )
         return example[name]
 
@@ -232,14 +231,13 @@ class ServedSignature:
         row = "" if spec.shape is None else f" {['?' if size < 0 else size for size in spec.shape[1:]]}"
         return InvalidRequest(
             f"an example is {got}; input {name} of signature {self._name} takes "
-            f"{'bytes' if spec.dtype == 'string' else spec.dtype + row}, the same shape for a whole batch",
-            _UNSENT,
+            f"{'bytes' if spec.dtype == 'string' else spec.dtype + row}, the same shape for a whole batch; nothing was "
+            "sent"
         )
 
 
 _REFUSALS = 3
 """How often a request is refused before that is taken to be its own fault."""
-_UNSENT = "nothing was sent"
 
 
 def _fields(example: Example) -> Sequence[Field]:

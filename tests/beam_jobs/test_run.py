@@ -15,7 +15,6 @@ import grpc
 import pytest
 
 from beam_jobs import interrupt
-from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.interrupt import Interrupted
 from beam_jobs.options import PredictOptions, Shard
 from beam_jobs.plan import Plan
@@ -23,7 +22,7 @@ from beam_jobs.results import Account, Incomplete
 from beam_jobs.run import Connect, Run, merge_folder
 from beam_jobs.source_check import SourceGone
 from serving.errors import ContractError, ServerUnavailable, UsageError
-from serving.options import Endpoint, RetryPolicy
+from serving.options import Endpoint
 from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.model_server import GOLDEN, ModelServer, Refusal, image
 
@@ -38,8 +37,10 @@ def make_run(model: ModelServer, images: Path, tmp_path: Path) -> MakeRun:
         given: dict[str, Any] = {
             "inputs": (str(images),),
             "output": str(tmp_path / "out"),
-            "chunk": ChunkOptions(batch_size=2, requests_in_flight=1, lone_retries=0),
-            "retry": RetryPolicy(patience_s=0, deadline_s=30),
+            "batch_size": 2,
+            "requests_in_flight": 1,
+            "patience_s": 0,
+            "deadline_s": 30,
         }
         return Run(PredictOptions(**given | options), connect or to(model.endpoint), **told or {})
 

@@ -144,7 +144,7 @@ def test_a_file_that_is_no_picture_or_too_large_is_named(images: Path) -> None:
     with pytest.raises(UsageError, match=r"b\.jpg: the bytes are not a picture.*mend or remove it"):
         check_pictures(labelled(images, "xxyy"))
     with pytest.raises(UsageError, match=r"a\.jpg: 8 x 8 pixels, over the limit"):
-        check_pictures(labelled(images, "xxyy"), PictureLimits(max_pixels=10))
+        check_pictures(labelled(images, "xxyy"), PictureLimits(max_image_pixels=10))
 
 
 def test_files_without_a_label_are_found(images: Path) -> None:
