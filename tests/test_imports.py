@@ -26,10 +26,8 @@ CLIENT = (
     "classify_command",
     "client",
     "connection",
-    "connection_flags",
     "discovery",
     "model_calls",
-    "model_store",
     "predictor",
     "sample_images",
 )
