@@ -41,7 +41,6 @@ def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[
     from beam_jobs.progress_bar import progress_bar
     from beam_jobs.run import Run
     from beam_jobs.storage_flags import storage_options
-    from serving.model_store import local_copy
     from serving.storage.stores import Stores
     from serving.tensorflow_import import import_tensorflow
 
@@ -58,8 +57,7 @@ def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[
 
         prepare = import_tensorflow if options.wire != "encoded" else lambda: None
         stores = Stores(storage_options(beam_flags), options.retry, interrupt.STOP)
-        fetch = functools.partial(local_copy, stores=stores)
-        connect = functools.partial(connection.connect, meanwhile=prepare, fetch=fetch)
+        connect = functools.partial(connection.connect, meanwhile=prepare, stores=stores)
         account = Run(options, connect, on_start=start, on_progress=bar.advance).execute()
     if account is None:
         click.echo(f"shard {options.shard} is done; others are not yet, so {options.output} is merged by the last one")

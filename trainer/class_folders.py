@@ -37,8 +37,6 @@ def find_pictures(folder: str) -> Found:
       UsageError: the folder is missing, or something in it can't be taken: a picture in no class, a class without
         pictures, a folder that can't be read, a link that leads nowhere or back, a pipe.
     """
-    if "://" in folder:
-        raise UsageError(f"`folder` {printable(folder)}: expected a folder of this machine; copy the pictures first")
     found = Found([], defaultdict(list))
     root = _stat(folder) if os.path.lexists(folder) else None
     _walk(folder, None, ((root.st_dev, root.st_ino),) if root else (), set(), found)

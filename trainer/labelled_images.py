@@ -12,6 +12,7 @@ from typing import NamedTuple
 from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.images.limits import PictureLimits, PictureRejected, inspect_picture
+from serving.storage.base import scheme
 from serving.storage.local_file import TooLarge, read_file
 from trainer.class_folders import PICTURE_ENDINGS, find_pictures
 from trainer.labels_csv import read_label_file
@@ -32,12 +33,19 @@ def _unheard(sentence: str) -> None:
     pass
 
 
-def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -> list[LabelledPicture]:
+def read_labels(
+    labels: str, images: str | None = None, note: Note = _unheard, local: Callable[[str], str] = str
+) -> list[LabelledPicture]:
     """Pictures of a CSV: Kaggle's `id,breed` with `<images>/<id>.jpg`, or `path,label`.
 
     Relative paths are taken from the working directory, or from `images` where it is given. An id that ends as
     picture files do may be the whole name of one.
 
+    Args:
+      labels: the CSV, on this machine.
+      images: the folder of the pictures, on this machine.
+      note: is told what a user should know.
+      local: gives the copy, on this machine, of a picture that the CSV names in a bucket.
     Raises:
       UsageError: the file, the folder, a column or a picture is missing, a row has no label, or two labels look alike.
     """
@@ -52,7 +60,7 @@ def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -
     first: dict[str, Label] = {}
     by_whole_name: list[str] = []
     for picture, label, where in rows:
-        path = os.path.join(images or "", picture)
+        path = local(picture) if scheme(picture) else os.path.join(images or "", picture)
         if has_ids and picture.lower().endswith(PICTURE_ENDINGS):
             path = _of_whole_name(path, where)
             by_whole_name.append(path)
@@ -85,8 +93,6 @@ def read_folder(folder: str, note: Note = _unheard) -> list[LabelledPicture]:
 
 
 def _check_folder(images: str) -> None:
-    if "://" in images:
-        raise UsageError(f"`images` {printable(images)}: expected a folder of this machine; copy the pictures first")
     try:
         os.scandir(images).close()
     except OSError as error:

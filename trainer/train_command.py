@@ -16,10 +16,12 @@ from trainer.stopping import stoppable
 from trainer.waiting import saying
 
 if TYPE_CHECKING:
+    from serving.model_store.publish import Publication
+    from serving.storage.base import Storage
+    from trainer.bucket_copies import BucketCopies
     from trainer.evaluate import Evaluation
     from trainer.export import Exported
     from trainer.labelled_images import LabelledPicture
-    from trainer.store import Version
     from trainer.train import Epoch, Trained
 
 
@@ -31,43 +33,68 @@ def train(job: TrainJob) -> None:
     The model is published as STORE/NAME/VERSION, whole, with its labels and preprocessing inside, and with 16 golden
     pictures: files of yours by which a prediction job checks that a server answers as the model did.
     """
+    from serving.model_store.publish import check_publication
+    from serving.storage.stores import Stores
+    from trainer.bucket_copies import BucketCopies
+    from trainer.hub_handle import check_hub_handle
+
     options = job.part(TrainOptions)
-    target: Version | None = None
-    with stoppable(lambda: _interrupted(target), lambda: target.discard() if target else None):
-        pictures = _pictures(job.labels, job.images, job.folder)
+    _check_sources(job.labels, job.images, job.folder)
+    check_publication(job.model_store, job.name)
+    check_hub_handle(options.hub_model)
+    stores = Stores()
+    copies = BucketCopies(stores, _note)
+    target: Publication | None = None
+
+    def clean_up() -> None:
+        copies.remove()
+        if target:
+            target.discard()
+
+    with stoppable(lambda: _interrupted(target), clean_up), copies, copies.original_names():
+        pictures = _pictures(job.labels, job.images, job.folder, copies)
+        target = _target(job.model_store, job.name, job.version, stores.writable(job.model_store))
         from serving.tensorflow_import import import_tensorflow
 
         import_tensorflow()
-        target = _target(job.model_store, job.name, job.version)
         trained = _train(pictures, options)
         evaluation, exported = _publish(trained, options, target, job.assert_accuracy)
         _conclude(trained, evaluation, exported, target)
 
 
-def _interrupted(target: "Version | None") -> str:
+def _interrupted(target: "Publication | None") -> str:
     is_published = target is not None and target.is_published
     outcome = f"{printable(target.path)} was published before" if is_published and target else "nothing was published"
     return f"flow-images train: interrupted; {outcome}"
 
 
-def _pictures(labels: str | None, images: str | None, folder: str | None) -> "list[LabelledPicture]":
-    from trainer.labelled_images import check_pictures, read_folder, read_labels, unlabelled
-
+def _check_sources(labels: str | None, images: str | None, folder: str | None) -> None:
     if labels and folder:
         raise UsageError("give --labels or --folder, not both")
     if not labels and not folder:
         raise UsageError("say where the pictures are: --labels CSV (with --images FOLDER), or --folder FOLDER")
     if images and not labels:
         raise UsageError("--images goes with --labels; a folder a class is --folder alone")
-    with saying("reading and checking pictures", _note):
-        pictures = read_labels(labels, images, _note) if labels else read_folder(folder or "", _note)
+
+
+def _pictures(
+    labels: str | None, images: str | None, folder: str | None, copies: "BucketCopies"
+) -> "list[LabelledPicture]":
+    from trainer.labelled_images import check_pictures, read_folder, read_labels, unlabelled
+
+    def note(text: str) -> None:
+        _note(copies.named(text))
+
+    labels, images, folder = copies.sources(labels, images, folder)
+    with saying("reading and checking pictures", note):
+        pictures = read_labels(labels, images, note, copies.local) if labels else read_folder(folder or "", note)
         checked = check_pictures(pictures)
         extra = unlabelled(pictures, images) if images else []
     if len(checked) < len(pictures):
-        _note(f"{len(pictures) - len(checked)} of {len(pictures)} pictures are copies of others and are left out")
+        note(f"{len(pictures) - len(checked)} of {len(pictures)} pictures are copies of others and are left out")
     if extra and images:
         names = ", ".join(map(printable, extra[:3])) + (", …" if len(extra) > 3 else "")
-        _note(f"no label names {len(extra)} of the files in {printable(images)}; they are left out: {names}")
+        note(f"no label names {len(extra)} of the files in {printable(images)}; they are left out: {names}")
     return checked
 
 
@@ -105,11 +132,11 @@ def _train(pictures: "list[LabelledPicture]", options: TrainOptions) -> "Trained
         return train(pictures, options, on_batch=on_batch, on_epoch=on_epoch, note=note)
 
 
-def _target(store: str, name: str, number: int | None) -> "Version":
-    from trainer.store import Version
+def _target(store: str, name: str, number: int | None, storage: "Storage") -> "Publication":
+    from serving.model_store.publish import Publication
 
     with saying(f"waiting for {printable(store)}", _note):
-        target = Version(store, name, number)
+        target = Publication(store, name, number, storage)
         higher = target.higher()
     if higher is not None:
         _note(
@@ -120,7 +147,7 @@ def _target(store: str, name: str, number: int | None) -> "Version":
 
 
 def _publish(
-    trained: "Trained", options: TrainOptions, target: "Version", assert_accuracy: float
+    trained: "Trained", options: TrainOptions, target: "Publication", assert_accuracy: float
 ) -> "tuple[Evaluation, Exported]":
     from trainer.evaluate import evaluate
     from trainer.export import exporting
@@ -152,7 +179,7 @@ def _record(trained: "Trained", options: TrainOptions, evaluation: "Evaluation")
     return json.dumps(record, indent=1, ensure_ascii=False)
 
 
-def _conclude(trained: "Trained", evaluation: "Evaluation", exported: "Exported", target: "Version") -> None:
+def _conclude(trained: "Trained", evaluation: "Evaluation", exported: "Exported", target: "Publication") -> None:
     from rich.table import Table
 
     from trainer.golden import undetected_errors

@@ -64,7 +64,12 @@ class Azure:
         with _plain_errors(path):
             # One byte more than the limit tells, in a single request, whether the blob is over it.
             length = None if limit is None else limit + 1
-            answer = self._blob(path).download_blob(offset=None if length is None else 0, length=length)
+            try:
+                answer = self._blob(path).download_blob(offset=None if length is None else 0, length=length)
+            except azure_errors.HttpResponseError as error:
+                if error.status_code != 416:  # of a blob without bytes
+                    raise
+                return b""
             data: bytes = answer.readall()
             if limit is not None and len(data) > limit:
                 raise TooLarge(answer.properties.size)
@@ -187,7 +192,8 @@ def _plain_errors(path: str) -> Iterator[None]:
 
 
 def _plain(path: str, error: azure_errors.HttpResponseError) -> Exception:
-    code, status = str(getattr(error, "error_code", None) or ""), error.status_code or 0
+    code = getattr(error, "error_code", None)
+    code, status = str(getattr(code, "value", code)), error.status_code or 0
     words = f"{path}: {_words(error)}"
     if code == "ContainerNotFound":
         return FileNotFoundError(f"{path}: there is no container {_address(path)[0]!r}")

@@ -149,12 +149,12 @@ def _plain_errors(path: str) -> Iterator[None]:
     name = shown(path)
     try:
         yield
+    except ValueError as error:  # a URL that no server can have
+        raise FileNotFoundError(f"{name}: not a URL that can be asked") from error
     except urllib3.exceptions.MaxRetryError as error:
         raise _plain(name, error.reason or error) from error
     except (urllib3.exceptions.HTTPError, TimeoutError) as error:
         raise _plain(name, error) from error
-    except ValueError as error:  # a URL that no server can have
-        raise FileNotFoundError(f"{name}: not a URL") from error
 
 
 def _plain(name: str, error: Exception) -> Exception:

@@ -208,9 +208,16 @@ def test_only_commands_speak_of_flags() -> None:
 
 
 def test_each_field_in_a_message_is_a_flag_of_a_command() -> None:
-    """A message with a field that no command knows would show its user a name that can't be given."""
+    """A message with a field that no command knows would show its user a name that can't be given.
+
+    What `flow_images` itself raises is for callers from Python.
+    """
     commands = click.Group(commands={name: _command(command) for name, command in COMMANDS.items()})
-    texts = [str(text.value) for _, text, is_docstring in _texts() if not is_docstring]
+    texts = [
+        str(text.value)
+        for name, text, is_docstring in _texts()
+        if not (is_docstring or name.startswith("flow_images/"))
+    ]
     fields = {field for text in texts for field in FIELD.findall(text)} - NO_FIELDS
     assert len(fields) > 20
     assert {field for field in fields if with_flags(f"`{field}`", commands) == f"`{field}`"} == set()
