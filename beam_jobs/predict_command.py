@@ -2,22 +2,17 @@
 
 import contextlib
 import dataclasses
-import functools
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from beam_jobs import interrupt
 from beam_jobs.options import MergeOptions, PredictOptions, RejectionLimits
-from serving.connection import Connection
 from serving.console.option_flags import option_flags
 from serving.console.signals import hearing
-from serving.errors import EXIT_OVER_LIMIT, Transient, UsageError
+from serving.errors import EXIT_OVER_LIMIT, Transient
 
 if TYPE_CHECKING:
     from beam_jobs.plan import Plan
@@ -37,28 +32,15 @@ def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[
     Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 complete, but over --max-rejected or --max-failed; 75, 130 and
     143 stopped, the same command continues.
     """
-    from beam_jobs.beam_flags import parse_beam_flags, runs_here
+    from beam_jobs.job import run_job
     from beam_jobs.progress_bar import progress_bar
-    from beam_jobs.run import Run
-    from beam_jobs.storage_flags import storage_options
-    from serving.storage.stores import Stores
-    from serving.tensorflow_import import import_tensorflow
 
-    _check_places(options.output)
-    connection = Connection(options)
-    if connection.embedded and not runs_here(parse_beam_flags(beam_flags)):
-        raise UsageError("--model starts its server on this machine, where a runner's workers can't reach it: --server")
-    model_name, model_version = connection.asked
-    options = dataclasses.replace(options, beam_flags=beam_flags, model_name=model_name, model_version=model_version)
     with _stoppable(), progress_bar() as bar:
 
         def start(plan: "Plan", rows: int) -> None:
             bar.start(rows, done=plan.manifest.listed - rows if options.shard.of == 1 else 0)
 
-        prepare = import_tensorflow if options.wire != "encoded" else lambda: None
-        stores = Stores(storage_options(beam_flags), options.retry, interrupt.STOP)
-        connect = functools.partial(connection.connect, meanwhile=prepare, stores=stores)
-        account = Run(options, connect, on_start=start, on_progress=bar.advance).execute()
+        account = run_job(dataclasses.replace(options, beam_flags=beam_flags), on_start=start, on_progress=bar.advance)
     if account is None:
         click.echo(f"shard {options.shard} is done; others are not yet, so {options.output} is merged by the last one")
     else:
@@ -73,29 +55,11 @@ def merge(options: MergeOptions, beam_flags: tuple[str, ...]) -> None:
 
     The last shard does so by itself; this repeats it, with the same result.
     """
+    from beam_jobs.job import check_output
     from beam_jobs.run import merge_folder
 
-    _check_places(options.output)
+    check_output(options.output)
     _conclude(merge_folder(options.output, beam_flags), options.output, options)
-
-
-def _check_places(output: str) -> None:
-    """Refuses what no run could write to, before a server is waited for."""
-    if not output.strip():
-        raise UsageError("--output is empty: give a folder")
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"no place for temporary files ({error.strerror}): let TMPDIR name a folder that can be written to"
-        ) from error
-    if "://" in output:
-        return
-    there = next(folder for folder in (Path(output), *Path(output).absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise UsageError(f"--output {output} can't be used: {there}: Not a directory")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"--output {output} can't be used: {there} may not be written to")
 
 
 def _conclude(account: "Account", output: str, limits: RejectionLimits) -> None:

@@ -13,12 +13,12 @@ from serving.discovery import choose_wire, find_contract
 from serving.errors import FileError, InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
-from serving.images.sample_images import check_by_samples
 from serving.model_calls import ModelCalls
 from serving.model_overrides import ModelOverrides
 from serving.operations import Acquire, Lock, Operation, Work
 from serving.predictor import ImageCalls, Scores
 from serving.retry import repeat_rejected
+from serving.sample_images import check_by_samples
 from serving.scores import Array, rank
 
 CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
@@ -183,7 +183,7 @@ class ImageClassifier:
             self._lock.release()
 
     def classify(self, images: Sequence[Named]) -> Operation[list[Classification]]:
-        """As `ServedModel.classify`; where the user names no version, the latest takes the place of one that has left."""
+        """As `ServedModel.classify`; where the user names no version, the latest replaces one that has left."""
         model = yield from self.model()
         try:
             return (yield from model.classify(images))

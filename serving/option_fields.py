@@ -284,6 +284,9 @@ def as_keywords(options: Callable[P, T]) -> Callable[[Callable[[T], R]], Callabl
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
             return function(options(*args, **kwargs))
 
+        # For `help` and editors: the keywords, in place of the one argument that `wraps` would show.
+        result = inspect.signature(function).return_annotation
+        called.__signature__ = inspect.signature(options).replace(return_annotation=result)  # type: ignore[attr-defined]
         return called
 
     return decorate

@@ -21,8 +21,10 @@ from serving.errors import (
     EXIT_FAILED,
     EXIT_RESUMABLE,
     EXIT_USAGE,
+    DeadlineExceeded,
     FlowImagesError,
     Resumable,
+    ServerUnavailable,
     ServingError,
     StorageError,
     from_status,
@@ -227,3 +229,15 @@ def _command(command: Command) -> click.Command:
     found = getattr(importlib.import_module(command.module), command.name)
     assert isinstance(found, click.Command)
     return found
+
+
+@pytest.mark.parametrize("words", ["upstream request timeout", "Received http2 header with status: 504"])
+def test_a_proxys_time_out_is_a_missed_deadline(words: str) -> None:
+    error = from_status(grpc.StatusCode.UNAVAILABLE, words, "proxy:443")
+    assert isinstance(error, DeadlineExceeded)
+    assert "a proxy's time-out" in str(error)
+
+
+def test_a_server_that_is_away_misses_no_deadline() -> None:
+    error = from_status(grpc.StatusCode.UNAVAILABLE, "Received http2 header with status: 503", "proxy:443")
+    assert isinstance(error, ServerUnavailable)
