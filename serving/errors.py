@@ -23,8 +23,8 @@ FlowImagesError                 every error that is meant for a user
 ├── StorageError                a disk or a bucket failed
 │   ├── FileError               one file can't be read or written; others may be
 │   ├── StorageDenied           the bucket refuses the credentials, whatever the file
+│   │   └── NoCredentials       there are none
 │   ├── StorageUnavailable      no answer, or overloaded (75)
-│   │   └── BucketUnavailable   the same for a pod's program [k8s.pods.s3_copies] (75)
 │   ├── DiskFull                no room, or over a quota (75)
 │   ├── SourceGone              all that was in an input folder or bucket is gone [beam_jobs.source_check] (75)
 │   └── OutputGone              all that a run wrote is gone [beam_jobs.plan] (75)
@@ -40,8 +40,10 @@ FlowImagesError                 every error that is meant for a user
 │   ├── VersionGone             the run's model version is not served any more [beam_jobs.worker] (75)
 │   ├── Interrupted             a stop was asked for [beam_jobs.interrupt] (75)
 │   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
+│   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
 │   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)
 │   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
+├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
 ├── BrokenPart                  a part of a run was changed after it was written [beam_jobs.parts]
 └── DeployError                 the cluster refuses, or something is missing there [k8s.deploy.errors]
     ├── Forbidden               the user has no right to do this [k8s.deploy.errors]
@@ -182,6 +184,10 @@ class StorageDenied(StorageError):
     """The bucket refuses the credentials, whatever the file."""
 
 
+class NoCredentials(StorageDenied):
+    """No credentials were found for the store; a pod has none in the first seconds after its start."""
+
+
 class StorageUnavailable(StorageError, Transient):
     """The storage does not answer, or says it is overloaded."""
 
@@ -263,8 +269,10 @@ def from_status(code: grpc.StatusCode, details: str, target: str) -> ServingErro
 
 
 def _speaks_no_grpc(details: str) -> bool:
-    """Is the answer one of a web server, or of something else? One of 500 and above may be a proxy's whose server is
-    away."""
+    """Is the answer one of a web server, or of something else?
+
+    One of 500 and above may be a proxy's whose server is away.
+    """
     page = _WEB_PAGE.search(details)
     return int(page[1]) < 500 if page else "Expected SETTINGS frame" in details
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).resolve().parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
@@ -72,13 +73,15 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = _start(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], url,
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        url,
         tmp_path_factory.mktemp("moto") / "log",
-    )  # fmt: skip
+    )
     import boto3
 
-    boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test",
-                 aws_secret_access_key="test").create_bucket(Bucket="pictures")  # fmt: skip
+    boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+    ).create_bucket(Bucket="pictures")
     yield url
     process.terminate()
     process.wait()
@@ -88,9 +91,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def s3_folder(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An empty s3:// folder of this test, reached by AWS's own environment variables."""
     for name, value in {
-        "AWS_ENDPOINT_URL": s3_server, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv(name, value)
     return f"s3://pictures/{tmp_path.name}"
 

@@ -37,8 +37,6 @@ def find_pictures(folder: str) -> Found:
       UsageError: the folder is missing, or something in it can't be taken: a picture in no class, a class without
         pictures, a folder that can't be read, a link that leads nowhere or back, a pipe.
     """
-    if "://" in folder:
-        raise UsageError(f"`folder` {printable(folder)}: expected a folder of this machine; copy the pictures first")
     found = Found([], defaultdict(list))
     root = _stat(folder) if os.path.lexists(folder) else None
     _walk(folder, None, ((root.st_dev, root.st_ino),) if root else (), set(), found)
@@ -132,7 +130,7 @@ def _is_picture(path: str) -> bool:
     limits = PictureLimits()
     try:
         with open(path, "rb") as file:
-            inspect_picture(file.read(limits.max_bytes), limits)
+            inspect_picture(file.read(limits.max_image_bytes), limits)
     except OSError:
         return True  # to be named by whoever reads it
     except PictureRejected as error:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.images.limits import PictureLimits, PictureRejected, inspect_picture
+from serving.storage.base import scheme
 from serving.storage.local_file import TooLarge, read_file
 from trainer.class_folders import PICTURE_ENDINGS, find_pictures
 from trainer.labels_csv import read_label_file
@@ -32,11 +33,19 @@ def _unheard(sentence: str) -> None:
     pass
 
 
-def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -> list[LabelledPicture]:
+def read_labels(
+    labels: str, images: str | None = None, note: Note = _unheard, local: Callable[[str], str] = str
+) -> list[LabelledPicture]:
     """Pictures of a CSV: Kaggle's `id,breed` with `<images>/<id>.jpg`, or `path,label`.
 
     Relative paths are taken from the working directory, or from `images` where it is given. An id that ends as
     picture files do may be the whole name of one.
+
+    Args:
+      labels: the CSV, on this machine.
+      images: the folder of the pictures, on this machine.
+      note: is told what a user should know.
+      local: gives the copy, on this machine, of a picture that the CSV names in a bucket.
 
     Raises:
       UsageError: the file, the folder, a column or a picture is missing, a row has no label, or two labels look alike.
@@ -52,7 +61,7 @@ def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -
     first: dict[str, Label] = {}
     by_whole_name: list[str] = []
     for picture, label, where in rows:
-        path = os.path.join(images or "", picture)
+        path = local(picture) if scheme(picture) else os.path.join(images or "", picture)
         if has_ids and picture.lower().endswith(PICTURE_ENDINGS):
             path = _of_whole_name(path, where)
             by_whole_name.append(path)
@@ -85,8 +94,6 @@ def read_folder(folder: str, note: Note = _unheard) -> list[LabelledPicture]:
 
 
 def _check_folder(images: str) -> None:
-    if "://" in images:
-        raise UsageError(f"`images` {printable(images)}: expected a folder of this machine; copy the pictures first")
     try:
         os.scandir(images).close()
     except OSError as error:
@@ -135,6 +142,7 @@ def check_pictures(pictures: Sequence[LabelledPicture], limits: PictureLimits | 
     Returns:
       The pictures without copies: a file with the same bytes as an earlier one, or a link to it, could be in both
       splits, and the accuracy would be of pictures that the model has learnt by heart.
+
     Raises:
       UsageError: a picture that is named twice, is no picture, or is the copy of one with another label; fewer than
         two classes, or a class with one picture.
@@ -172,11 +180,11 @@ def check_pictures(pictures: Sequence[LabelledPicture], limits: PictureLimits | 
 def _checked(path: str, limits: PictureLimits) -> bytes:
     """Digest of a file whose header says that it is a picture within the limits."""
     try:
-        data = read_file(path, limits.max_bytes)
+        data = read_file(path, limits.max_image_bytes)
         inspect_picture(data, limits)
     except TooLarge as error:
         found = f"{error.args[0]:,} bytes, " if error.args else ""
-        reason = f"{found}over the limit of {limits.max_bytes:,}"
+        reason = f"{found}over the limit of {limits.max_image_bytes:,}"
         raise UsageError(f"{printable(path)}: {reason}; mend or remove it, and its label") from error
     except OSError as error:
         raise UsageError(f"{printable(path)}: {error.strerror}; mend or remove it, and its label") from error
@@ -225,12 +233,12 @@ def stratified_split(
     by_label: dict[str, list[LabelledPicture]] = defaultdict(list)
     for picture in sorted(pictures):
         by_label[picture.label].append(picture)
-    random_ = random.Random(seed)
+    chance = random.Random(seed)
     first: list[LabelledPicture] = []
     second: list[LabelledPicture] = []
     for label in sorted(by_label):
         one_class = by_label[label]
-        random_.shuffle(one_class)
+        chance.shuffle(one_class)
         count = min(max(1, round(share * len(one_class))), len(one_class) - 1)
         second += one_class[:count]
         first += one_class[count:]

@@ -35,8 +35,6 @@ def read_label_file(path: str) -> LabelFile:
         too many.
     """
     name = f"`labels` {printable(path)}"
-    if "://" in path:
-        raise UsageError(f"{name}: expected a file of this machine; copy it first")
     try:
         text = decode_text(read_file(path), name)
     except OSError as error:

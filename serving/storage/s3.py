@@ -10,9 +10,10 @@ from typing import IO, Any
 import boto3
 import botocore.config
 import botocore.exceptions
+from typing_extensions import override
 
-from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, spooled
+from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import FileInfo, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import S3Options
 
@@ -27,8 +28,17 @@ _REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"
 # 400 is what they look like in the answer to a HEAD, which has no body.
 _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired", "400"}
 
+_OTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION"
+_HINTS = {
+    "PermanentRedirect": _OTHER_REGION,
+    "AuthorizationHeaderMalformed": _OTHER_REGION,
+    "IllegalLocationConstraintException": _OTHER_REGION,
+    "AllAccessDisabled": "all access to the bucket is switched off",
+    "AccountProblem": "the account has a problem",
+}
 
-class S3:
+
+class S3(Storage):
     """Amazon S3, or any store that speaks its protocol. Safe to use from several threads."""
 
     def __init__(self, options: S3Options, wait_s: float) -> None:
@@ -57,6 +67,7 @@ class S3:
                 f"s3:// can't be set up: {error}; see AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and AWS's other settings"
             ) from error
 
+    @override
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path):
             answer = self._client.get_object(**_address(path))
@@ -66,6 +77,7 @@ class S3:
                 data: bytes = body.read()
                 return data
 
+    @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start == end:
             return b""
@@ -75,6 +87,7 @@ class S3:
                 data: bytes = body.read()
                 return data
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         if self.exists(path):  # also for S3-compatible stores that ignore the condition
             return False
@@ -85,11 +98,13 @@ class S3:
             return False
         return True
 
+    @override
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
         with _plain_errors(path), spooled(lambda file, _: self._client.upload_fileobj(file, **_address(path))) as file:
             yield file
 
+    @override
     def exists(self, path: str) -> bool:
         try:
             with _plain_errors(path):
@@ -98,6 +113,7 @@ class S3:
             return False
         return True
 
+    @override
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         where = _address(folder.rstrip("/") + "/")
         bucket, prefix = where["Bucket"], where["Key"]
@@ -112,6 +128,7 @@ class S3:
                     if not item["Key"].endswith("/"):
                         yield FileInfo(f"s3://{bucket}/{item['Key']}", item["Size"])
 
+    @override
     def delete(self, path: str) -> None:
         with _plain_errors(path):
             self._client.delete_object(**_address(path))
@@ -141,11 +158,14 @@ def _plain_errors(path: str) -> Iterator[None]:
             raise StorageDenied(f"{path}: {error}") from error
         if status >= 500 or status == 429 or code in _PASSING:
             raise StorageUnavailable(f"{path}: {error}") from error
-        raise FileError(f"{path}: {error}") from error
-    except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
+        raise FileError(f"{path}: {_HINTS[code]} ({error})" if code in _HINTS else f"{path}: {error}") from error
+    except botocore.exceptions.NoCredentialsError as error:
+        raise NoCredentials(f"{path}: {error}") from error
+    except botocore.exceptions.PartialCredentialsError as error:
         raise StorageDenied(f"{path}: {error}") from error
     except botocore.exceptions.SSLError as error:
-        raise StorageDenied(f"{path}: {error}") from error
+        refused = "CERTIFICATE_VERIFY_FAILED" in str(error)  # and not a handshake that was cut off
+        raise (StorageDenied if refused else StorageUnavailable)(f"{path}: {error}") from error
     except _AWAY as error:
         raise StorageUnavailable(f"{path}: {error}") from error
     except botocore.exceptions.ParamValidationError as error:
@@ -154,5 +174,11 @@ def _plain_errors(path: str) -> Iterator[None]:
         raise FileError(f"{path}: {error}") from error
 
 
-_AWAY = (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError,
-         botocore.exceptions.IncompleteReadError)  # fmt: skip
+_AWAY = (
+    botocore.exceptions.HTTPClientError,
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.IncompleteReadError,
+    # What gives out a pod's or a machine's credentials does not answer.
+    botocore.exceptions.CredentialRetrievalError,
+    botocore.exceptions.MetadataRetrievalError,
+)

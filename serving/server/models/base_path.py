@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
+from serving.model_store.versions import MODEL_FILES, models_in, version_number
 from serving.server.rpc.status import Code, StatusError
 
 
@@ -12,33 +12,6 @@ def absolute(path: str | os.PathLike[str]) -> str:
     """A local path made absolute, as TensorFlow Serving wants it; gs:// and the like stay as they are."""
     text = os.fspath(path)
     return text if "://" in text else os.path.abspath(text)
-
-
-def version_number(name: str) -> int | None:
-    """The version of a folder of this name; None if it is none, as TensorFlow Serving sees it."""
-    if not (name.isascii() and name.isdigit() and len(name.lstrip("0")) < 20):
-        return None
-    number = int(name)
-    return number if number < 1 << 63 else None
-
-
-def whole_versions(path: str | os.PathLike[str]) -> dict[int, str]:
-    """The version folders of a model's folder on a disk that hold a SavedModel, version to path."""
-    models = ("saved_model.pb", "saved_model.pbtxt")
-    return {
-        number: entry.path
-        for entry in os.scandir(path)
-        if (number := version_number(entry.name)) is not None
-        and any(os.path.exists(os.path.join(entry.path, model)) for model in models)
-    }
-
-
-def models_in(store: str | os.PathLike[str]) -> str:
-    """A hint for somebody who named the store, and not a model in it; empty where there is none."""
-    with contextlib.suppress(OSError):
-        models = sorted(entry.path for entry in os.scandir(store) if entry.is_dir() and whole_versions(entry.path))
-        return f"do you mean {' or '.join(models[:3])}?" if models else ""
-    return ""
 
 
 def check_base_path(path: str) -> None:
@@ -65,7 +38,7 @@ def check_base_path(path: str) -> None:
     if any(version_number(name) is not None for name in names):
         return
     hint = f"; {models}" if (models := models_in(path)) else ""
-    if "saved_model.pb" in names or "saved_model.pbtxt" in names:
+    if not set(MODEL_FILES).isdisjoint(names):
         parent, name = os.path.split(path.rstrip("/"))
         hint = f"; it is a SavedModel itself: move it to {path}/1"
         if version_number(name) is not None:

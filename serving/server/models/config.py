@@ -23,8 +23,8 @@ from typing import TypeAlias
 import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
+from serving.model_store.versions import version_number
 from serving.server.models import textprotos
-from serving.server.models.base_path import version_number
 from serving.server.rpc.status import invalid_argument
 from serving.server.run.options import ServerOptions
 

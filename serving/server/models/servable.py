@@ -17,6 +17,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 
+from serving.model_store.versions import MODEL_FILES
 from serving.server.models import textprotos
 from serving.server.rpc import message_codec
 from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
@@ -218,7 +219,7 @@ def _loader(path: str) -> Any:
 
 def _check_folder(path: str) -> None:
     exists = tf.io.gfile.exists
-    if exists(f"{path}/saved_model.pb") or exists(f"{path}/saved_model.pbtxt"):
+    if any(exists(f"{path}/{name}") for name in MODEL_FILES):
         return
     if exists(f"{path}/export.meta"):
         raise StatusError(Code.UNIMPLEMENTED, "Session Bundle is deprecated and removed.")

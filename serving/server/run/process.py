@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 
 from serving.console.child_process import python_command, python_environment
-from serving.server.models.base_path import absolute, check_base_path, whole_versions
+from serving.model_store.versions import versions_on_disk, whole
+from serving.server.models.base_path import absolute, check_base_path
 from serving.server.rpc.status import Code, StatusError
 
 _LOG = logging.getLogger(__name__)
@@ -159,12 +160,12 @@ class ServerProcess:
     def _alone(self, version: int) -> str:
         """A base path that holds one version and never another."""
         assert self._folder is not None
-        folder = whole_versions(self._base_path).get(version)
+        folder = whole(versions_on_disk(self._base_path)).get(version)
         if folder is None:
             raise StatusError(Code.NOT_FOUND, f"no version {version} in {self._base_path}")
         alone = self._folder / "model"
         alone.mkdir()
-        (alone / str(version)).symlink_to(folder)
+        (alone / str(version)).symlink_to(folder.path)
         return str(alone)
 
     def _wait_until_ready(self) -> None:
