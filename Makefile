@@ -1,10 +1,10 @@
-# `make demo` runs the main job, `make test` the tests; both set up .venv first.
+# `make demo` runs the main job, `make test` the tests; both set up .venv first. CONTRIBUTING.md says which does what.
 PYTHON ?= python3.11
 VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-faults test-k8s check format install protos lock clean
+.PHONY: demo test test-fast test-faults test-k8s check format install hooks protos docs-tables lock clean
 
 install: $(STAMP)
 
@@ -21,6 +21,10 @@ demo: install
 
 test: check
 	$(BIN)/pytest -m "not k8s"
+
+# The tests that start no server and train no model: under two minutes on two idle cores.
+test-fast: install
+	$(BIN)/pytest --fast
 
 # Formatter, linter and types, as CI runs them.
 check: install
@@ -39,8 +43,16 @@ test-faults: install
 test-k8s: install
 	tests/k8s/run.sh
 
+# Runs the formatter, the linter and the type checker before each commit.
+hooks: install
+	$(BIN)/pre-commit install
+
 protos: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/protos/prediction.proto
+
+# The tables of docs/flags.md, from the commands themselves.
+docs-tables: install
+	PYTHONPATH=. $(BIN)/python docs/flag_tables.py
 
 lock: install
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --python-version 3.11 --no-annotate --no-header \

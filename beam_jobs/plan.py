@@ -9,16 +9,18 @@ import os
 import shutil
 import uuid
 from collections.abc import Sequence
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
 import pydantic
 
 from beam_jobs.manifest import Manifest, Row
+from beam_jobs.options import PredictOptions
 from beam_jobs.parts import Parts
 from beam_jobs.sources import Source
 from serving.contract import ModelContract, Wire
 from serving.errors import FlowImagesError, Resumable, StorageError, UsageError
-from serving.storage.base import Storage, join, scheme
+from serving.model_overrides import DEFAULT_RANGE
+from serving.storage.base import Storage, absolute, join, scheme
 
 STATE = "_state"
 """Folder below the output that holds manifest, plan and parts."""
@@ -41,6 +43,21 @@ class ResultOptions(pydantic.BaseModel):
     """What makes scores of the outputs of a model without a contract; None where they are scores."""
     input_range: str | None = None
     """What black and white are for a model without a contract; None for 0..1, and where the server decodes."""
+
+    @classmethod
+    def of(cls, options: PredictOptions, wire: Wire) -> Self:
+        """Those of a run, with the wire form that was chosen for it."""
+        return cls(
+            inputs=[absolute(one) for one in options.inputs],
+            wire=wire,
+            top_k=0 if options.format == "kaggle" else options.top_k,
+            format=options.format,
+            max_image_bytes=options.max_image_bytes,
+            max_image_pixels=options.max_image_pixels,
+            shards=options.shard.of,
+            activation=None if options.activation == "none" else options.activation,
+            input_range=None if options.input_range == DEFAULT_RANGE else options.input_range,
+        )
 
 
 class PlannedModel(pydantic.BaseModel):
@@ -83,6 +100,7 @@ class Plan(pydantic.BaseModel):
           options: of the process.
           model: that it would ask.
           output: the run's output folder, for the message.
+
         Raises:
           UsageError: names the option that differs, and the choice.
         """

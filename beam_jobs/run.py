@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from beam_jobs import interrupt, progress, results
+from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.inputs import list_pictures
 from beam_jobs.manifest import build_manifest
-from beam_jobs.options import PredictOptions
+from beam_jobs.options import PredictOptions, Throughput
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
@@ -62,13 +63,12 @@ class Run:
           on_start: told the plan and the number of rows to do, when the first image is about to be read.
           on_progress: told the number of rows that have just been done; called from several threads, and only by a
             runner in this process.
+
         Raises:
-          UsageError: the options contradict each other, or Beam's flags are wrong.
+          UsageError: Beam's flags are wrong.
         """
         from beam_jobs.beam_flags import parse_beam_flags  # Beam takes seconds to import
 
-        if options.fresh and options.shard.of > 1:
-            raise UsageError("`fresh` with `shard`: each shard would clear the others' work; choose another `output`")
         self._options = options
         self._connect = connect
         self._on_start = on_start
@@ -83,6 +83,7 @@ class Run:
 
         Returns:
           The account, or None where other shards still have chunks to do.
+
         Raises:
           UsageError: wrong input, or options that would mix results with those in the folder; nothing was sent.
           ContractError: the server does not keep the model's contract; nothing was predicted.
@@ -101,14 +102,14 @@ class Run:
         options = self._options
         plan = None if options.fresh else self._folder.load_plan()
         if plan:
-            plan.check(options.result_options(options.wire or plan.options.wire), self._wanted_model(plan),
+            plan.check(ResultOptions.of(options, options.wire or plan.options.wire), self._wanted_model(plan),
                        options.output)  # fmt: skip
         return plan
 
     def _wanted_model(self, plan: Plan) -> PlannedModel:
         """The plan's model with the name, version and labels that the user gives now."""
         name, version = self._options.asked or (plan.model.name, None)
-        contract, labels = plan.model.contract, self._options.plain.labels
+        contract, labels = plan.model.contract, self._options.overrides.labels
         if labels is not None and contract.golden is None:
             contract = contract.model_copy(update={"labels": read_labels(labels)})
         return PlannedModel(name=name, version=plan.model.version if version is None else version, contract=contract)
@@ -148,7 +149,7 @@ class Run:
         with self._client(endpoint) as client:
             model, wire = self._served_model(client, self._options.wire)
             self._check_answers(client, model, wire)
-        ours = self._list_inputs(model, self._options.result_options(wire))
+        ours = self._list_inputs(model, ResultOptions.of(self._options, wire))
         plan = self._folder.adopt_plan(ours)
         return plan, endpoint if plan.id == ours.id else self._join(plan, server)
 
@@ -159,7 +160,7 @@ class Run:
             endpoint = dataclasses.replace(server, version=plan.model.version)
         with self._client(endpoint) as client:
             model, wire = self._served_model(client, self._options.wire or plan.options.wire)
-            plan.check(self._options.result_options(wire), model, self._options.output)
+            plan.check(ResultOptions.of(self._options, wire), model, self._options.output)
             self._check_answers(client, model, wire)
         return endpoint
 
@@ -173,7 +174,7 @@ class Run:
     def _served_model(self, client: PredictClient, wire: Wire | None) -> tuple[PlannedModel, Wire]:
         """What the server says of the model, and the wire form to ask it in."""
         with _version_needed(client.endpoint):
-            contract = discover(client, self._options.plain)
+            contract = discover(client, self._options.overrides)
         endpoint = client.endpoint
         model = PlannedModel(name=endpoint.model_name, version=endpoint.version or 0, contract=contract)
         return model, choose_wire(contract, wire)
@@ -181,7 +182,7 @@ class Run:
     def _check_answers(self, client: PredictClient, model: PlannedModel, wire: Wire) -> None:
         predictor = ImagePredictor(client, model.contract, wire)
         with _version_needed(client.endpoint):
-            check_answers(predictor, self._options.plain, distributions=self._options.format == "kaggle")
+            check_answers(predictor, self._options.overrides, distributions=self._options.format == "kaggle")
 
     def _list_inputs(self, model: PlannedModel, result_options: ResultOptions) -> Plan:
         """Lists the inputs and stores the manifest; the plan that goes with it is not stored yet."""
@@ -196,7 +197,7 @@ class Run:
             manifest = build_manifest(
                 images,
                 file,
-                batch_size=options.chunk.batch_size,
+                batch_size=options.batch_size,
                 shards=options.shard.of,
                 unique_ids=options.format == "kaggle",
                 scores=min(result_options.top_k or classes, classes),
@@ -232,7 +233,7 @@ class Run:
             plan=plan,
             endpoint=endpoint,
             retry=options.retry,
-            chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k),
+            chunk=ChunkOptions(**dataclasses.asdict(options.part(Throughput)), top_k=plan.options.top_k),
             memory=options.memory,
             generation=generation,
             storage=self._storage,
@@ -245,19 +246,8 @@ class Run:
         """What run.json says besides the plan's options."""
         from beam_jobs.beam_flags import flag_names
 
-        options = self._options
-        return {
-            "output": options.output,
-            "batch_size": options.chunk.batch_size,
-            "readers": options.chunk.readers,
-            "requests_in_flight": options.chunk.requests_in_flight,
-            "max_memory": options.memory.limit,
-            "deadline_s": options.retry.deadline_s,
-            "patience_s": options.retry.patience_s,
-            "retry_failed": options.retry_failed,
-            "plain_model": options.plain.given,
-            "beam_flags": flag_names(options.beam_flags),  # without values, which may be secrets
-        }
+        # Beam's flags without values, which may be secrets.
+        return self._options.record() | {"beam_flags": flag_names(self._options.beam_flags)}
 
 
 def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:

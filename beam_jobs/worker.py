@@ -62,7 +62,7 @@ class ChunkWorker:
           UsageError: there is too little memory for any image.
         """
         options = spec.plan.options
-        limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
+        limits = PictureLimits(max_image_bytes=options.max_image_bytes, max_image_pixels=options.max_image_pixels)
         self._spec = spec
         self._stores = Stores(spec.storage, retry_by_many(spec.retry, spec.chunk.readers), interrupt.STOP)
         self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
@@ -80,7 +80,7 @@ class ChunkWorker:
                     client,
                     spec.plan.model.contract,
                     options.wire,
-                    read_row(self._read, limits.max_bytes),
+                    read_row(self._read, limits.max_image_bytes),
                     limits=limits,
                     options=spec.chunk,
                     memory=spec.memory,

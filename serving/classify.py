@@ -10,13 +10,14 @@ from serving.client import PredictClient
 from serving.console.field_names import with_flags
 from serving.console.terminal import console, printable
 from serving.contract import Wire
-from serving.discovery import ModelOverrides, choose_wire, discover
+from serving.discovery import choose_wire, discover
 from serving.errors import FileError, InvalidRequest
 from serving.images.encoder import CORRUPT, NOT_DECODED, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected, bad_name, own_faults
-from serving.images.sample_images import check_model_by_samples
+from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
+from serving.sample_images import check_model_by_samples
 from serving.scores import format_score
 from serving.storage.stores import Stores
 
@@ -34,6 +35,7 @@ def classify_files(
 
     Returns:
       The number of pictures that could not be classified.
+
     Raises:
       ServingError, ContractError: nothing can be classified.
     """
@@ -51,7 +53,7 @@ def classify_files(
         for path in paths:
             shown = printable(path)
             try:
-                scores = predictor.predict([encode(_read(stores, path, limits.max_bytes))])
+                scores = predictor.predict([encode(_read(stores, path, limits.max_image_bytes))])
                 if not scores.ok[0]:
                     raise PictureRejected(CORRUPT, NOT_DECODED)
             except (PictureRejected, InvalidRequest) as error:

@@ -1,35 +1,41 @@
 """`flow-images classify`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
 from serving.connection import Connection
-from serving.connection_flags import MAX_TOP_K, WIRE_NAMES, model_override_flags, picture_limit_flags, server_flags
+from serving.console.option_flags import option_flags
+from serving.images.limits import PictureLimits
+from serving.model_overrides import ModelOverrides
+from serving.option_fields import options_class
+from serving.options import AnswerOptions, ConnectionOptions
+
+
+@options_class
+class ClassifyOptions(ConnectionOptions, AnswerOptions, PictureLimits, ModelOverrides):
+    """All that `flow-images classify` is told, but for the images."""
 
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
-@server_flags
-@click.option("--top-k", type=click.IntRange(1, MAX_TOP_K), default=5, show_default=True, help="Classes to show.")
-@click.option("--wire", type=click.Choice(WIRE_NAMES), help="How pictures travel. [default: float32]")
-@picture_limit_flags
-@model_override_flags
-def classify(
-    pictures: Sequence[str], connection: Connection, top_k: int, wire: Any, max_image_bytes: int,
-    max_image_pixels: int, **plain: Any,
-) -> None:  # fmt: skip
+@option_flags(ClassifyOptions)
+def classify(options: ClassifyOptions, pictures: Sequence[str]) -> None:
     """Show the top classes of one or a few pictures.
 
     Exits with 1 if one of them can't be classified; the others are shown all the same.
     """
     from serving.classify import classify_files
-    from serving.discovery import ModelOverrides
-    from serving.images.limits import PictureLimits
 
-    limits = PictureLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels)
-    with connection.connect() as endpoint:
-        rejected = classify_files(pictures, endpoint, connection.retry, ModelOverrides(**plain), limits, wire, top_k)
+    with Connection(options).connect() as endpoint:
+        rejected = classify_files(
+            pictures,
+            endpoint,
+            options.retry,
+            options.part(ModelOverrides),
+            options.part(PictureLimits),
+            options.wire,
+            options.top_k,
+        )
     if rejected:
         raise click.exceptions.Exit(1)

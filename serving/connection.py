@@ -9,49 +9,47 @@ from pathlib import Path
 from serving.errors import FlowImagesError, UsageError
 from serving.model_store.choose import choose_on_disk, named_model
 from serving.model_store.fetch import local_copy
-from serving.options import Endpoint, RetryPolicy, TlsOptions, bearer_token
+from serving.options import ConnectionOptions, Endpoint, bearer_token
 from serving.storage.base import scheme
 from serving.storage.stores import Stores
 
 
 class Connection:
-    """The server flags, checked: an endpoint that is there, or an embedded server to start."""
+    """An endpoint that is there, or an embedded server to start; checked before anything is listed or asked."""
 
-    def __init__(
-        self, *, server: str | None, store: str | None, model_name: str | None, model_version: int | None,
-        tls: bool, tls_ca: str | None, tls_cert: str | None, tls_key: str | None, tls_server_name: str | None,
-        deadline_s: float, patience_s: float,
-    ) -> None:  # fmt: skip
-        """Raises UsageError where the flags contradict each other."""
-        if bool(server) == bool(store):
+    def __init__(self, options: ConnectionOptions) -> None:
+        """Looks into the files and folders that the options name.
+
+        Raises:
+          UsageError: one of them can't be used, or options contradict each other.
+        """
+        if bool(options.server) == bool(options.model):
             raise UsageError("give either `server` HOST:PORT, or `model` STORE/NAME to start an embedded server")
-        files = (tls_ca, tls_cert, tls_key, tls_server_name)
-        tls_options = (
-            TlsOptions(ca=tls_ca, cert=tls_cert, key=tls_key, server_name=tls_server_name)
-            if tls or any(files)
-            else None
-        )
+        tls_options, model_name, model_version = options.tls_options(), options.model_name, options.model_version
         if tls_options:
             tls_options.check()
-        if store:
+        if options.model:
             if tls_options:
                 raise UsageError("`tls`… is for `server`; the embedded server of `model` is on a private socket")
-            self._store, in_store = named_model(store)
+            self._store, in_store = named_model(options.model)
             own_name = self._store.rstrip("/").rsplit("/", 1)[1]
             model_name, model_version = model_name or own_name, in_store if model_version is None else model_version
         elif not model_name:
             raise UsageError("`server` needs `model_name`: the model's name on the server")
-        self.embedded = bool(store)
-        self.retry = RetryPolicy(deadline_s=deadline_s, patience_s=patience_s)
+        self.embedded = bool(options.model)
+        self._retry = options.retry
         self._endpoint = Endpoint(
-            address=server or "unix:not-started", model_name=model_name or "", version=model_version, tls=tls_options
+            address=options.server or "unix:not-started",
+            model_name=model_name or "",
+            version=model_version,
+            tls=tls_options,
         )
-        if server:
+        if options.server:
             bearer_token(self._endpoint)  # is refused before anything is listed or asked
 
     @property
     def asked(self) -> tuple[str, int | None]:
-        """Name and version of the model as the flags have them; None for the latest."""
+        """Name and version of the model as the options have them; None for the latest."""
         return self._endpoint.model_name, self._endpoint.version
 
     @contextlib.contextmanager
@@ -65,9 +63,10 @@ class Connection:
         """The endpoint; with `model`, an embedded server of one version runs as long as the block.
 
         Args:
-          version: the one to serve where the flags name none; None for the highest.
+          version: the one to serve where the options name none; None for the highest.
           meanwhile: something slow that the caller needs later, such as an import, done while the server starts.
           stores: for a model in a bucket, which is copied to this machine first; None for what the environment says.
+
         Raises:
           UsageError: there is no such version, or the bucket can't be read.
         """
@@ -81,9 +80,9 @@ class Connection:
         with contextlib.ExitStack() as stack:
             store: str | Path = self._store
             if scheme(self._store):
-                store = stack.enter_context(local_copy(self._store, version, stores or Stores(policy=self.retry)))
+                store = stack.enter_context(local_copy(self._store, version, stores or Stores(policy=self._retry)))
             version = choose_on_disk(store, version)
-            start_s = max(_START_S, self.retry.patience_s)
+            start_s = max(_START_S, self._retry.patience_s)
             server = ServerProcess(
                 store, model_name=self._endpoint.model_name, version=version, start_timeout_s=start_s
             )

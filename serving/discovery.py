@@ -1,48 +1,19 @@
 """What a client must know of a model, from its endpoint alone; options fill in for a model without a contract."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
 from serving.class_names import read_labels
 from serving.client import PredictClient
 from serving.contract import WIRES, ModelContract, Preprocessing, SignatureRef, Wire
 from serving.errors import ContractError, UsageError
 from serving.model_calls import ModelCalls, ModelMetadata, TensorSpec
+from serving.model_overrides import DEFAULT_RANGE, INPUT_RANGES, ModelOverrides
 from serving.operations import Operation
 
 _WIRE_BY_DTYPE: dict[str, Wire] = {"float32": "float32", "uint8": "uint8", "string": "encoded"}
 _SCORES = ("float32", "float64", "float16")
 _DRAWN_SIZE = 224
 """Pixels of the drawn pictures that a model of unknown size is asked about."""
-
-InputRange = Literal["0..1", "0..255", "-1..1"]
-INPUT_RANGES: dict[InputRange, tuple[float, float]] = {"0..1": (0.0, 1.0), "0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0)}
-DEFAULT_RANGE: InputRange = "0..1"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ModelOverrides:
-    """What a user says of a SavedModel that has no contract; None is taken from the server where it can tell."""
-
-    labels: str | None = None
-    """Path of a text file, one label a line."""
-    image_size: tuple[int, int] | None = None
-    """Width and height, in pixels."""
-    input_range: InputRange | None = None
-    """What black and white are for a model that takes float32; None for 0..1."""
-    activation: Literal["softmax", "sigmoid", "none"] | None = None
-    """What makes probabilities of the outputs; None where they are such, `none` to take them as they are."""
-    signature: str | None = None
-    input_name: str | None = None
-    output_name: str | None = None
-
-    @property
-    def given(self) -> dict[str, object]:
-        """The fields that are set, by name."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["image_size"] = self.image_size and "{}x{}".format(*self.image_size)
-        return {name: value for name, value in values.items() if value is not None}
 
 
 def discover(client: PredictClient, plain: ModelOverrides) -> ModelContract:

@@ -117,9 +117,9 @@ class BucketCopies:
         place.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError), place.open("xb") as file:
             try:
-                file.write(self._stores(path).read(path, self._limits.max_bytes))
+                file.write(self._stores(path).read(path, self._limits.max_image_bytes))
             except TooLarge as error:
-                file.truncate(error.args[0] if error.args else self._limits.max_bytes + 1)
+                file.truncate(error.args[0] if error.args else self._limits.max_image_bytes + 1)
             except FileNotFoundError:
                 place.unlink()
 
@@ -130,6 +130,7 @@ class BucketCopies:
           field: for messages.
           path: of the folder.
           names: the files to copy, by their path below it; None for all but the hidden ones.
+
         Raises:
           UsageError: there is no such folder, or it can't be read.
           DiskFull: the copy would not fit.
@@ -160,7 +161,7 @@ class BucketCopies:
         return str(place)
 
     def _is_wanted(self, key: str, info: FileInfo, names: Collection[str] | None) -> bool:
-        if (info.size or 0) > self._limits.max_bytes:
+        if (info.size or 0) > self._limits.max_image_bytes:
             return False
         if names is not None:
             return key in names

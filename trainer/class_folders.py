@@ -130,7 +130,7 @@ def _is_picture(path: str) -> bool:
     limits = PictureLimits()
     try:
         with open(path, "rb") as file:
-            inspect_picture(file.read(limits.max_bytes), limits)
+            inspect_picture(file.read(limits.max_image_bytes), limits)
     except OSError:
         return True  # to be named by whoever reads it
     except PictureRejected as error:

@@ -15,9 +15,9 @@ from flow_images.beam.endpoint import make_endpoint, pinned
 from flow_images.beam.sharing import SharedInProcess
 from flow_images.beam.worker import Image, Worker, WorkerOptions
 from serving.contract import Wire
-from serving.discovery import ModelOverrides
 from serving.errors import UsageError
 from serving.images.limits import PictureLimits
+from serving.model_overrides import ModelOverrides
 from serving.options import RetryPolicy, TlsOptions
 from serving.storage.options import StorageOptions
 

@@ -145,8 +145,9 @@ class ServedSignature:
         self._signature = self._find()
         self._outputs = list(outputs) or list(self._signature.outputs)
         if unknown := set(self._outputs) - self._signature.outputs.keys():
-            raise ContractError(f"signature {name} has no output {', '.join(unknown)}, but "
-                                f"{', '.join(self._signature.outputs)}")  # fmt: skip
+            raise ContractError(
+                f"signature {name} has no output {', '.join(unknown)}, but {', '.join(self._signature.outputs)}"
+            )
         sizes = {spec.shape[0] for spec in self._signature.inputs.values() if spec.shape}
         self._batch = max(sizes, default=-1)
 
@@ -214,15 +215,14 @@ class ServedSignature:
         if not isinstance(example, Mapping):
             if len(names) > 1:
                 raise InvalidRequest(
-                    f"signature {self._name} has the inputs {', '.join(names)}: an example must be a dict of them",
-                    _UNSENT,
+                    f"signature {self._name} has the inputs {', '.join(names)}: an example must be a dict of them; "
+                    "nothing was sent"
                 )
             return example
         if set(example) != set(names):
             raise InvalidRequest(
-                f"an example has {', '.join(sorted(example))}; "
-                f"signature {self._name} has the inputs {', '.join(names)}",
-                _UNSENT,
+                f"an example has {', '.join(sorted(example))}; signature {self._name} has the inputs "
+                f"{', '.join(names)}; nothing was sent"
             )
         return example[name]
 
@@ -231,14 +231,13 @@ class ServedSignature:
         row = "" if spec.shape is None else f" {['?' if size < 0 else size for size in spec.shape[1:]]}"
         return InvalidRequest(
             f"an example is {got}; input {name} of signature {self._name} takes "
-            f"{'bytes' if spec.dtype == 'string' else spec.dtype + row}, the same shape for a whole batch",
-            _UNSENT,
+            f"{'bytes' if spec.dtype == 'string' else spec.dtype + row}, the same shape for a whole batch; nothing was "
+            "sent"
         )
 
 
 _REFUSALS = 3
 """How often a request is refused before that is taken to be its own fault."""
-_UNSENT = "nothing was sent"
 
 
 def _fields(example: Example) -> Sequence[Field]:

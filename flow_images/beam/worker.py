@@ -13,8 +13,9 @@ from beam_jobs.sources import is_utf8
 from flow_images.results import Classification, LabelScore
 from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
-from serving.discovery import ModelOverrides, choose_wire, discover
+from serving.discovery import choose_wire, discover
 from serving.images.limits import PictureLimits, bad_name, own_faults
+from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.retry import transient_in_time
@@ -107,7 +108,7 @@ class Worker:
 
     def _read(self, image: Image, room: int) -> bytes:
         """The bytes of a file; raises as `beam_jobs.image_reader.Read` says."""
-        most = self._options.limits.max_bytes
+        most = self._options.limits.max_image_bytes
         with own_faults(most, room):
             if image.data is not None:
                 if len(image.data) > min(room, most):

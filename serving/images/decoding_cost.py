@@ -80,7 +80,7 @@ def decoding_cost(image_bytes: tf.Tensor, limits: PictureLimits) -> Cost:
     ):
         pixels, memory = tf.where(chosen, its_pixels, pixels), tf.where(chosen, its_memory, memory)
     text = png_text + gif_text
-    costly = (size > limits.max_bytes) | (pixels > limits.max_pixels) | (text > limits.max_text)
+    costly = (size > limits.max_image_bytes) | (pixels > limits.max_image_pixels) | (text > limits.max_text)
     memory = tf.where(costly | (memory < 0), tf.constant(TOO_COSTLY, tf.int64), memory)
     return Cost(memory, _cut(image_bytes, end))
 
@@ -163,7 +163,7 @@ def _jpeg(image_bytes: tf.Tensor, chosen: tf.Tensor, limits: PictureLimits) -> t
     several = progressive | (tf.cast(scan[:, 4], tf.int64) < components)
     memory = RGB_BYTES * pixels + tf.where(several, 2 * _BLOCK * blocks, 0)
     most = limits.max_passes // tf.maximum(area, 1)
-    doubtful = several & (pixels <= limits.max_pixels) & (_sizes(image_bytes) // _SCAN_BYTES > most)
+    doubtful = several & (pixels <= limits.max_image_pixels) & (_sizes(image_bytes) // _SCAN_BYTES > most)
     costly = _for_rows(doubtful, lambda row: _has_scans(image_bytes[row], most[row] + 1), tf.bool)
     return pixels, tf.where(costly, tf.constant(TOO_COSTLY, tf.int64), memory)
 
@@ -363,10 +363,14 @@ def _webp(image_bytes: tf.Tensor, head: tf.Tensor, chosen: tf.Tensor) -> tuple[t
     """Pixels, and memory with the prefix codes of lossless files."""
     is_canvas, is_lossless = _begins(head[:, 12:], b"VP8X"), _begins(head[:, 12:], b"VP8L")
     bits = _number(head, 21, 4)
-    width = tf.where(is_canvas, _number(head, 24, 3) + 1,
-                     tf.where(is_lossless, bits % 2**14 + 1, _number(head, 26, 2) % 2**14))  # fmt: skip
-    height = tf.where(is_canvas, _number(head, 27, 3) + 1,
-                      tf.where(is_lossless, bits // 2**14 % 2**14 + 1, _number(head, 28, 2) % 2**14))  # fmt: skip
+    width = tf.where(
+        is_canvas, _number(head, 24, 3) + 1, tf.where(is_lossless, bits % 2**14 + 1, _number(head, 26, 2) % 2**14)
+    )
+    height = tf.where(
+        is_canvas,
+        _number(head, 27, 3) + 1,
+        tf.where(is_lossless, bits // 2**14 % 2**14 + 1, _number(head, 28, 2) % 2**14),
+    )
     squares = _parts(width, WEBP_CODES_SIDE) * _parts(height, WEBP_CODES_SIDE)
     codes = tf.minimum(tf.minimum(squares, WEBP_MOST_CODES), 8 * _sizes(image_bytes) // WEBP_CODES_BITS)
     pixels = width * height

@@ -44,7 +44,7 @@ def make_encoder(
     from serving.images.preprocessing import make_decoder
 
     decoder = make_decoder(preprocessing, wire)
-    most = memory or limits.max_memory
+    most = memory or limits.decoding_memory
     room = _Room(most)
 
     def decode(data: bytes) -> Payload:

@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.memory import MIB, Allowance, container_limit, divide, machine_memory, resident
-from serving.console.flag_types import ByteSize
+from beam_jobs.options import PredictOptions
+from serving.console.flag_values import parse_byte_size
 from serving.errors import UsageError
 
 GIB = 1024 * MIB
-SIZE = ByteSize(128 * MIB, 2**50)
 
 
 def host(root: Path, cgroup: str, **limits: object) -> Path:
@@ -61,9 +60,11 @@ def test_this_process() -> None:
 
 
 @given(
-    st.integers(1 * GIB, 64 * GIB), st.integers(100 * MIB, 500 * MIB), st.integers(1, 512),
+    st.integers(1 * GIB, 64 * GIB),
+    st.integers(100 * MIB, 500 * MIB),
+    st.integers(1, 512),
     st.none() | st.integers(1, 3 * MIB),
-)  # fmt: skip
+)
 def test_the_shares_are_the_whole_and_hold_one_largest_picture(
     limit: int, taken: int, readers: int, decoded_bytes: int | None
 ) -> None:
@@ -87,10 +88,10 @@ def test_too_little_memory_is_wrong_usage_only_where_it_was_given(monkeypatch: p
     [("2GiB", 2 * GIB), ("1500M", 1_500_000_000), ("1.5gi", 1536 * MIB), ("536870912", 512 * MIB), ("1 TB", 10**12)],
 )
 def test_sizes_have_units(text: str, size: int) -> None:
-    assert SIZE.convert(text, None, None) == size
+    assert parse_byte_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1G", "nan", "inf", "2", "2GG", "1e9", "9999999T", "٣GiB"])
 def test_what_is_no_sane_size_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter):
-        SIZE.convert(text, None, None)
+    with pytest.raises((ValueError, UsageError)):
+        PredictOptions(inputs=("x",), output="out", max_memory=parse_byte_size(text))

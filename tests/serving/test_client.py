@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from serving.client import PredictClient
 from serving.contract import Golden, ModelContract
-from serving.discovery import ModelOverrides, discover
+from serving.discovery import discover
 from serving.errors import (
     ContractError,
     InvalidRequest,
@@ -23,6 +23,7 @@ from serving.errors import (
 )
 from serving.images.encoder import make_encoder
 from serving.images.limits import PictureLimits
+from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy, TlsOptions, bearer_token
 from serving.predictor import ImagePredictor
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
