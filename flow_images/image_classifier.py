@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from serving.images.sample_images import check_by_samples
 
 from flow_images.image_inputs import Image, Read, file_of
 from flow_images.results import Classification, LabelScore, Verdict
@@ -13,7 +14,6 @@ from serving.discovery import ModelOverrides, choose_wire, find_contract
 from serving.errors import FileError, InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
-from serving.images.sample_images import check_by_samples
 from serving.model_calls import ModelCalls
 from serving.operations import Acquire, Lock, Operation, Work
 from serving.predictor import ImageCalls, Scores
