@@ -1,10 +1,10 @@
-# `make demo` runs the main job, `make test` the tests; both set up .venv first.
+# `make demo` runs the main job, `make test` the tests; both set up .venv first. CONTRIBUTING.md says which does what.
 PYTHON ?= python3.11
 VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-faults test-k8s check format install protos docs-tables lock clean
+.PHONY: demo test test-fast test-faults test-k8s check format install hooks protos docs-tables lock clean
 
 install: $(STAMP)
 
@@ -22,6 +22,10 @@ demo: install
 test: check
 	$(BIN)/pytest -m "not k8s"
 
+# The tests that start no server and train no model: under two minutes on two idle cores.
+test-fast: install
+	$(BIN)/pytest --fast
+
 # Formatter, linter and types, as CI runs them.
 check: install
 	$(BIN)/ruff format --check .
@@ -38,6 +42,10 @@ test-faults: install
 # Builds a real control plane and a real node from package registries (once, as root), and runs the tests on them.
 test-k8s: install
 	tests/k8s/run.sh
+
+# Runs the formatter, the linter and the type checker before each commit.
+hooks: install
+	$(BIN)/pre-commit install
 
 protos: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/protos/prediction.proto

@@ -43,10 +43,10 @@ def bounded_map(
     under_way: deque[Future[U]] = deque()
     try:
         for item in items:
-            bytes_ = cost(item)
-            while under_way and (len(under_way) >= window or load.bytes + bytes_ > room):
+            amount = cost(item)
+            while under_way and (len(under_way) >= window or load.bytes + amount > room):
                 yield load.take(under_way.popleft())
-            under_way.append(load.add(submit(item), bytes_))
+            under_way.append(load.add(submit(item), amount))
             while promptly and under_way and under_way[0].done():
                 yield load.take(under_way.popleft())
         while under_way:
@@ -65,10 +65,10 @@ class _Load(Generic[U]):
         self._of: dict[Future[U], int] = {}
         self._lock = threading.Lock()
 
-    def add(self, future: Future[U], bytes_: int) -> Future[U]:
+    def add(self, future: Future[U], amount: int) -> Future[U]:
         with self._lock:
-            self._of[future] = bytes_
-            self.bytes += bytes_
+            self._of[future] = amount
+            self.bytes += amount
         future.add_done_callback(self._settle)
         return future
 

@@ -78,9 +78,12 @@ class ChunkPredictor(Generic[Source]):
         prepared = self._reader.prepare(sources, window=options.readers + 2 * options.batch_size)
         batches = _batches(prepared, options.batch_size, self._room.batch, self._weight)
         for answered in bounded_map(
-            lambda batch: self._requests.submit(self._scorer.answer, batch), batches, options.requests_in_flight,
-            room=self._room.asking, cost=self._asking_cost,
-        ):  # fmt: skip
+            lambda batch: self._requests.submit(self._scorer.answer, batch),
+            batches,
+            options.requests_in_flight,
+            room=self._room.asking,
+            cost=self._asking_cost,
+        ):
             yield from answered
 
     def _weight(self, one: Prepared) -> int:
@@ -96,16 +99,16 @@ def _batches(
 ) -> Iterator[list[Prepared]]:
     """Groups of up to `size` payloads and `room` bytes, with the rows between them that have their verdict already."""
     batch: list[Prepared] = []
-    pictures = bytes_ = 0
+    pictures = amount = 0
     for one in prepared:
-        if pictures and bytes_ + weight(one) > room:
+        if pictures and amount + weight(one) > room:
             yield batch
-            batch, pictures, bytes_ = [], 0, 0
+            batch, pictures, amount = [], 0, 0
         batch.append(one)
         pictures += one.payload is not None
-        bytes_ += weight(one)
+        amount += weight(one)
         if pictures == size:
             yield batch
-            batch, pictures, bytes_ = [], 0, 0
+            batch, pictures, amount = [], 0, 0
     if batch:
         yield batch

@@ -93,8 +93,7 @@ _Both = tuple[re.Pattern[str], re.Pattern[str]]
 
 
 def _both(pattern: str) -> _Both:
-    return (re.compile(glob_to_regex(pattern), re.DOTALL),
-            re.compile(glob_to_regex(pattern, hidden=True), re.DOTALL))  # fmt: skip
+    return (re.compile(glob_to_regex(pattern), re.DOTALL), re.compile(glob_to_regex(pattern, hidden=True), re.DOTALL))
 
 
 def _decide(both: _Both, name: str) -> Decision:

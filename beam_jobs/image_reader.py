@@ -92,8 +92,9 @@ class PictureReader(Generic[Source]):
         """Each (place in the chunk, row) prepared, in their order, with up to `window` of them under way at once."""
         room = self._room
         first = bounded_map(self._submit_first, sources, window, room=room.peeking, cost=self._first_cost, held=_held)
-        second = bounded_map(self._submit_large, first, window, room=room.reading, cost=self._large_cost, held=_held,
-                           promptly=True)  # fmt: skip
+        second = bounded_map(
+            self._submit_large, first, window, room=room.reading, cost=self._large_cost, held=_held, promptly=True
+        )
         for one in second:
             while isinstance(one, _Large):  # it grew after its place was kept: it is read here, one at a time
                 one = self._prepare(one.number, one.source, room.picture)

@@ -223,10 +223,9 @@ def left_out_in_words(left_out: Mapping[str, int]) -> str:
 
 def _nothing(one: str, left_out: Counter[str]) -> str:
     words = left_out_in_words(left_out)
-    return (
-        f"`inputs` {shown(one)} matches no picture; quote globs ('photos/**/*.jpg') and check the path"
-        + (f" (left out: {words})" if words else "")
-    )  # fmt: skip
+    return f"`inputs` {shown(one)} matches no picture; quote globs ('photos/**/*.jpg') and check the path" + (
+        f" (left out: {words})" if words else ""
+    )
 
 
 def _why_not(one: str) -> str:

@@ -32,8 +32,10 @@ def run_job(
       options: all that the user decides.
       on_start: see `Run`.
       on_progress: see `Run`.
+
     Returns:
       The account, or None where other shards still have chunks to do.
+
     Raises:
       UsageError: wrong input, or options that contradict each other or what is in the output; nothing was sent.
       FlowImagesError: see `Run.execute`.

@@ -102,6 +102,7 @@ def build_manifest(
       shards: processes that share the chunks.
       unique_ids: whether ids are refused that two pictures have.
       scores: how many the run keeps of a picture.
+
     Raises:
       UsageError: nothing is listed; or, with `unique_ids`, two pictures have one id.
     """
@@ -149,8 +150,8 @@ def _fill(table: sqlite3.Connection, pictures: Iterable[Listed]) -> int:
 
 
 def _row(one: Listed) -> Row:
-    path, id_, label = (None if value is None else _escaped(value) for value in (one.path, one.id, one.label))
-    return Row(path or "", one.size, id_, label, unnameable=path != one.path, seen=one.seen)
+    path, identifier, label = (None if value is None else _escaped(value) for value in (one.path, one.id, one.label))
+    return Row(path or "", one.size, identifier, label, unnameable=path != one.path, seen=one.seen)
 
 
 def _escaped(text: str) -> str:
@@ -163,7 +164,9 @@ def _escaped(text: str) -> str:
 
 
 def _refuse_repeated_ids(table: sqlite3.Connection) -> None:
-    table.create_function("picture_id", 2, lambda path, id_: _stem(path) if id_ is None else id_, deterministic=True)
+    table.create_function(
+        "picture_id", 2, lambda path, identifier: _stem(path) if identifier is None else identifier, deterministic=True
+    )
     repeated = table.execute(
         "SELECT picture_id(path, id) AS k, min(path), max(path) FROM rows GROUP BY k HAVING count(*) > 1 LIMIT 1"
     ).fetchone()
@@ -191,9 +194,15 @@ def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> 
         offsets.append(offsets[-1] + len(chunk))
         checks.append(zlib.crc32(chunk))
     return Manifest(
-        digest=digest.hexdigest(), listed=listed, duplicates=seen - listed, chunk_rows=chunk_rows,
-        offsets=offsets, checks=checks, has_ids=ids > 0, has_labels=labels > 0,
-    )  # fmt: skip
+        digest=digest.hexdigest(),
+        listed=listed,
+        duplicates=seen - listed,
+        chunk_rows=chunk_rows,
+        offsets=offsets,
+        checks=checks,
+        has_ids=ids > 0,
+        has_labels=labels > 0,
+    )
 
 
 def _lines(table: sqlite3.Connection) -> Iterator[bytes]:

@@ -70,6 +70,7 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
       taken: bytes that it takes before the first picture.
       readers: number of its threads that read.
       decoded_bytes: bytes of a picture as it is sent; None where files are sent as they are.
+
     Raises:
       UsageError: what was given is too little for any picture.
     """
@@ -86,15 +87,25 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
     if sent_as_files:
         unit = free // CHUNKS_AT_ONCE * 2 // 15  # 1 + 2 + (a batch and the picture that begins the next) 1.5 + 3
         return Room(
-            limit=spent + free, picture=unit, peeking=unit, reading=2 * unit, batch=min(unit // 2, LARGEST_BATCH),
-            asking=3 * unit, decoding=0,
-        )  # fmt: skip
+            limit=spent + free,
+            picture=unit,
+            peeking=unit,
+            reading=2 * unit,
+            batch=min(unit // 2, LARGEST_BATCH),
+            asking=3 * unit,
+            decoding=0,
+        )
     decoding = free * 5 // 8
     unit = (free - decoding) // CHUNKS_AT_ONCE // 8  # 1 + 3 + 1 + 3
     return Room(
-        limit=spent + free, picture=3 * unit // 2, peeking=unit, reading=3 * unit, batch=min(unit, LARGEST_BATCH),
-        asking=3 * unit, decoding=decoding,
-    )  # fmt: skip
+        limit=spent + free,
+        picture=3 * unit // 2,
+        peeking=unit,
+        reading=3 * unit,
+        batch=min(unit, LARGEST_BATCH),
+        asking=3 * unit,
+        decoding=decoding,
+    )
 
 
 def _least(decoded_bytes: int | None) -> int:
@@ -104,9 +115,9 @@ def _least(decoded_bytes: int | None) -> int:
     return 8 * CHUNKS_AT_ONCE * max(decoded_bytes, MIB) * 8 // 3
 
 
-def show(bytes_: int) -> str:
+def show(amount: int) -> str:
     """Bytes for people, and for `max_memory`: `1536MiB`."""
-    return f"{bytes_ // MIB}MiB"
+    return f"{amount // MIB}MiB"
 
 
 def default_limit(*, beside_server: bool = False) -> int:

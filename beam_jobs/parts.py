@@ -50,8 +50,10 @@ class Outcome(NamedTuple):
 
     @property
     def may_change(self) -> bool:
-        """May it be another one in a later generation? A failure was the system's, a missing file may come back, and a
-        longer deadline may be given."""
+        """May it be another one in a later generation?
+
+        A failure was the system's, a missing file may come back, and a longer deadline may be given.
+        """
         return self.verdict == "failed" or self.reason in (MISSING, TOO_SLOW)
 
 
@@ -130,6 +132,7 @@ class Parts:
           chunk: its number.
           rows: how many it has.
           generations: the last one to take into account.
+
         Raises:
           FileNotFoundError: generation 0 isn't done.
           BrokenPart: a row is missing, repeated or unknown.

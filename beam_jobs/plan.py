@@ -100,6 +100,7 @@ class Plan(pydantic.BaseModel):
           options: of the process.
           model: that it would ask.
           output: the run's output folder, for the message.
+
         Raises:
           UsageError: names the option that differs, and the choice.
         """

@@ -63,6 +63,7 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
       folder: of the run.
       plan: of the run.
       options: what run.json says of this process besides the plan's options.
+
     Raises:
       Incomplete: chunks are not done; some of their paths are named.
       BrokenPart: a part was changed.
@@ -74,8 +75,10 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
         raise Incomplete(_not_done(folder, plan, missing))
     counts: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
-        writers = [_Table(stack.enter_context(folder.storage.replacing(join(folder.output, name))), columns)
-                   for name, columns in zip(RESULTS[1:], _columns(plan), strict=True)]  # fmt: skip
+        writers = [
+            _Table(stack.enter_context(folder.storage.replacing(join(folder.output, name))), columns)
+            for name, columns in zip(RESULTS[1:], _columns(plan), strict=True)
+        ]
         predictions, rejected, failed = writers
         for row, outcome in _rows(folder, plan, parts):
             counts[outcome.verdict] += 1
@@ -88,9 +91,15 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
             if outcome.verdict == "predicted" or plan.options.format == "kaggle":
                 predictions.write(_prediction(plan, row, outcome))
     account = Account(
-        plan.manifest.listed, counts["predicted"], counts["rejected"], counts["failed"], plan.manifest.duplicates,
-        counts["labelled"], counts["correct"], plan.left_out,
-    )  # fmt: skip
+        plan.manifest.listed,
+        counts["predicted"],
+        counts["rejected"],
+        counts["failed"],
+        plan.manifest.duplicates,
+        counts["labelled"],
+        counts["correct"],
+        plan.left_out,
+    )
     if not account.balanced:
         raise FlowImagesError(f"the account does not balance: {account}; the parts in {parts.folder} were changed")
     _write_run(folder, plan, account, options)

@@ -63,6 +63,7 @@ class Run:
           on_start: told the plan and the number of rows to do, when the first image is about to be read.
           on_progress: told the number of rows that have just been done; called from several threads, and only by a
             runner in this process.
+
         Raises:
           UsageError: Beam's flags are wrong.
         """
@@ -82,6 +83,7 @@ class Run:
 
         Returns:
           The account, or None where other shards still have chunks to do.
+
         Raises:
           UsageError: wrong input, or options that would mix results with those in the folder; nothing was sent.
           ContractError: the server does not keep the model's contract; nothing was predicted.

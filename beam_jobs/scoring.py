@@ -63,9 +63,13 @@ class Scorer:
     """
 
     def __init__(
-        self, predictor: Predictor, options: ChunkOptions, retry: RetryPolicy, known_good: Payload | None,
+        self,
+        predictor: Predictor,
+        options: ChunkOptions,
+        retry: RetryPolicy,
+        known_good: Payload | None,
         stop: threading.Event,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Asks nothing yet.
 
         Args:
@@ -181,8 +185,12 @@ class Scorer:
         """
         if len(pictures) == 1:
             return [self._too_slow(pictures[0])]
-        _LOG.warning("%d pictures of one request are not answered within %g s, although the server answers others: "
-                     "asking about them apart", len(pictures), self._deadline_s)  # fmt: skip
+        _LOG.warning(
+            "%d pictures of one request are not answered within %g s, although the server answers others: "
+            "asking about them apart",
+            len(pictures),
+            self._deadline_s,
+        )
         ordered = sorted(pictures, key=lambda one: one.bytes)
         half = len(ordered) // 2
         parts = [ordered[:half], ordered[half:]] if misses > 1 else [[one] for one in ordered]

@@ -12,10 +12,10 @@ from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
-from serving.images.sample_images import check_model_by_samples, draw_pictures
 from serving.model_overrides import ModelOverrides
 from serving.options import RetryPolicy
 from serving.predictor import ImagePredictor
+from serving.sample_images import check_model_by_samples, draw_pictures
 from serving.tensorflow_import import import_tensorflow
 
 
@@ -43,6 +43,7 @@ def served_predictor(
       memory: what the process may take.
       retry: the client's.
       stop: when set, ends waits.
+
     Raises:
       UsageError: there is too little memory for any image.
       ContractError: the model has no signature for the wire form.
@@ -72,6 +73,7 @@ def check_answers(predictor: ImagePredictor, overrides: ModelOverrides, *, distr
       predictor: of the model.
       overrides: what the user says of a model without a contract.
       distributions: of a model without a contract, each row of scores has to sum to 1.
+
     Raises:
       ContractError: the server does not answer as the model did, or the answers are no probabilities.
     """

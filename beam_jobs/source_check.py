@@ -77,6 +77,7 @@ class SourceCheck:
         Args:
           path: of the file, where it was looked for.
           chunks: those under way, of which the file is.
+
         Raises:
           SourceGone: its whole source is.
         """
@@ -90,6 +91,7 @@ class SourceCheck:
         Args:
           path: of the file.
           chunks: those under way, of which the file is.
+
         Raises:
           SourceGone: no other file of its source can be read.
         """

@@ -22,8 +22,11 @@ class Source(pydantic.BaseModel):
 
 
 class SourceFinder:
-    """Told of each picture as it is listed, finds the sources: for each input and each file system or bucket under it,
-    the folder that all are below. So a mount below a folder is a source of its own."""
+    """Told of each picture as it is listed, finds the sources.
+
+    For each input and each file system or bucket under it, that is the folder that all are below. So a mount below a
+    folder is a source of its own.
+    """
 
     def __init__(self, stores: Callable[[str], Storage]) -> None:
         """`stores` gives the store that holds a path."""
@@ -45,6 +48,7 @@ class SourceFinder:
           given: the input that it is of.
           path: absolute, or in a bucket.
           seen: it was there, and is not only named by a list.
+
         Raises:
           UsageError: a list names a bucket that does not exist.
         """

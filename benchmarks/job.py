@@ -100,8 +100,10 @@ def main() -> None:
     for name, rounds in costs.items():
         cpu, wall, start = (statistics.median(column) for column in zip(*rounds, strict=True))
         ratios = [mine / base for (mine, _, _), base in zip(rounds, floor, strict=True)]
-        print(f"| {name} | {cpu * 1e3:.1f} | {wall * 1e3:.1f} | {start:.1f} | {statistics.median(ratios):.2f} "
-              f"| {min(ratios):.2f} to {max(ratios):.2f} |")  # fmt: skip
+        print(
+            f"| {name} | {cpu * 1e3:.1f} | {wall * 1e3:.1f} | {start:.1f} | {statistics.median(ratios):.2f} "
+            f"| {min(ratios):.2f} to {max(ratios):.2f} |"
+        )
 
 
 if __name__ == "__main__":

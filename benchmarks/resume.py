@@ -108,11 +108,28 @@ class Bench:
     def start(self) -> subprocess.Popen[bytes]:
         """The same job as a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "flow_images", "predict", "--server", self.address, "--model-name", NAME,
-             "--labels", self.labels, "--image-size", str(SIZE), "--wire", "encoded",
-             "--input", str(self.pictures), "--output", str(self.output)],
+            [
+                sys.executable,
+                "-m",
+                "flow_images",
+                "predict",
+                "--server",
+                self.address,
+                "--model-name",
+                NAME,
+                "--labels",
+                self.labels,
+                "--image-size",
+                str(SIZE),
+                "--wire",
+                "encoded",
+                "--input",
+                str(self.pictures),
+                "--output",
+                str(self.output),
+            ],
             stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
 
     @property
     def rows_committed(self) -> int:
@@ -131,10 +148,12 @@ def measure_ledger(bench: Bench) -> dict[str, Any]:
                 took = bench.run()
             costs[name].append((bench.cpu_s() - before, took))
     cpu, wall = ({name: min(pair[i] for pair in pairs) for name, pairs in costs.items()} for i in (0, 1))
-    return {"cpu_s": {name: round(value, 2) for name, value in cpu.items()},
-            "wall_s": {name: round(value, 2) for name, value in wall.items()},
-            "extra_cpu": round(cpu["with"] / cpu["without"] - 1, 4),
-            "extra_wall": round(wall["with"] / wall["without"] - 1, 4)}  # fmt: skip
+    return {
+        "cpu_s": {name: round(value, 2) for name, value in cpu.items()},
+        "wall_s": {name: round(value, 2) for name, value in wall.items()},
+        "extra_cpu": round(cpu["with"] / cpu["without"] - 1, 4),
+        "extra_wall": round(wall["with"] / wall["without"] - 1, 4),
+    }
 
 
 @contextlib.contextmanager
@@ -178,8 +197,11 @@ def measure_latency(bench: Bench) -> dict[str, Any]:
             delayed.append(bench.run())
         finally:
             Disk.read = read  # type: ignore[method-assign]
-    return {"local_s": round(min(local), 2), "delayed_s": round(min(delayed), 2),
-            "throughput_ratio": round(min(local) / min(delayed), 3)}  # fmt: skip
+    return {
+        "local_s": round(min(local), 2),
+        "delayed_s": round(min(delayed), 2),
+        "throughput_ratio": round(min(local) / min(delayed), 3),
+    }
 
 
 def measure_kill(bench: Bench) -> dict[str, Any]:
@@ -218,9 +240,13 @@ def measure_kill(bench: Bench) -> dict[str, Any]:
         bench.address = real
     run = json.loads((bench.output / "run.json").read_text())
     assert run["predicted"] == bench.count
-    return {"start_s": round(start_s, 1), "asking_s": round(asking_s, 1), "kills": kills,
-            "rows_redone_a_kill": round(BATCH * (front.asked - 2 * needed) / 3),
-            "seconds_redone_a_kill": round(lost_s / 3, 2)}  # fmt: skip
+    return {
+        "start_s": round(start_s, 1),
+        "asking_s": round(asking_s, 1),
+        "kills": kills,
+        "rows_redone_a_kill": round(BATCH * (front.asked - 2 * needed) / 3),
+        "seconds_redone_a_kill": round(lost_s / 3, 2),
+    }
 
 
 LISTING = """
@@ -257,12 +283,20 @@ def measure_listing(folder: Path, count: int) -> dict[str, Any]:
     for i in range(count):
         (folder / "many" / f"photo-{i:07}.jpg").touch()
     found = {}
-    for kind, name in (("bucket", ""), ("txt", "list.txt"), ("csv", "list.csv"), ("folder", "many"),
-                       ("pattern", "many/*.jpg")):  # fmt: skip
+    for kind, name in (
+        ("bucket", ""),
+        ("txt", "list.txt"),
+        ("csv", "list.csv"),
+        ("folder", "many"),
+        ("pattern", "many/*.jpg"),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", LISTING, str(count), kind, str(folder / name)],
-            capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[1],
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).resolve().parents[1],
+        )
         seconds, mib = done.stdout.split()
         found[kind] = {"seconds": float(seconds), "memory_growth_mib": int(mib)}
     return found

@@ -44,6 +44,7 @@ class Route:
         Args:
           endpoint: the server.
           token: bearer token; None for that of the environment.
+
         Raises:
           UsageError: a file of the TLS options can't be read, or a token is given without TLS.
         """

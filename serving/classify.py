@@ -14,10 +14,10 @@ from serving.discovery import choose_wire, discover
 from serving.errors import FileError, InvalidRequest
 from serving.images.encoder import CORRUPT, NOT_DECODED, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected, bad_name, own_faults
-from serving.images.sample_images import check_model_by_samples
 from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
+from serving.sample_images import check_model_by_samples
 from serving.scores import format_score
 from serving.storage.stores import Stores
 
@@ -35,6 +35,7 @@ def classify_files(
 
     Returns:
       The number of pictures that could not be classified.
+
     Raises:
       ServingError, ContractError: nothing can be classified.
     """

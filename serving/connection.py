@@ -66,6 +66,7 @@ class Connection:
           version: the one to serve where the options name none; None for the highest.
           meanwhile: something slow that the caller needs later, such as an import, done while the server starts.
           stores: for a model in a bucket, which is copied to this machine first; None for what the environment says.
+
         Raises:
           UsageError: there is no such version, or the bucket can't be read.
         """

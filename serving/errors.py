@@ -269,8 +269,10 @@ def from_status(code: grpc.StatusCode, details: str, target: str) -> ServingErro
 
 
 def _speaks_no_grpc(details: str) -> bool:
-    """Is the answer one of a web server, or of something else? One of 500 and above may be a proxy's whose server is
-    away."""
+    """Is the answer one of a web server, or of something else?
+
+    One of 500 and above may be a proxy's whose server is away.
+    """
     page = _WEB_PAGE.search(details)
     return int(page[1]) < 500 if page else "Expected SETTINGS frame" in details
 

@@ -128,8 +128,10 @@ class ModelCalls:
           inputs: arrays, lists of their rows, or lists of byte strings for string tensors, by the signature's names.
           signature: its name.
           outputs: names of the outputs wanted; empty for all.
+
         Returns:
           Arrays by output name.
+
         Raises:
           InvalidRequest: refused by the server, RequestTooLarge over a size limit, MalformedAnswer where an output
             is missing or can't be read.

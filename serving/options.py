@@ -214,6 +214,7 @@ def bearer_token(endpoint: Endpoint, token: str | None = None) -> str | None:
     Args:
       endpoint: where it is sent.
       token: None for that of `FLOW_IMAGES_TOKEN`, if it is set.
+
     Raises:
       UsageError: the endpoint has no TLS, so anyone on the way could read it; or it is no token.
     """

@@ -44,8 +44,10 @@ class ImageCalls:
 
         Args:
           pictures: n ≥ 1 payloads as `serving.images.encoder.make_encoder` gives them for this wire form.
+
         Returns:
           n rows.
+
         Raises:
           InvalidRequest: a payload of the wrong shape or dtype (seen before sending), or the server refuses;
             MalformedAnswer where it has not n rows of numbers.
@@ -92,6 +94,7 @@ class ImageCalls:
 
         Returns:
           `golden_distance` from the references; 0 for a contract without golden pictures.
+
         Raises:
           ContractError: it is over the contract's tolerance.
         """

@@ -42,6 +42,7 @@ def repeat_rejected(operation: Callable[[], Operation[T]], attempts: Callable[[]
     Args:
       operation: begins it.
       attempts: how often at most; asked after each refusal, as one may learn meanwhile whether others are to blame.
+
     Raises:
       InvalidRequest: the last refusal; RequestTooLarge at once, as size is the request's own.
     """
@@ -162,6 +163,7 @@ class Retrier:
 
         Args:
           operation: begins it, for each try.
+
         Raises:
           Transient: the last error, when retrying ended; it says how long was tried.
           Exception: at once, if it is not to be retried.

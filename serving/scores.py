@@ -20,6 +20,8 @@ def activate(outputs: Array, activation: Activation | None) -> Array:
 
     Args:
       outputs: floats [n, classes].
+      activation: what the model left out of its last layer.
+
     Returns:
       float64 [n, classes], or `outputs`.
     """

@@ -20,6 +20,7 @@ def decode_text(data: bytes, name: str, *, errors: str = "strict") -> str:
       data: the whole file.
       name: of the file, with its field, as a message has it: "`labels` labels.txt".
       errors: `strict`, or `surrogateescape` for a caller that deals with bytes that aren't UTF-8 itself.
+
     Raises:
       UsageError: another encoding, by its name where it can be told.
     """

@@ -118,6 +118,6 @@ def _look_after_all() -> None:
     while True:
         time.sleep(0.5)
         with _LOCK:
-            all_ = list(_watched)
-        for waiting in all_:
+            watched = list(_watched)
+        for waiting in watched:
             waiting.look()

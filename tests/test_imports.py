@@ -1,6 +1,8 @@
-"""The architecture as tests: imports point one way, and nothing heavy is loaded before it is needed."""
+"""The architecture as tests: imports point one way, in no circle, and nothing heavy is loaded before it is needed."""
 
 import ast
+import functools
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,19 +10,56 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# What each package may import of ours. Nothing but flow_images imports flow_images, which may import all.
 MAY_IMPORT = {
     "serving": {"serving"},
     "trainer": {"trainer", "serving"},
     "beam_jobs": {"beam_jobs", "serving"},
     "k8s": {"k8s", "serving"},
+    "flow_images": {"flow_images", "serving", "trainer", "beam_jobs", "k8s"},
 }
+# Inside serving/: the rooms at the bottom, and what none of them may know; the server and its clients are strangers.
+LOW_ROOMS = ("storage", "images", "console", "network", "protos")
+CLIENT = (
+    "channels",
+    "classify",
+    "classify_command",
+    "client",
+    "connection",
+    "connection_flags",
+    "discovery",
+    "model_calls",
+    "model_store",
+    "predictor",
+    "sample_images",
+)
 HEAVY = ("tensorflow", "apache_beam", "tf_keras", "tensorflow_hub", "kubernetes", "rich", "pydantic", "PIL", "boto3")
 
 
+def our_modules() -> dict[str, Path]:
+    """Every module of the packages, by its dotted name; a package is its `__init__`."""
+    found = {}
+    for package in MAY_IMPORT:
+        for path in (ROOT / package).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    assert len(found) > 100
+    return found
+
+
+OURS = our_modules()
+
+
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All that a file is made of."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, functions' own imports included."""
+    """Every module that a file imports, functions' own imports and those for types included."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -28,26 +67,89 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_imports_point_one_way(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    ours = set(MAY_IMPORT) | {"tests", "flow_images", "benchmarks"}
-    for path in files:
-        wrong = {name for name in imports(path) if name.split(".")[0] in ours - MAY_IMPORT[package]}
+def imported_of_ours(name: str) -> set[str]:
+    """The modules of ours that one of them needs: of `from serving import client`, serving.client and not serving."""
+    found: set[str] = set()
+    for node in nodes(OURS[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in OURS else node.module)
+    return (found & set(OURS)) - {name}
+
+
+def test_imports_point_one_way() -> None:
+    for name, path in OURS.items():
+        package = name.split(".")[0]
+        strangers = set(MAY_IMPORT) | {"tests", "benchmarks"}
+        wrong = {other for other in imports(path) if other.split(".")[0] in strangers - MAY_IMPORT[package]}
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
+def test_there_are_no_circles() -> None:
+    """An import within a function or for types only is a dependency, too."""
+    graph = {name: imported_of_ours(name) for name in OURS}
+    assert "serving.errors" in graph["serving.retry"]
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("a circle: " + " is imported by ".join(error.args[1]))
+
+
+def test_the_rooms_at_the_bottom_know_no_client_and_no_server() -> None:
+    above = {f"serving.{name}" for name in CLIENT}
+    assert above <= set(OURS), above - set(OURS)
+    for name in OURS:
+        if name.startswith(tuple(f"serving.{room}" for room in LOW_ROOMS)):
+            wrong = {other for other in imported_of_ours(name) if other in above or other.startswith("serving.server")}
+            assert not wrong, f"{name} imports {wrong}"
+
+
+def test_the_server_knows_no_client() -> None:
+    above = {f"serving.{name}" for name in CLIENT}
+    for name in OURS:
+        if name.startswith("serving.server"):
+            assert not imported_of_ours(name) & above, f"{name} imports {imported_of_ours(name) & above}"
+
+
+def test_pods_and_the_deploy_client_are_apart() -> None:
+    for name in OURS:
+        for here, there in (("k8s.pods", "k8s.deploy"), ("k8s.deploy", "k8s.pods")):
+            if name.startswith(here):
+                assert not {other for other in imported_of_ours(name) if other.startswith(there)}, name
+
+
 def test_no_module_reaches_into_anothers_privates() -> None:
-    for package in MAY_IMPORT:
-        for path in (ROOT / package).rglob("*.py"):
-            for name in imports(path):
-                parts = name.split(".")
-                if parts[0] not in MAY_IMPORT:
-                    continue
-                private = [i for i, part in enumerate(parts) if part.startswith("_")]
-                inside = private and path.is_relative_to(ROOT.joinpath(*parts[: private[0]]))
-                assert not private or inside, f"{path.relative_to(ROOT)} imports {name}"
+    for path in OURS.values():
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] not in MAY_IMPORT:
+                continue
+            private = [i for i, part in enumerate(parts) if part.startswith("_") and part != "__version__"]
+            inside = private and path.is_relative_to(ROOT.joinpath(*parts[: private[0]]))
+            assert not private or inside, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_loggers_are_named_for_their_modules() -> None:
+    """Only a module that is run as a program takes its package's name; others' loggers are set, not written to."""
+    for path in OURS.values():
+        for node in nodes(path):
+            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("logging.getLogger("):
+                assert ast.unparse(node.value) == "logging.getLogger(__name__)" or path.name == "__main__.py", path
+
+
+def test_no_name_ends_with_an_underscore() -> None:
+    found: set[str] = set()
+    for path in OURS.values():
+        if path.name.endswith("_pb2.py"):
+            continue
+        stored = {node.id for node in nodes(path) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        taken = {node.arg for node in nodes(path) if isinstance(node, ast.arg)}
+        wrong = {name for name in stored | taken if name.endswith("_") and not name.startswith("_")}
+        found |= {f"{path.relative_to(ROOT)}: {name}" for name in wrong}
+    assert not found
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ class BucketCopies:
           field: for messages.
           path: of the folder.
           names: the files to copy, by their path below it; None for all but the hidden ones.
+
         Raises:
           UsageError: there is no such folder, or it can't be read.
           DiskFull: the copy would not fit.

@@ -25,6 +25,7 @@ def process_image(image_path: tf.Tensor, img_size: int = IMG_SIZE, orientation: 
       image_path: string scalar.
       img_size: height and width of the result.
       orientation: `ignore`, or `exif` to turn it upright.
+
     Returns:
       float32 [img_size, img_size, 3], RGB, values in 0..1.
     """
@@ -65,6 +66,7 @@ def create_data_batches(
       test_data: data without labels.
       seed: makes the shuffle the same in each run.
       options: of `process_image`: img_size, orientation.
+
     Returns:
       float32 [batch, img_size, img_size, 3] in 0..1, for test data; else with bool [batch, classes].
     """

@@ -91,6 +91,7 @@ def make_hub_module(folder: str | Path, *, image_size: int = 224, seed: int = 0)
       folder: where the SavedModel is written.
       image_size: height and width that it takes.
       seed: of the pictures that it is standardised on.
+
     Returns:
       The folder.
     """

@@ -120,6 +120,7 @@ def exporting(
       preprocessing: what the model was trained with.
       pictures: paths to choose golden pictures from; the chosen files become part of the model.
       version: where it will be published.
+
     Raises:
       FlowImagesError: the written model does not answer as the one in memory.
       UsageError: the version was published by somebody else meanwhile, or can't be written.
@@ -130,10 +131,11 @@ def exporting(
     module = _Module(model, preprocessing)
     golden = choose_golden(pictures, preprocessing)
     contract = ModelContract(
-        labels=list(labels), preprocessing=preprocessing,
+        labels=list(labels),
+        preprocessing=preprocessing,
         golden=reference_answers(golden, preprocessing, module.answer),
         versions={library: metadata.version(library) for library in _LIBRARIES},
-    )  # fmt: skip
+    )
     with version.staging() as folder:
         with _writing(folder):
             _write(module, contract, golden, folder)

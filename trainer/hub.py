@@ -48,6 +48,7 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
       handle: TF Hub URL, SavedModel folder or archive.
       trainable: whether its weights are to be trained.
       note: is told what is waited for, and what is tried again.
+
     Raises:
       UsageError: there is no such module, or it is none.
       MayPass: it can't be had now, or there is no space for it.
@@ -61,8 +62,16 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
             with _unpacked(handle, name) as folder:
                 return hub.KerasLayer(hub.load(folder), trainable=trainable)
         return hub.KerasLayer(handle, trainable=trainable)
-    except (OSError, ValueError, RuntimeError, AttributeError, EOFError, zlib.error, tarfile.TarError,
-            tf.errors.OpError) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        EOFError,
+        zlib.error,
+        tarfile.TarError,
+        tf.errors.OpError,
+    ) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"{name} is not a reusable TF 2 module: {reason}") from error
 

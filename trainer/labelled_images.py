@@ -46,6 +46,7 @@ def read_labels(
       images: the folder of the pictures, on this machine.
       note: is told what a user should know.
       local: gives the copy, on this machine, of a picture that the CSV names in a bucket.
+
     Raises:
       UsageError: the file, the folder, a column or a picture is missing, a row has no label, or two labels look alike.
     """
@@ -141,6 +142,7 @@ def check_pictures(pictures: Sequence[LabelledPicture], limits: PictureLimits | 
     Returns:
       The pictures without copies: a file with the same bytes as an earlier one, or a link to it, could be in both
       splits, and the accuracy would be of pictures that the model has learnt by heart.
+
     Raises:
       UsageError: a picture that is named twice, is no picture, or is the copy of one with another label; fewer than
         two classes, or a class with one picture.
@@ -231,12 +233,12 @@ def stratified_split(
     by_label: dict[str, list[LabelledPicture]] = defaultdict(list)
     for picture in sorted(pictures):
         by_label[picture.label].append(picture)
-    random_ = random.Random(seed)
+    chance = random.Random(seed)
     first: list[LabelledPicture] = []
     second: list[LabelledPicture] = []
     for label in sorted(by_label):
         one_class = by_label[label]
-        random_.shuffle(one_class)
+        chance.shuffle(one_class)
         count = min(max(1, round(share * len(one_class))), len(one_class) - 1)
         second += one_class[:count]
         first += one_class[count:]

@@ -39,8 +39,10 @@ def create_model(
       fine_tune: train the module's weights, too.
       learning_rate: of Adam.
       note: is told what of the module is waited for.
+
     Returns:
       A model from float32 [batch, height, width, 3] in 0..1 to float32 [batch, classes].
+
     Raises:
       UsageError: the module can't be had, is none, or takes pictures of another size.
       MayPass: the module can't be had now.

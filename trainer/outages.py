@@ -29,6 +29,7 @@ def explained(what: str, error: Exception) -> FlowImagesError:
     Args:
       what: what failed, with its flag: "`hub_model` x can't be unpacked".
       error: the system's or TensorFlow's.
+
     Returns:
       DiskFull, MayPass or StorageUnavailable where it may pass, UsageError where it stays so.
     """

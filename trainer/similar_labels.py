@@ -22,6 +22,7 @@ def check_labels(labels: Iterable[Label], note: Callable[[str], None]) -> None:
     Args:
       labels: distinct ones.
       note: is told what looks like a slip and need not be one.
+
     Raises:
       UsageError: a label begins or ends with a blank or has control characters; or two differ in nothing that can be
         seen.

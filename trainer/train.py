@@ -57,6 +57,7 @@ def train(
       on_batch: called after each step.
       on_epoch: called after each epoch.
       note: is told what of the hub module is waited for.
+
     Raises:
       UsageError: the hub module can't be used, or a picture can't be decoded.
       MayPass: the hub module can't be had now.
@@ -68,9 +69,13 @@ def train(
     training, validation = stratified_split(pictures, share=options.validation_share, seed=options.seed)
     size = options.image_size
     model = create_model(
-        [None, size, size, 3], len(labels), options.hub_model,
-        fine_tune=options.fine_tune, learning_rate=options.rate, note=note,
-    )  # fmt: skip
+        [None, size, size, 3],
+        len(labels),
+        options.hub_model,
+        fine_tune=options.fine_tune,
+        learning_rate=options.rate,
+        note=note,
+    )
     try:
         model.fit(
             _batches(training, labels, options),

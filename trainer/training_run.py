@@ -64,6 +64,7 @@ class TrainingRun:
         Args:
           job: all that the user decides.
           note: is told what is left out and what is waited for.
+
         Raises:
           UsageError: they contradict each other, or can't be used.
         """

@@ -24,8 +24,10 @@ def write_warmup(extra: Path, preprocessing: Preprocessing, picture: bytes) -> N
     """
     shape = (1, preprocessing.height, preprocessing.width, 3)
     values: dict[Wire, Any] = {
-        "float32": np.zeros(shape, np.float32), "uint8": np.zeros(shape, np.uint8), "encoded": [picture],
-    }  # fmt: skip
+        "float32": np.zeros(shape, np.float32),
+        "uint8": np.zeros(shape, np.uint8),
+        "encoded": [picture],
+    }
     inputs = [(reference.name, reference.input, values[wire]) for wire, reference in STANDARD_SIGNATURES.items()]
     inputs.append((CONTRACT_SIGNATURE, CONTRACT_INPUT, [CONTRACT_KEY.encode()]))
     with tf.io.TFRecordWriter(str(extra / WARMUP_FILE)) as writer:

@@ -145,8 +145,9 @@ class ServedSignature:
         self._signature = self._find()
         self._outputs = list(outputs) or list(self._signature.outputs)
         if unknown := set(self._outputs) - self._signature.outputs.keys():
-            raise ContractError(f"signature {name} has no output {', '.join(unknown)}, but "
-                                f"{', '.join(self._signature.outputs)}")  # fmt: skip
+            raise ContractError(
+                f"signature {name} has no output {', '.join(unknown)}, but {', '.join(self._signature.outputs)}"
+            )
         sizes = {spec.shape[0] for spec in self._signature.inputs.values() if spec.shape}
         self._batch = max(sizes, default=-1)
 

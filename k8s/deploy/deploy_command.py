@@ -206,7 +206,7 @@ def rollback(version: int, model_name: str | None, **common: Any) -> None:
 
 @deploy.command()
 @_submits
-@click.option("--input", "input_", help="Folder, glob or list of pictures, as the pods see it.")
+@click.option("--input", "listed_input", help="Folder, glob or list of pictures, as the pods see it.")
 @click.option("--output", help="Folder for predictions.csv, as the pods see it. One that is unfinished is resumed.")
 @click.option("--model-name", callback=_model_name, help="The model's name.")
 @click.option("--server", help="HOST:PORT of a server elsewhere.")
@@ -216,7 +216,7 @@ def rollback(version: int, model_name: str | None, **common: Any) -> None:
 @click.option("--job-name", callback=_job_name, help="Name of the Job; by default predict- and the time.")
 @click.argument("more", nargs=-1, callback=_more)
 def predict(
-    input_: str | None,
+    listed_input: str | None,
     output: str | None,
     model_name: str | None,
     server: str | None,
@@ -235,7 +235,7 @@ def predict(
 
     name = job_name or f"predict-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
     options = {
-        "INPUT": input_,
+        "INPUT": listed_input,
         "OUTPUT": output,
         "MODEL_NAME": model_name,
         "SERVER": server,

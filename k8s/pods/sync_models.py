@@ -19,7 +19,7 @@ from serving.console.flag_types import Number
 from serving.errors import FlowImagesError
 from serving.model_store.fetch import fetch
 from serving.model_store.versions import versions, versions_on_disk, whole
-from serving.options import MAX_PATIENCE_S, RetryPolicy
+from serving.options import RetryPolicy
 from serving.storage.base import Storage
 from serving.storage.stores import Stores
 
@@ -54,7 +54,7 @@ def sync(storage: Storage, source: str, target: Path, keep: int, pinned: int | N
     help="A version that stays, however many are newer.",
 )
 @click.option("--every", type=Number(min=0, min_open=True), help="Seconds between two looks; by default only one look.")
-@click.option("--patience", "patience_s", type=Number(0, MAX_PATIENCE_S), default=30, show_default=True,
+@click.option("--patience", "patience_s", type=Number(min=0), default=30, show_default=True,
               help="Seconds to go on trying, at each look, while the bucket is away.")  # fmt: skip
 def main(source: str, target: Path, keep: int, pinned: int | None, every: float | None, patience_s: float) -> None:
     """Copy new model versions from a bucket, once or for ever.

@@ -16,7 +16,7 @@ from k8s.lines import say
 from k8s.pods.bucket_errors import BUCKETS, told_for_pods
 from serving.console.flag_types import Number
 from serving.errors import FlowImagesError, UsageError
-from serving.options import MAX_PATIENCE_S, RetryPolicy
+from serving.options import RetryPolicy
 from serving.storage.base import Storage
 from serving.storage.stores import Stores
 from serving.storage.transfer import download, files_below
@@ -38,7 +38,7 @@ def fetch(storage: Storage, source: str, folder: Path) -> int:
 
 @click.command()
 @click.option("--fetch", "fetch_", metavar="URL=FOLDER", required=True, help="Copied to the disk first.")
-@click.option("--patience", "patience_s", type=Number(0, MAX_PATIENCE_S), default=RetryPolicy().patience_s,
+@click.option("--patience", "patience_s", type=Number(min=0), default=RetryPolicy().patience_s,
               show_default=True, help="Seconds to go on trying while the bucket is away.")  # fmt: skip
 @click.argument("command", nargs=-1, required=True)
 def main(fetch_: str, patience_s: float, command: tuple[str, ...]) -> None:

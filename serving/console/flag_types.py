@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 import click
+from typing_extensions import override
 
 
 class Number(click.FloatRange):
     """A finite float within a range: `nan` and `inf` compare like no number, so click's own range lets them in."""
 
+    @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):

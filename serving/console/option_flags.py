@@ -1,6 +1,7 @@
 """Command line flags of the fields of a dataclass of options; see `serving.option_fields`."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -123,6 +124,6 @@ def _without_idle_variables(given: dict[OptionField, Any]) -> dict[str, Any]:
 
 def _variables_in(message: str, fields: list[OptionField]) -> str:
     """For a message about options: which of them are set by the environment."""
-    words = with_flags(message).split()
-    found = [field.details["variable"] for field in fields if field.flag in words and _is_from_environment(field)]
+    named = set(re.findall(r"--[a-z-]+", with_flags(message)))
+    found = [field.details["variable"] for field in fields if field.flag in named and _is_from_environment(field)]
     return f" (set by {', '.join(found)} in the environment)" if found else ""

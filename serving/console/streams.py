@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import override
+
 
 class TextStream(io.TextIOWrapper):
     """A stream whose text goes through a filter; `drawing` is the same without it, for what moves the cursor."""
@@ -25,6 +27,7 @@ class TextStream(io.TextIOWrapper):
         self.drawing = io.TextIOWrapper(buffer, write_through=True, **wrapping)
         self._shown = shown
 
+    @override
     def write(self, text: str) -> int:
         super().write(self._shown(text))
         return len(text)

@@ -363,10 +363,14 @@ def _webp(image_bytes: tf.Tensor, head: tf.Tensor, chosen: tf.Tensor) -> tuple[t
     """Pixels, and memory with the prefix codes of lossless files."""
     is_canvas, is_lossless = _begins(head[:, 12:], b"VP8X"), _begins(head[:, 12:], b"VP8L")
     bits = _number(head, 21, 4)
-    width = tf.where(is_canvas, _number(head, 24, 3) + 1,
-                     tf.where(is_lossless, bits % 2**14 + 1, _number(head, 26, 2) % 2**14))  # fmt: skip
-    height = tf.where(is_canvas, _number(head, 27, 3) + 1,
-                      tf.where(is_lossless, bits // 2**14 % 2**14 + 1, _number(head, 28, 2) % 2**14))  # fmt: skip
+    width = tf.where(
+        is_canvas, _number(head, 24, 3) + 1, tf.where(is_lossless, bits % 2**14 + 1, _number(head, 26, 2) % 2**14)
+    )
+    height = tf.where(
+        is_canvas,
+        _number(head, 27, 3) + 1,
+        tf.where(is_lossless, bits // 2**14 % 2**14 + 1, _number(head, 28, 2) % 2**14),
+    )
     squares = _parts(width, WEBP_CODES_SIDE) * _parts(height, WEBP_CODES_SIDE)
     codes = tf.minimum(tf.minimum(squares, WEBP_MOST_CODES), 8 * _sizes(image_bytes) // WEBP_CODES_BITS)
     pixels = width * height

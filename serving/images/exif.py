@@ -1,8 +1,8 @@
-"""EXIF orientation inside a TensorFlow graph, so that training, server and job turn a picture alike.
+r"""EXIF orientation inside a TensorFlow graph, so that training, server and job turn a picture alike.
 
 TensorFlow's decoders ignore the tag. It is looked for where each format has it:
 
-* JPEG: an APP1 segment `Exif\\0\\0` before the first scan (ITU-T T.81, B.1; Exif 2.32, 4.7.2).
+* JPEG: an APP1 segment `Exif\0\0` before the first scan (ITU-T T.81, B.1; Exif 2.32, 4.7.2).
 * PNG: the chunk `eXIf`, before or after the pixels (PNG third edition, 11.3.4.5).
 * WebP: the chunk `EXIF`, if the header `VP8X` announces it (RFC 9649, 2.7).
 

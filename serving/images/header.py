@@ -86,15 +86,15 @@ def read_header(data: bytes) -> ImageHeader:
     Raises:
       BadHeader: see there.
     """
-    format_ = file_format(data)
-    if format_ is None:
+    kind = file_format(data)
+    if kind is None:
         raise BadHeader("the bytes are not a picture in any known format")
     try:
-        header = _READERS[format_](data)
+        header = _READERS[kind](data)
     except (struct.error, IndexError) as error:
-        raise BadHeader(f"the {format_} header is cut off") from error
+        raise BadHeader(f"the {kind} header is cut off") from error
     if header.width < 1 or header.height < 1:
-        raise BadHeader(f"the {format_} header says {header.width} x {header.height} pixels")
+        raise BadHeader(f"the {kind} header says {header.width} x {header.height} pixels")
     return header
 
 
@@ -147,10 +147,15 @@ def _read_jpeg(data: bytes) -> ImageHeader:
     pixels = width * height
     area, blocks = _blocks(width, height, sampling)
     return ImageHeader(
-        format=JPEG, width=width, height=height, pixels=pixels, scans=max(scans, 1),
+        format=JPEG,
+        width=width,
+        height=height,
+        pixels=pixels,
+        scans=max(scans, 1),
         passes=scans * area if several else pixels,
-        memory=RGB_BYTES * pixels + (2 * _BLOCK * blocks if several else 0), end=len(data),
-    )  # fmt: skip
+        memory=RGB_BYTES * pixels + (2 * _BLOCK * blocks if several else 0),
+        end=len(data),
+    )
 
 
 def _blocks(width: int, height: int, sampling: list[int]) -> tuple[int, int]:
@@ -181,9 +186,14 @@ def _read_png(data: bytes) -> ImageHeader:
     width, height = size
     pixels = width * height
     return ImageHeader(
-        format=PNG, width=width, height=height, pixels=pixels,
-        memory=RGB_BYTES * pixels + text + KEPT_TWICE * kept, text=text, end=len(data),
-    )  # fmt: skip
+        format=PNG,
+        width=width,
+        height=height,
+        pixels=pixels,
+        memory=RGB_BYTES * pixels + text + KEPT_TWICE * kept,
+        text=text,
+        end=len(data),
+    )
 
 
 def _read_gif(data: bytes) -> ImageHeader:
@@ -214,9 +224,15 @@ def _read_gif(data: bytes) -> ImageHeader:
     if first[:2] == (width, height):
         frames, unpacked, end, remarks = 1, width * height, min(first[2], end), first[3]
     return ImageHeader(
-        format=GIF, width=width, height=height, frames=frames, pixels=max(unpacked, width * height),
-        memory=unpacked + RGB_BYTES * width * height + GIF_FRAME * frames + remarks, text=remarks, end=end,
-    )  # fmt: skip
+        format=GIF,
+        width=width,
+        height=height,
+        frames=frames,
+        pixels=max(unpacked, width * height),
+        memory=unpacked + RGB_BYTES * width * height + GIF_FRAME * frames + remarks,
+        text=remarks,
+        end=end,
+    )
 
 
 def _colours(flags: int) -> int:
@@ -255,10 +271,13 @@ def _read_webp(data: bytes) -> ImageHeader:
         raise BadHeader("the WebP file has no image chunk")
     pixels = width * height
     return ImageHeader(
-        format=WEBP, width=width, height=height, pixels=pixels,
+        format=WEBP,
+        width=width,
+        height=height,
+        pixels=pixels,
         memory=(RGB_BYTES + WEBP_BYTES) * pixels + (_prefix_codes(width, height, len(data)) if b"VP8L" in data else 0),
         end=len(data),
-    )  # fmt: skip
+    )
 
 
 def _prefix_codes(width: int, height: int, size: int) -> int:

@@ -32,8 +32,10 @@ def decode_image(
       image_bytes: string scalar, a whole picture file.
       preprocessing: sizes and orientation.
       orientation: int32 scalar, of its EXIF tag; None to look for it, if the preprocessing wants it.
+
     Returns:
       float32 [height, width, 3], RGB, values in 0..1.
+
     Raises:
       tf.errors.InvalidArgumentError: the bytes are not a picture that TensorFlow can decode.
     """
@@ -89,6 +91,7 @@ def decode_batch(
       image_bytes: string [n].
       preprocessing: sizes and orientation.
       limits: a picture over them is not decoded; by default those of `PictureLimits`.
+
     Returns:
       images float32 [n, height, width, 3] (zeros where a picture can't be decoded) and ok bool [n].
     """
@@ -133,11 +136,12 @@ def _decode_rows(
         tf.data.Dataset.from_tensor_slices((rows, orientations))
         .map(
             lambda row, orientation: (row, decode_image(files[row], preprocessing, orientation)),
-            num_parallel_calls=parallel, deterministic=False,
+            num_parallel_calls=parallel,
+            deterministic=False,
         )
         .ignore_errors()
         .batch(tf.maximum(count, 1))  # all in one element, or none where every row is broken
-    )  # fmt: skip
+    )
     nothing = (tf.zeros([0], tf.int64), tf.zeros([0, *shape], tf.float32))
     rows, images = decoded.reduce(nothing, lambda _, batch: batch)
     rows = rows[:, tf.newaxis]

@@ -23,6 +23,7 @@ def fetch(version: VersionFolder, model: Path, storage: Storage) -> Path:
 
     Returns:
       The version's folder.
+
     Raises:
       NameLeadsOut: the bucket has a name that leads out of the version's folder.
       OSError, FlowImagesError: see `serving.storage.base.Storage`.
@@ -49,6 +50,7 @@ def local_copy(
       model: STORE/NAME in a bucket.
       version: None for the highest one that is there whole.
       stores: gives the storage that holds a path.
+
     Raises:
       UsageError: there is no such version, or it can't be read.
     """

@@ -46,6 +46,7 @@ class Publication:
           name: of the model.
           number: of the version; None for the seconds since 1970, or one above the highest if that is more.
           storage: the one that holds the store.
+
         Raises:
           UsageError: the version exists, the name or number can't be served, or the store can't be written.
           DiskFull, StorageUnavailable: the store is full, or can't be reached.

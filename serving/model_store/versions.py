@@ -74,6 +74,7 @@ def versions(model: str, storage: Storage) -> dict[int, VersionFolder]:
     Args:
       model: STORE/NAME, on a disk or in a bucket.
       storage: the one that holds it.
+
     Raises:
       OSError: on a disk, the folder can't be read; in a bucket, see `serving.storage.base.Storage`.
     """

@@ -21,6 +21,7 @@ def target_of(address: str) -> str:
 
     Args:
       address: HOST:PORT, several IP:PORT with commas, dns:///HOST:PORT, or unix:/PATH.
+
     Raises:
       UsageError: it is none of these; the message has the spelling that may be meant.
     """

@@ -1,4 +1,6 @@
-"""az://CONTAINER/BLOB, on azure-storage-blob. The account and its credentials are named by the environment:
+"""az://CONTAINER/BLOB, on azure-storage-blob.
+
+The account and its credentials are named by the environment:
 
   AZURE_STORAGE_CONNECTION_STRING, or
   AZURE_STORAGE_ACCOUNT (or AZURE_STORAGE_ACCOUNT_NAME) with one of
@@ -21,9 +23,10 @@ import requests.adapters
 from azure.core import exceptions as azure_errors
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobClient, BlobProperties, BlobServiceClient
+from typing_extensions import override
 
 from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, spooled
+from serving.storage.base import FileInfo, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import AzureOptions
 
@@ -38,7 +41,7 @@ _REFUSED = {"AuthenticationFailed", "InvalidAuthenticationInfo", "NoAuthenticati
 _PASSING = {"ContainerBeingDeleted", "OperationTimedOut", "ServerBusy"}
 
 
-class Azure:
+class Azure(Storage):
     """Azure Blob Storage. Safe to use from several threads."""
 
     def __init__(self, options: AzureOptions, wait_s: float) -> None:
@@ -60,16 +63,23 @@ class Azure:
         except ValueError as error:
             raise UsageError(f"az:// can't be set up: {error}; see AZURE_STORAGE_CONNECTION_STRING") from error
 
+    @override
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path):
             # One byte more than the limit tells, in a single request, whether the blob is over it.
             length = None if limit is None else limit + 1
-            answer = self._blob(path).download_blob(offset=None if length is None else 0, length=length)
+            try:
+                answer = self._blob(path).download_blob(offset=None if length is None else 0, length=length)
+            except azure_errors.HttpResponseError as error:
+                if error.status_code != 416:  # of a blob without bytes
+                    raise
+                return b""
             data: bytes = answer.readall()
             if limit is not None and len(data) > limit:
                 raise TooLarge(answer.properties.size)
             return data
 
+    @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start == end:
             return b""
@@ -77,6 +87,7 @@ class Azure:
             data: bytes = self._blob(path).download_blob(offset=start, length=end - start).readall()
             return data
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         try:
             with _plain_errors(path):
@@ -85,6 +96,7 @@ class Azure:
             return False
         return True
 
+    @override
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
         with _plain_errors(path), spooled(lambda file, size: self._upload(path, file, size)) as file:
@@ -93,6 +105,7 @@ class Azure:
     def _upload(self, path: str, file: IO[bytes], size: int) -> None:
         self._blob(path).upload_blob(file, length=size, overwrite=True)
 
+    @override
     def exists(self, path: str) -> bool:
         try:
             with _plain_errors(path):
@@ -100,6 +113,7 @@ class Azure:
         except FileNotFoundError:  # of a container, or a name that none can have
             return False
 
+    @override
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         container, prefix = _address(folder.rstrip("/") + "/")
         last = _address(after)[1] if after else None
@@ -111,6 +125,7 @@ class Azure:
                 if not _is_folder(blob) and (last is None or not _is_before(blob.name, last)):
                     yield FileInfo(f"az://{container}/{blob.name}", blob.size)
 
+    @override
     def delete(self, path: str) -> None:
         with _plain_errors(path), contextlib.suppress(azure_errors.ResourceNotFoundError):
             self._blob(path).delete_blob()
@@ -187,7 +202,8 @@ def _plain_errors(path: str) -> Iterator[None]:
 
 
 def _plain(path: str, error: azure_errors.HttpResponseError) -> Exception:
-    code, status = str(getattr(error, "error_code", None) or ""), error.status_code or 0
+    code = getattr(error, "error_code", None)
+    code, status = str(getattr(code, "value", code)), error.status_code or 0
     words = f"{path}: {_words(error)}"
     if code == "ContainerNotFound":
         return FileNotFoundError(f"{path}: there is no container {_address(path)[0]!r}")

@@ -135,4 +135,5 @@ def spooled(upload: "Upload") -> Iterator[IO[bytes]]:
 class Upload(Protocol):
     """Sends a whole file to a bucket."""
 
-    def __call__(self, file: IO[bytes], size: int, /) -> object: ...
+    def __call__(self, file: IO[bytes], size: int, /) -> object:
+        """Sends `size` bytes, all that `file` has from its start on."""

@@ -8,23 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from typing_extensions import override
+
 from serving.errors import DiskFull, FileError, StorageUnavailable
-from serving.storage.base import DISK_FULL, FileInfo
+from serving.storage.base import DISK_FULL, FileInfo, Storage
 from serving.storage.local_file import read_file
 
 
-class Disk:
-    """A file system of this machine, or one that is mounted; see `serving.storage.base.Storage`."""
+class Disk(Storage):
+    """A file system of this machine, or one that is mounted."""
 
+    @override
     def read(self, path: str, limit: int | None = None) -> bytes:
         with disk_errors(path):
             return read_file(path, limit)
 
+    @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
         with disk_errors(path), open(path, "rb") as file:
             file.seek(start)
             return file.read(end - start)
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         with disk_errors(path):
             aside = _aside(path)
@@ -37,6 +42,7 @@ class Disk:
                 aside.unlink(missing_ok=True)
             return True
 
+    @override
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
         with disk_errors(path):
@@ -50,15 +56,18 @@ class Disk:
             finally:
                 aside.unlink(missing_ok=True)
 
+    @override
     def exists(self, path: str) -> bool:
         return os.path.isfile(path)
 
+    @override
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         for where, _, names in os.walk(folder):
             for name in names:
                 if not name.startswith(_ASIDE):
                     yield FileInfo(os.path.join(where, name), None)
 
+    @override
     def delete(self, path: str) -> None:
         Path(path).unlink(missing_ok=True)
 

@@ -20,6 +20,7 @@ def explaining(what: str) -> Iterator[None]:
 
     Args:
       what: what failed, with its field: "`model_store`: models/dogs can't be written".
+
     Raises:
       UsageError: it stays so until somebody changes something.
       DiskFull, StorageUnavailable: it may pass.

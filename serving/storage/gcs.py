@@ -15,9 +15,10 @@ import google.auth.exceptions
 import requests.adapters
 from google.auth import impersonated_credentials
 from google.cloud import storage
+from typing_extensions import override
 
 from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, spooled
+from serving.storage.base import FileInfo, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import GcsOptions
 
@@ -25,7 +26,7 @@ _CONNECT_S = 4.0
 _LOG = logging.getLogger(__name__)
 
 
-class Gcs:
+class Gcs(Storage):
     """Google Cloud Storage. Safe to use from several threads."""
 
     def __init__(self, options: GcsOptions, wait_s: float) -> None:
@@ -48,6 +49,7 @@ class Gcs:
         for kind in ("https://", "http://"):
             self._client._http.mount(kind, requests.adapters.HTTPAdapter(pool_maxsize=64))
 
+    @override
     def read(self, path: str, limit: int | None = None) -> bytes:
         with self._plain_errors(path):
             blob = self._blob(path)
@@ -61,12 +63,14 @@ class Gcs:
                 raise TooLarge(blob.size)
             return data
 
+    @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start == end:
             return b""
         with self._plain_errors(path):
             return self._blob(path).download_as_bytes(start=start, end=end - 1, **self._once, checksum=None)
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         if self.exists(path):  # also for emulators that ignore the precondition
             return False
@@ -77,6 +81,7 @@ class Gcs:
             return False
         return True
 
+    @override
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
         with self._in_bucket(path), spooled(lambda file, size: self._upload(path, file, size)) as file:
@@ -86,6 +91,7 @@ class Gcs:
         # With its size, a file of a few megabytes takes a single request, which can be repeated.
         self._blob(path).upload_from_file(file, size=size, **self._once)
 
+    @override
     def exists(self, path: str) -> bool:
         try:
             with self._plain_errors(path):
@@ -93,6 +99,7 @@ class Gcs:
         except FileNotFoundError:  # of a bucket, or a name that none can have
             return False
 
+    @override
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         bucket, _, prefix = (folder.rstrip("/") + "/").removeprefix("gs://").partition("/")
         last = after.removeprefix(f"gs://{bucket}/") if after else None
@@ -101,6 +108,7 @@ class Gcs:
                 if not blob.name.endswith("/") and (last is None or blob.name > last):
                     yield FileInfo(f"gs://{bucket}/{blob.name}", blob.size)
 
+    @override
     def delete(self, path: str) -> None:
         with self._plain_errors(path), contextlib.suppress(gcp_errors.NotFound):
             self._blob(path).delete(**self._once)
@@ -155,8 +163,10 @@ def _credentials(options: GcsOptions) -> Any:
     try:
         credentials, _ = google.auth.default(scopes=options.scopes)
     except google.auth.exceptions.DefaultCredentialsError:
-        _LOG.warning("gs:// is read without credentials, as there are none: `gcloud auth application-default login`, "
-                     "or GOOGLE_APPLICATION_CREDENTIALS")  # fmt: skip
+        _LOG.warning(
+            "gs:// is read without credentials, as there are none: `gcloud auth application-default login`, "
+            "or GOOGLE_APPLICATION_CREDENTIALS"
+        )
         return None
     if options.impersonate:
         *delegates, principal = options.impersonate

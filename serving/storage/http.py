@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from typing import IO
 
 import urllib3
+from typing_extensions import override
 
 from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, shown
+from serving.storage.base import FileInfo, Storage, shown
 from serving.storage.local_file import TooLarge
 
 _CONNECT_S = 4.0
@@ -27,7 +28,7 @@ _LEAST_BYTES_PER_S = 1024
 """A server that is slower than that on average is taken for one that hangs."""
 
 
-class Http:
+class Http(Storage):
     """Web servers. Safe to use from several threads."""
 
     def __init__(self, wait_s: float) -> None:
@@ -36,6 +37,7 @@ class Http:
         self._proxies = urllib.request.getproxies()
         self._managers = functools.cache(self._open_manager)
 
+    @override
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path), self._get(path) as answer:
             size = answer.length_remaining
@@ -47,6 +49,7 @@ class Http:
                 raise TooLarge
             return data
 
+    @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start == end:
             return b""
@@ -57,6 +60,7 @@ class Http:
                 return self._receive(answer, end - start)
             return self._receive(answer, end)[start:]  # the server knows no ranges
 
+    @override
     def exists(self, path: str) -> bool:
         # Not by HEAD, as a URL that is signed is signed for GET.
         try:
@@ -66,36 +70,43 @@ class Http:
         except FileNotFoundError:
             return False
 
+    @override
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         raise UsageError(
             f"{shown(folder)}: a web server can't be listed: name the URLs in a .txt or .csv, or give the bucket "
             "behind it as gs://, s3:// or az://"
         )
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         raise _read_only(path)
 
+    @override
     def replacing(self, path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         raise _read_only(path)
 
+    @override
     def delete(self, path: str) -> None:
         raise _read_only(path)
 
     @contextlib.contextmanager
-    def _get(self, path: str, range_: str | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
+    def _get(self, path: str, wanted: str | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
         """The answer to a GET, whose body is still to be received; what is left of it ends with the connection."""
         url = urllib3.util.parse_url(path)
         headers = {"Accept-Encoding": "identity", "User-Agent": "flow-images"}
         if url.auth:
             headers |= urllib3.util.make_headers(basic_auth=urllib.parse.unquote(url.auth))
-        if range_:
-            headers["Range"] = range_
+        if wanted:
+            headers["Range"] = wanted
         answer = self._manager(url).request(
-            "GET", url._replace(auth=None, fragment=None).url, headers=headers, preload_content=False,
+            "GET",
+            url._replace(auth=None, fragment=None).url,
+            headers=headers,
+            preload_content=False,
             retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=_MOST_REDIRECTS),
-        )  # fmt: skip
+        )
         try:
-            _check_status(path, answer.status, bool(range_))
+            _check_status(path, answer.status, bool(wanted))
             yield answer
         finally:
             answer.close()  # of a body that was received whole, the connection is kept
@@ -149,12 +160,12 @@ def _plain_errors(path: str) -> Iterator[None]:
     name = shown(path)
     try:
         yield
+    except ValueError as error:  # a URL that no server can have
+        raise FileNotFoundError(f"{name}: not a URL that can be asked") from error
     except urllib3.exceptions.MaxRetryError as error:
         raise _plain(name, error.reason or error) from error
     except (urllib3.exceptions.HTTPError, TimeoutError) as error:
         raise _plain(name, error) from error
-    except ValueError as error:  # a URL that no server can have
-        raise FileNotFoundError(f"{name}: not a URL") from error
 
 
 def _plain(name: str, error: Exception) -> Exception:

@@ -15,6 +15,7 @@ def read_file(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
     Args:
       path: of the file.
       limit: most bytes to read; None for no limit.
+
     Raises:
       TooLarge: the file is over the limit; not more than that was read of it.
       IsADirectoryError: a folder, socket, FIFO or device, or a file of the system's that has nothing to read yet.

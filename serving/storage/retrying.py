@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import IO, TypeVar
 
+from typing_extensions import override
+
 from serving.errors import StorageUnavailable
 from serving.options import RetryPolicy
 from serving.retry import Retrier
@@ -16,7 +18,7 @@ from serving.waiting import Waiting
 T = TypeVar("T")
 
 
-class RetryingStorage:
+class RetryingStorage(Storage):
     """A `serving.storage.base.Storage` that asks another again after each StorageUnavailable, as its retrier allows."""
 
     def __init__(self, storage: Storage, retrier: Retrier, patience_s: float = RetryPolicy().patience_s) -> None:
@@ -25,15 +27,19 @@ class RetryingStorage:
         self._retrier = retrier
         self._waiting = functools.cache(lambda place: Waiting(place, patience_s, lambda: "no answer yet"))
 
+    @override
     def read(self, path: str, limit: int | None = None) -> bytes:
         return self._call(path, lambda: self._storage.read(path, limit))
 
+    @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
         return self._call(path, lambda: self._storage.read_range(path, start, end))
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         return self._call(path, lambda: self._storage.create(path, data))
 
+    @override
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
         if scheme(path) == "":  # which is not away for a moment, and has no need of a copy
@@ -52,6 +58,7 @@ class RetryingStorage:
         with spooled(send) as file:
             yield file
 
+    @override
     def exists(self, path: str) -> bool:
         return self._call(path, lambda: self._storage.exists(path))
 
@@ -79,6 +86,7 @@ class RetryingStorage:
 
         return self._call(folder, begin)
 
+    @override
     def delete(self, path: str) -> None:
         self._call(path, lambda: self._storage.delete(path))
 

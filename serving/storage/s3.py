@@ -10,9 +10,10 @@ from typing import IO, Any
 import boto3
 import botocore.config
 import botocore.exceptions
+from typing_extensions import override
 
 from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, spooled
+from serving.storage.base import FileInfo, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import S3Options
 
@@ -37,7 +38,7 @@ _HINTS = {
 }
 
 
-class S3:
+class S3(Storage):
     """Amazon S3, or any store that speaks its protocol. Safe to use from several threads."""
 
     def __init__(self, options: S3Options, wait_s: float) -> None:
@@ -66,6 +67,7 @@ class S3:
                 f"s3:// can't be set up: {error}; see AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and AWS's other settings"
             ) from error
 
+    @override
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path):
             answer = self._client.get_object(**_address(path))
@@ -75,6 +77,7 @@ class S3:
                 data: bytes = body.read()
                 return data
 
+    @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start == end:
             return b""
@@ -84,6 +87,7 @@ class S3:
                 data: bytes = body.read()
                 return data
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         if self.exists(path):  # also for S3-compatible stores that ignore the condition
             return False
@@ -94,11 +98,13 @@ class S3:
             return False
         return True
 
+    @override
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
         with _plain_errors(path), spooled(lambda file, _: self._client.upload_fileobj(file, **_address(path))) as file:
             yield file
 
+    @override
     def exists(self, path: str) -> bool:
         try:
             with _plain_errors(path):
@@ -107,6 +113,7 @@ class S3:
             return False
         return True
 
+    @override
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
         where = _address(folder.rstrip("/") + "/")
         bucket, prefix = where["Bucket"], where["Key"]
@@ -121,6 +128,7 @@ class S3:
                     if not item["Key"].endswith("/"):
                         yield FileInfo(f"s3://{bucket}/{item['Key']}", item["Size"])
 
+    @override
     def delete(self, path: str) -> None:
         with _plain_errors(path):
             self._client.delete_object(**_address(path))

@@ -82,6 +82,7 @@ def open_store(path: str, options: StorageOptions | None = None, wait_s: float =
       path: of a file or folder.
       options: how stores are reached; None for what the environment says.
       wait_s: seconds without a byte after which a call fails.
+
     Raises:
       UsageError: no store has such paths, its extra is not installed, or its settings can't be used.
     """

@@ -34,6 +34,7 @@ def download(storage: Storage, files: Mapping[str, FileInfo], folder: Path) -> N
       storage: the one that holds them.
       files: by their path below the folder.
       folder: on this machine's disk.
+
     Raises:
       NameLeadsOut: a path leads out of the folder; then nothing was copied.
       OSError, FlowImagesError: see `serving.storage.base.Storage`.

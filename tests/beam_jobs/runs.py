@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+import pytest
+
 from beam_jobs.inputs import Listed, Listing
 from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import Outcome, Parts, Verdict
@@ -72,3 +74,11 @@ def predict_all(folder: RunFolder, plan: Plan) -> None:
 def parts_of(spec: WorkerSpec) -> Parts:
     """The parts that a worker writes."""
     return RunFolder(Disk(), spec.output).parts(spec.plan)
+
+
+def make_unreadable(path: Path) -> None:
+    """Makes it a file that is there and can be opened, but whose every read fails (EIO)."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs /proc, where a file can't be read from its beginning")
+    path.unlink()
+    path.symlink_to("/proc/self/mem")

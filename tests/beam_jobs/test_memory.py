@@ -60,9 +60,11 @@ def test_this_process() -> None:
 
 
 @given(
-    st.integers(1 * GIB, 64 * GIB), st.integers(100 * MIB, 500 * MIB), st.integers(1, 512),
+    st.integers(1 * GIB, 64 * GIB),
+    st.integers(100 * MIB, 500 * MIB),
+    st.integers(1, 512),
     st.none() | st.integers(1, 3 * MIB),
-)  # fmt: skip
+)
 def test_the_shares_are_the_whole_and_hold_one_largest_picture(
     limit: int, taken: int, readers: int, decoded_bytes: int | None
 ) -> None:

@@ -28,7 +28,8 @@ def file(parts: Parts, chunk: int, generation: int = 0) -> Path:
 
 def test_outcomes_come_back_as_they_were_written(tmp_path: Path) -> None:
     parts = Parts(Disk(), str(tmp_path))
-    written = [outcome(0, "predicted"), outcome(1, "rejected"), Outcome(2, "failed", message='犬 "\n\u2028')]
+    odd = Outcome(1, "failed", [], [], stage="read", reason="unreadable", message='犬 "\n\u2028')
+    written = [outcome(0, "predicted"), odd]
     assert parts.write(0, 7, written)
     assert parts.read(0, 7) == written
     assert parts.done(0) == {7}

@@ -71,11 +71,12 @@ def parts(output: Path) -> dict[str, int]:
 
 
 class Steps:
-    """Steps in before a server answers about images of the run, from the n-th such request on."""
+    """Steps in before a server answers about images of the run, after n such requests; and only `times` times."""
 
-    def __init__(self, n: int, step: Callable[[], object]) -> None:
+    def __init__(self, n: int, step: Callable[[], object], times: int = 1000) -> None:
         self._left = n
         self._step = step
+        self._times = times
         self._lock = threading.Lock()
 
     def __call__(self, files: Sequence[bytes]) -> None:
@@ -83,7 +84,8 @@ class Steps:
             return
         with self._lock:
             self._left -= 1
-        if self._left < 0:
+            due = -self._times <= self._left < 0
+        if due:
             self._step()
 
 
@@ -151,7 +153,7 @@ def test_what_was_done_before_an_error_is_not_done_again(make_run: MakeRun, mode
 
 
 def test_a_stop_ends_the_run_and_not_the_next_one(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:
-    model.step = Steps(5, interrupt.request_stop)
+    model.step = Steps(5, interrupt.request_stop, times=1)
     with pytest.raises(Interrupted, match="the same command continues"):
         make_run().execute()
     assert not interrupt.STOP.is_set()
@@ -162,7 +164,7 @@ def test_a_stop_ends_the_run_and_not_the_next_one(make_run: MakeRun, model: Mode
 def test_ctrl_c_where_nobody_handles_it_ends_the_run_resumable(make_run: MakeRun, model: ModelServer) -> None:
     main = threading.main_thread().ident
     assert main
-    model.step = Steps(5, lambda: signal.pthread_kill(main, signal.SIGINT))
+    model.step = Steps(5, lambda: signal.pthread_kill(main, signal.SIGINT), times=1)
     with pytest.raises(Interrupted):
         make_run().execute()
     model.step = lambda files: None

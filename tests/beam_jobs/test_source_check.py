@@ -18,6 +18,7 @@ from serving.contract import ModelContract, Preprocessing
 from serving.storage.base import absolute
 from serving.storage.disk import Disk
 from serving.storage.stores import Stores, open_store
+from tests.beam_jobs.runs import make_unreadable
 
 COUNT = 60
 
@@ -134,16 +135,10 @@ def test_a_source_that_is_gone_is_no_pictures_fault(
         run.check.before_reading([1, 2])
 
 
-def unreadable(path: Path) -> None:
-    """A file that is there and can be opened, but each read of it fails (EIO)."""
-    path.unlink()
-    path.symlink_to("/proc/self/mem")
-
-
 def test_a_file_that_cannot_be_read_is_only_that_one(pictures: Path, output: Path) -> None:
     run = Run(output, [pictures])
     for path in files(pictures)[:7]:
-        unreadable(path)
+        make_unreadable(path)
         run.check.after_unreadable(str(path), [0])
 
 
@@ -153,7 +148,7 @@ def test_files_that_all_cannot_be_read_are_a_source_that_is_gone(pictures: Path,
     first = files(pictures)[0]
     check.after_unreadable(str(first), [0])
     for path in files(pictures):
-        unreadable(path)
+        make_unreadable(path)
     run.missing(first)  # it is there, and so are all the others
     with pytest.raises(SourceGone, match=f"{pictures} .*can't be read any more: none of the .* pictures") as error:
         check.after_unreadable(str(first), [0])
@@ -163,7 +158,7 @@ def test_files_that_all_cannot_be_read_are_a_source_that_is_gone(pictures: Path,
 def test_a_lone_file_that_cannot_be_read_is_no_source(tmp_path: Path, output: Path) -> None:
     (tmp_path / "one.jpg").write_bytes(b"x")
     run = Run(output, [tmp_path / "one.jpg"])
-    unreadable(tmp_path / "one.jpg")
+    make_unreadable(tmp_path / "one.jpg")
     run.check.after_unreadable(f"{tmp_path}/one.jpg", [0])
 
 

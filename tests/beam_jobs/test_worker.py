@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from beam_jobs import interrupt, progress
+from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.interrupt import Interrupted
 from beam_jobs.parts import Outcome
 from beam_jobs.source_check import SourceGone
@@ -16,7 +17,7 @@ from beam_jobs.worker import ChunkWorker, VersionGone, WorkerSpec
 from serving.errors import ServerUnavailable
 from serving.storage.options import S3Options, StorageOptions
 from tests.beam_jobs.model_server import ModelServer, Refusal, image
-from tests.beam_jobs.runs import parts_of
+from tests.beam_jobs.runs import make_unreadable, parts_of
 
 
 def work(spec: WorkerSpec, *chunks: int) -> list[dict[str, int]]:
@@ -63,14 +64,8 @@ def test_images_that_are_all_gone_are_no_rows(spec: WorkerSpec, images: Path) ->
     assert work(spec, 0) == [{"predicted": 4}]
 
 
-def unreadable(path: Path) -> None:
-    """Makes it a file whose every read fails (EIO)."""
-    path.unlink()
-    path.symlink_to("/proc/self/mem")
-
-
 def test_an_image_that_cannot_be_read_fails_alone(spec: WorkerSpec, images: Path) -> None:
-    unreadable(images / "02.png")
+    make_unreadable(images / "02.png")
     assert work(spec, 0) == [{"predicted": 3, "failed": 1}]
     found = parts_of(spec).read(0, 0)[2]
     assert (found.stage, found.reason) == ("read", "unreadable")
@@ -80,7 +75,7 @@ def test_an_image_that_cannot_be_read_fails_alone(spec: WorkerSpec, images: Path
 def test_images_that_all_cannot_be_read_are_no_rows(spec: WorkerSpec, images: Path) -> None:
     """As a mount answers whose disk is broken."""
     for path in images.iterdir():
-        unreadable(path)
+        make_unreadable(path)
     with pytest.raises(SourceGone, match=f"{images} .*can't be read any more.*the same command continues") as error:
         work(spec, 0)
     assert error.value.exit_code == 75
@@ -98,7 +93,7 @@ def test_a_version_that_is_gone_stops_the_run(spec: WorkerSpec, model: ModelServ
 def test_a_stop_drops_the_chunk(spec: WorkerSpec, model: ModelServer) -> None:
     model.step = lambda files: interrupt.request_stop()
     with interrupt.run_in_progress(), pytest.raises(Interrupted):
-        work(spec, 0)
+        work(dataclasses.replace(spec, chunk=ChunkOptions(batch_size=4)), 0)  # one request
     assert not parts_of(spec).exists(0, 0)
 
 

@@ -90,8 +90,10 @@ def test_multi_inference_answers_in_task_order(half_plus_two: Client) -> None:
     tasks = [("regress_x_to_y", "regress"), ("classify_x_to_y", "classify"), ("regress_x2_to_y2", "regress")]
     results = half_plus_two.multi(examples(2), tasks).results
     assert [result.WhichOneof("result") for result in results] == [
-        "regression_result", "classification_result", "regression_result",
-    ]  # fmt: skip
+        "regression_result",
+        "classification_result",
+        "regression_result",
+    ]
     assert results[0].regression_result.regressions[0].value == 3
     assert results[1].classification_result.classifications[0].classes[0].score == 3
     assert results[2].regression_result.regressions[0].value == 3

@@ -43,9 +43,11 @@ def portable_runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
             for port in (job_port, worker_port):
                 wait_for_port(port)
             yield [
-                "--runner=PortableRunner", f"--job_endpoint=localhost:{job_port}", "--environment_type=EXTERNAL",
+                "--runner=PortableRunner",
+                f"--job_endpoint=localhost:{job_port}",
+                "--environment_type=EXTERNAL",
                 f"--environment_config=localhost:{worker_port}",
-            ]  # fmt: skip
+            ]
         finally:
             for process in processes:
                 process.terminate()

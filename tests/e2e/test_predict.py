@@ -250,12 +250,14 @@ def test_options_that_would_mix_results_are_refused(
 def test_shards_together_write_what_one_run_writes(predict: Predict, drawn: Path, tmp_path: Path) -> None:
     predict("--input", drawn / "train", "--output", tmp_path / "one", "--batch-size", 4)
     for number in (2, 0, 1):
-        result = predict("--input", drawn / "train", "--output", tmp_path / "many", "--shard", f"{number}/3",
-                         "--batch-size", 4)  # fmt: skip
+        result = predict(
+            "--input", drawn / "train", "--output", tmp_path / "many", "--shard", f"{number}/3", "--batch-size", 4
+        )
         assert result.exit_code == 0, result.output
         assert (tmp_path / "many" / "run.json").exists() == (number == 1)
-    for row, expected in zip(rows(tmp_path / "many/predictions.csv"), rows(tmp_path / "one/predictions.csv"),
-                             strict=True):  # fmt: skip
+    for row, expected in zip(
+        rows(tmp_path / "many/predictions.csv"), rows(tmp_path / "one/predictions.csv"), strict=True
+    ):
         assert row["label"] == expected["label"]
         assert float(row["score"]) == pytest.approx(float(expected["score"]), abs=1e-4)
 
@@ -350,8 +352,10 @@ def test_a_model_in_a_bucket_is_served_from_a_copy(
 @pytest.mark.parametrize("wire", ["float32", "uint8", "encoded"])
 def test_awkward_files_end_in_exactly_one_csv(predict: Predict, shared_data: Path, tmp_path: Path, wire: str) -> None:
     files = shared_data / "awkward" / "files"
-    expected = {row["file"]: row["tf_decode_image_ch3"].startswith("ok")
-                for row in rows(shared_data / "awkward" / "expected.csv")}  # fmt: skip
+    expected = {
+        row["file"]: row["tf_decode_image_ch3"].startswith("ok")
+        for row in rows(shared_data / "awkward" / "expected.csv")
+    }
     result = predict("--input", files, "--output", tmp_path, "--wire", wire)
     assert result.exit_code == 0, result.output
     predicted = {Path(row["path"]).name for row in rows(tmp_path / "predictions.csv")}

@@ -14,8 +14,10 @@ def test_every_damaged_file_gets_a_verdict(tmp_path: Path) -> None:
     progress = tmp_path / "number"
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.fuzz", "--count", str(count), "--seed", "7", "--progress", progress],
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert done.returncode == 0, f"file {progress.read_text()}: {done.stderr[-2000:]}"
     found = json.loads(done.stdout.splitlines()[-1])
     assert sum(found["verdicts"].values()) == count

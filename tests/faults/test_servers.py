@@ -179,8 +179,10 @@ def shared(plain: Path) -> Iterator[str]:
     from serving.server import EmbeddedServer
 
     parameters = plain / "batching.config"
-    parameters.write_text("max_batch_size { value: 16 } batch_timeout_micros { value: 10000 }\n"
-                          "num_batch_threads { value: 1 } max_enqueued_batches { value: 100 }")  # fmt: skip
+    parameters.write_text(
+        "max_batch_size { value: 16 } batch_timeout_micros { value: 10000 }\n"
+        "num_batch_threads { value: 1 } max_enqueued_batches { value: 100 }"
+    )
     with EmbeddedServer(
         str(plain / "plain"), model_name="plain", enable_batching=True, batching_parameters_file=str(parameters)
     ) as running:
@@ -205,8 +207,9 @@ def test_one_poison_picture_in_each_batch(
     job = start(shared, flags=ask_plain(plain, folder, tmp_path / "out"))
     assert job.wait() == 0, job.said
     assert account(tmp_path / "out") == Account(64, 48, 16, 0)
-    for row, expected in zip(rows(tmp_path / "out/predictions.csv"), rows(tmp_path / "clean/predictions.csv"),
-                             strict=True):  # fmt: skip
+    for row, expected in zip(
+        rows(tmp_path / "out/predictions.csv"), rows(tmp_path / "clean/predictions.csv"), strict=True
+    ):
         assert (Path(row["path"]).name, row["label"]) == (Path(expected["path"]).name, expected["label"])
         assert abs(float(row["score"]) - float(expected["score"])) <= 1e-4
 

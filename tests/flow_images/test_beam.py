@@ -139,8 +139,9 @@ def test_each_result_is_in_the_window_of_its_element(
         fixed = p | beam.Create(stamped) | beam.Map(lambda v: v) | "Fixed" >> beam.WindowInto(FixedWindows(10))
         results = fixed | Classify(server, MODEL_NAME)
         stamps = collect(*(output | f"Stamp {n}" >> beam.ParDo(_Stamped()) for n, output in enumerate(results)))
-    expected = [[(Path(path).name, times[path], times[path] // 10 * 10) for path in group]
-                for group in (paths[0][:9], paths[1])]  # fmt: skip
+    expected = [
+        [(Path(path).name, times[path], times[path] // 10 * 10) for path in group] for group in (paths[0][:9], paths[1])
+    ]
     assert [sorted(one) for one in stamps] == [sorted(one) for one in expected]
 
 
@@ -443,8 +444,10 @@ def test_run_inference_fails_when_the_server_goes_away(small_server: str) -> Non
 def test_what_run_inference_asks_a_handler_about() -> None:
     handler = TFServingModelHandler("localhost:8500", "m", batch_size=16, max_batch_duration_secs=2)
     assert handler.batch_elements_kwargs() == {
-        "min_batch_size": 16, "max_batch_size": 16, "max_batch_duration_secs": 2,
-    }  # fmt: skip
+        "min_batch_size": 16,
+        "max_batch_size": 16,
+        "max_batch_duration_secs": 2,
+    }
     assert handler.get_num_bytes([b"1234", {"a": np.zeros(3, np.float32), "b": b"56"}]) == 4 + 12 + 2
     assert handler.get_metrics_namespace() == "flow_images"
     assert not handler.share_model_across_processes()

@@ -44,12 +44,13 @@ def test_the_commands_are_listed_without_being_loaded() -> None:
         pytest.param(["predict"], 2, "Missing option '--input'", id="missing flag"),
         pytest.param(["classify", "x.jpg"], 2, "give either --server HOST:PORT, or --model", id="no server"),
         pytest.param(["classify", "x.jpg", "--model", "/nowhere"], 2, "--model /nowhere: no such folder", id="model"),
-        pytest.param(["classify", "x.jpg", "--server", "localhost", "--model-name", "m"], 2, "expected HOST:PORT",
-                     id="address"),
+        pytest.param(
+            ["classify", "x.jpg", "--server", "localhost", "--model-name", "m"], 2, "expected HOST:PORT", id="address"
+        ),
         pytest.param(["demo", "--images", "x"], 2, "--images needs --labels", id="demo"),
         pytest.param(["merge", "--output", "/nowhere/out"], 2, "--output /nowhere/out: no run in it", id="merge"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_line_and_no_traceback(words: list[str], code: int, says: str) -> None:
     done = flow_images(*words)
     assert done.returncode == code

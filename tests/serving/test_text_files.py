@@ -16,9 +16,9 @@ def test_utf8_is_read_with_and_without_a_mark(encoding: str) -> None:
 )
 def test_another_encoding_is_refused_by_name(encoding: str, named: str) -> None:
     with pytest.raises(UsageError, match=rf"`labels` x.*{named}.*save it as UTF-8"):
-        decode_text("red\nrød\n".encode(encoding), "--labels x")
+        decode_text("red\nrød\n".encode(encoding), "`labels` x")
 
 
 def test_the_line_of_a_byte_that_is_not_utf8_is_named() -> None:
     with pytest.raises(UsageError, match="line 2: byte 0xf8"):
-        decode_text(b"red\nr\xf8d\n", "--labels x")
+        decode_text(b"red\nr\xf8d\n", "`labels` x")

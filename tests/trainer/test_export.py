@@ -63,10 +63,12 @@ def ask(loaded: Any, contract: ModelContract, wire: Wire, value: Any) -> list[li
 
 def test_signatures_are_those_of_the_table(loaded: Any) -> None:
     found = {
-        name: ({key: (spec.shape.as_list(), spec.dtype.name) for key, spec in tensors.items()}
-               for tensors in (signature.structured_input_signature[1], signature.structured_outputs))
+        name: (
+            {key: (spec.shape.as_list(), spec.dtype.name) for key, spec in tensors.items()}
+            for tensors in (signature.structured_input_signature[1], signature.structured_outputs)
+        )
         for name, signature in loaded.signatures.items()
-    }  # fmt: skip
+    }
     scores = {"probabilities": ([None, 6], "float32")}
     picture = [None, SIDE, SIDE, 3]
     assert {name: tuple(specs) for name, specs in found.items()} == {
@@ -155,9 +157,10 @@ def darker(images: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "slip", [lambda x: x[..., ::-1], lambda x: x * 255, lambda x: x * 2 - 1, darker],
+    "slip",
+    [lambda x: x[..., ::-1], lambda x: x * 255, lambda x: x * 2 - 1, darker],
     ids=["channel order", "0..255", "-1..1", "darker"],
-)  # fmt: skip
+)
 def test_a_client_that_preprocesses_wrong_is_noticed(
     loaded: Any, contract: ModelContract, golden: list[bytes], slip: Callable[[Any], Any]
 ) -> None:

@@ -162,8 +162,9 @@ def test_files_without_a_label_are_found(images: Path) -> None:
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_picture_is_in_two_splits_and_every_class_is_in_both(share: float, seed: int) -> None:
-    pictures = [LabelledPicture(f"{label}{i}", label) for label, count in (("a", 2), ("b", 7), ("c", 40))
-                for i in range(count)]  # fmt: skip
+    pictures = [
+        LabelledPicture(f"{label}{i}", label) for label, count in (("a", 2), ("b", 7), ("c", 40)) for i in range(count)
+    ]
     training, validation = stratified_split(pictures, share=share, seed=seed)
     assert sorted(training + validation) == sorted(pictures)
     assert set(training).isdisjoint(validation)
@@ -318,10 +319,11 @@ def test_everything_in_a_folder_is_taken_or_counted(tmp_path: Path) -> None:
         pytest.param(lambda class_: (class_.parent / "cat").symlink_to("gone"), "cat is a link that leads", id="class"),
         pytest.param(lambda class_: os.mkfifo(class_ / "x.jpg"), "x.jpg is neither a file", id="pipe"),
         pytest.param(lambda class_: (class_.parent / "cat").mkdir(), "class cat has no pictures", id="empty class"),
-        pytest.param(lambda class_: os.mkdir(os.fsencode(class_.parent) + b"/d\xe9p"), r"d\\xe9p.* not UTF-8",
-                     id="latin-1 class"),
+        pytest.param(
+            lambda class_: os.mkdir(os.fsencode(class_.parent) + b"/d\xe9p"), r"d\\xe9p.* not UTF-8", id="latin-1 class"
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_taken_of_a_folder_is_refused_by_name(
     tmp_path: Path, spoil: Callable[[Path], None], told: str
 ) -> None:

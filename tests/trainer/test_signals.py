@@ -163,8 +163,9 @@ def test_while_the_table_is_shown_the_model_stays_published(start: Start, flags:
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_the_demo_passes_a_signal_on(start: Start, drawn: Path, hub_module: Path, tmp_path: Path,
-                                     number: signal.Signals, code: int) -> None:  # fmt: skip
+def test_the_demo_passes_a_signal_on(
+    start: Start, drawn: Path, hub_module: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     run = start("demo", "--output", tmp_path, "--epochs", 100_000)
     run.wait_until(lambda: "epoch   1/" in run.said)
     children = psutil.Process(run.process.pid).children(recursive=True)

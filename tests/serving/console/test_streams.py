@@ -109,8 +109,9 @@ def test_streams_that_are_closed_from_the_start_are_no_error(server: str, good: 
     words = ["predict", "--input", str(good), "--output", str(tmp_path / "out"), "--server", server, "--model-name",
              MODEL_NAME, "--wire", "encoded"]  # fmt: skip
     script = 'exec "$@" <&- >&- 2>&-'
-    done = subprocess.run(["sh", "-c", script, "sh", sys.executable, "-m", "flow_images", *words], cwd=ROOT,
-                          timeout=300, check=False)  # fmt: skip
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, "-m", "flow_images", *words], cwd=ROOT, timeout=300, check=False
+    )
     assert done.returncode == 0
     assert len(rows(tmp_path / "out" / "predictions.csv")) == 1
 

@@ -45,8 +45,11 @@ def test_escapes_of_whole_characters() -> None:
 def test_values_are_shown_as_the_binary_prints_them() -> None:
     values: tuple[object, ...] = (1e39, 0.123456789, float("nan"), [])
     assert [json_text.shown(value) for value in values] == [
-        "1e+39", "0.123456791", "NaN", "[]",
-    ]  # fmt: skip
+        "1e+39",
+        "0.123456791",
+        "NaN",
+        "[]",
+    ]
 
 
 @pytest.mark.parametrize(

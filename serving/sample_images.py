@@ -47,9 +47,12 @@ def draw_pictures(width: int, height: int) -> list[bytes]:
     width, height = min(width, _LARGEST), min(height, _LARGEST)
     across = np.linspace(0, 1, width)[:, np.newaxis]
     drawn = [
-        *np.ones([2, 3]) * [[0], [1]], *np.eye(3), across * [1.0, 0.5, 0.0],
-        (np.sin(40 * across) > 0) * [0.2, 0.6, 1.0], np.random.default_rng(0).random((height, width, 3)),
-    ]  # fmt: skip
+        *np.ones([2, 3]) * [[0], [1]],
+        *np.eye(3),
+        across * [1.0, 0.5, 0.0],
+        (np.sin(40 * across) > 0) * [0.2, 0.6, 1.0],
+        np.random.default_rng(0).random((height, width, 3)),
+    ]
     files = []
     for colours in drawn:
         file = io.BytesIO()
@@ -71,6 +74,7 @@ def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions:
       calls: to the model.
       plain: the flags; what they say is taken as said.
       distributions: each row has to sum to 1, as in a Kaggle file.
+
     Raises:
       ContractError: it refuses the pictures, or its answers are no probabilities.
     """
@@ -132,8 +136,12 @@ def _warn(calls: ImageCalls, plain: ModelOverrides, contrast: float) -> Operatio
             _LOG.warning(
                 "%s differs little (by %.2g in the mean), but by %.2g if they are sent in %s: if that is the range the "
                 "model was trained on, add `input_range` %s; if it is 0..1, `input_range` 0..1",
-                _ANSWER, contrast, contrasts[best], best, best,
-            )  # fmt: skip
+                _ANSWER,
+                contrast,
+                contrasts[best],
+                best,
+                best,
+            )
             return
     if contrast < _BLIND:
         _LOG.warning("%s hardly differs (by %.2g in the mean): see %s", _ANSWER, contrast, ", ".join(doubtful))

@@ -1,0 +1,46 @@
+"""Tests mirror the modules by name: what tests serving/scores.py is tests/serving/test_scores.py."""
+
+from pathlib import Path
+
+from tests.test_imports import MAY_IMPORT, ROOT
+
+# What tests more than one module, or one from outside, and why it has a name of its own.
+OF_MANY = {
+    "beam_jobs": set[str](),
+    "flow_images": set[str](),
+    "k8s": {
+        "test_control_plane",  # the client and the manifests on a real control plane
+        "test_manifests",  # YAML has no module
+        "test_others",  # among other people's objects
+        "test_pods",  # on a real node
+    },
+    "serving": {
+        "network/test_reaching",  # every way in which no server is reached
+        "storage/test_storage",  # one suite on every store
+        "server/test_hostile",  # all ports, by clients that mean harm
+        "server/test_main",  # `python -m serving.server`
+        "server/test_stopping",  # signals at every moment
+    },
+    "trainer": {
+        "test_signals",  # the commands at each stage
+    },
+}
+
+
+def test_each_test_module_has_a_module_of_its_name() -> None:
+    found = 0
+    for package in MAY_IMPORT:
+        for path in sorted((ROOT / "tests" / package).rglob("test_*.py")):
+            inside = path.relative_to(ROOT / "tests" / package)
+            module = ROOT / package / inside.parent / inside.name.removeprefix("test_")
+            folder = module.with_suffix("") / "__init__.py"
+            many = inside.with_suffix("").as_posix() in OF_MANY[package]
+            assert many != (module.exists() or folder.exists()), f"{path.relative_to(ROOT)}: of which module?"
+            found += 1
+    assert found > 50
+
+
+def test_the_exceptions_are_there() -> None:
+    for package, names in OF_MANY.items():
+        for name in names:
+            assert Path(ROOT, "tests", package, name + ".py").exists(), name
