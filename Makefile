@@ -11,7 +11,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[all]' --group dev
 	touch $@
 
 # make demo LABELS=labels.csv IMAGES=train/ HUB_MODEL=URL-or-folder EPOCHS=15
@@ -43,7 +43,7 @@ protos: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/protos/prediction.proto
 
 lock: install
-	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-annotate --no-header \
+	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --python-version 3.11 --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links --upgrade -o constraints.txt
 
 clean:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from serving.csv_rows import read_rows
 from serving.errors import UsageError
-from serving.storage.base import scheme
+from serving.storage.base import scheme, shown, without_query
 from serving.text_files import decode_text
 
 
@@ -23,7 +23,7 @@ class Named(NamedTuple):
 
 def is_list(path: str) -> bool:
     """Does a file of this name hold names of pictures, and not a picture?"""
-    return path.lower().endswith((".txt", ".csv"))
+    return without_query(path).lower().endswith((".txt", ".csv"))
 
 
 def read_list(data: bytes, path: str, exists: Callable[[str], bool]) -> Iterator[Named]:
@@ -37,9 +37,9 @@ def read_list(data: bytes, path: str, exists: Callable[[str], bool]) -> Iterator
     Raises:
       UsageError: it is not UTF-8, a row is not as the first line says, or a path is empty; with the line.
     """
-    name = f"--input {path}"
+    name = f"--input {shown(path)}"
     text = decode_text(data, name, errors="surrogateescape")
-    for one in _lines(text) if path.lower().endswith(".txt") else _rows(text, name):
+    for one in _lines(text) if without_query(path).lower().endswith(".txt") else _rows(text, name):
         where = f"{name}, line {one.line}"
         if not all(map(_is_utf8, (one.path, one.id, one.label))):
             _refuse_other_encoding(one, where)

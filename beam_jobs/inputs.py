@@ -1,4 +1,4 @@
-"""What a user names as input, as a stream of pictures: globs, folders, lists and CSVs, on a disk or in a bucket."""
+"""What a user names as input, as a stream of images: globs, folders, lists, CSVs, wherever they are."""
 
 import logging
 import os
@@ -11,7 +11,9 @@ from beam_jobs.glob_patterns import Below, has_magic, split_pattern
 from beam_jobs.input_lists import is_list, read_list
 from beam_jobs.sources import Source, SourceFinder, is_utf8
 from serving.errors import UsageError
-from serving.storage.base import Storage, absolute, plain_errors, scheme, storage_for, within
+from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
+from serving.storage.disk import disk_errors
+from serving.storage.stores import Stores
 
 _LOG = logging.getLogger(__name__)
 _EVERYTHING = Below("**")
@@ -31,7 +33,7 @@ class Listed(NamedTuple):
 
 
 def list_pictures(
-    inputs: Sequence[str], *, leave_out: Sequence[str] = (), storage: Callable[[str], Storage] = storage_for
+    inputs: Sequence[str], *, leave_out: Sequence[str] = (), stores: Callable[[str], Storage] | None = None
 ) -> "Listing":
     """Every picture of the inputs, in no order, repeated ones included.
 
@@ -41,20 +43,20 @@ def list_pictures(
         the very name that is given is no glob. Links to folders below a folder or in place of `**/` are not followed:
         they may lead in circles.
       leave_out: files and folders that are never input, such as a run's own.
-      storage: gives the storage that holds a path.
+      stores: gives the store that holds a path; None for those of the environment.
     """
-    return Listing(inputs, leave_out, storage)
+    return Listing(inputs, leave_out, stores or Stores())
 
 
 class Listing:
     """The pictures of some inputs. Iterated once; then it knows what was left out, and where pictures were."""
 
-    def __init__(self, inputs: Sequence[str], leave_out: Sequence[str], storage: Callable[[str], Storage]) -> None:
+    def __init__(self, inputs: Sequence[str], leave_out: Sequence[str], stores: Callable[[str], Storage]) -> None:
         """See `list_pictures`."""
         self._inputs = inputs
         self._own = [absolute(path) for path in leave_out]
-        self._storage = storage
-        self._places = SourceFinder(storage)
+        self._stores = stores
+        self._places = SourceFinder(stores)
         self.left_out: Counter[str] = Counter()
         """Files and folders that were seen and not taken, by why."""
         self._unfollowed: list[str] = []
@@ -96,23 +98,25 @@ class Listing:
         _warn("folders that may not be read are left out", self._unreadable)
 
     def _expand(self, one: str) -> Iterator[Listed]:
-        storage = self._storage(one)
+        storage = self._stores(one)
         try:
             if is_list(one) and storage.exists(one):
                 yield from self._listed_in(one, storage)
+            elif is_web(one):
+                yield self._on_web(one, storage)
             elif scheme(one):
                 yield from self._remote(one, storage)
             else:
                 yield from self._local(one)
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-            raise UsageError(f"--input {one}: {error.strerror or error}") from error
+            raise UsageError(f"--input {shown(one)}: {error.strerror or error}") from error
 
     def _listed_in(self, one: str, storage: Storage) -> Iterator[Listed]:
-        for named in read_list(storage.read(one), one, lambda path: self._storage(path).exists(path)):
+        for named in read_list(storage.read(one), one, lambda path: self._stores(path).exists(path)):
             try:
-                self._storage(named.path)  # a scheme that nobody can read is told before anything is sent
+                self._stores(named.path)  # a scheme that nobody can read is told before anything is sent
             except UsageError as error:
-                raise UsageError(f"--input {one}, line {named.line}: {error}") from error
+                raise UsageError(f"--input {shown(one)}, line {named.line}: {error}") from error
             yield Listed(named.path, None, named.id, named.label)
 
     def _local(self, one: str) -> Iterator[Listed]:
@@ -133,7 +137,7 @@ class Listing:
         while folders:
             folder, relative, level = folders.pop()
             try:
-                with plain_errors(folder or "."), os.scandir(folder or ".") as entries:
+                with disk_errors(folder or "."), os.scandir(folder or ".") as entries:
                     for entry in entries:
                         path = os.path.join(folder, entry.name)
                         is_link = entry.is_symlink()
@@ -154,6 +158,15 @@ class Listing:
             except FileNotFoundError:  # removed a moment ago
                 if folder == top:
                     raise
+
+    def _on_web(self, one: str, storage: Storage) -> Listed:
+        """The one file of a URL, in which nothing is a pattern."""
+        if storage.exists(one):
+            return Listed(one, seen=True)
+        raise UsageError(
+            f"--input {shown(one)}: there is no such file. A web server is asked for single files, not for folders or "
+            "globs: name the images' URLs in a .txt or .csv, or give the bucket behind it as gs://, s3:// or az://"
+        )
 
     def _remote(self, one: str, storage: Storage) -> Iterator[Listed]:
         if not one.endswith("/") and storage.exists(one):
@@ -211,7 +224,7 @@ def left_out_in_words(left_out: Mapping[str, int]) -> str:
 def _nothing(one: str, left_out: Counter[str]) -> str:
     words = left_out_in_words(left_out)
     return (
-        f"--input {one} matches no picture; quote globs ('photos/**/*.jpg') and check the path"
+        f"--input {shown(one)} matches no picture; quote globs ('photos/**/*.jpg') and check the path"
         + (f" (left out: {words})" if words else "")
     )  # fmt: skip
 
@@ -226,7 +239,7 @@ def _why_not(one: str) -> str:
     except (OSError, ValueError):
         if one.startswith("~") and os.path.exists(os.path.expanduser(one)):
             return f"no such file or folder; a shell replaces ~ only where a word begins: {os.path.expanduser(one)}"
-        bucket = re.match("(gs|s3):/(?!/)", one)
+        bucket = re.match("(gs|s3|az|https?):/(?!/)", one)
         meant = f"; did you mean {bucket[1]}://{one[bucket.end() :]}?" if bucket else ""
         return f"no such file or folder{meant}"
 

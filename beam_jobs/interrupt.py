@@ -1,31 +1,73 @@
-"""What the process of a local run shares with the workers inside it: a wish to stop, and progress.
+"""The request to stop the runs of this process, and the end of the process itself.
 
-Beam pickles what it runs, so a worker can't be handed these; on another machine nobody sets or hears them.
+Beam pickles what it runs, so a worker in this process can't be given an event or be closed from outside. The request
+is therefore the process's own. It does not reach the workers that a runner starts on other machines.
 """
 
+import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from serving.errors import EXIT_RESUMABLE, FlowImagesError
 
 STOP = threading.Event()
-"""Set by the first Ctrl-C or SIGTERM; a worker then drops its chunk."""
+"""Set while the runs of this process are asked to stop: waits end early, and workers drop their chunks."""
 
-_at_stop: list[Callable[[], None]] = []
-_at_progress: list[Callable[[int], None]] = []
+_lock = threading.Lock()
+_runs = 0
+_closers: list[Callable[[], None]] = []
+
+
+class Interrupted(FlowImagesError):
+    """The run was asked to stop; the parts that are written stay."""
+
+    exit_code = EXIT_RESUMABLE
 
 
 def request_stop() -> None:
-    """Asks all workers of this process to stop, and ends what they wait for."""
+    """Asks the runs of this process to stop, and closes what they wait for."""
     STOP.set()
-    # Each in a thread of its own, as one that hangs must not keep the others.
-    for close in list(_at_stop):
+    # Each in a thread of its own, as one that hangs must not keep the others waiting.
+    for close in list(_closers):
         threading.Thread(target=close, daemon=True).start()
 
 
+def raise_if_stopped() -> None:
+    """Raises Interrupted after `request_stop`."""
+    if STOP.is_set():
+        raise Interrupted("interrupted; the same command continues")
+
+
+@contextlib.contextmanager
+def run_in_progress() -> Iterator[None]:
+    """To be held by each run. The last one to end withdraws the request to stop, so that a later run can start."""
+    global _runs
+    with _lock:
+        _runs += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _runs -= 1
+            if _runs == 0:
+                STOP.clear()
+
+
+@contextlib.contextmanager
+def closed_on_stop(close: Callable[[], None]) -> Iterator[None]:
+    """Calls `close` if a stop is requested inside the block, such as for a channel with calls in flight."""
+    _closers.append(close)
+    try:
+        yield
+    finally:
+        _closers.remove(close)
+
+
 def exit_after(seconds: float, code: int) -> None:
-    """Ends the process, whatever still runs in it, unless it ends before.
+    """Ends the process after some time, whatever still runs in it.
 
     Python joins the threads of an executor at exit, so one that hangs in a read or in a name look-up would hold the
     process for as long as that takes. A part is written whole or not at all, so nothing is lost.
@@ -39,30 +81,7 @@ def exit_after(seconds: float, code: int) -> None:
 
 
 def exit_now(code: int) -> None:
-    """Ends the process at once, without a word to its threads."""
+    """Ends the process at once, without waiting for its threads."""
     if sys.stderr.isatty():
-        os.write(2, b"\x1b[?25h")  # the cursor, which the progress bar hides
+        os.write(2, b"\x1b[?25h")  # shows the cursor again, which the progress bar hides
     os._exit(code)
-
-
-def at_stop(close: Callable[[], None]) -> None:
-    """Registers something that a stop has to end, such as a channel with calls in flight."""
-    _at_stop.append(close)
-
-
-def at_progress(listener: Callable[[int], None]) -> None:
-    """Registers a listener of rows that got their outcome."""
-    _at_progress.append(listener)
-
-
-def report_progress(rows: int) -> None:
-    """Tells the listeners."""
-    for listener in _at_progress:
-        listener(rows)
-
-
-def reset() -> None:
-    """Forgets everything, before another run in the same process."""
-    STOP.clear()
-    _at_stop.clear()
-    _at_progress.clear()

@@ -18,7 +18,7 @@ import pydantic
 
 from beam_jobs.inputs import Listed
 from serving.errors import FlowImagesError, UsageError
-from serving.storage.base import Storage
+from serving.storage.base import Storage, without_query
 
 MAX_CHUNK_ROWS = 256
 """Rows that one part holds. Two chunks are under way at once, so at most 512 rows are asked again after a crash."""
@@ -175,7 +175,7 @@ def _refuse_repeated_ids(table: sqlite3.Connection) -> None:
 
 
 def _stem(path: str) -> str:
-    return path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return without_query(path).rsplit("/", 1)[-1].rsplit(".", 1)[0]
 
 
 def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> Manifest:

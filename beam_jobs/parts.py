@@ -1,16 +1,19 @@
-"""Parts: what became of each row of one chunk, written whole or not at all.
+"""Parts: the outcome of each row of one chunk, in one file that is written whole or not at all.
 
-Generation 0 is the run itself; each `--retry-failed` adds a generation with new parts for the rows that had failed,
-were missing or were too slow.
 A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun are
 all harmless. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
 found out.
+
+**Generations.** Generation 0 is the run itself: it has a part for every chunk. Each `--retry-failed` adds a generation,
+1 and so on, with parts for only the rows whose outcome may change: those that had failed, were missing or were too
+slow. The newest outcome of a row counts. A part is named `GENERATION-CHUNK.jsonl`; from 1 on, `generation-N.json` says
+how many rows of which chunks the generation covers, and makes it exist.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from beam_jobs.manifest import json_lines
@@ -25,7 +28,7 @@ Verdict = Literal["predicted", "rejected", "failed"]
 
 
 class Outcome(NamedTuple):
-    """What became of one row of the manifest."""
+    """The outcome of one row of the manifest."""
 
     row: int
     """Its place in the chunk."""
@@ -38,16 +41,17 @@ class Outcome(NamedTuple):
     reason: str = ""
     """One word, for scripts."""
     message: str = ""
+    """A sentence, for people."""
 
     @property
     def was_read(self) -> bool:
-        """Was there a file?"""
+        """Was the file there and readable?"""
         return self.stage not in ("list", "read") or self.reason not in (MISSING, "bad_name", "unreadable")
 
     @property
     def may_change(self) -> bool:
-        """May it be another one when it is asked for again? A failure was the system's, a file may come back, and a
-        deadline may be longer."""
+        """May it be another one in a later generation? A failure was the system's, a missing file may come back, and a
+        longer deadline may be given."""
         return self.verdict == "failed" or self.reason in (MISSING, TOO_SLOW)
 
 
@@ -91,9 +95,41 @@ class Parts:
             raise BrokenPart(f"{path} is damaged: delete it and run again, to redo its chunk")
         return [Outcome(*fields) for fields in json_lines(rows)]
 
-    def latest(self, chunk: int, rows: int, generations: int) -> list[Outcome]:
-        """The last word on each row of a chunk, in order, over all generations.
+    def generations(self) -> int:
+        """The newest generation."""
+        newest = 0
+        while self.storage.exists(self._coverage_path(newest + 1)):
+            newest += 1
+        return newest
 
+    def add_generation(self, generation: int, coverage: Mapping[int, int]) -> None:
+        """Makes a new generation, unless another process did so first.
+
+        Args:
+          generation: its number, from 1.
+          coverage: the number of its rows in each chunk that it has a part for.
+        """
+        self.storage.create(self._coverage_path(generation), json.dumps(coverage).encode())
+
+    def coverage(self, generation: int) -> dict[int, int]:
+        """The number of a generation's rows in each of its chunks.
+
+        Raises:
+          BrokenPart: the file is not as it was written.
+        """
+        path = self._coverage_path(generation)
+        try:
+            return {int(chunk): count for chunk, count in json.loads(self.storage.read(path)).items()}
+        except (ValueError, AttributeError) as error:
+            raise BrokenPart(f"{path} is damaged: delete it and run again with --retry-failed") from error
+
+    def latest(self, chunk: int, rows: int, generations: int) -> list[Outcome]:
+        """The newest outcome of each row of a chunk, in the order of the rows.
+
+        Args:
+          chunk: its number.
+          rows: how many it has.
+          generations: the last one to take into account.
         Raises:
           FileNotFoundError: generation 0 isn't done.
           BrokenPart: a row is missing, repeated or unknown.
@@ -111,6 +147,9 @@ class Parts:
 
     def _path(self, generation: int, chunk: int) -> str:
         return join(self.folder, _name(generation, chunk))
+
+    def _coverage_path(self, generation: int) -> str:
+        return join(self.folder, f"generation-{generation}.json")
 
 
 _NAME = re.compile(r"(?P<generation>\d+)-(?P<chunk>\d+)\.jsonl")

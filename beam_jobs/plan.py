@@ -6,9 +6,10 @@ would mix results.
 
 import datetime
 import os
+import shutil
 import uuid
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import pydantic
 
@@ -29,7 +30,7 @@ class ResultOptions(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True)
 
     inputs: list[str]
-    """Absolute, so that the same words said in another folder are not taken for the same inputs."""
+    """Absolute, as the same relative paths mean other files in another working directory."""
     wire: Wire
     top_k: int
     format: Literal["csv", "kaggle"]
@@ -37,9 +38,9 @@ class ResultOptions(pydantic.BaseModel):
     max_image_pixels: int
     shards: int
     activation: str | None = None
-    """For a model without a contract; None where its outputs are scores."""
+    """What makes scores of the outputs of a model without a contract; None where they are scores."""
     input_range: str | None = None
-    """The same; None for 0..1, or where it isn't the client's matter."""
+    """What black and white are for a model without a contract; None for 0..1, and where the server decodes."""
 
 
 class PlannedModel(pydantic.BaseModel):
@@ -58,8 +59,8 @@ class Plan(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True)
 
     id: str = pydantic.Field(default_factory=lambda: uuid.uuid4().hex[:12])
-    """Of this run alone, also against one with the same options in the same output: a part of another, be it left by
-    an interrupted --fresh or written by a process that does not know yet, is never taken for its own."""
+    """Names the folder of the run's parts, so that it never takes another run's for its own: neither those left by an
+    interrupted --fresh, nor those of a process that still works on the run before."""
     started: datetime.datetime
     options: ResultOptions
     model: PlannedModel
@@ -78,6 +79,10 @@ class Plan(pydantic.BaseModel):
     def check(self, options: ResultOptions, model: PlannedModel, output: str) -> None:
         """Refuses a process whose results would not fit the run's.
 
+        Args:
+          options: of the process.
+          model: that it would ask.
+          output: the run's output folder, for the message.
         Raises:
           UsageError: names the option that differs, and the choice.
         """
@@ -94,26 +99,38 @@ class Plan(pydantic.BaseModel):
 
 
 class OutputGone(FlowImagesError):
-    """All that a run wrote is gone; the run can go on once it is back."""
+    """The plan and all else that the run wrote is gone; the run can go on once it is back."""
 
     exit_code = EXIT_RESUMABLE
 
 
 class RunFolder:
-    """Paths of a run below its output folder, and its plan."""
+    """A run's output folder: where its plan, manifest and parts are."""
 
     def __init__(self, storage: Storage, output: str) -> None:
+        """Reads nothing yet.
+
+        Args:
+          storage: holds the folder.
+          output: the folder's path.
+        """
         self.storage = storage
         self.output = output
         self.state = join(output, STATE)
 
     def parts(self, plan: Plan) -> Parts:
-        """The parts of one run, which nobody else's are mixed with."""
+        """The parts of one run, which are kept apart from any other's."""
         return Parts(self.storage, join(self.state, "parts", plan.id))
 
     def manifest_path(self, manifest: Manifest) -> str:
         """Named after its content, so that two first processes can't overwrite each other's."""
         return join(self.state, f"manifest-{manifest.digest[:16]}.jsonl")
+
+    def store_manifest(self, manifest: Manifest, file: IO[bytes]) -> None:
+        """Writes the manifest's file."""
+        file.seek(0)
+        with self.storage.replacing(self.manifest_path(manifest)) as stored:
+            shutil.copyfileobj(file, stored)
 
     def read_chunk(self, plan: Plan, chunk: int) -> list[Row]:
         """The rows of one chunk.
@@ -130,10 +147,7 @@ class RunFolder:
                 raise FlowImagesError(
                     f"{path} is gone, so the run can't be completed: start over with --fresh"
                 ) from error
-            raise OutputGone(
-                f"--output {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
-                "back, and the same command continues"
-            ) from error
+            raise self._gone() from error
 
     def load_plan(self) -> Plan | None:
         """The plan, or None before a run.
@@ -151,17 +165,30 @@ class RunFolder:
             ) from error
 
     def adopt_plan(self, plan: Plan) -> Plan:
-        """Creates the plan, or gives the one that another process created meanwhile."""
+        """Creates the plan, or gives the one that another process created meanwhile.
+
+        Raises:
+          OutputGone: another process's plan was there, and is gone again.
+        """
         if self.storage.create(self._plan_path, plan.model_dump_json(indent=1).encode()):
             return plan
-        return self.load_plan() or plan
+        adopted = self.load_plan()
+        if adopted is None:
+            raise self._gone()
+        return adopted
 
     def clear(self, files: Sequence[str]) -> None:
-        """Forgets a run: its results first, so that no stale one looks complete, then the state."""
+        """Deletes a run: its results (`files`) first, so that no old one looks complete, then its plan and the rest."""
         for path in (*files, self._plan_path):
             self.storage.delete(path)
         for info in self.storage.walk(self.state):
             self.storage.delete(info.path)
+
+    def _gone(self) -> OutputGone:
+        return OutputGone(
+            f"--output {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
+            "back, and the same command continues"
+        )
 
     @property
     def _plan_path(self) -> str:

@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from beam_jobs import interrupt
-from serving.classify_command import (
-    MAX_TOP_K,
-    WIRE_NAMES,
-    Connection,
-    model_override_flags,
-    picture_limit_flags,
-    server_flags,
-)
+from serving.connection import Connection
+from serving.connection_flags import MAX_TOP_K, WIRE_NAMES, model_override_flags, picture_limit_flags, server_flags
 from serving.console.flag_types import ByteSize
 from serving.console.signals import hearing
 from serving.errors import EXIT_OVER_LIMIT, Transient, UsageError
@@ -121,19 +115,21 @@ def predict(
     Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 complete, but over --max-rejected or --max-failed; 75, 130 and
     143 stopped, the same command continues.
     """
+    from beam_jobs.beam_flags import parse_beam_flags, runs_here
     from beam_jobs.chunk_predictor import ChunkOptions
     from beam_jobs.memory import Allowance
     from beam_jobs.options import PredictOptions
-    from beam_jobs.pipeline import beam_options, runs_here
-    from beam_jobs.progress import progress_bar
-    from beam_jobs.run import run
+    from beam_jobs.progress_bar import progress_bar
+    from beam_jobs.run import Run
+    from beam_jobs.storage_flags import storage_options
     from serving.discovery import ModelOverrides
     from serving.images.limits import PictureLimits
     from serving.model_store import local_copy
+    from serving.storage.stores import Stores
     from serving.tensorflow_import import import_tensorflow
 
     _check_places(output)
-    if connection.embedded and not runs_here(beam_options(beam_flags)):
+    if connection.embedded and not runs_here(parse_beam_flags(beam_flags)):
         raise UsageError("--model starts its server on this machine, where a runner's workers can't reach it: --server")
     options = PredictOptions(
         inputs=inputs, output=output, wire=wire, format=format_, top_k=top_k, shard=_parse_shard(shard), fresh=fresh,
@@ -142,14 +138,16 @@ def predict(
         memory=Allowance(max_memory, connection.embedded), retry=connection.retry, plain=ModelOverrides(**plain),
         beam_flags=beam_flags, asked=connection.asked,
     )  # fmt: skip
-    with _stoppable(), progress_bar() as show:
+    with _stoppable(), progress_bar() as bar:
 
-        def started(plan: "Plan", todo: int) -> None:
-            show(todo, plan.manifest.listed - todo if options.shard.of == 1 else 0)
+        def start(plan: "Plan", rows: int) -> None:
+            bar.start(rows, done=plan.manifest.listed - rows if options.shard.of == 1 else 0)
 
         prepare = import_tensorflow if wire != "encoded" else lambda: None
-        fetch = functools.partial(local_copy, beam_flags=beam_flags, policy=connection.retry, stop=interrupt.STOP)
-        account = run(options, functools.partial(connection.connect, meanwhile=prepare, fetch=fetch), started)
+        stores = Stores(storage_options(beam_flags), connection.retry, interrupt.STOP)
+        fetch = functools.partial(local_copy, stores=stores)
+        connect = functools.partial(connection.connect, meanwhile=prepare, fetch=fetch)
+        account = Run(options, connect, on_start=start, on_progress=bar.advance).execute()
     if account is None:
         click.echo(f"shard {shard} is done; others are not yet, so {output} is merged by the last one")
     else:
@@ -252,7 +250,6 @@ def _stoppable() -> Iterator[None]:
         interrupt.exit_after(_STOP_WITHIN_S, 128 + number)
         interrupt.request_stop()
 
-    interrupt.reset()
     try:
         with hearing(handle):
             yield

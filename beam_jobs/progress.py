@@ -1,34 +1,31 @@
-"""A progress bar with rate and time left, on a terminal; silence elsewhere."""
+"""Progress of the runs in this process: workers report rows that have their outcome, and callers listen.
+
+Beam pickles what it runs, so a worker in this process can't be given a callback: it reports here, by the id of its run.
+The workers that a runner starts on other machines report to nobody.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+Listener = Callable[[int], None]
+"""Told a number of rows that have just got their outcome; called from several threads."""
 
-from beam_jobs import interrupt
-from serving.console.terminal import console
-
-
-class _Rate(ProgressColumn):
-    """Pictures a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+_listeners: list[tuple[str, Listener]] = []
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Follows `beam_jobs.interrupt`; gives a function that is told (rows to do, rows done before)."""
-    screen = console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as progress:
-        task = progress.add_task("starting", total=None)
-        interrupt.at_progress(lambda rows: progress.advance(task, rows))
-        yield lambda todo, done: progress.update(task, description="predicting", total=todo + done, completed=done)
+def listening(run_id: str, listener: Listener) -> Iterator[None]:
+    """Tells the listener of the progress of one run while the block runs."""
+    entry = (run_id, listener)
+    _listeners.append(entry)
+    try:
+        yield
+    finally:
+        _listeners.remove(entry)
+
+
+def report(run_id: str, rows: int) -> None:
+    """Tells those who listen to the run that so many more rows have their outcome."""
+    for listened_to, listener in list(_listeners):
+        if listened_to == run_id:
+            listener(rows)

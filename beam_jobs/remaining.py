@@ -1,57 +1,69 @@
-"""Which chunks are to do: those without a part, and for `--retry-failed` a further generation over what failed,
-was missing or was too slow."""
+"""What is left to do: chunks without a part, and for `--retry-failed` the rows whose outcome may change.
 
-import json
+What a generation is, is said in `beam_jobs.parts`.
+"""
+
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from beam_jobs.parts import BrokenPart, Parts
+from beam_jobs.parts import Parts
 from beam_jobs.plan import Plan
-from beam_jobs.results import missing_chunks
-from serving.storage.base import join
 
 
 class RemainingWork(NamedTuple):
-    """Work of one generation: rows to do by chunk."""
+    """What is left to do in one generation."""
 
     generation: int
     rows: Mapping[int, int]
+    """The number of rows to predict in each chunk."""
+
+    @property
+    def chunks(self) -> list[int]:
+        """Numbers of the chunks."""
+        return list(self.rows)
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows in all chunks."""
+        return sum(self.rows.values())
 
     def share(self, number: int, of: int) -> "RemainingWork":
-        """The chunks k with k mod of = number."""
+        """The part of one shard: the chunks k with k mod of = number."""
         return self._replace(rows={chunk: rows for chunk, rows in self.rows.items() if chunk % of == number})
 
 
+def missing_chunks(plan: Plan, parts: Parts) -> list[int]:
+    """Chunks of the run that have no part, in order."""
+    return sorted(set(range(plan.manifest.chunks)) - parts.done(0))
+
+
 def remaining_work(plan: Plan, parts: Parts) -> RemainingWork:
-    """Chunks of the run itself that have no part."""
+    """The chunks of the run that have no part."""
     return RemainingWork(0, {chunk: plan.manifest.rows_in(chunk) for chunk in missing_chunks(plan, parts)})
 
 
 def remaining_retries(plan: Plan, parts: Parts) -> RemainingWork:
-    """Chunks of the newest generation that have no part in it; of a new one over all rows that may change, if there are
-    none.
+    """What the newest generation still has to do; if that is nothing, a new generation of all rows that may change.
 
-    What a generation covers is written down first, so that every shard and rerun works on the same.
+    A new generation is written down first, so that every shard and rerun works on the same rows. All chunks of the run
+    must have their part.
     """
-    newest = count_generations(parts)
+    newest = parts.generations()
     if newest:
-        rows = _covered(parts, newest)
-        done = parts.done(newest)
-        if rows.keys() - done:
-            return RemainingWork(newest, {chunk: n for chunk, n in rows.items() if chunk not in done})
-    again = _rows_that_may_change(plan, parts, newest)
-    if again:
-        parts.storage.create(_path(parts, newest + 1), json.dumps(again).encode())
-        return RemainingWork(newest + 1, _covered(parts, newest + 1))
-    return RemainingWork(newest, {})
+        unfinished = _unfinished(parts, newest)
+        if unfinished.rows:
+            return unfinished
+    coverage = _rows_that_may_change(plan, parts, newest)
+    if not coverage:
+        return RemainingWork(newest, {})
+    parts.add_generation(newest + 1, coverage)
+    return _unfinished(parts, newest + 1)
 
 
-def count_generations(parts: Parts) -> int:
-    """Number of generations after the run itself."""
-    generation = 0
-    while parts.storage.exists(_path(parts, generation + 1)):
-        generation += 1
-    return generation
+def _unfinished(parts: Parts, generation: int) -> RemainingWork:
+    done = parts.done(generation)
+    coverage = parts.coverage(generation)
+    return RemainingWork(generation, {chunk: rows for chunk, rows in coverage.items() if chunk not in done})
 
 
 def _rows_that_may_change(plan: Plan, parts: Parts, generations: int) -> dict[int, int]:
@@ -62,15 +74,3 @@ def _rows_that_may_change(plan: Plan, parts: Parts, generations: int) -> dict[in
         if rows:
             found[chunk] = rows
     return found
-
-
-def _covered(parts: Parts, generation: int) -> dict[int, int]:
-    path = _path(parts, generation)
-    try:
-        return {int(chunk): count for chunk, count in json.loads(parts.storage.read(path)).items()}
-    except (ValueError, AttributeError) as error:
-        raise BrokenPart(f"{path} is damaged: delete it and run again with --retry-failed") from error
-
-
-def _path(parts: Parts, generation: int) -> str:
-    return join(parts.folder, f"generation-{generation}.json")

@@ -1,6 +1,7 @@
-"""The account: recounts every row from the parts against the manifest, and writes the results from them.
+"""The results of a run: made from its parts, and counted against its manifest.
 
-`listed = predicted + rejected + failed`, or the run is not complete. run.json comes last: where it is, all is.
+`listed = predicted + rejected + failed`, or the run is not complete. run.json is written last: where it is, the others
+are, too.
 """
 
 import contextlib
@@ -10,11 +11,13 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from typing import IO, Any, NamedTuple
 
 from beam_jobs.manifest import Row, picture_id
 from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.remaining import missing_chunks
 from serving.errors import EXIT_RESUMABLE, FlowImagesError
 from serving.scores import format_score
 from serving.storage.base import join
@@ -31,47 +34,43 @@ class Incomplete(FlowImagesError):
 
 
 class Account(NamedTuple):
-    """The account of a run."""
+    """How many images a run listed, and what became of them."""
 
     listed: int
+    """Distinct paths of the inputs."""
     predicted: int
     rejected: int
     failed: int
     duplicates: int
+    """Repetitions of a path in the inputs."""
     labelled: int
-    """Predicted pictures whose right answer the input has."""
+    """Predicted images whose right answer the input has."""
     correct: int
+    """Those of them whose best class is the right answer."""
     left_out: Mapping[str, int]
-    """What the listing saw and did not take, by why."""
+    """Files and folders that the listing saw and did not take, by reason."""
 
     @property
     def balanced(self) -> bool:
-        """Is every listed picture accounted for?"""
+        """Has every listed image exactly one outcome?"""
         return self.listed == self.predicted + self.rejected + self.failed
 
 
-class RunLog(NamedTuple):
-    """What run.json says besides the account."""
-
-    options: dict[str, Any]
-    versions: dict[str, str]
-
-
-def missing_chunks(plan: Plan, parts: Parts) -> list[int]:
-    """Chunks without a part."""
-    return sorted(set(range(plan.manifest.chunks)) - parts.done(0))
-
-
-def merge(folder: RunFolder, plan: Plan, parts: Parts, generations: int, log: RunLog) -> Account:
-    """Writes predictions.csv, rejected.csv, failed.csv and then run.json, whole and in manifest order.
+def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
+    """Writes predictions.csv, rejected.csv, failed.csv and then run.json, whole and in the manifest's order.
 
     Any process may, at any time: the same parts give the same files.
 
+    Args:
+      folder: of the run.
+      plan: of the run.
+      options: what run.json says of this process besides the plan's options.
     Raises:
       Incomplete: chunks are not done; some of their paths are named.
       BrokenPart: a part was changed.
       FlowImagesError: the account does not balance.
     """
+    parts = folder.parts(plan)
     missing = missing_chunks(plan, parts)
     if missing:
         raise Incomplete(_not_done(folder, plan, missing))
@@ -80,7 +79,7 @@ def merge(folder: RunFolder, plan: Plan, parts: Parts, generations: int, log: Ru
         writers = [_Table(stack.enter_context(folder.storage.replacing(join(folder.output, name))), columns)
                    for name, columns in zip(RESULTS[1:], _columns(plan), strict=True)]  # fmt: skip
         predictions, rejected, failed = writers
-        for row, outcome in _rows(folder, plan, parts, generations):
+        for row, outcome in _rows(folder, plan, parts):
             counts[outcome.verdict] += 1
             if outcome.verdict == "predicted":
                 counts["labelled"] += row.label is not None
@@ -96,11 +95,21 @@ def merge(folder: RunFolder, plan: Plan, parts: Parts, generations: int, log: Ru
     )  # fmt: skip
     if not account.balanced:
         raise FlowImagesError(f"the account does not balance: {account}; the parts in {parts.folder} were changed")
-    _write_run(folder, plan, account, log)
+    _write_run(folder, plan, account, options)
     return account
 
 
-def _rows(folder: RunFolder, plan: Plan, parts: Parts, generations: int) -> Iterator[tuple[Row, Outcome]]:
+def library_versions() -> dict[str, str]:
+    """Versions of the installed libraries that results depend on, by name."""
+    found = {}
+    for name in ("flow-images", "apache-beam", "grpcio", "numpy", "pillow", "protobuf", "tensorflow"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _rows(folder: RunFolder, plan: Plan, parts: Parts) -> Iterator[tuple[Row, Outcome]]:
+    generations = parts.generations()
     for chunk in range(plan.manifest.chunks):
         rows = folder.read_chunk(plan, chunk)
         try:
@@ -171,7 +180,7 @@ class _Table:
         self._text.truncate()
 
 
-def _write_run(folder: RunFolder, plan: Plan, account: Account, log: RunLog) -> None:
+def _write_run(folder: RunFolder, plan: Plan, account: Account, options: Mapping[str, Any]) -> None:
     finished = datetime.datetime.now(datetime.UTC)
     run: dict[str, Any] = {
         name: value for name, value in account._asdict().items() if name not in ("labelled", "correct")
@@ -184,8 +193,8 @@ def _write_run(folder: RunFolder, plan: Plan, account: Account, log: RunLog) -> 
             "version": plan.model.version,
             "fingerprint": plan.model.contract.fingerprint,
         },
-        "options": log.options,
-        "versions": log.versions,
+        "options": plan.options.model_dump(mode="json") | dict(options),
+        "versions": library_versions(),
         "started": plan.started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - plan.started).total_seconds(), 3),

@@ -1,240 +1,288 @@
-"""The prediction job from options to results: agree on a plan, run the chunks, merge the parts."""
+"""One prediction run: resume or plan it, predict what is left, merge the parts.
+
+Nothing here prints or handles signals, so a program may run it as well as the command does.
+"""
 
 import contextlib
 import dataclasses
 import datetime
-import functools
-import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from importlib import metadata
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from beam_jobs import interrupt
-from beam_jobs import results as results_
+from beam_jobs import interrupt, progress, results
 from beam_jobs.inputs import list_pictures
-from beam_jobs.manifest import Manifest, build_manifest
+from beam_jobs.manifest import build_manifest
 from beam_jobs.options import PredictOptions
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
-from beam_jobs.remaining import RemainingWork, count_generations, remaining_retries, remaining_work
-from beam_jobs.results import Account, RunLog
+from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries, remaining_work
+from beam_jobs.results import Account
 from beam_jobs.source_check import SourceCheck
 from beam_jobs.sources import is_utf8
+from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.class_names import read_labels
 from serving.client import PredictClient
+from serving.contract import Wire
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
 from serving.images.sample_images import check_model_by_samples
-from serving.options import Endpoint, RetryPolicy
+from serving.options import Endpoint
 from serving.predictor import ImagePredictor
-from serving.retry import Retrier
 from serving.storage.base import absolute, join, output_errors
-from serving.storage.retrying import RetryingStorage, retrying_storage
+from serving.storage.stores import Stores
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
-"""Gives the endpoint to ask, told the version of the run that goes on, if one does; called only if there is something
-to ask, as it may start a server."""
-Started = Callable[[Plan, int], None]
-"""Told the plan and the number of rows to do, when the first picture is about to be read."""
+"""Gives the endpoint to ask while a block runs. It is told the run's model version, if a run is resumed; and called
+only if there is something to ask, as it may start a server."""
 
 
-def run(options: PredictOptions, connect: Connect, started: Started) -> Account | None:
-    """Runs, continues or completes a prediction job.
+class Run:
+    """One prediction run in one output folder. `execute` does all that is left of it, from the first call or any later.
 
-    Returns:
-      The account, or None where other shards still have chunks to do.
-    Raises:
-      UsageError: wrong input, or options that would mix results with those in `output`; nothing was sent.
-      ContractError: the server does not keep the model's contract; nothing was predicted.
-      FlowImagesError: the run stopped; its `exit_code` tells whether the same command continues it.
+    Several may follow one another in a process, or run at once in threads of their own.
     """
-    from beam_jobs.pipeline import beam_options  # Beam takes seconds to import
 
-    pipeline_options = beam_options(options.beam_flags)
-    if options.fresh and options.shard.of > 1:
-        raise UsageError("--fresh with --shard: each shard would clear the others' work; choose another --output")
-    with output_errors(options.output):
-        return _run(options, connect, started, pipeline_options)
+    def __init__(
+        self,
+        options: PredictOptions,
+        connect: Connect,
+        *,
+        on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
+        on_progress: progress.Listener = lambda rows: None,
+    ) -> None:
+        """Asks and reads nothing yet.
 
+        Args:
+          options: all that the user decides.
+          connect: gives the endpoint to ask.
+          on_start: told the plan and the number of rows to do, when the first image is about to be read.
+          on_progress: told the number of rows that have just been done; called from several threads, and only by a
+            runner in this process.
+        Raises:
+          UsageError: the options contradict each other, or Beam's flags are wrong.
+        """
+        from beam_jobs.beam_flags import parse_beam_flags  # Beam takes seconds to import
 
-def _run(options: PredictOptions, connect: Connect, started: Started, pipeline_options: Any) -> Account | None:
-    from beam_jobs.pipeline import run_pipeline
+        if options.fresh and options.shard.of > 1:
+            raise UsageError("--fresh with --shard: each shard would clear the others' work; choose another --output")
+        self._options = options
+        self._connect = connect
+        self._on_start = on_start
+        self._on_progress = on_progress
+        self._pipeline_options = parse_beam_flags(options.beam_flags)
+        self._stores = Stores(storage_options(options.beam_flags), options.retry, interrupt.STOP)
+        self._folder = RunFolder(self._stores.writable(options.output), options.output)
 
-    storage = _storage(options.beam_flags, options.retry)
-    folder = RunFolder(storage(options.output), options.output)
-    plan = None if options.fresh else folder.load_plan()
-    if plan:
-        plan.check(options.result_options(options.wire or plan.options.wire), _asked(options, plan), options.output)
-        parts = folder.parts(plan)
-        if not options.retry_failed and not results_.missing_chunks(plan, parts):
-            return _merge(folder, plan, _shown(options))
-        todo = remaining_work(plan, parts).share(*options.shard)
-        SourceCheck(plan, folder, parts, storage).before_reading(list(todo.rows))
-    with connect(plan.model.version if plan else None) as endpoint:
-        plan, endpoint = _agree(options, folder, endpoint, plan, storage)
-        parts = folder.parts(plan)
-        steps = [functools.partial(remaining_work, plan, parts)]
-        if options.retry_failed:
-            steps.append(functools.partial(remaining_retries, plan, parts))
-        for find in steps:
-            todo = find().share(*options.shard)
-            if todo.generation and todo.rows:
-                folder.storage.delete(join(folder.output, results_.RUN))  # until the retried rows are merged
-            started(plan, sum(todo.rows.values()))
-            run_pipeline(_worker_spec(options, plan, endpoint, todo), list(todo.rows), pipeline_options)
-    if options.shard.of > 1 and results_.missing_chunks(plan, parts):
-        return None
-    return _merge(folder, plan, _shown(options))
+    def execute(self) -> Account | None:
+        """Resumes the run in the output folder or plans a new one, predicts what has no outcome yet, and merges.
+
+        Returns:
+          The account, or None where other shards still have chunks to do.
+        Raises:
+          UsageError: wrong input, or options that would mix results with those in the folder; nothing was sent.
+          ContractError: the server does not keep the model's contract; nothing was predicted.
+          FlowImagesError: the run stopped; its `exit_code` tells whether the same call continues it.
+        """
+        with interrupt.run_in_progress(), output_errors(self._options.output):
+            plan = self._resume()
+            if plan is None or self._has_work(plan):
+                plan = self._predict(plan)
+            if self._options.shard.of > 1 and self._missing_chunks(plan):
+                return None
+            return self._merge(plan)
+
+    def _resume(self) -> Plan | None:
+        """The plan of the run that is in the folder; None for a new run."""
+        options = self._options
+        plan = None if options.fresh else self._folder.load_plan()
+        if plan:
+            plan.check(options.result_options(options.wire or plan.options.wire), self._wanted_model(plan),
+                       options.output)  # fmt: skip
+        return plan
+
+    def _wanted_model(self, plan: Plan) -> PlannedModel:
+        """The plan's model with the name, version and labels that the user gives now."""
+        name, version = self._options.asked or (plan.model.name, None)
+        contract, labels = plan.model.contract, self._options.plain.labels
+        if labels is not None and contract.golden is None:
+            contract = contract.model_copy(update={"labels": read_labels(labels)})
+        return PlannedModel(name=name, version=plan.model.version if version is None else version, contract=contract)
+
+    def _has_work(self, plan: Plan) -> bool:
+        return self._options.retry_failed or bool(self._missing_chunks(plan))
+
+    def _missing_chunks(self, plan: Plan) -> list[int]:
+        return missing_chunks(plan, self._folder.parts(plan))
+
+    def _predict(self, plan: Plan | None) -> Plan:
+        """Predicts what is left of the run, which is planned first if it is new."""
+        if plan:
+            self._check_sources(plan)
+        with self._connect(plan.model.version if plan else None) as server:
+            plan, endpoint = (plan, self._join(plan, server)) if plan else self._begin(server)
+            with progress.listening(plan.id, self._on_progress):
+                self._predict_chunks(plan, endpoint, remaining_work(plan, self._folder.parts(plan)))
+                if self._options.retry_failed and not self._missing_chunks(plan):
+                    self._predict_chunks(plan, endpoint, remaining_retries(plan, self._folder.parts(plan)))
+        return plan
+
+    def _check_sources(self, plan: Plan) -> None:
+        """Looks whether the images are still where they were, before a server is asked or started."""
+        parts = self._folder.parts(plan)
+        chunks = remaining_work(plan, parts).share(*self._options.shard).chunks
+        SourceCheck(plan, self._folder, parts, self._stores).before_reading(chunks)
+
+    def _begin(self, server: Endpoint) -> tuple[Plan, Endpoint]:
+        """Plans a new run with the model version that is served now; or joins another process's run.
+
+        Returns:
+          The plan, and the endpoint with its version pinned.
+        """
+        with self._client(server) as client:
+            endpoint = dataclasses.replace(server, version=client.available_version())
+        with self._client(endpoint) as client:
+            model, wire = self._served_model(client, self._options.wire)
+            self._check_answers(client, model, wire)
+        ours = self._list_inputs(model, self._options.result_options(wire))
+        plan = self._folder.adopt_plan(ours)
+        return plan, endpoint if plan.id == ours.id else self._join(plan, server)
+
+    def _join(self, plan: Plan, server: Endpoint) -> Endpoint:
+        """The endpoint with the plan's version pinned, which is found to serve the plan's model."""
+        endpoint = server
+        if server.version is None:
+            endpoint = dataclasses.replace(server, version=plan.model.version)
+        with self._client(endpoint) as client:
+            model, wire = self._served_model(client, self._options.wire or plan.options.wire)
+            plan.check(self._options.result_options(wire), model, self._options.output)
+            self._check_answers(client, model, wire)
+        return endpoint
+
+    @contextlib.contextmanager
+    def _client(self, endpoint: Endpoint) -> Iterator[PredictClient]:
+        """A client that a stop closes."""
+        client = PredictClient(endpoint, retry=self._options.retry, stop=interrupt.STOP)
+        with client, interrupt.closed_on_stop(client.close):
+            yield client
+
+    def _served_model(self, client: PredictClient, wire: Wire | None) -> tuple[PlannedModel, Wire]:
+        """What the server says of the model, and the wire form to ask it in."""
+        with _version_needed(client.endpoint):
+            contract = discover(client, self._options.plain)
+        endpoint = client.endpoint
+        model = PlannedModel(name=endpoint.model_name, version=endpoint.version or 0, contract=contract)
+        return model, choose_wire(contract, wire)
+
+    def _check_answers(self, client: PredictClient, model: PlannedModel, wire: Wire) -> None:
+        """Replays the golden images of the contract; a model without any is asked about drawn ones."""
+        predictor = ImagePredictor(client, model.contract, wire)
+        golden = model.contract.golden
+        with _version_needed(client.endpoint):
+            if golden is None or wire not in golden.references:
+                check_model_by_samples(predictor, self._options.plain, distributions=self._options.format == "kaggle")
+            else:
+                predictor.check_golden()
+
+    def _list_inputs(self, model: PlannedModel, result_options: ResultOptions) -> Plan:
+        """Lists the inputs and stores the manifest; the plan that goes with it is not stored yet."""
+        options, folder = self._options, self._folder
+        started, base = datetime.datetime.now(datetime.UTC), absolute(".")
+        if not is_utf8(base):
+            raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
+        own_files = [join(options.output, name) for name in results.RESULTS]
+        images = list_pictures(options.inputs, leave_out=[folder.state, *own_files], stores=self._stores)
+        classes = len(model.contract.labels)
+        with tempfile.TemporaryFile() as file:
+            manifest = build_manifest(
+                images,
+                file,
+                batch_size=options.chunk.batch_size,
+                shards=options.shard.of,
+                unique_ids=options.format == "kaggle",
+                scores=min(result_options.top_k or classes, classes),
+            )
+            if options.fresh:  # not before it is certain that a new run begins
+                folder.clear(own_files)
+            folder.store_manifest(manifest, file)
+        return Plan(
+            started=started,
+            options=result_options,
+            model=model,
+            manifest=manifest,
+            base=base,
+            sources=images.sources,
+            left_out=dict(images.left_out),
+        )
+
+    def _predict_chunks(self, plan: Plan, endpoint: Endpoint, work: RemainingWork) -> None:
+        """Gives each chunk of this shard's share its part."""
+        from beam_jobs.runner import run_pipeline
+
+        interrupt.raise_if_stopped()
+        share = work.share(*self._options.shard)
+        if share.generation and share.rows:  # until the retried rows are merged, the results are not complete
+            self._folder.storage.delete(join(self._folder.output, results.RUN))
+        self._on_start(plan, share.row_count)
+        run_pipeline(self._worker_spec(plan, endpoint, share.generation), share.chunks, self._pipeline_options)
+
+    def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
+        options, wire = self._options, plan.options.wire
+        decoded_by_server = wire == "encoded" and plan.model.contract.signature(wire).ok is None
+        return WorkerSpec(
+            output=absolute(options.output),
+            plan=plan,
+            endpoint=endpoint,
+            retry=options.retry,
+            chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=decoded_by_server),
+            memory=options.memory,
+            generation=generation,
+            storage=storage_options(options.beam_flags),
+        )
+
+    def _merge(self, plan: Plan) -> Account:
+        return results.merge(self._folder, plan, self._logged_options())
+
+    def _logged_options(self) -> dict[str, Any]:
+        """What run.json says besides the plan's options."""
+        from beam_jobs.beam_flags import flag_names
+
+        options = self._options
+        return {
+            "output": options.output,
+            "batch_size": options.chunk.batch_size,
+            "readers": options.chunk.readers,
+            "requests_in_flight": options.chunk.requests_in_flight,
+            "max_memory": options.memory.limit,
+            "deadline_s": options.retry.deadline_s,
+            "patience_s": options.retry.patience_s,
+            "retry_failed": options.retry_failed,
+            "plain_model": options.plain.given,
+            "beam_flags": flag_names(options.beam_flags),  # without values, which may be secrets
+        }
 
 
 def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
     """Writes the results of a run from its parts alone; no server is asked.
 
     Raises:
-      UsageError: there is no run.
+      UsageError: there is no run in the folder.
       Incomplete: chunks are not done yet.
     """
-    folder = RunFolder(_storage(beam_flags, RetryPolicy())(output), output)
+    stores = Stores(storage_options(beam_flags), stop=interrupt.STOP)
+    folder = RunFolder(stores.writable(output), output)
     with output_errors(output):
         plan = folder.load_plan()
         if plan is None:
-            next(folder.storage.walk(folder.state), None)  # a bucket that isn't there is told by a listing only
+            next(folder.storage.walk(folder.state), None)  # only a listing tells that a bucket isn't there
             raise UsageError(f"--output {output}: no run in it (no {folder.state})")
-        return _merge(folder, plan, {"merged": True})
+        return results.merge(folder, plan, {"merged": True})
 
 
-def _storage(beam_flags: Sequence[str], policy: RetryPolicy) -> Callable[[str], RetryingStorage]:
-    patiently = Retrier(policy, interrupt.STOP)
-    return lambda path: retrying_storage(path, beam_flags, policy, patiently)
-
-
-def _merge(folder: RunFolder, plan: Plan, options: dict[str, Any]) -> Account:
-    parts = folder.parts(plan)
-    log = RunLog(plan.options.model_dump(mode="json") | options, library_versions())
-    return results_.merge(folder, plan, parts, count_generations(parts), log)
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that results depend on, for the record."""
-    found = {}
-    for name in ("flow-images", "apache-beam", "grpcio", "numpy", "pillow", "protobuf", "tensorflow"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _agree(
-    options: PredictOptions,
-    folder: RunFolder,
-    endpoint: Endpoint,
-    plan: Plan | None,
-    storage: Callable[[str], RetryingStorage],
-) -> tuple[Plan, Endpoint]:
-    """The run's plan, made or adopted, and the endpoint with its version pinned, found to keep the contract."""
-    asked = endpoint
-    if plan is None or endpoint.version is None:
-        version = plan.model.version if plan else _available(endpoint, options)
-        endpoint = dataclasses.replace(endpoint, version=version)
-    with _client(endpoint, options) as client:
-        try:
-            contract = discover(client, options.plain)
-            wire = choose_wire(contract, options.wire or (plan.options.wire if plan else None))
-            model = PlannedModel(name=endpoint.model_name, version=endpoint.version or 0, contract=contract)
-            result_options = options.result_options(wire)
-            if plan is not None:
-                plan.check(result_options, model, options.output)
-            predictor = ImagePredictor(client, contract, wire)
-            if contract.golden is None or wire not in contract.golden.references:
-                check_model_by_samples(predictor, options.plain, distributions=options.format == "kaggle")
-            else:
-                predictor.check_golden()
-        except ModelNotFound as error:
-            raise version_gone(endpoint, error) from error
-    if plan is not None:
-        return plan, endpoint
-    plan = folder.adopt_plan(_first_plan(options, folder, result_options, model, storage))
-    if plan.model.version != model.version and asked.version is None:
-        # Another process was first, before a version was published.
-        return _agree(options, folder, asked, plan, storage)
-    plan.check(result_options, model, options.output)
-    return plan, endpoint
-
-
-def _asked(options: PredictOptions, plan: Plan) -> PlannedModel:
-    """The plan's model with the name, version and labels of the flags."""
-    name, version = options.asked or (plan.model.name, None)
-    contract, labels = plan.model.contract, options.plain.labels
-    if labels is not None and contract.golden is None:
-        contract = contract.model_copy(update={"labels": read_labels(labels)})
-    return PlannedModel(name=name, version=plan.model.version if version is None else version, contract=contract)
-
-
-def _available(endpoint: Endpoint, options: PredictOptions) -> int:
-    with _client(endpoint, options) as client:
-        return client.available_version()
-
-
-def _client(endpoint: Endpoint, options: PredictOptions) -> PredictClient:
-    client = PredictClient(endpoint, retry=options.retry, stop=interrupt.STOP)
-    interrupt.at_stop(client.close)
-    return client
-
-
-def _first_plan(
-    options: PredictOptions,
-    folder: RunFolder,
-    result_options: ResultOptions,
-    model: PlannedModel,
-    storage: Callable[[str], RetryingStorage],
-) -> Plan:
-    started, base = datetime.datetime.now(datetime.UTC), absolute(".")
-    if not is_utf8(base):
-        raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
-    results = [join(options.output, name) for name in results_.RESULTS]
-    pictures = list_pictures(options.inputs, leave_out=[folder.state, *results], storage=storage)
-    with tempfile.TemporaryFile() as file:
-        manifest = build_manifest(
-            pictures, file, batch_size=options.chunk.batch_size, shards=options.shard.of,
-            unique_ids=options.format == "kaggle",
-            scores=min(result_options.top_k or len(model.contract.labels), len(model.contract.labels)),
-        )  # fmt: skip
-        if options.fresh:  # only now, when a new run is sure to start
-            folder.clear(results)
-        _store_manifest(folder, manifest, file)
-    return Plan(
-        started=started, options=result_options, model=model, manifest=manifest, base=base,
-        sources=pictures.sources, left_out=dict(pictures.left_out),
-    )  # fmt: skip
-
-
-def _store_manifest(folder: RunFolder, manifest: Manifest, file: Any) -> None:
-    file.seek(0)
-    with folder.storage.replacing(folder.manifest_path(manifest)) as stored:
-        shutil.copyfileobj(file, stored)
-
-
-def _worker_spec(options: PredictOptions, plan: Plan, endpoint: Endpoint, todo: RemainingWork) -> WorkerSpec:
-    wire = plan.options.wire
-    to_blame = wire == "encoded" and plan.model.contract.signature(wire).ok is None
-    chunk = dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=to_blame)
-    return WorkerSpec(
-        output=absolute(options.output), plan=plan, endpoint=endpoint, retry=options.retry, chunk=chunk,
-        memory=options.memory, generation=todo.generation, beam_flags=options.beam_flags,
-    )  # fmt: skip
-
-
-def _shown(options: PredictOptions) -> dict[str, Any]:
-    """What run.json says besides the plan's options; of Beam's flags only the names, as values may be secrets."""
-    return {
-        "output": options.output,
-        "batch_size": options.chunk.batch_size,
-        "readers": options.chunk.readers,
-        "requests_in_flight": options.chunk.requests_in_flight,
-        "max_memory": options.memory.limit,
-        "deadline_s": options.retry.deadline_s,
-        "patience_s": options.retry.patience_s,
-        "retry_failed": options.retry_failed,
-        "plain_model": options.plain.given,
-        "beam_flags": [flag.split("=", 1)[0] for flag in options.beam_flags if flag.startswith("-")],
-    }
+@contextlib.contextmanager
+def _version_needed(endpoint: Endpoint) -> Iterator[None]:
+    """Says what to do where the server does not serve the pinned version (any more)."""
+    try:
+        yield
+    except ModelNotFound as error:
+        raise version_gone(endpoint, error) from error

@@ -1,4 +1,4 @@
-"""Tells a picture that is gone from a source that is: no picture is at fault for a mount that went away."""
+"""Tells one image that is gone from a whole source that is: no image is at fault for a mount that went away."""
 
 import functools
 import threading
@@ -11,7 +11,7 @@ from beam_jobs.parts import BrokenPart, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.sources import Source, is_empty
 from serving.errors import EXIT_RESUMABLE, FlowImagesError
-from serving.storage.base import Storage, absolute, scheme, within
+from serving.storage.base import Storage, StorageError, absolute, is_web, scheme, shown, within
 
 _ASKED = 64
 """Pictures that are looked for before a source is said to be gone."""
@@ -30,14 +30,14 @@ class _Known(NamedTuple):
 
 
 class SourceCheck:
-    """Asked only when a picture is missing, or before a run goes on. Safe to use from several threads."""
+    """Asked only when an image can't be read, or before a run goes on. Safe to use from several threads."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, parts: Parts, storage: Callable[[str], Storage]) -> None:
-        """`storage` gives the storage that holds a path."""
+    def __init__(self, plan: Plan, folder: RunFolder, parts: Parts, stores: Callable[[str], Storage]) -> None:
+        """`stores` gives the store that holds a path."""
         self._plan = plan
         self._folder = folder
         self._parts = parts
-        self._storage = storage
+        self._stores = stores
         self._sources = sorted(plan.sources, key=lambda source: -len(source.folder))
         self._recent: deque[str] = deque(maxlen=_ASKED)
         self._there: dict[Source, str] = {}
@@ -64,7 +64,7 @@ class SourceCheck:
             paths = (self._plan.locate(row.path) for row in self._rows(chunk))
             for source in {self._source_of(path) for path in paths}:
                 if source:
-                    self._check(source, (chunk,))
+                    self._check(source, (chunk,), self._exists)
 
     def after_missing(self, path: str, chunks: Sequence[int]) -> None:
         """Looks whether it is only this one file that is gone.
@@ -77,27 +77,41 @@ class SourceCheck:
         """
         source = self._source_of(path)
         if source:
-            self._check(source, tuple(sorted(chunks)), but=path)
+            self._check(source, tuple(sorted(chunks)), self._exists, but=path)
+
+    def after_unreadable(self, path: str, chunks: Sequence[int]) -> None:
+        """Looks whether it is only this one file that can't be read, although it is there.
+
+        Args:
+          path: of the file.
+          chunks: those under way, of which the file is.
+        Raises:
+          SourceGone: no other file of its source can be read.
+        """
+        source = self._source_of(path)
+        if source:
+            self._check(source, tuple(sorted(chunks)), self._is_readable, but=path)
 
     def _source_of(self, path: str) -> Source | None:
         whole = absolute(path)
         return next((source for source in self._sources if within(whole, source.folder)), None)
 
-    def _check(self, source: Source, chunks: tuple[int, ...], but: str = "") -> None:
+    def _check(self, source: Source, chunks: tuple[int, ...], look: Callable[[str], bool], but: str = "") -> None:
         with self._asking:
             why = self._gone.get(source)
-            if why is None and source in self._there and self._exists(self._there[source]):
+            if why is None and source in self._there and look(self._there[source]):
                 return
-            why = why or self._why_gone(source, chunks, but)
+            why = why or self._why_gone(source, chunks, look, but)
             if not why:
                 return
             self._gone[source] = why  # the other readers of the chunk needn't look again
             raise SourceGone(
-                f"{source.folder} (--input {source.input}) {why}. That is no picture's fault: bring it back, and the "
-                "same command continues. If the files are gone for good, --fresh lists anew what is there"
+                f"{shown(source.folder)} (--input {shown(source.input)}) {why}. That is no picture's "
+                "fault: bring it back, and the same command continues. If the files are gone for good, --fresh lists "
+                "anew what is there"
             )
 
-    def _why_gone(self, source: Source, chunks: tuple[int, ...], but: str) -> str:
+    def _why_gone(self, source: Source, chunks: tuple[int, ...], look: Callable[[str], bool], but: str) -> str:
         if reason := self._folder_is_gone(source):
             return reason
         recent = [_Known(path, True) for path in tuple(self._recent) if self._source_of(path) == source]
@@ -105,19 +119,22 @@ class SourceCheck:
         if not any(one.was_there for one in asked):
             return ""
         for one in asked:
-            if self._exists(one.path):
+            if look(one.path):
                 self._there[source] = one.path
                 return ""
-        return f"has none of the {len(asked)} pictures that were looked for, such as {asked[0].path}"
+        found = f"of the {len(asked)} pictures that were looked for, such as {shown(asked[0].path)}"
+        return f"has none {found}" if look == self._exists else f"can't be read any more: none {found}, can"
 
     def _folder_is_gone(self, source: Source) -> str:
         folder = source.folder
         try:
             if scheme(folder) == "":
                 return "is empty now" if is_empty(folder) else ""
+            if is_web(folder):  # which can't be listed
+                return ""
             if source in self._something and self._exists(self._something[source]):
                 return ""
-            first = next(self._storage(folder).walk(folder), None)
+            first = next(self._stores(folder).walk(folder), None)
             if first is None:
                 return "has nothing in it any more"
             self._something[source] = first.path
@@ -128,12 +145,25 @@ class SourceCheck:
             return ""
         except OSError as error:  # a mount whose server is gone
             return f"can't be read any more ({error.strerror})"
+        except StorageError as error:
+            return f"can't be read any more ({error})"
 
     def _exists(self, path: str) -> bool:
         try:
-            return self._storage(path).exists(path)
+            return self._stores(path).exists(path)
         except PermissionError:
             return True
+        except StorageError:
+            return False
+
+    def _is_readable(self, path: str) -> bool:
+        try:
+            self._stores(path).read_range(path, 0, 1)
+        except PermissionError:
+            return True
+        except (FileNotFoundError, IsADirectoryError, StorageError):
+            return False
+        return True
 
     def _choose(self, source: Source, chunks: tuple[int, ...]) -> list["_Known"]:
         """Pictures of the source: of some chunks, of those beside them, and of some all over the run."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pydantic
 
 from serving.errors import UsageError
-from serving.storage.base import Storage, absolute, scheme, within
+from serving.storage.base import Storage, absolute, is_web, scheme, within
 
 
 class Source(pydantic.BaseModel):
@@ -18,16 +18,16 @@ class Source(pydantic.BaseModel):
     input: str
     """As the user gave it."""
     folder: str
-    """Absolute, or of a bucket. It had something in it."""
+    """Absolute, or of a bucket: it had something in it. Of the web, the server."""
 
 
 class SourceFinder:
     """Told of each picture as it is listed, finds the sources: for each input and each file system or bucket under it,
     the folder that all are below. So a mount below a folder is a source of its own."""
 
-    def __init__(self, storage: Callable[[str], Storage]) -> None:
-        """`storage` gives the storage that holds a path."""
-        self._storage = storage
+    def __init__(self, stores: Callable[[str], Storage]) -> None:
+        """`stores` gives the store that holds a path."""
+        self._stores = stores
         self._found: dict[tuple[str, str | int], Source] = {}
         self._last = ("", "")
         self._buckets: dict[str, bool] = {}
@@ -48,12 +48,14 @@ class SourceFinder:
         Raises:
           UsageError: a list names a bucket that does not exist.
         """
-        folder = path.rpartition("/")[0] or "/"
+        folder = "/".join(path.split("/")[:3]) if is_web(path) else path.rpartition("/")[0] or "/"
         group = "" if path == absolute(given) else given  # pictures that are named one by one are as those of a list
         if (given, folder) == self._last or not is_utf8(folder):
             return
         self._last = given, folder
-        if scheme(path):
+        if is_web(path):
+            self._widen(group, folder, given, folder)
+        elif scheme(path):
             self._note_bucket(group, given, folder, seen)
         else:
             self._note_folder(group, given, folder, seen)
@@ -84,7 +86,7 @@ class SourceFinder:
     def _has_something(self, given: str, bucket: str) -> bool:
         if bucket not in self._buckets:
             try:
-                self._buckets[bucket] = next(self._storage(bucket).walk(bucket), None) is not None
+                self._buckets[bucket] = next(self._stores(bucket).walk(bucket), None) is not None
             except PermissionError:  # who may read may not be allowed to list
                 self._buckets[bucket] = False
             except FileNotFoundError as error:

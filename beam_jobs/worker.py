@@ -1,12 +1,13 @@
-"""What one worker of the job holds: a channel, a decoder, threads; and what it does: one chunk, one part."""
+"""One worker of a run: it holds a channel, a decoder and threads, and writes one part for each chunk."""
 
+import contextlib
 import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
-from beam_jobs import interrupt
+from beam_jobs import interrupt, progress
 from beam_jobs.chunk_predictor import ChunkOptions, ChunkPredictor
 from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
@@ -22,16 +23,11 @@ from serving.images.limits import PictureLimits, PictureRejected
 from serving.images.sample_images import draw_pictures
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
-from serving.retry import Retrier, transient_in_time
-from serving.storage.base import output_errors
-from serving.storage.retrying import RetryingStorage, retrying_storage
+from serving.retry import transient_in_time
+from serving.storage.base import StorageError, output_errors
+from serving.storage.options import StorageOptions
+from serving.storage.stores import Stores
 from serving.tensorflow_import import import_tensorflow
-
-
-class Interrupted(FlowImagesError):
-    """A stop was asked for; parts that are written stay."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 class VersionGone(FlowImagesError):
@@ -50,7 +46,7 @@ def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSpec:
-    """All that a worker needs, on this machine or another; no secrets."""
+    """All that a worker needs, on this machine or another. Its repr shows no secrets."""
 
     output: str
     plan: Plan
@@ -61,7 +57,7 @@ class WorkerSpec:
     memory: Allowance = Allowance()
     """What the worker's process may take."""
     generation: int = 0
-    beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    storage: StorageOptions = StorageOptions()
 
 
 class ChunkWorker:
@@ -71,37 +67,22 @@ class ChunkWorker:
         """Opens a channel and loads the decoder; TensorFlow only if the wire form needs it.
 
         Raises:
-          UsageError: there is too little memory for any picture.
+          UsageError: there is too little memory for any image.
         """
-        options, contract = spec.plan.options, spec.plan.model.contract
-        limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
         self._spec = spec
-        self._retrier = Retrier(_shared(spec.retry, spec.chunk.readers), interrupt.STOP)
-        self._folder = RunFolder(self._storage(spec.output), spec.output)
+        self._stores = Stores(spec.storage, _shared(spec.retry, spec.chunk.readers), interrupt.STOP)
+        self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
         self._parts = self._folder.parts(spec.plan)
-        self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._storage)
+        self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores)
         self._under_way: set[int] = set()
-        retry = _shared(spec.retry, spec.chunk.requests_in_flight)
-        self._client = PredictClient(spec.endpoint, retry=retry, stop=interrupt.STOP, retried=transient_in_time)
-        interrupt.at_stop(self._client.close)
         self._failure: Exception | None = None
-        decoded_bytes = _decoded_bytes(contract, options.wire)
-        room = divide(
-            spec.memory, _taken(options.wire != "encoded"), readers=spec.chunk.readers, decoded_bytes=decoded_bytes,
-        )  # fmt: skip
-        encode = make_encoder(contract.preprocessing, options.wire, limits, memory=room.decoding)
-        self._predictor = ChunkPredictor(
-            read_row(self._read, limits.max_bytes),
-            encode,
-            ImagePredictor(self._client, contract, options.wire),
-            spec.chunk,
-            room,
-            decoded_bytes=decoded_bytes,
-            answer_bytes=_ANSWER_BYTES * len(contract.labels),
-            retry=retry,
-            known_good=_known_good(encode, contract),
-            stop=interrupt.STOP,
-        )
+        retry = _shared(spec.retry, spec.chunk.requests_in_flight)
+        with contextlib.ExitStack() as opened:
+            client = PredictClient(spec.endpoint, retry=retry, stop=interrupt.STOP, retried=transient_in_time)
+            opened.callback(client.close)
+            opened.enter_context(interrupt.closed_on_stop(client.close))
+            self._predictor = opened.enter_context(_chunk_predictor(spec, client, self._read, retry))
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -111,17 +92,16 @@ class ChunkWorker:
 
     def close(self) -> None:
         """Ends threads and channel."""
-        self._predictor.close()
-        self._client.close()
+        self._opened.close()
 
     def work(self, chunk: int) -> Counter[str]:
-        """Gives the chunk its part, unless it has one; counts of the outcomes by verdict.
+        """Gives the chunk its part, unless it has one; the numbers of its rows by verdict.
 
         Raises:
           ServingError, StorageUnavailable: the run has to stop; the chunk has no part.
-          SourceGone: the place that its pictures were in is gone.
+          SourceGone: the place that its images were in is gone.
           VersionGone: the pinned version is not served any more.
-          Interrupted: a stop was asked for.
+          Interrupted: a stop was requested.
         """
         self._under_way.add(chunk)
         try:
@@ -142,45 +122,75 @@ class ChunkWorker:
         spec = self._spec
         if self._parts.exists(spec.generation, chunk):
             return Counter()
-        outcomes = []
         try:
-            for outcome in self._predictor.outcomes(self._rows(chunk)):
-                outcomes.append(outcome)
-                interrupt.report_progress(1)
-                _raise_if_stopped()
-                if self._failure:
-                    raise self._failure  # of another chunk: the run is over, and that is why
+            outcomes = self._predict(self._rows(chunk))
         except ModelNotFound as error:
             raise version_gone(spec.endpoint, error) from error
         except Exception:
-            _raise_if_stopped()  # a stop closes the channel, which is no error of the server's
+            interrupt.raise_if_stopped()  # a stop closes the channel, which is no error of the server's
             raise
         self._parts.write(spec.generation, chunk, outcomes)
         return Counter(outcome.verdict for outcome in outcomes)
 
+    def _predict(self, rows: list[tuple[int, Row]]) -> list[Outcome]:
+        outcomes = []
+        for outcome in self._predictor.outcomes(rows):
+            outcomes.append(outcome)
+            progress.report(self._spec.plan.id, 1)
+            interrupt.raise_if_stopped()
+            if self._failure:  # of another chunk, which ends the run
+                raise self._failure
+        return outcomes
+
     def _rows(self, chunk: int) -> list[tuple[int, Row]]:
+        """The rows of this generation, with their places in the chunk."""
         rows = self._folder.read_chunk(self._spec.plan, chunk)
         if self._spec.generation == 0:
             return list(enumerate(rows))
-        return [(outcome.row, rows[outcome.row]) for outcome in self._to_retry(chunk, len(rows))]
-
-    def _to_retry(self, chunk: int, rows: int) -> list[Outcome]:
-        latest = self._parts.latest(chunk, rows, self._spec.generation - 1)
-        return [outcome for outcome in latest if outcome.may_change]
+        latest = self._parts.latest(chunk, len(rows), self._spec.generation - 1)
+        return [(outcome.row, rows[outcome.row]) for outcome in latest if outcome.may_change]
 
     def _read(self, path: str, limit: int) -> bytes:
+        """The bytes of an image. Where it can't be read, its source is asked for before that is its own fault."""
         where = self._spec.plan.locate(path)
-        storage = self._storage(where)
+        storage = self._stores(where)
         try:
             data = storage.read(where, limit)
         except FileNotFoundError:
             self._sources.after_missing(where, list(self._under_way))
             data = storage.read(where, limit)  # its source is there, and may have been away for a moment
+        except StorageError:
+            self._sources.after_unreadable(where, list(self._under_way))
+            raise
         self._sources.saw(where)
         return data
 
-    def _storage(self, path: str) -> RetryingStorage:
-        return retrying_storage(path, self._spec.beam_flags, self._spec.retry, self._retrier)
+
+def _chunk_predictor(
+    spec: WorkerSpec, client: PredictClient, read: Callable[[str, int], bytes], retry: RetryPolicy
+) -> ChunkPredictor:
+    options, contract = spec.plan.options, spec.plan.model.contract
+    limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
+    decoded_bytes = _decoded_bytes(contract, options.wire)
+    room = divide(
+        spec.memory,
+        _taken(options.wire != "encoded"),
+        readers=spec.chunk.readers,
+        decoded_bytes=decoded_bytes,
+    )
+    encode = make_encoder(contract.preprocessing, options.wire, limits, memory=room.decoding)
+    return ChunkPredictor(
+        read_row(read, limits.max_bytes),
+        encode,
+        ImagePredictor(client, contract, options.wire),
+        spec.chunk,
+        room,
+        decoded_bytes=decoded_bytes,
+        answer_bytes=_ANSWER_BYTES * len(contract.labels),
+        retry=retry,
+        known_good=_known_good(encode, contract),
+        stop=interrupt.STOP,
+    )
 
 
 def _known_good(encode: Callable[[bytes], Payload], contract: ModelContract) -> Payload | None:
@@ -214,8 +224,3 @@ def _taken(with_tensorflow: bool) -> int:
 def _shared(policy: RetryPolicy, callers: int) -> RetryPolicy:
     """The policy for several callers at once: while a server is away each of them spends retries of its own."""
     return dataclasses.replace(policy, budget=policy.budget * callers)
-
-
-def _raise_if_stopped() -> None:
-    if interrupt.STOP.is_set():
-        raise Interrupted("interrupted; the same command continues")

@@ -7,31 +7,16 @@ picture, and prints the most that the process had in memory at once (VmHWM, so o
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from serving.console.flag_types import ByteSize
+from tests.faults.jobs import peak_memory
 
-JOB = """
-import os, flow_images
-try:
-    flow_images.cli.main()
-finally:
-    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    open(os.environ["PEAK"], "w").write(peak.split()[1])
-"""
 SIZE = ByteSize(1, 2**60)
-
-
-def peak(folder: Path, limit: str, flags: list[str]) -> int:
-    """Most bytes that a job over the folder's pictures had in memory at once."""
-    command = [sys.executable, "-c", JOB, "predict", "--input", str(folder / "in"), "--output", str(folder / "out"),
-               "--fresh", "--max-memory", limit, *flags]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PEAK": str(folder / "peak")})
-    return 1024 * int((folder / "peak").read_text())
 
 
 def main() -> None:
@@ -49,7 +34,8 @@ def main() -> None:
         for number in range(options.count):
             (folder / "in" / f"{number:06}{options.picture.suffix}").symlink_to(options.picture.resolve())
         for limit in options.limits:
-            most = peak(folder, limit, options.flags)
+            output = ("--output", folder / "out", "--fresh")
+            most = peak_memory("--input", folder / "in", *output, "--max-memory", limit, *options.flags)
             print(f"| {limit} | {most / 2**20:.0f} | {most / SIZE.convert(limit, None, None):.2f} |", flush=True)
 
 

@@ -89,7 +89,7 @@ class Bench:
     def run(self) -> float:
         """Seconds of a whole job in this process, on a new output."""
         from beam_jobs.options import PredictOptions
-        from beam_jobs.run import run
+        from beam_jobs.run import Run
         from serving.discovery import ModelOverrides
         from serving.options import Endpoint
 
@@ -100,7 +100,7 @@ class Bench:
             plain=ModelOverrides(labels=self.labels, image_size=(SIZE, SIZE)),
         )  # fmt: skip
         started = time.perf_counter()
-        account = run(options, lambda version: contextlib.nullcontext(endpoint), lambda plan, todo: None)
+        account = Run(options, lambda version: contextlib.nullcontext(endpoint)).execute()
         seconds = time.perf_counter() - started
         assert account
         assert account.predicted == account.listed
@@ -162,7 +162,7 @@ def outcomes_in_memory() -> Iterator[None]:
 
 def measure_latency(bench: Bench) -> dict[str, Any]:
     """Local reads against reads that take 50 ms more each, in turns."""
-    from serving.storage.base import Disk
+    from serving.storage.disk import Disk
 
     read = Disk.read
 
@@ -227,19 +227,19 @@ def measure_kill(bench: Bench) -> dict[str, Any]:
 LISTING = """
 import resource, sys, tempfile, time
 from beam_jobs import inputs, manifest
-from serving.storage import base
+from serving.storage import base, stores
 count, kind, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 class Bucket:
     def exists(self, path): return False
     def walk(self, folder, after=None):
         for i in range(count):
             yield base.FileInfo(f"s3://bucket/pictures/{i * 7919 % count:07}/photo-{i:07}.jpg", 4096)
-where_it_is = (lambda _: Bucket()) if kind == "bucket" else base.storage_for
+where_it_is = (lambda _: Bucket()) if kind == "bucket" else stores.Stores()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()
 where = "s3://bucket/pictures" if kind == "bucket" else path
 with tempfile.TemporaryFile() as file:
-    made = manifest.build_manifest(inputs.list_pictures([where], storage=where_it_is), file, batch_size=32, shards=1,
+    made = manifest.build_manifest(inputs.list_pictures([where], stores=where_it_is), file, batch_size=32, shards=1,
                                    unique_ids=False)
 assert made.listed == count
 print(round(time.perf_counter() - started, 1), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

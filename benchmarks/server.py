@@ -138,6 +138,7 @@ def throughput(server: ServerProcess, data: bytes, clients: int, rows: int, seco
 
 @contextmanager
 def floor_process(saved_model: str) -> Iterator[Callable[[float], tuple[float, float]]]:
+    """Runs `floor` in a process of its own; gives a function from seconds to its rate and its CPU seconds a row."""
     spawn = multiprocessing.get_context("spawn")
     work, results = spawn.Queue(), spawn.Queue()
     process = spawn.Process(target=floor, args=(saved_model, work, results), daemon=True)
@@ -155,6 +156,7 @@ def floor_process(saved_model: str) -> Iterator[Callable[[float], tuple[float, f
 
 
 def main() -> None:
+    """Prints the rates, by turns, and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)

@@ -92,8 +92,10 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Runs the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 over a limit, 75 resumable, 130 and 143
-    interrupted."""
+    """Runs the command and ends the process with its exit code, which `serving.errors` lists.
+
+    An error of ours becomes one line on stderr; what the arguments say wrongly is an exit code 2, as click has it.
+    """
     _insist_on_utf8()
     # TensorFlow's and gRPC's start-up messages are not for users; a value that is set already is respected. What gRPC
     # logs as an error is raised as one, too.

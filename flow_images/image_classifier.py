@@ -167,6 +167,7 @@ class ImageClassifier:
 
         Args:
           gone: one that has left the server.
+
         Raises:
           UsageError, ContractError: the model can't be asked with these options.
           ServingError: the server can't be asked.
@@ -182,8 +183,7 @@ class ImageClassifier:
             self._lock.release()
 
     def classify(self, images: Sequence[Named]) -> Operation[list[Classification]]:
-        """As `ServedModel.classify`; where the user wants no certain version, the latest takes the place of one that
-        has left."""
+        """As `ServedModel.classify`; if no certain version is wanted, the latest replaces one that has left."""
         model = yield from self.model()
         try:
             return (yield from model.classify(images))

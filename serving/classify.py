@@ -17,7 +17,8 @@ from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.scores import format_score
-from serving.storage.local_file import read_file
+from serving.storage.base import StorageError
+from serving.storage.stores import Stores
 
 
 def classify_files(
@@ -36,6 +37,7 @@ def classify_files(
     Raises:
       ServingError, ContractError: nothing can be classified.
     """
+    stores = Stores(policy=retry)
     with PredictClient(endpoint, retry=retry) as client:
         contract = discover(client, plain)
         wire = choose_wire(contract, wire)
@@ -49,7 +51,7 @@ def classify_files(
         for path in paths:
             shown = printable(path)
             try:
-                scores = predictor.predict([encode(_read(path, limits.max_bytes))])
+                scores = predictor.predict([encode(_read(stores, path, limits.max_bytes))])
                 if not scores.ok[0]:
                     raise PictureRejected(CORRUPT, NOT_DECODED)
             except (PictureRejected, InvalidRequest) as error:
@@ -65,14 +67,14 @@ def classify_files(
     return rejected
 
 
-def _read(path: str, max_bytes: int) -> bytes:
+def _read(stores: Stores, path: str, max_bytes: int) -> bytes:
     if any("\ud800" <= letter <= "\udfff" for letter in path):
         raise bad_name()
     try:
         with own_faults(max_bytes):
-            return read_file(path, max_bytes)
-    except OSError as error:
-        raise PictureRejected("unreadable", error.strerror or str(error)) from error
+            return stores(path).read(path, max_bytes)
+    except (OSError, StorageError) as error:
+        raise PictureRejected("unreadable", getattr(error, "strerror", None) or str(error)) from error
 
 
 def _reason(error: PictureRejected | InvalidRequest) -> str:

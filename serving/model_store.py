@@ -2,39 +2,31 @@
 
 import contextlib
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from serving.errors import UsageError
-from serving.options import RetryPolicy
-from serving.retry import Retrier
-from serving.storage.retrying import retrying_storage
+from serving.storage.stores import Stores
 
 _SAVED_MODEL = "saved_model.pb"
-_POLICY = RetryPolicy()
 
 
 @contextlib.contextmanager
 def local_copy(
     folder: str,
     version: int | None,
-    beam_flags: Sequence[str] = (),
-    policy: RetryPolicy = _POLICY,
-    stop: threading.Event | None = None,
+    stores: Stores | None = None,
 ) -> Iterator[Path]:
     """A temporary STORE/NAME folder with one version of a model in a bucket; it goes when the block ends.
 
     Args:
       folder: gs://… or s3://…, STORE/NAME.
       version: None for the highest one that is there whole.
-      beam_flags: Beam's own, for the bucket.
-      policy: how long a bucket that is away is waited for.
-      stop: when set, ends the waits.
+      stores: None for ones of its own.
     Raises:
       UsageError: there is no such version, or it can't be read.
     """
-    storage = retrying_storage(folder, beam_flags, policy, Retrier(policy, stop))
+    storage = (stores or Stores())(folder)
     root = folder.rstrip("/") + "/"
     try:
         names = [info.path.removeprefix(root) for info in storage.walk(folder)]

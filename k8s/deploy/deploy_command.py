@@ -382,8 +382,7 @@ def _send(
 ) -> None:
     """Applies the objects, and waits for the Job or the Deployment among them.
 
-    Args:
-      again: the option by which the same command means the same Job.
+    `again` is the option by which the same command means the same Job.
     """
     if dry_run == "client":
         import yaml

@@ -1,4 +1,4 @@
-"""gs:// objects as `serving.storage.base.Storage`, on google-cloud-storage, with the credentials that Beam finds.
+"""gs://BUCKET/NAME, on google-cloud-storage, with Google's default credentials, or without any where there are none.
 
 Create-if-absent is the precondition `if_generation_match=0`. `STORAGE_EMULATOR_HOST` points it at an emulator.
 """
@@ -6,36 +6,42 @@ Create-if-absent is the precondition `if_generation_match=0`. `STORAGE_EMULATOR_
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import IO, Any
 
 import google.api_core.exceptions as gcp_errors
+import google.auth
 import google.auth.exceptions
 import requests.adapters
-from apache_beam.io.gcp.gcsio import create_storage_client
-from apache_beam.options.pipeline_options import PipelineOptions
+from google.auth import impersonated_credentials
 from google.cloud import storage
 
 from serving.errors import AccessDenied, UsageError
-from serving.storage.base import MOST_WAIT_S, FileInfo, StorageError, StorageUnavailable, spooled
+from serving.storage.base import FileInfo, StorageError, StorageUnavailable, spooled
 from serving.storage.local_file import TooLarge
+from serving.storage.options import GcsOptions
 
 _CONNECT_S = 4.0
 _LOG = logging.getLogger(__name__)
-logging.getLogger("apache_beam.utils.retry").setLevel(logging.ERROR)  # it warns with tracebacks
 
 
 class Gcs:
     """Google Cloud Storage. Safe to use from several threads."""
 
-    def __init__(self, beam_flags: Sequence[str], wait_s: float = MOST_WAIT_S) -> None:
-        """See `storage_for`."""
-        known = _has_credentials()
+    def __init__(self, options: GcsOptions, wait_s: float) -> None:
+        """See `serving.storage.stores.open_store`."""
         try:
-            self._client = create_storage_client(PipelineOptions(list(beam_flags)), use_credentials=known)
-        except ValueError as error:
-            raise UsageError(f"gs:// can't be set up: {error}; see STORAGE_EMULATOR_HOST and Beam's flags") from error
-        self._anonymous = not known
+            credentials = _credentials(options)
+            self._client = (
+                storage.Client(options.project, credentials, extra_headers=dict(options.headers))
+                if credentials
+                else storage.Client.create_anonymous_client()
+            )
+        except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
+            raise UsageError(
+                f"gs:// can't be set up: {error}; see STORAGE_EMULATOR_HOST and GOOGLE_APPLICATION_CREDENTIALS"
+            ) from error
+        self._anonymous = credentials is None
         # Who waits has to hear of it: the one retry loop is ours.
         self._once: dict[str, Any] = {"timeout": (min(wait_s, _CONNECT_S), wait_s), "retry": None}
         # As many connections as a job reads at once; those over requests' default of 10 would be closed after use.
@@ -142,17 +148,22 @@ class Gcs:
             raise FileNotFoundError(f"{path}: {error}") from error
 
 
-def _has_credentials() -> bool:
-    """Are there any? Asked once, as Beam itself asks for half a minute before it goes on without."""
+def _credentials(options: GcsOptions) -> Any:
+    """Google's credentials; None for an emulator, and where there are none, as public buckets can be read without."""
     if "STORAGE_EMULATOR_HOST" in os.environ:
-        return False
+        return None
     try:
-        google.auth.default()
+        credentials, _ = google.auth.default(scopes=options.scopes)
     except google.auth.exceptions.DefaultCredentialsError:
         _LOG.warning("gs:// is read without credentials, as there are none: `gcloud auth application-default login`, "
                      "or GOOGLE_APPLICATION_CREDENTIALS")  # fmt: skip
-        return False
-    return True
+        return None
+    if options.impersonate:
+        *delegates, principal = options.impersonate
+        credentials = impersonated_credentials.Credentials(
+            credentials, principal, target_scopes=options.scopes, delegates=delegates
+        )
+    return credentials
 
 
 _NO_URL = (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)

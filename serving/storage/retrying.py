@@ -4,22 +4,15 @@ import contextlib
 import functools
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import IO, TypeVar
 
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import MOST_WAIT_S, FileInfo, Storage, StorageUnavailable, scheme, spooled, storage_for
+from serving.storage.base import FileInfo, Storage, StorageUnavailable, scheme, shown, spooled
 from serving.waiting import Waiting
 
 T = TypeVar("T")
-_LEAST_WAIT_S = 2.0
-
-
-def retrying_storage(path: str, beam_flags: Sequence[str], policy: RetryPolicy, retrier: Retrier) -> "RetryingStorage":
-    """The storage that holds a path; no single try of it takes longer than all are meant to."""
-    wait_s = min(MOST_WAIT_S, max(_LEAST_WAIT_S, policy.patience_s))
-    return RetryingStorage(storage_for(path, beam_flags, wait_s), retrier, policy.patience_s)
 
 
 class RetryingStorage:
@@ -29,7 +22,7 @@ class RetryingStorage:
         """`patience_s` is the retrier's, for those who wait."""
         self._storage = storage
         self._retrier = retrier
-        self._patience_s = patience_s
+        self._waiting = functools.cache(lambda place: Waiting(place, patience_s, lambda: "no answer yet"))
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         return self._call(path, lambda: self._storage.read(path, limit))
@@ -96,10 +89,5 @@ class RetryingStorage:
         return self._retrier(once)
 
     def _noticed(self, path: str) -> contextlib.AbstractContextManager[None]:
-        return _waiting("/".join(path.split("/")[:3]), self._patience_s).call()
-
-
-@functools.cache
-def _waiting(place: str, patience_s: float) -> Waiting:
-    """Says that a bucket or a disk does not answer; one for all who ask it."""
-    return Waiting(place, patience_s, lambda: "no answer yet")
+        """Says that a bucket, server or disk does not answer, once for all who ask it."""
+        return self._waiting("/".join(shown(path).split("/")[:3])).call()

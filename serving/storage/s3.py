@@ -1,20 +1,20 @@
-"""s3:// objects as `serving.storage.base.Storage`, on boto3, set up by Beam's own `--s3_…` flags.
+"""s3://BUCKET/KEY, on boto3. What the options leave open, boto3 looks for: AWS_… variables, ~/.aws, the machine's role.
 
 Create-if-absent is S3's conditional put, `If-None-Match: *`.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import IO, Any
 
 import boto3
 import botocore.config
 import botocore.exceptions
-from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 
 from serving.errors import AccessDenied, UsageError
-from serving.storage.base import MOST_WAIT_S, FileInfo, StorageError, StorageUnavailable, spooled
+from serving.storage.base import FileInfo, StorageError, StorageUnavailable, spooled
 from serving.storage.local_file import TooLarge
+from serving.storage.options import S3Options
 
 _CONNECT_S = 4.0
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
@@ -31,9 +31,8 @@ _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "Request
 class S3:
     """Amazon S3, or any store that speaks its protocol. Safe to use from several threads."""
 
-    def __init__(self, beam_flags: Sequence[str], wait_s: float = MOST_WAIT_S) -> None:
-        """See `storage_for`."""
-        options = PipelineOptions(list(beam_flags)).view_as(S3Options)
+    def __init__(self, options: S3Options, wait_s: float) -> None:
+        """See `serving.storage.stores.open_store`."""
         config = botocore.config.Config(
             max_pool_connections=64,  # as many as a job reads at once
             connect_timeout=min(wait_s, _CONNECT_S),
@@ -43,19 +42,19 @@ class S3:
         try:
             self._client = boto3.session.Session().client(
                 "s3",
-                aws_access_key_id=options.s3_access_key_id,
-                aws_secret_access_key=options.s3_secret_access_key,
-                aws_session_token=options.s3_session_token,
-                endpoint_url=options.s3_endpoint_url,
-                region_name=options.s3_region_name,
-                api_version=options.s3_api_version,
-                use_ssl=not options.s3_disable_ssl,
-                verify=options.s3_verify,
+                aws_access_key_id=options.access_key_id,
+                aws_secret_access_key=options.secret_access_key,
+                aws_session_token=options.session_token,
+                endpoint_url=options.endpoint_url,
+                region_name=options.region,
+                api_version=options.api_version,
+                use_ssl=options.use_ssl,
+                verify=options.verify,
                 config=config,
             )
         except (ValueError, botocore.exceptions.BotoCoreError) as error:
             raise UsageError(
-                f"s3:// can't be set up: {error}; see --s3_endpoint_url, --s3_region_name and AWS's own settings"
+                f"s3:// can't be set up: {error}; see AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and AWS's other settings"
             ) from error
 
     def read(self, path: str, limit: int | None = None) -> bytes:

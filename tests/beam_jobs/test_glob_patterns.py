@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from beam_jobs.glob_patterns import Below, glob_to_regex, is_hidden, split_pattern
 from beam_jobs.inputs import list_pictures
 from serving.errors import UsageError
-from serving.storage.base import storage_for
+from serving.storage.stores import open_store
 
 TREE = (
     "a.jpg", "b.png", ".h.jpg", "p/x.jpg", "p/y/z.jpg", "p/y/.q.jpg", "p/.hid/w.jpg", "p/.hid/v/u.jpg",
@@ -61,7 +61,7 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     else:
         folder = request.getfixturevalue(f"{request.param}_folder")
     for name in TREE:
-        storage_for(folder).create(f"{folder}/{name}", b"x")
+        open_store(folder).create(f"{folder}/{name}", b"x")
     return folder
 
 
@@ -87,7 +87,7 @@ def test_keys_that_no_disk_could_hold(kind: str, request: pytest.FixtureRequest)
     odd = ["p//x.jpg", "p/./k.jpg", *(["p/../m.jpg"] if kind == "s3" else [])]
     keys = [*odd, "p/a/", "p/.h/a.jpg", "p/.h/b/c.jpg"]
     for key in keys:
-        storage_for(folder).create(f"{folder}/{key}", b"")
+        open_store(folder).create(f"{folder}/{key}", b"")
 
     def listed(pattern: str) -> tuple[list[str], dict[str, int]]:
         listing = list_pictures([f"{folder}/{pattern}"])
@@ -98,7 +98,7 @@ def test_keys_that_no_disk_could_hold(kind: str, request: pytest.FixtureRequest)
     assert listed("p/**/x.jpg") == (["p//x.jpg"], {"hidden_folders": 1})
     for key in odd:
         assert listed(key) == ([key], {})
-        assert storage_for(folder).read(f"{folder}/{key}") == b""
+        assert open_store(folder).read(f"{folder}/{key}") == b""
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs"])

@@ -87,8 +87,8 @@ def test_links_that_lead_in_circles_list_nothing_twice(folder: Path) -> None:
 
 
 def test_a_path_that_nobody_can_read_is_told_at_once(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("a.jpg\nhttp://localhost/b.jpg\n")
-    with pytest.raises(UsageError, match="http:// is not supported"):
+    (tmp_path / "names.txt").write_text("a.jpg\nftp://localhost/b.jpg\n")
+    with pytest.raises(UsageError, match="ftp:// is not supported"):
         listed(tmp_path / "names.txt")
 
 

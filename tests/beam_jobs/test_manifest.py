@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from beam_jobs.inputs import Listed
 from beam_jobs.manifest import MAX_CHUNK_ROWS, Manifest, Row, build_manifest
 from serving.errors import UsageError
-from serving.storage.base import Disk
+from serving.storage.disk import Disk
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 

@@ -20,15 +20,14 @@ from beam_jobs.inputs import Listed
 from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import BrokenPart, Outcome, Verdict
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
-from beam_jobs.remaining import count_generations, remaining_retries, remaining_work
-from beam_jobs.results import Incomplete, RunLog
+from beam_jobs.remaining import remaining_retries, remaining_work
+from beam_jobs.results import Incomplete
 from beam_jobs.run import merge_folder
 from serving.contract import ModelContract, Preprocessing
 from serving.errors import FlowImagesError
 from serving.scores import rank
-from serving.storage.base import Disk
+from serving.storage.disk import Disk
 
-LOG = RunLog({}, {})
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8) | st.sampled_from(
     ["=1+1", '"', "a,b", "a\nb", "\r", " ", "\ufeff", "'", "@x", "\u2028", "\x1c", "犬"]
 )
@@ -85,7 +84,7 @@ def test_the_account_balances_whatever_becomes_of_the_rows(
             for i in again:
                 last[i] = data.draw(verdicts)
             parts.write(todo.generation, chunk, [outcome(i - chunk * rows, last[i]) for i in again])
-    found = results.merge(folder, plan, parts, count_generations(parts), LOG)
+    found = results.merge(folder, plan, {})
     counts = Counter(last)
     assert found.balanced
     assert (found.predicted, found.rejected, found.failed) == tuple(counts[verdict] for verdict in get_args(Verdict))
@@ -107,7 +106,7 @@ def test_names_ids_and_labels_come_back_unaltered(
     parts = folder.parts(plan)
     for chunk in range(plan.manifest.chunks):
         parts.write(0, chunk, [outcome(row, "predicted") for row in range(plan.manifest.rows_in(chunk))])
-    results.merge(folder, plan, parts, 0, LOG)
+    results.merge(folder, plan, {})
     with open(Path(folder.output) / "predictions.csv", newline="", encoding="utf-8") as file:
         found = list(csv.reader(file))[1:]
     assert [(row[0], row[-2], row[-1]) for row in found] == [(path, *pictures[path]) for path in sorted(pictures)]
@@ -120,7 +119,7 @@ def test_no_score_becomes_0_on_its_way_to_the_file(tmp_path: Path, format_: Lite
     scores = rank(np.array([8e-9, 1 - 8e-9, 1e-38], np.float32), 0 if format_ == "kaggle" else 2)
     parts = folder.parts(plan)
     parts.write(0, 0, [Outcome(0, "predicted", *scores), Outcome(1, "rejected", reason="missing")])
-    results.merge(folder, plan, parts, 0, LOG)
+    results.merge(folder, plan, {})
     with open(Path(folder.output) / "predictions.csv", newline="") as file:
         found = list(csv.reader(file))[1:]
     if format_ == "csv":

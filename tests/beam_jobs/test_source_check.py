@@ -15,7 +15,9 @@ from beam_jobs.parts import Outcome, Parts
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.source_check import SourceCheck, SourceGone
 from serving.contract import ModelContract, Preprocessing
-from serving.storage.base import Disk, absolute, storage_for
+from serving.storage.base import absolute
+from serving.storage.disk import Disk
+from serving.storage.stores import Stores, open_store
 
 COUNT = 60
 
@@ -43,7 +45,7 @@ class Run:
     @property
     def check(self) -> SourceCheck:
         """A new one, as each process has its own."""
-        return SourceCheck(self.plan, self.folder, self.parts, storage_for)
+        return SourceCheck(self.plan, self.folder, self.parts, Stores())
 
     def predict(self, chunk: int) -> None:
         """Writes the part of a chunk whose files were all read."""
@@ -271,7 +273,7 @@ def test_a_mount_below_the_input_is_a_source_of_its_own(pictures: Path, output: 
 @pytest.mark.parametrize("kind", ["folder", "glob", "list"])
 def test_a_prefix_that_was_emptied(place: str, kind: str, output: Path, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(place)
-    storage = storage_for(folder)
+    storage = open_store(folder)
     paths = [f"{folder}/in/{number:02}.jpg" for number in range(20)]
     for path in paths:
         storage.create(path, b"x")
@@ -296,10 +298,10 @@ def test_a_bucket_that_was_deleted(s3_folder: str, output: Path) -> None:
     client.create_bucket(Bucket="short-lived")
     paths = [f"s3://short-lived/{number}.jpg" for number in range(3)]
     for path in paths:
-        storage_for(path).create(path, b"x")
+        open_store(path).create(path, b"x")
     run = Run(output, ["s3://short-lived"])
     for path in paths:
-        storage_for(path).delete(path)
+        open_store(path).delete(path)
     client.delete_bucket(Bucket="short-lived")
     with pytest.raises(SourceGone, match=r"s3://short-lived .*is not there any more"):
         run.missing(paths[0])

@@ -18,7 +18,7 @@ import pytest
 
 from tests.serving.server.client import Client
 from tests.serving.server.conftest import eventually
-from tests.serving.server.models import write_half_plus_two, write_model
+from tests.serving.server.saved_models import write_half_plus_two, write_model
 
 CONFIG = """
 model_config_list {{

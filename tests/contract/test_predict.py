@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from tests.serving.server.client import Client, refused
-from tests.serving.server.models import TYPES
+from tests.serving.server.saved_models import TYPES
 
 ROWS = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
 

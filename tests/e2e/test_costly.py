@@ -10,7 +10,6 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from beam_jobs import interrupt
 from serving.errors import UsageError
 from serving.images.limits import MIB
 from tests.conftest import MODEL_NAME
@@ -59,13 +58,14 @@ def test_costly_files_are_rejected_with_words_and_photos_get_their_rows(
     from beam_jobs.predict_command import predict
     from serving.server import ServerProcess
 
-    with ServerProcess(str(model_store), model_name=MODEL_NAME) as server:
-        interrupt.reset()
-        with peak_of(psutil.Process(server.pid)) as measured:
-            done = CliRunner().invoke(predict, [
-                "--server", server.address, "--model-name", MODEL_NAME, "--input", str(hostile), "--wire", wire,
-                "--output", str(tmp_path / "out"),
-            ])  # fmt: skip
+    with (
+        ServerProcess(str(model_store), model_name=MODEL_NAME) as server,
+        peak_of(psutil.Process(server.pid)) as measured,
+    ):
+        done = CliRunner().invoke(predict, [
+            "--server", server.address, "--model-name", MODEL_NAME, "--input", str(hostile), "--wire", wire,
+            "--output", str(tmp_path / "out"),
+        ])  # fmt: skip
     assert done.exit_code == 0, done.output
     assert account(tmp_path / "out") == (25, 23, 2, 0)
     rejected = {Path(row["path"]).name: row for row in rows(tmp_path / "out" / "rejected.csv")}

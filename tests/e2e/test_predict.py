@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from beam_jobs import interrupt
 from serving.contract import ModelContract
 from serving.errors import FlowImagesError
 from tests.conftest import MODEL_NAME
@@ -25,7 +24,6 @@ def predict(server: str) -> Predict:
     from beam_jobs.predict_command import predict as command
 
     def run(*arguments: object, server: str = server) -> Result:
-        interrupt.reset()
         words = ["--server", server, "--model-name", MODEL_NAME, *map(str, arguments)]
         return CliRunner().invoke(command, words)
 
@@ -192,7 +190,6 @@ def test_a_run_with_its_own_server_stays_with_its_version(model_store: Path, dra
     whole = ["--input", str(drawn / "train"), "--output", str(output), "--wire", "encoded"]
 
     def predict(*arguments: object) -> Result:
-        interrupt.reset()
         return CliRunner().invoke(command, [*whole, *map(str, arguments)])
 
     first = predict("--model", store / "1")
@@ -313,10 +310,10 @@ def test_secrets_of_beam_are_written_nowhere(predict: Predict, drawn: Path, tmp_
 def test_buckets_hold_input_and_output(
     predict: Predict, drawn: Path, tmp_path: Path, place: str, request: pytest.FixtureRequest
 ) -> None:
-    from serving.storage.base import storage_for
+    from serving.storage.stores import open_store
 
     folder = request.getfixturevalue(place)
-    storage = storage_for(folder)
+    storage = open_store(folder)
     for path in sorted((drawn / "train").iterdir())[:12]:
         storage.create(f"{folder}/in/deep/{path.name}", path.read_bytes())
     storage.create(f"{folder}/in/broken.jpg", b"x")
@@ -335,12 +332,12 @@ def test_a_model_in_a_bucket_is_served_from_a_copy(
     model_store: Path, drawn: Path, tmp_path: Path, s3_folder: str
 ) -> None:
     from beam_jobs.predict_command import predict as command
-    from serving.storage.base import storage_for
+    from serving.storage.stores import open_store
 
-    interrupt.reset()
+    storage = open_store(s3_folder)
     for path in (path for path in model_store.rglob("*") if path.is_file()):
-        storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/{path.relative_to(model_store)}", path.read_bytes())
-    storage_for(s3_folder).create(f"{s3_folder}/{MODEL_NAME}/2/variables/half-copied", b"x")
+        storage.create(f"{s3_folder}/{MODEL_NAME}/{path.relative_to(model_store)}", path.read_bytes())
+    storage.create(f"{s3_folder}/{MODEL_NAME}/2/variables/half-copied", b"x")
     arguments = ["--model", f"{s3_folder}/{MODEL_NAME}", "--input", str(drawn / "train"), "--wire", "encoded"]
     result = CliRunner().invoke(command, [*arguments, "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output + str(result.exception)

@@ -8,7 +8,9 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
@@ -18,7 +20,7 @@ from typing import NamedTuple
 import flow_images.cli
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["beam_jobs.predict_command", "beam_jobs.run", "beam_jobs.pipeline", "tests.faults.jobs"])
+_FORKS.set_forkserver_preload(["beam_jobs.predict_command", "beam_jobs.run", "beam_jobs.runner", "tests.faults.jobs"])
 
 
 class Job:
@@ -70,6 +72,32 @@ def _command(arguments: list[str], environment: dict[str, str], log: str) -> Non
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     sys.argv = ["flow-images", "predict", *arguments]
     flow_images.cli.main()
+
+
+_WITH_PEAK = """
+import os, flow_images.cli
+try:
+    flow_images.cli.main()
+finally:
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    open(os.environ["PEAK"], "w").write(peak.split()[1])
+"""
+
+
+def peak_memory(*arguments: object) -> int:
+    """Runs `flow-images predict` to its good end, and gives the most bytes that its process had in memory at once.
+
+    Linux only, since /proc tells it.
+
+    Raises:
+      CalledProcessError: the exit code isn't 0.
+    """
+    with tempfile.NamedTemporaryFile("r") as peak:
+        command = [sys.executable, "-c", _WITH_PEAK, "predict", *map(str, arguments)]
+        subprocess.run(
+            command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"PEAK": peak.name}, timeout=900
+        )
+        return 1024 * int(peak.read())
 
 
 class Account(NamedTuple):

@@ -1,8 +1,5 @@
 """The memory of a real job with many large pictures stays under --max-memory, in each wire form."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,19 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.faults.jobs import account, rows
+from tests.faults.jobs import account, peak_memory, rows
 from tests.faults.servers import Server
 
 pytestmark = pytest.mark.faults
-
-WITH_PEAK = """
-import os, flow_images
-try:
-    flow_images.cli.main()
-finally:
-    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    open(os.environ["PEAK"], "w").write(peak.split()[1])
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +53,8 @@ def peak(address: str, place: Path, folder: Path, pictures: int, *flags: str) ->
     (folder / "in").mkdir()
     for number in range(pictures):
         (folder / "in" / f"{number:04}.jpg").symlink_to(place / "large.jpg")
-    command = [sys.executable, "-c", WITH_PEAK, "predict", "--server", address, "--model-name", "model", "--labels",
-               place / "labels.txt", "--image-size", "224", "--input", folder / "in", "--output", folder / "out",
-               *flags]  # fmt: skip
-    subprocess.run(
-        [str(word) for word in command], check=True, env=os.environ | {"PEAK": str(folder / "peak")}, timeout=900
-    )
-    return 1024 * int((folder / "peak").read_text())
+    files = ("--labels", place / "labels.txt", "--input", folder / "in", "--output", folder / "out")
+    return peak_memory("--server", address, "--model-name", "model", "--image-size", "224", *files, *flags)
 
 
 @pytest.mark.parametrize(

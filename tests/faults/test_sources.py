@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.storage.base import storage_for
+from serving.storage.stores import open_store
 from tests.faults.conftest import START
 from tests.faults.front import Front
 from tests.faults.jobs import account, assert_same, parts, rows, wait_until
@@ -158,7 +158,7 @@ def test_what_is_left_out_is_said_and_counted(start: START, front: Front, folder
 
 
 def test_a_bucket_that_is_emptied_under_a_run(start: START, front: Front, s3_folder: str, pictures: Path) -> None:
-    storage, flags = storage_for(s3_folder), ["--input", f"{s3_folder}/in", "--output", f"{s3_folder}/out"]
+    storage, flags = open_store(s3_folder), ["--input", f"{s3_folder}/in", "--output", f"{s3_folder}/out"]
     for picture in pictures.iterdir():
         storage.create(f"{s3_folder}/in/{picture.name}", picture.read_bytes())
     front.hold_after(7)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from serving.errors import AccessDenied
-from serving.storage.base import StorageUnavailable, storage_for
+from serving.storage.base import StorageUnavailable
+from serving.storage.options import S3Options, StorageOptions
+from serving.storage.stores import open_store
 from tests.faults.conftest import START
 from tests.faults.front import Front
 from tests.faults.jobs import account, assert_same, parts, rows, wait_until
@@ -34,13 +36,18 @@ def bucket(s3_folder: str, pictures: Path) -> str:
 
 
 def fill(bucket: str, pictures: Path) -> None:
+    storage = open_store(bucket)
     for picture in pictures.iterdir():
-        storage_for(bucket).create(f"{bucket}/in/{picture.name}", picture.read_bytes())
+        storage.create(f"{bucket}/in/{picture.name}", picture.read_bytes())
+
+
+def at(store: StoreFront) -> StorageOptions:
+    return StorageOptions(s3=S3Options(endpoint_url=store.url))
 
 
 def download(bucket: str, output: Path, pictures: Path) -> Path:
     """The run's results, as if they had been on a disk."""
-    storage = storage_for(bucket)
+    storage = open_store(bucket)
     output.mkdir()
     for name in ("predictions.csv", "rejected.csv", "failed.csv", "run.json"):
         text = storage.read(f"{bucket}/out/{name}").decode()
@@ -79,9 +86,8 @@ def test_answers_of_a_store_that_are_cut_off(
 
 def test_a_listing_that_is_cut_off_is_no_shorter_listing(store: StoreFront, bucket: str) -> None:
     store.cut_share = 1.0
-    flags = [f"--s3_endpoint_url={store.url}"]
     with pytest.raises(StorageUnavailable, match="cut off"):
-        list(storage_for(bucket, flags).walk(f"{bucket}/in"))
+        list(open_store(bucket, at(store)).walk(f"{bucket}/in"))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,7 @@ def test_what_is_refused_for_all_pictures_is_no_fault_of_one(
 ) -> None:
     store.denied, store.denied_code = "0.jpg", code
     with pytest.raises(kind) as error:
-        storage_for(bucket, [f"--s3_endpoint_url={store.url}"]).read(f"{bucket}/in/0.jpg")
+        open_store(bucket, at(store)).read(f"{bucket}/in/0.jpg")
     assert type(error.value) is kind
 
 
@@ -101,7 +107,7 @@ def test_a_store_that_answers_nothing_but_503_stops_the_run_resumable(
     start: START, front: Front, store: StoreFront, bucket: str, pictures: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     front.hold_after(7)
-    storage = storage_for(bucket)
+    storage = open_store(bucket)
     job = start(front.address, "--patience", 2, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
     wait_until(lambda: front.held and list(storage.walk(f"{bucket}/out/_state/parts")), job)
     store.unavailable_share = 1.0
@@ -124,9 +130,9 @@ def test_what_failed_is_asked_again_and_nothing_else(
     job = start(front.address, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
     assert job.wait() == 3, job.said
     assert "over --max-failed 0" in job.said
-    run = json.loads(storage_for(bucket).read(f"{bucket}/out/run.json"))
+    run = json.loads(open_store(bucket).read(f"{bucket}/out/run.json"))
     assert (run["predicted"], run["rejected"], run["failed"]) == (47, 2, 1)
-    failed = storage_for(bucket).read(f"{bucket}/out/failed.csv").decode()
+    failed = open_store(bucket).read(f"{bucket}/out/failed.csv").decode()
     assert names[20] in failed
     assert "AccessDenied" in failed
     still = start(front.address, "--retry-failed", flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
@@ -147,7 +153,7 @@ def test_a_stop_is_not_held_up_by_a_store_that_hangs(
     front.hold_after(7)
     job = start(front.address, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
     if not at_once:
-        wait_until(lambda: front.held and list(storage_for(bucket).walk(f"{bucket}/out/_state/parts")), job)
+        wait_until(lambda: front.held and list(open_store(bucket).walk(f"{bucket}/out/_state/parts")), job)
         store.hangs = True
         front.open.set()
     wait_until(store.hung.is_set, job)
@@ -157,7 +163,7 @@ def test_a_stop_is_not_held_up_by_a_store_that_hangs(
 
 def test_the_manifest_stands_though_the_bucket_changes(start: START, front: Front, bucket: str, tmp_path: Path) -> None:
     front.hold_after(7)
-    storage = storage_for(bucket)
+    storage = open_store(bucket)
     job = start(front.address, flags=in_bucket(bucket))
     wait_until(lambda: front.held and list(storage.walk(f"{bucket}/out/_state/parts")), job)
     job.kill()

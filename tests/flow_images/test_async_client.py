@@ -25,7 +25,7 @@ from serving.errors import (
 from serving.options import TlsOptions
 from tests.conftest import MODEL_NAME
 from tests.faults.front import Front
-from tests.serving.server.test_tls import Authority
+from tests.serving.server.ports.test_grpc_port import Authority
 
 T = TypeVar("T")
 

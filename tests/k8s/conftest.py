@@ -1,6 +1,7 @@
 """Fixtures of tier (b): one control plane a session, one namespace a test, and the command as users call it."""
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.k8s.answers import Answers
 from tests.k8s.builds import K8S, Object, compose
 from tests.k8s.cluster.control_plane import KUBE, KWOK, ControlPlane, wait_until
 from tests.k8s.command import Ran, deploy
@@ -122,3 +124,15 @@ def manifests(tmp_path: Path) -> Manifests:
 
     assert K8S.is_dir()
     return make
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Iterator[Answers]:
+    """A server that gives every request the same answer; the test sets which."""
+    made = Answers(tmp_path)
+    with made.server:
+        threading.Thread(target=made.server.serve_forever, daemon=True).start()
+        yield made
+        if made.waits:
+            made.waits.set()
+        made.server.shutdown()

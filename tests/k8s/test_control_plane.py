@@ -2,6 +2,7 @@
 
 import copy
 import json
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -186,7 +187,7 @@ def test_an_image_that_cannot_be_pulled_is_named(run: Deploy, manifests: Manifes
     folder = manifests("local", "Deployment", "serving", starts="never")
     result = run("serve", f"--manifests={folder}", "--timeout=3")
     assert result.exit_code == 1
-    assert "image flow-images/server:0.1.0 can't be pulled; push it" in result.output
+    assert f"image flow-images/server:{version('flow-images')} can't be pulled; push it" in result.output
     assert "the time is over" in result.stderr
 
 

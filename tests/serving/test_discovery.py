@@ -13,7 +13,6 @@ import tensorflow as tf
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from beam_jobs import interrupt
 from serving.contract import ModelContract, Preprocessing
 from serving.errors import FlowImagesError
 from serving.images.preprocessing import make_decoder
@@ -119,7 +118,6 @@ def predict(address: str, pictures: Path) -> Run:
     from beam_jobs.predict_command import predict as command
 
     def run(*flags: object, labels: str = "labels.txt", output: str = "out") -> Result:
-        interrupt.reset()
         return CliRunner().invoke(command, [
             "--server", address, "--model-name", "plain", "--input", str(pictures), "--labels",
             str(pictures.parent / labels), "--output", str(pictures.parent / output), *map(str, flags),

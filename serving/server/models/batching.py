@@ -133,10 +133,12 @@ def batch_rows(arrays: Sequence[Array]) -> int:
 
 
 def task_too_large(rows: int, limit: int) -> ServingError:
+    """The refusal of a request with more rows than `limit`, in TensorFlow Serving's words."""
     return invalid_argument(f"Task size {rows} is larger than maximum input batch size {limit}")
 
 
 def queue_full(enqueued: int, limit: int) -> ServingError:
+    """The refusal of a request when `limit` batches wait already: UNAVAILABLE, so that clients try again."""
     return ServingError(
         Code.UNAVAILABLE,
         "The batch scheduling queue to which this task was submitted is full; currently "
@@ -145,6 +147,7 @@ def queue_full(enqueued: int, limit: int) -> ServingError:
 
 
 def shape_clash(name: str) -> ServingError:
+    """The refusal of requests that can't share a batch, because their tensors `name` differ beyond the rows."""
     return ServingError(
         Code.FAILED_PRECONDITION,
         f"Tensors with name '{name}' from different tasks have different shapes and padding is turned off. "

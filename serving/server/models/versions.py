@@ -38,6 +38,7 @@ class Version:
 
     @property
     def failed_for_good(self) -> bool:
+        """Whether it failed to load and won't be tried again."""
         return self.state is State.END and self.error is not None
 
 

@@ -190,6 +190,7 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|.)")
 
 
 def json_type(value: Json) -> str:
+    """How the binary's messages call a value: by its type, but `True` or `False` for a truth value."""
     return str(value) if isinstance(value, bool) else _TYPES[type(value)]
 
 

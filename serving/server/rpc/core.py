@@ -264,8 +264,10 @@ class ServerCore:
         return response
 
     def poll_config_file(self, stopped: threading.Event) -> None:
-        """Reads --model_config_file again and again until `stopped`. What is wrong with it is logged, and changes
-        nothing."""
+        """Reads --model_config_file again and again until `stopped`.
+
+        What is wrong with the file is logged, and changes nothing.
+        """
         while not stopped.wait(self.options.model_config_file_poll_wait_seconds):
             try:
                 with self._reloading:

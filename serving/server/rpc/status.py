@@ -43,6 +43,7 @@ class ServingError(Exception):
 
 
 def invalid_argument(message: str) -> ServingError:
+    """The refusal of a request that is wrong in itself, and would be refused again."""
     return ServingError(Code.INVALID_ARGUMENT, message)
 
 

@@ -10,7 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 cache=${FLOW_IMAGES_K8S:-${XDG_CACHE_HOME:-$HOME/.cache}/flow-images-k8s}
-version=0.1.0
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
 base=localhost/python:3.11-slim-bookworm
 mkdir -p "$cache/images"
 b() { nice -n 10 buildah --root "$cache/storage" --runroot "$cache/storage-run" "$@"; }
@@ -46,10 +46,9 @@ build_pause() {
 # The checkout's files as git knows them, so that no build output or secret gets in.
 context() {
   local folder=$1
-  (cd "$root" && git ls-files -z --cached --others --exclude-standard -- '*.py' pyproject.toml constraints.txt README.md \
-    beam_jobs k8s serving trainer | while IFS= read -r -d '' f; do if [ -f "$f" ]; then printf '%s\0' "$f"; fi; done |
+  (cd "$root" && git ls-files -z --cached --others --exclude-standard -- pyproject.toml constraints.txt LICENSE README.md \
+    beam_jobs flow_images k8s serving trainer | while IFS= read -r -d '' f; do if [ -f "$f" ]; then printf '%s\0' "$f"; fi; done |
     tar -c --null -T - | tar -x -C "$folder")
-  rm -rf "$folder/tests" "$folder/benchmarks"
 }
 
 build_project() {
@@ -57,7 +56,6 @@ build_project() {
   folder=$(mktemp -d)
   trap 'rm -rf "$folder"' EXIT
   context "$folder"
-  [ -e "$folder/README.md" ] || echo "# Flow Images" >"$folder/README.md"
   sum=$(cd "$folder" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
   # pip's settings and certificates of this machine are there during the build, and not in the image.
   while IFS= read -r variable; do args+=(--env "$variable"); done < <(env | grep -E '^PIP_(INDEX_URL|CERT|DEFAULT_TIMEOUT)=' || true)

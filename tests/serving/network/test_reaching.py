@@ -1,5 +1,7 @@
-"""What a client says of an address where no server of models answers: at once where it can't become right, and within
-seconds where it is waited for."""
+"""What a client says of an address where no server of models answers.
+
+It says so at once where the address can't become right, and within seconds where the server is waited for.
+"""
 
 import concurrent.futures
 import contextlib

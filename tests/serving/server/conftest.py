@@ -14,13 +14,13 @@ import pytest
 
 from serving.server import EmbeddedServer
 from tests.serving.server.client import Client
-from tests.serving.server.models import write_half_plus_two, write_model
+from tests.serving.server.saved_models import write_half_plus_two, write_model
 
 Serve = Callable[..., Client]
 
 
 class Gate:
-    """Requests of `models.write_model`'s signature `gate`: each is in flight for as long as the test wants.
+    """Requests of `saved_models.write_model`'s signature `gate`: each is in flight for as long as the test wants.
 
     No test has to guess how long a computation takes on the machine that it runs on.
     """

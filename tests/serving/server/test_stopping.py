@@ -18,7 +18,7 @@ import pytest
 
 from tests.serving.server.client import Client
 from tests.serving.server.conftest import Gate, eventually
-from tests.serving.server.test_warmup import record, write
+from tests.serving.server.models.test_warmup import record, write
 
 ROOT = Path(__file__).resolve().parents[3]
 SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

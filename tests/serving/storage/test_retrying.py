@@ -10,11 +10,16 @@ from serving.errors import AccessDenied, UsageError
 from serving.options import RetryPolicy
 from serving.retry import Retrier
 from serving.storage.base import Storage, StorageUnavailable
-from serving.storage.gcs import Gcs
+from serving.storage.options import S3Options, StorageOptions
 from serving.storage.retrying import RetryingStorage
 from serving.storage.s3 import S3
+from serving.storage.stores import open_store
 
 MakeStore = Callable[[str], Storage]
+
+
+def s3_at(url: str, wait_s: float = 20) -> Storage:
+    return open_store("s3://", StorageOptions(s3=S3Options(endpoint_url=url)), wait_s)
 
 
 @pytest.fixture(params=["s3", "gs"])
@@ -23,11 +28,11 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ma
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     if request.param == "s3":
-        return lambda url: S3([f"--s3_endpoint_url={url}"], wait_s=6)
+        return lambda url: s3_at(url, 6)
 
     def emulated(url: str) -> Storage:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-        return Gcs([], wait_s=6)
+        return open_store("gs://", wait_s=6)
 
     return emulated
 
@@ -78,8 +83,8 @@ def test_a_store_that_does_not_answer_is_told_of_meanwhile(
 @pytest.mark.parametrize("kind", ["s3", "gs"])
 def test_a_place_that_is_no_url_is_refused_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "nowhere")
-    with pytest.raises(UsageError, match=r"s3_endpoint_url|STORAGE_EMULATOR_HOST"):
-        (S3(["--s3_endpoint_url=nowhere"]) if kind == "s3" else Gcs([])).exists(f"{kind}://b/x")
+    with pytest.raises(UsageError, match=r"AWS_ENDPOINT_URL|STORAGE_EMULATOR_HOST"):
+        (s3_at("nowhere") if kind == "s3" else open_store("gs://")).exists(f"{kind}://b/x")
 
 
 def test_credentials_that_are_missing_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,17 +92,15 @@ def test_credentials_that_are_missing_are_not_waited_for(monkeypatch: pytest.Mon
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
-    store = RetryingStorage(S3(["--s3_endpoint_url=http://127.0.0.1:1"]), Retrier(RetryPolicy()))
+    store = RetryingStorage(s3_at("http://127.0.0.1:1"), Retrier(RetryPolicy()))
     with pytest.raises(AccessDenied, match="s3://b/x"):
         store.exists("s3://b/x")
 
 
 @pytest.mark.parametrize("place", ["s3_folder", "gs_folder"])
 def test_a_listing_goes_on_where_it_broke_off(place: str, request: pytest.FixtureRequest) -> None:
-    from serving.storage.base import storage_for
-
     folder = request.getfixturevalue(place)
     paths = [f"{folder}/{number}" for number in range(5)]
     for path in paths:
-        storage_for(folder).create(path, b"x")
-    assert [info.path for info in storage_for(folder).walk(folder, after=paths[1])] == paths[2:]
+        open_store(folder).create(path, b"x")
+    assert [info.path for info in open_store(folder).walk(folder, after=paths[1])] == paths[2:]

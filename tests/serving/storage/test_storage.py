@@ -15,7 +15,6 @@ from serving.errors import UsageError
 from serving.options import RetryPolicy
 from serving.retry import Retrier
 from serving.storage.base import (
-    Disk,
     DiskFull,
     FileInfo,
     Storage,
@@ -23,17 +22,18 @@ from serving.storage.base import (
     StorageUnavailable,
     join,
     output_errors,
-    storage_for,
 )
+from serving.storage.disk import Disk
 from serving.storage.local_file import TooLarge
 from serving.storage.retrying import RetryingStorage
+from serving.storage.stores import open_store
 
 
 @pytest.fixture(params=["disk", "s3", "gs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Storage, str]:
     """A storage and an empty folder in it."""
     folder = str(tmp_path) if request.param == "disk" else request.getfixturevalue(f"{request.param}_folder")
-    return storage_for(folder), folder
+    return open_store(folder), folder
 
 
 def test_what_is_created_can_be_read_whole_and_in_part(place: tuple[Storage, str]) -> None:
@@ -109,11 +109,11 @@ def test_an_output_in_a_bucket_that_does_not_exist_is_wrong_usage(kind: str, req
     with pytest.raises(UsageError, match=says):
         merge_folder(output)
     with pytest.raises(UsageError, match=says), output_errors(output):
-        storage_for(output).create(f"{output}/a", b"")
+        open_store(output).create(f"{output}/a", b"")
     with (
         pytest.raises(UsageError, match=says),
         output_errors(output),
-        storage_for(output).replacing(f"{output}/a") as file,
+        open_store(output).replacing(f"{output}/a") as file,
     ):
         file.write(b"a")
 
@@ -143,7 +143,7 @@ def test_a_place_that_cannot_be_is_a_file_that_is_not_there(
     request.getfixturevalue(f"{kind}_folder")
     path = path.format(kind)
     with pytest.raises(FileNotFoundError):
-        storage_for(path).read(path, limit=10)
+        open_store(path).read(path, limit=10)
 
 
 def test_an_empty_file_is_read_in_part(place: tuple[Storage, str]) -> None:

@@ -20,9 +20,9 @@ from serving.server.models.strict_batching import StrictBatchingSession
 from serving.server.rpc.status import ServingError
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
-from tests.serving.server.models import write_broken
-from tests.serving.server.test_batching import LONG_MICROS, parameters, together
-from tests.serving.server.test_versions import config
+from tests.serving.server.models.test_batching import LONG_MICROS, parameters, together
+from tests.serving.server.models.test_manager import config
+from tests.serving.server.saved_models import write_broken
 
 
 @pytest.fixture

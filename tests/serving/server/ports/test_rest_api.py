@@ -5,17 +5,14 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
 from serving.server import EmbeddedServer, ServerOptions
-from serving.server.ports.json_text import decimal
 from tests.serving.server.conftest import Gate
 
 CONFIG = """
@@ -286,23 +283,3 @@ def test_cross_origin(written: Path) -> None:
 def test_equal_ports_leave_rest_out(written: Path, free_port: int) -> None:
     with EmbeddedServer(written / "m", model_name="m", port=free_port, rest_api_port=free_port) as server:
         assert server.rest_address == ""
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (1.0, "1.0"),
-        (np.float32(0.1), "0.1"),
-        (np.float32(1 / 3), "0.333333343"),
-        (9e6, "9e+06"),
-        (-0.0, "-0.0"),
-        (math.nan, "NaN"),
-        (-math.inf, "-Infinity"),
-    ],
-)
-def test_how_floats_are_written(value: float, text: str) -> None:
-    assert decimal(float(value)) == text
-
-
-def test_doubles_keep_their_digits() -> None:
-    assert decimal(1 / 3, double=True) == "0.33333333333333331"

@@ -1,9 +1,11 @@
-"""TLS and mutual TLS on the gRPC port."""
+"""The gRPC port: TLS and mutual TLS, and the reflection by which tools find the services and their messages."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -91,3 +93,24 @@ def test_mutual_tls(written: Path, tmp_path: Path, authority: Authority, serve: 
 def test_alts_is_refused(written: Path, serve: Serve) -> None:
     with pytest.raises(ServingError, match="ALTS"):
         serve(written / "m", use_alts_credentials=True)
+
+
+ASK = """
+import sys, grpc
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+database = ProtoReflectionDescriptorDatabase(grpc.insecure_channel(sys.argv[1]))
+pool = DescriptorPool(database)
+for name in ("PredictionService", "ModelService"):
+    print(*[method.name for method in pool.FindServiceByName(f"tensorflow.serving.{name}").methods])
+"""
+
+
+def test_the_services_are_described(serve: Serve, written: Path) -> None:
+    client = serve(written / "m")
+    # In a process of its own, which knows none of the messages.
+    asked = subprocess.run([sys.executable, "-c", ASK, client.address], capture_output=True, text=True, check=True)
+    assert asked.stdout.splitlines() == [
+        "Classify Regress Predict MultiInference GetModelMetadata",
+        "GetModelStatus HandleReloadConfigRequest",
+    ]

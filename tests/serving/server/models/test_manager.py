@@ -12,11 +12,10 @@ import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.server import EmbeddedServer, ServerOptions
-from serving.server.models.versions import State, Version, next_action
 from serving.server.rpc.status import Code, ServingError
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
-from tests.serving.server.models import write_broken
+from tests.serving.server.saved_models import write_broken
 
 X = np.zeros([1, 2], np.float32)
 Publish = Callable[[int], None]
@@ -349,24 +348,3 @@ def _answers(client: Client) -> bool:
         return answering(client) > 0
     except grpc.RpcError:
         return False
-
-
-@pytest.mark.parametrize(
-    ("states", "aspired", "expected"),
-    [
-        ({1: State.AVAILABLE, 2: State.START}, {2}, ("load", 2)),
-        ({1: State.AVAILABLE, 2: State.AVAILABLE}, {2}, ("unload", 1)),
-        ({1: State.AVAILABLE, 2: State.LOADING}, set(), ("unload", 1)),
-        ({1: State.START, 2: State.START}, {1, 2}, ("load", 2)),
-        ({1: State.AVAILABLE, 2: State.AVAILABLE, 3: State.START}, {3}, ("unload", 1)),
-        ({1: State.AVAILABLE, 2: State.END}, {2}, None),
-        ({1: State.AVAILABLE}, {1}, None),
-    ],
-)
-def test_the_policy_preserves_availability(
-    states: dict[int, State], aspired: set[int], expected: tuple[str, int] | None
-) -> None:
-    known = [Version("m", number, "", state) for number, state in states.items()]
-    action = next_action(known, aspired, now=0.0)
-    got = None if action is None else ("load" if action.load else "unload", action.version.number)
-    assert got == expected

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 
+import numpy as np
 import pytest
-from tensorflow.core.framework import types_pb2
 
-from serving.server.ports import json_tensors, json_text
+from serving.server.ports import json_text
 from serving.server.rpc.status import ServingError
 
 
@@ -37,21 +38,6 @@ def test_parse_errors(body: bytes, message: str) -> None:
         json_text.parse(body)
 
 
-@pytest.mark.parametrize(
-    ("text", "dtype", "read"),
-    [
-        ("99999999999999999999", types_pb2.DT_DOUBLE, 1e20),
-        ("-9223372036854775808", types_pb2.DT_INT64, -(2**63)),
-        ("18446744073709551615", types_pb2.DT_UINT64, 2**64 - 1),
-    ],
-)
-def test_integers_beyond_64_bits_are_floats(text: str, dtype: int, read: float) -> None:
-    value = json_text.parse(b'{"a": %s}' % text.encode())["a"]
-    assert json_tensors.array(value, dtype) == read
-    with pytest.raises(ServingError, match="is not of expected type: int32"):
-        json_tensors.array(value, types_pb2.DT_INT32)
-
-
 def test_escapes_of_whole_characters() -> None:
     assert json_text.parse(b'{"a": "\\ud83d\\ude00 \\\\ud800 \\u00e9"}') == {"a": "\U0001f600 \\ud800 é"}
 
@@ -63,13 +49,21 @@ def test_values_are_shown_as_the_binary_prints_them() -> None:
     ]  # fmt: skip
 
 
-def test_more_dimensions_than_a_tensor_has() -> None:
-    value: object = 1
-    for _ in range(300):
-        value = [value]
-    with pytest.raises(ServingError, match="rank 300"):
-        json_tensors.array(value, types_pb2.DT_FLOAT)
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0, "1.0"),
+        (np.float32(0.1), "0.1"),
+        (np.float32(1 / 3), "0.333333343"),
+        (9e6, "9e+06"),
+        (-0.0, "-0.0"),
+        (math.nan, "NaN"),
+        (-math.inf, "-Infinity"),
+    ],
+)
+def test_how_floats_are_written(value: float, text: str) -> None:
+    assert json_text.decimal(float(value)) == text
 
 
-def test_white_space_in_base64() -> None:
-    assert json_tensors.b64({"b64": "YW\nJj\n"}) == b"abc"
+def test_doubles_keep_their_digits() -> None:
+    assert json_text.decimal(1 / 3, double=True) == "0.33333333333333331"

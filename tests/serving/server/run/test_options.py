@@ -1,4 +1,4 @@
-"""Flags that contradict each other or are out of range are refused before anything is loaded."""
+"""The server's flags: as the binary reads them; refused where they contradict each other or mean nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,37 @@ import pytest
 
 from serving.server import EmbeddedServer
 from serving.server.rpc.status import Code, ServingError
+from serving.server.run.options import FlagError, ServerOptions, parse_flags, to_flags
+
+
+def test_flags_are_read_as_the_binary_reads_them() -> None:
+    options, unknown = parse_flags(
+        ["--port=1", "--enable_batching", "--enable_profiler=false", "--port=2", "--model_name", "x", "--odd=1"]
+    )
+    assert (options.port, options.enable_batching, options.enable_profiler) == (2, True, False)
+    assert options.model_name == "default"  # a value after a blank is not understood
+    assert unknown == ["--model_name", "x", "--odd=1"]
+    for bad in ("--port=x", "--enable_batching=yes", "--per_process_gpu_memory_fraction=a"):
+        with pytest.raises(FlagError):
+            parse_flags([bad])
+
+
+def test_flags_can_be_written_back() -> None:
+    options = ServerOptions(port=7, enable_batching=True, enable_profiler=False, model_name="a b")
+    assert parse_flags(to_flags(options)) == (options, [])
+
+
+def test_no_port_at_all_is_an_error(written: Path) -> None:
+    options = ServerOptions(port=0, model_base_path=str(written / "m"))
+    with pytest.raises(ServingError, match="grpc_port is not set"):
+        EmbeddedServer(options=options).start()
+
+
+def test_the_defaults_of_tensorflow_model_server() -> None:
+    options = ServerOptions()
+    assert (options.port, options.rest_api_port, options.rest_api_timeout_in_ms) == (8500, 0, 30000)
+    assert (options.max_num_load_retries, options.load_retry_interval_micros) == (5, 60_000_000)
+    assert (options.file_system_poll_wait_seconds, options.enable_model_warmup) == (1, True)
 
 
 @pytest.mark.parametrize(

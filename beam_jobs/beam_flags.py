@@ -1,0 +1,88 @@
+"""Beam's own flags, the ones after `--`: parsed, and refused where Beam would only warn or would lose rows.
+
+No message shows the value of a flag, as it may be a secret.
+"""
+
+import contextlib
+import io
+import logging
+import re
+from collections.abc import Sequence
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from serving.errors import UsageError
+
+_LOCAL_RUNNERS = {None, "DirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "SwitchingDirectRunner"}
+
+
+def parse_beam_flags(flags: Sequence[str]) -> PipelineOptions:
+    """Beam's options of its flags.
+
+    Raises:
+      UsageError: a flag that Beam does not know (it would only warn, and run elsewhere than was meant) or can't parse,
+        or one that loses rows.
+    """
+    if flags and not flags[0].startswith("-"):
+        raise UsageError(
+            f"unexpected argument {flags[0]!r}: a pattern goes in quotes (--input 'photos/*.jpg'), each further input "
+            "behind an --input of its own, and Beam's own flags behind --"
+        )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = PipelineOptions(list(flags))
+            unknown = _unknown_flags(options)
+    except SystemExit as error:  # of Beam's parser; its message may show a secret
+        if not error.code:
+            raise
+        flag = re.search(r"argument (\S+):", said.getvalue())
+        raise UsageError(
+            f"Beam does not understand {flag[1] if flag else 'its flags'}; write each as --flag=value"
+        ) from error
+    if unknown:
+        raise UsageError(f"Beam does not know {' '.join(flag.split('=', 1)[0] for flag in unknown)}")
+    if options.get_all_options().get("direct_running_mode") == "multi_threading":
+        raise UsageError("--direct_running_mode=multi_threading loses rows in Beam 2.77 and earlier; leave it out")
+    return options
+
+
+def runs_here(options: PipelineOptions) -> bool:
+    """Does this process do the work itself, and not a runner elsewhere?"""
+    return options.view_as(StandardOptions).runner in _LOCAL_RUNNERS
+
+
+def flag_names(flags: Sequence[str]) -> list[str]:
+    """The flags without their values."""
+    return [flag.split("=", 1)[0] for flag in flags if flag.startswith("-")]
+
+
+class _Records(logging.Handler):
+    """Keeps log records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.kept.append(record)
+
+
+def _unknown_flags(options: PipelineOptions) -> list[str]:
+    """Beam tells of unknown flags only in a log record, so that is read here."""
+    logger, records = logging.getLogger("apache_beam.options.pipeline_options"), _Records()
+    logger.addHandler(records)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        options.get_all_options()
+    finally:
+        logger.removeHandler(records)
+        logger.propagate = propagate
+    discarded = [record for record in records.kept if str(record.msg).startswith("Discarding unparseable")]
+    found = [str(flag) for record in discarded for flag in _arguments(record)]
+    return [flag for flag in found if flag.startswith("-")] or ["one of its arguments"] * bool(found)
+
+
+def _arguments(record: logging.LogRecord) -> Sequence[object]:
+    args = record.args[0] if isinstance(record.args, tuple) else record.args
+    return args if isinstance(args, list) else [args]

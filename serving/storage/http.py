@@ -1,0 +1,167 @@
+"""http:// and https://, on urllib3: single files, read only. Nothing can be listed, and nothing in a URL is a pattern.
+
+HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are kept to. Messages show a URL without its query and password.
+"""
+
+import contextlib
+import functools
+import ssl
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import IO
+
+import urllib3
+
+from serving.errors import AccessDenied, UsageError
+from serving.storage.base import FileInfo, StorageError, StorageUnavailable, shown
+from serving.storage.local_file import TooLarge
+
+_CONNECT_S = 4.0
+_CONNECTIONS = 64
+"""To one server: as many as a job reads at once."""
+_MOST_REDIRECTS = 5
+_PIECE = 64 * 1024
+_LEAST_BYTES_PER_S = 1024
+"""A server that is slower than that on average is taken for one that hangs."""
+
+
+class Http:
+    """Web servers. Safe to use from several threads."""
+
+    def __init__(self, wait_s: float) -> None:
+        """See `serving.storage.stores.open_store`."""
+        self._wait_s = wait_s
+        self._proxies = urllib.request.getproxies()
+        self._managers = functools.cache(self._open_manager)
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        with _plain_errors(path), self._get(path) as answer:
+            size = answer.length_remaining
+            # Of an answer that comes packed, it is the size on the way.
+            if limit is not None and size is not None and size > limit and "content-encoding" not in answer.headers:
+                raise TooLarge(size)
+            data = self._receive(answer, None if limit is None else limit + 1)
+            if limit is not None and len(data) > limit:
+                raise TooLarge
+            return data
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        if start == end:
+            return b""
+        with _plain_errors(path), self._get(path, f"bytes={start}-{end - 1}") as answer:
+            if answer.status == 416:
+                return b""
+            if answer.status == 206:
+                return self._receive(answer, end - start)
+            return self._receive(answer, end)[start:]  # the server knows no ranges
+
+    def exists(self, path: str) -> bool:
+        # Not by HEAD, as a URL that is signed is signed for GET.
+        try:
+            with _plain_errors(path), self._get(path, "bytes=0-0") as answer:
+                self._receive(answer, 1)
+                return True
+        except FileNotFoundError:
+            return False
+
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
+        raise UsageError(
+            f"{shown(folder)}: a web server can't be listed: name the URLs in a .txt or .csv, or give the bucket "
+            "behind it as gs://, s3:// or az://"
+        )
+
+    def create(self, path: str, data: bytes) -> bool:
+        raise _read_only(path)
+
+    def replacing(self, path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        raise _read_only(path)
+
+    def delete(self, path: str) -> None:
+        raise _read_only(path)
+
+    @contextlib.contextmanager
+    def _get(self, path: str, range_: str | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
+        """The answer to a GET, whose body is still to be received; what is left of it ends with the connection."""
+        url = urllib3.util.parse_url(path)
+        headers = {"Accept-Encoding": "identity", "User-Agent": "flow-images"}
+        if url.auth:
+            headers |= urllib3.util.make_headers(basic_auth=urllib.parse.unquote(url.auth))
+        if range_:
+            headers["Range"] = range_
+        answer = self._manager(url).request(
+            "GET", url._replace(auth=None, fragment=None).url, headers=headers, preload_content=False,
+            retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=_MOST_REDIRECTS),
+        )  # fmt: skip
+        try:
+            _check_status(path, answer.status, bool(range_))
+            yield answer
+        finally:
+            answer.close()  # of a body that was received whole, the connection is kept
+
+    def _manager(self, url: urllib3.util.Url) -> urllib3.PoolManager:
+        """The connections for a URL: straight to its server, or by way of the environment's proxy."""
+        host = url.host or ""
+        proxy = self._proxies.get(url.scheme or "") or self._proxies.get("all")
+        return self._managers(None if proxy is None or urllib.request.proxy_bypass(host) else proxy)
+
+    def _open_manager(self, proxy: str | None) -> urllib3.PoolManager:
+        timeout = urllib3.Timeout(connect=min(self._wait_s, _CONNECT_S), read=self._wait_s)
+        if proxy:
+            return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, timeout=timeout)
+        return urllib3.PoolManager(maxsize=_CONNECTIONS, timeout=timeout)
+
+    def _receive(self, answer: urllib3.BaseHTTPResponse, most: int | None) -> bytes:
+        """The body, or its first bytes; a server that sends a byte now and then is not waited for."""
+        started, data = time.monotonic(), bytearray()
+        while most is None or len(data) < most:
+            piece = answer.read1(_PIECE if most is None else min(_PIECE, most - len(data)))
+            if not piece:
+                break
+            data += piece
+            over_s = time.monotonic() - started - self._wait_s
+            if len(data) < over_s * _LEAST_BYTES_PER_S:
+                raise TimeoutError(f"only {len(data):,} bytes in {over_s + self._wait_s:.0f} s")
+        return bytes(data)
+
+
+def _read_only(path: str) -> UsageError:
+    return UsageError(f"{shown(path)}: a web server is only read from")
+
+
+def _check_status(path: str, status: int, ranged: bool) -> None:
+    name = shown(path)
+    if status == 200 or (ranged and status in (206, 416)):  # a file without bytes has no range
+        return
+    if status in (404, 410):
+        raise FileNotFoundError(f"{name}: HTTP {status}")
+    if status in (401, 403, 407):
+        raise PermissionError(f"{name}: HTTP {status}; is it public, or its signature still valid?")
+    if status in (408, 429) or status >= 500:
+        raise StorageUnavailable(f"{name}: HTTP {status}")
+    raise StorageError(f"{name}: HTTP {status}")
+
+
+@contextlib.contextmanager
+def _plain_errors(path: str) -> Iterator[None]:
+    # urllib3's own words have the whole URL in them.
+    name = shown(path)
+    try:
+        yield
+    except urllib3.exceptions.MaxRetryError as error:
+        raise _plain(name, error.reason or error) from error
+    except (urllib3.exceptions.HTTPError, TimeoutError) as error:
+        raise _plain(name, error) from error
+    except ValueError as error:  # a URL that no server can have
+        raise FileNotFoundError(f"{name}: not a URL") from error
+
+
+def _plain(name: str, error: Exception) -> Exception:
+    if isinstance(error, urllib3.exceptions.SSLError) and not isinstance(error.args[0], ssl.SSLEOFError):
+        return AccessDenied(f"{name}: {error.args[0]}; SSL_CERT_FILE names a file with certificates to trust")
+    if isinstance(error, urllib3.exceptions.ProxyError) and "407" in str(error):
+        return AccessDenied(f"{name}: the proxy wants credentials; give them in HTTPS_PROXY")
+    if isinstance(error, urllib3.exceptions.ResponseError | urllib3.exceptions.DecodeError):
+        return StorageError(f"{name}: {error}")  # too many redirects, or not packed as the server says
+    return StorageUnavailable(f"{name}: {type(error).__name__}" if "://" in str(error) else f"{name}: {error}")

@@ -1,0 +1,68 @@
+"""Runs up to their first part, and outcomes to write into parts."""
+
+import datetime
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from beam_jobs.inputs import Listed, Listing
+from beam_jobs.manifest import build_manifest
+from beam_jobs.parts import Outcome, Verdict
+from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from serving.contract import ModelContract, Preprocessing
+from serving.storage.disk import Disk
+
+CONTRACT = ModelContract(labels=["a", "b"], preprocessing=Preprocessing(height=8, width=8))
+
+
+def planned(
+    folder: Path,
+    images: Listing | Iterable[Listed],
+    contract: ModelContract = CONTRACT,
+    *,
+    name: str = "m",
+    chunk_rows: int = 4,
+    format_: Literal["csv", "kaggle"] = "csv",
+) -> tuple[RunFolder, Plan]:
+    """A run's output folder with its plan and manifest, before the first part."""
+    buffer = io.BytesIO()
+    manifest = build_manifest(images, buffer, batch_size=chunk_rows, shards=1, unique_ids=False)
+    run = RunFolder(Disk(), str(folder))
+    run.store_manifest(manifest, buffer)
+    options = ResultOptions(
+        inputs=["x"],
+        wire="encoded",
+        top_k=2,
+        format=format_,
+        max_image_bytes=2**20,
+        max_image_pixels=2**20,
+        shards=1,
+    )
+    plan = Plan(
+        started=datetime.datetime.now(datetime.UTC),
+        options=options,
+        model=PlannedModel(name=name, version=1, contract=contract),
+        manifest=manifest,
+        sources=images.sources if isinstance(images, Listing) else [],
+    )
+    return run, run.adopt_plan(plan)
+
+
+def numbered(count: int) -> list[Listed]:
+    """So many images by the names 000.jpg and on."""
+    return [Listed(f"{number:03}.jpg") for number in range(count)]
+
+
+def outcome(row: int, verdict: Verdict) -> Outcome:
+    """An outcome that is told from those of other rows."""
+    if verdict == "predicted":
+        return Outcome(row, verdict, [row % 2, 1 - row % 2], [0.75, 0.25])
+    return Outcome(row, verdict, stage="predict", reason="refused", message=f'row "{row}",\n=x')
+
+
+def predict_all(folder: RunFolder, plan: Plan) -> None:
+    """Writes every part, with predicted rows."""
+    parts = folder.parts(plan)
+    for chunk in range(plan.manifest.chunks):
+        parts.write(0, chunk, [outcome(row, "predicted") for row in range(plan.manifest.rows_in(chunk))])

@@ -1,0 +1,321 @@
+"""A whole run in this process, as a program does it: planned, stopped, resumed, shared, retried and merged."""
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from beam_jobs import interrupt
+from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs.interrupt import Interrupted
+from beam_jobs.options import PredictOptions, Shard
+from beam_jobs.plan import Plan
+from beam_jobs.results import Account, Incomplete
+from beam_jobs.run import Connect, Run, merge_folder
+from beam_jobs.source_check import SourceGone
+from serving.errors import ContractError, ServerUnavailable, UsageError
+from serving.options import Endpoint, RetryPolicy
+from tests.beam_jobs.conftest import COUNT
+from tests.beam_jobs.model_server import GOLDEN, ModelServer, Refusal, image
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def make_run(model: ModelServer, images: Path, tmp_path: Path) -> MakeRun:
+    """A run of the images in chunks of two, unless options say otherwise."""
+
+    def make(connect: Connect | None = None, *, told: Any = None, **options: Any) -> Run:
+        given: dict[str, Any] = {
+            "inputs": (str(images),),
+            "output": str(tmp_path / "out"),
+            "chunk": ChunkOptions(batch_size=2, requests_in_flight=1, lone_retries=0),
+            "retry": RetryPolicy(patience_s=0, deadline_s=30),
+        }
+        return Run(PredictOptions(**given | options), connect or to(model.endpoint), **told or {})
+
+    return make
+
+
+def to(endpoint: Endpoint) -> Connect:
+    return lambda version: contextlib.nullcontext(endpoint)
+
+
+def nobody(version: int | None) -> contextlib.AbstractContextManager[Endpoint]:
+    raise AssertionError("there is nothing to ask")
+
+
+def counts(account: Account | None) -> tuple[int, int, int, int]:
+    assert account
+    return account.listed, account.predicted, account.rejected, account.failed
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def parts(output: Path) -> dict[str, int]:
+    """Time of each part by name."""
+    return {path.name: path.stat().st_mtime_ns for path in output.glob("_state/parts/*/*-*.jsonl")}
+
+
+class Steps:
+    """Steps in before a server answers about images of the run, from the n-th such request on."""
+
+    def __init__(self, n: int, step: Callable[[], object]) -> None:
+        self._left = n
+        self._step = step
+        self._lock = threading.Lock()
+
+    def __call__(self, files: Sequence[bytes]) -> None:
+        if files[0] in GOLDEN:
+            return
+        with self._lock:
+            self._left -= 1
+        if self._left < 0:
+            self._step()
+
+
+def unavailable() -> None:
+    raise Refusal(grpc.StatusCode.UNAVAILABLE, "going away")
+
+
+def test_every_image_gets_its_row_and_nothing_is_printed(
+    make_run: MakeRun, images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (images / "broken.png").write_bytes(image(1)[:60])
+    assert counts(make_run().execute()) == (COUNT + 1, COUNT, 1, 0)
+    found = rows(tmp_path / "out" / "predictions.csv")
+    assert [row["path"] for row in found] == [f"{images}/{number:02}.png" for number in range(COUNT)]
+    assert [row["label"] for row in found] == ["dark"] * 13 + ["bright"] * 3
+    assert len(parts(tmp_path / "out")) > 2  # or the order would prove little
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_finished_run_asks_nobody(make_run: MakeRun, tmp_path: Path) -> None:
+    first = make_run().execute()
+    before = (tmp_path / "out" / "predictions.csv").read_bytes()
+    assert make_run(nobody).execute() == first
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+
+
+def test_runs_follow_one_another_in_a_process(make_run: MakeRun, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert counts(make_run(output=str(tmp_path / name)).execute()) == (COUNT, COUNT, 0, 0)
+
+
+def test_a_run_in_another_thread(make_run: MakeRun) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        assert counts(threads.submit(make_run().execute).result()) == (COUNT, COUNT, 0, 0)
+
+
+def test_the_caller_is_told_of_the_start_and_of_each_row(make_run: MakeRun) -> None:
+    started: list[tuple[int, int]] = []
+    done: list[int] = []
+
+    def start(plan: Plan, to_do: int) -> None:
+        started.append((plan.manifest.listed, to_do))
+
+    make_run(told={"on_start": start, "on_progress": done.append}).execute()
+    assert started == [(COUNT, COUNT)]
+    assert sum(done) == COUNT
+
+
+def test_what_was_done_before_an_error_is_not_done_again(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:
+    model.step = Steps(5, unavailable)
+    with pytest.raises(ServerUnavailable, match="going away") as error:
+        make_run().execute()
+    assert error.value.exit_code == 75
+    assert "while running" not in str(error.value)
+    assert not (tmp_path / "out" / "run.json").exists()
+    done = parts(tmp_path / "out")
+    assert 0 < len(done) < 8
+    model.step = lambda files: None
+    model.asked.clear()
+    started: list[int] = []
+    again = make_run(told={"on_start": lambda plan, to_do: started.append(to_do)})
+    assert counts(again.execute()) == (COUNT, COUNT, 0, 0)
+    assert done.items() <= parts(tmp_path / "out").items()
+    assert started == [len(model.asked)] == [COUNT - 2 * len(done)]
+
+
+def test_a_stop_ends_the_run_and_not_the_next_one(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:
+    model.step = Steps(5, interrupt.request_stop)
+    with pytest.raises(Interrupted, match="the same command continues"):
+        make_run().execute()
+    assert not interrupt.STOP.is_set()
+    model.step = lambda files: None
+    assert counts(make_run().execute()) == (COUNT, COUNT, 0, 0)
+
+
+def test_ctrl_c_where_nobody_handles_it_ends_the_run_resumable(make_run: MakeRun, model: ModelServer) -> None:
+    main = threading.main_thread().ident
+    assert main
+    model.step = Steps(5, lambda: signal.pthread_kill(main, signal.SIGINT))
+    with pytest.raises(Interrupted):
+        make_run().execute()
+    model.step = lambda files: None
+    assert counts(make_run().execute()) == (COUNT, COUNT, 0, 0)
+
+
+def test_two_first_processes_agree_on_one_plan(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:
+    both = threading.Barrier(2)
+
+    @contextlib.contextmanager
+    def connect(version: int | None) -> Iterator[Endpoint]:
+        assert version is None
+        both.wait(60)  # neither has found a plan
+        yield model.endpoint
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = (threads.submit(make_run(connect).execute) for _ in range(2))
+        assert counts(first.result()) == counts(second.result()) == (COUNT, COUNT, 0, 0)
+    assert len(list((tmp_path / "out" / "_state" / "parts").iterdir())) == 1
+    assert len(parts(tmp_path / "out")) == 8
+
+
+@pytest.fixture
+def overtaken(make_run: MakeRun, model: ModelServer) -> None:
+    """The next run is overtaken by another one, between its question for the version and its plan."""
+
+    def overtake(files: Sequence[bytes]) -> None:
+        model.step = lambda files: None
+        model.versions.append(2)
+        make_run().execute()
+
+    model.step = overtake
+
+
+@pytest.mark.usefixtures("overtaken")
+def test_a_version_that_is_published_meanwhile_is_adopted_with_the_others_plan(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    assert counts(make_run().execute()) == (COUNT, COUNT, 0, 0)
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["version"] == 2
+
+
+@pytest.mark.usefixtures("overtaken")
+def test_a_version_that_was_asked_for_is_not_exchanged(make_run: MakeRun, model: ModelServer) -> None:
+    wanted = Endpoint(address=model.address, model_name=model.endpoint.model_name, version=1)
+    with pytest.raises(UsageError, match="model_version 2 there, 1 now"):
+        make_run(to(wanted)).execute()
+
+
+def test_a_run_keeps_its_version(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:
+    model.step = Steps(5, unavailable)
+    with pytest.raises(ServerUnavailable):
+        make_run().execute()
+    model.step = lambda files: None
+    model.versions.append(2)
+    told: list[int | None] = []
+
+    def connect(version: int | None) -> contextlib.AbstractContextManager[Endpoint]:
+        told.append(version)
+        return contextlib.nullcontext(model.endpoint)
+
+    make_run(connect).execute()
+    assert told == [1]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["version"] == 1
+
+
+def test_the_last_shard_merges(make_run: MakeRun, tmp_path: Path) -> None:
+    assert make_run(shard=Shard(1, 2)).execute() is None
+    assert len(parts(tmp_path / "out")) == 4
+    assert not (tmp_path / "out" / "run.json").exists()
+    with pytest.raises(Incomplete, match="have no outcome yet"):
+        merge_folder(str(tmp_path / "out"))
+    assert counts(make_run(shard=Shard(0, 2)).execute()) == (COUNT, COUNT, 0, 0)
+
+
+def test_shards_retry_only_when_all_are_done(make_run: MakeRun, images: Path) -> None:
+    """Before that nobody knows of all rows that failed."""
+    (images / "00.png").rename(images / "away")
+    (images / "00.png").symlink_to(images / "nowhere")
+    (images / "away").unlink()
+    assert make_run(shard=Shard(0, 2), retry_failed=True).execute() is None
+    assert counts(make_run(shard=Shard(1, 2)).execute()) == (COUNT, COUNT - 1, 1, 0)
+    (images / "00.png").unlink()
+    (images / "00.png").write_bytes(image(3))
+    assert counts(make_run(shard=Shard(0, 2), retry_failed=True).execute()) == (COUNT, COUNT, 0, 0)
+
+
+def test_failed_rows_are_asked_for_again_and_no_others(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:
+    bad = [image(33), image(43)]
+
+    def refuse(files: Sequence[bytes]) -> None:
+        if any(file in bad for file in files):
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "not now")
+
+    model.step = refuse
+    assert counts(make_run().execute()) == (COUNT, COUNT - 2, 0, 2)
+    assert counts(make_run(retry_failed=True).execute()) == (COUNT, COUNT - 2, 0, 2)
+    model.step = Steps(1, unavailable)
+    with pytest.raises(ServerUnavailable):
+        make_run(retry_failed=True).execute()
+    assert not (tmp_path / "out" / "run.json").exists()  # nobody takes half a retry for the result
+    model.step = lambda files: None
+    model.asked.clear()
+    assert counts(make_run(retry_failed=True).execute()) == (COUNT, COUNT, 0, 0)
+    assert set(model.asked) <= set(bad)
+    assert make_run(nobody).execute()
+
+
+def test_options_that_would_mix_results_are_refused_before_anybody_is_asked(make_run: MakeRun) -> None:
+    make_run(top_k=2).execute()
+    changes: dict[str, dict[str, Any]] = {
+        "top_k 2 there, 1 now": {"top_k": 1},
+        "format 'csv' there, 'kaggle' now": {"format": "kaggle"},
+        "shards 1 there, 2 now": {"shard": Shard(0, 2)},
+        "model_name 'brightness' there, 'other' now": {"asked": ("other", None)},
+    }
+    for says, change in changes.items():
+        with pytest.raises(UsageError, match=says):
+            make_run(nobody, **{"top_k": 2} | change).execute()
+
+
+def test_a_fresh_run_forgets_the_old_one_only_when_it_can_begin(
+    make_run: MakeRun, model: ModelServer, tmp_path: Path
+) -> None:
+    make_run().execute()
+    before = (tmp_path / "out" / "predictions.csv").read_bytes()
+    assert model.contract.golden
+    other = model.contract.golden.model_copy(update={"references": {"encoded": [[1, 0], [0, 1]]}})
+    right, model.contract = model.contract, model.contract.model_copy(update={"golden": other})
+    with pytest.raises(ContractError, match="does not answer as the model did"):
+        make_run(fresh=True, top_k=1).execute()
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+    model.contract = right
+    assert counts(make_run(fresh=True, top_k=1).execute()) == (COUNT, COUNT, 0, 0)
+    assert list(rows(tmp_path / "out" / "predictions.csv")[0]) == ["path", "label", "score"]
+    assert len(list((tmp_path / "out" / "_state" / "parts").rglob("*.jsonl"))) == 8
+
+
+def test_shards_do_not_start_afresh(make_run: MakeRun) -> None:
+    with pytest.raises(UsageError, match="--fresh with --shard"):
+        make_run(fresh=True, shard=Shard(0, 2))
+
+
+def test_images_that_are_gone_are_told_before_the_server_is_asked(
+    make_run: MakeRun, model: ModelServer, images: Path
+) -> None:
+    model.step = Steps(5, unavailable)
+    with pytest.raises(ServerUnavailable):
+        make_run().execute()
+    os.rename(images, images.parent / "away")
+    with pytest.raises(SourceGone, match=str(images)):
+        make_run(nobody).execute()
+
+
+def test_a_folder_without_a_run_is_not_merged(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no run in it \(no .*_state\)"):
+        merge_folder(str(tmp_path))

@@ -1,0 +1,22 @@
+"""A server within this process: its addresses, and a base path that can't be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving.server import EmbeddedServer
+from serving.server.rpc.status import ServingError
+from tests.serving.server.client import Client
+
+
+def test_an_ipv6_address(written: Path) -> None:
+    with EmbeddedServer(written / "m", model_name="m", host="::1", rest_api_port=-1) as server:
+        assert (server.address[:6], server.rest_address[:6]) == ("[::1]:", "[::1]:")
+        assert Client(server.address).status() == [(3, "AVAILABLE")]
+
+
+def test_a_base_path_that_cannot_be_read_is_an_error_at_once() -> None:
+    with pytest.raises(ServingError, match="nosuch://bucket"):
+        EmbeddedServer("nosuch://bucket/m", model_name="m").start()
