@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-faults test-k8s check format install protos lock clean
+.PHONY: demo test test-faults test-k8s check format install protos docs-tables lock clean
 
 install: $(STAMP)
 
@@ -41,6 +41,10 @@ test-k8s: install
 
 protos: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/protos/prediction.proto
+
+# The tables of docs/flags.md, from the commands themselves.
+docs-tables: install
+	PYTHONPATH=. $(BIN)/python docs/flag_tables.py
 
 lock: install
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --python-version 3.11 --no-annotate --no-header \

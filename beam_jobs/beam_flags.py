@@ -25,8 +25,8 @@ def parse_beam_flags(flags: Sequence[str]) -> PipelineOptions:
     """
     if flags and not flags[0].startswith("-"):
         raise UsageError(
-            f"unexpected argument {flags[0]!r}: a pattern goes in quotes (--input 'photos/*.jpg'), each further input "
-            "behind an --input of its own, and Beam's own flags behind --"
+            f"unexpected argument {flags[0]!r}: a pattern goes in quotes (`inputs` 'photos/*.jpg'), each further input "
+            "behind an `inputs` of its own, and Beam's own flags behind --"
         )
     said = io.StringIO()
     try:

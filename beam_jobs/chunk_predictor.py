@@ -1,35 +1,26 @@
 """One chunk of the manifest: read, preprocess, batch, ask, and a verdict on every row. No Beam in here."""
 
-import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from typing import Generic, Self
 
 from beam_jobs.bounded_map import bounded_map
-from beam_jobs.image_reader import PictureReader, Prepared, Read
-from beam_jobs.manifest import Row
+from beam_jobs.image_reader import PictureReader, Prepared, Read, Source
 from beam_jobs.memory import Room
 from beam_jobs.parts import Outcome
-from beam_jobs.scoring import Predictor, Scorer, ScoringOptions
+from beam_jobs.scoring import ChunkOptions as ChunkOptions
+from beam_jobs.scoring import Predictor, Scorer
 from serving.images.encoder import Payload
 from serving.options import RetryPolicy
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ChunkOptions(ScoringOptions):
-    """How one chunk is worked through."""
-
-    readers: int = 64
-    """Pictures that are read and decoded at once: with 50 ms of latency each, 1,280 a second."""
-
-
-class ChunkPredictor:
+class ChunkPredictor(Generic[Source]):
     """Gives each row of a chunk its outcome; one bad picture costs only itself. A context manager."""
 
     def __init__(
         self,
-        read: Read,
+        read: Read[Source],
         encode: Callable[[bytes], Payload],
         predictor: Predictor,
         options: ChunkOptions,
@@ -44,7 +35,7 @@ class ChunkPredictor:
         """Starts threads that wait for work.
 
         Args:
-          read: reads a row's file.
+          read: reads a source's file.
           encode: bytes to payload, raising PictureRejected.
           predictor: scores payloads.
           options: sizes and windows.
@@ -73,8 +64,8 @@ class ChunkPredictor:
         self._reader.close()
         self._requests.shutdown(cancel_futures=True)
 
-    def outcomes(self, rows: Iterable[tuple[int, Row]]) -> Iterator[Outcome]:
-        """One outcome for each (place in the chunk, row), in their order.
+    def outcomes(self, sources: Iterable[tuple[int, Source]]) -> Iterator[Outcome]:
+        """One outcome for each (place in the chunk, source), in their order.
 
         Reads, decoding and requests overlap: while a request is under way the next batches are prepared.
 
@@ -84,7 +75,7 @@ class ChunkPredictor:
           StorageUnavailable: the same of the pictures' store.
         """
         options = self._options
-        prepared = self._reader.prepare(rows, window=options.readers + 2 * options.batch_size)
+        prepared = self._reader.prepare(sources, window=options.readers + 2 * options.batch_size)
         batches = _batches(prepared, options.batch_size, self._room.batch, self._weight)
         for answered in bounded_map(
             lambda batch: self._requests.submit(self._scorer.answer, batch), batches, options.requests_in_flight,

@@ -6,21 +6,31 @@ the size of one that is not; a second reads the others, in a window where each h
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from beam_jobs.bounded_map import bounded_map
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Room, show
 from beam_jobs.parts import Outcome
-from serving.errors import FlowImagesError
+from serving.errors import FileError, FlowImagesError
 from serving.images.encoder import CORRUPT, Payload
 from serving.images.limits import PictureRejected, bad_name, own_faults
-from serving.storage.base import StorageError
 from serving.storage.local_file import TooLarge
 
 T = TypeVar("T")
-Read = Callable[[Row, int], bytes]
-"""The bytes of a row's file; raises PictureRejected, TooLarge for one with more bytes than the caller has room for,
+
+
+class HasSize(Protocol):
+    """What tells where an image's file is, such as a row of the manifest."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file, where they are known before it is opened."""
+
+
+Source = TypeVar("Source", bound=HasSize)
+Read = Callable[[Source, int], bytes]
+"""The bytes of a source's file; raises PictureRejected, TooLarge for one with more bytes than the caller has room for,
 and the errors of `serving.storage.base`."""
 
 
@@ -39,24 +49,29 @@ class Prepared(NamedTuple):
         return len(self.payload) if isinstance(self.payload, bytes) else self.payload.nbytes
 
 
-class _Large(NamedTuple):
+class _Large(NamedTuple, Generic[Source]):
     """A file that has to wait for room."""
 
     number: int
-    row: Row
+    source: Source
     size: int
 
 
-class PictureReader:
+class PictureReader(Generic[Source]):
     """Reads and decodes pictures in threads. `close` ends them."""
 
     def __init__(
-        self, read: Read, encode: Callable[[bytes], Payload], readers: int, room: Room, decoded_bytes: int | None
+        self,
+        read: Read[Source],
+        encode: Callable[[bytes], Payload],
+        readers: int,
+        room: Room,
+        decoded_bytes: int | None,
     ) -> None:
         """Starts threads that wait for work.
 
         Args:
-          read: reads a row's file.
+          read: reads a source's file.
           encode: bytes to payload, raising PictureRejected.
           readers: pictures that are read and decoded at once.
           room: bytes that they may take.
@@ -73,56 +88,56 @@ class PictureReader:
         """Ends the threads, after the work under way."""
         self._threads.shutdown(cancel_futures=True)
 
-    def prepare(self, rows: Iterable[tuple[int, Row]], window: int) -> Iterator[Prepared]:
+    def prepare(self, sources: Iterable[tuple[int, Source]], window: int) -> Iterator[Prepared]:
         """Each (place in the chunk, row) prepared, in their order, with up to `window` of them under way at once."""
         room = self._room
-        first = bounded_map(self._submit_first, rows, window, room=room.peeking, cost=self._first_cost, held=_held)
+        first = bounded_map(self._submit_first, sources, window, room=room.peeking, cost=self._first_cost, held=_held)
         second = bounded_map(self._submit_large, first, window, room=room.reading, cost=self._large_cost, held=_held,
                            promptly=True)  # fmt: skip
         for one in second:
             while isinstance(one, _Large):  # it grew after its place was kept: it is read here, one at a time
-                one = self._prepare(one.number, one.row, room.picture)
+                one = self._prepare(one.number, one.source, room.picture)
             yield one
 
-    def _submit_first(self, numbered: tuple[int, Row]) -> "Future[Prepared | _Large]":
-        number, row = numbered
-        if row.size is not None and row.size > self._small:
-            return _done(_Large(number, row, row.size))
-        return self._threads.submit(self._prepare, number, row, self._small)
+    def _submit_first(self, numbered: tuple[int, Source]) -> "Future[Prepared | _Large[Source]]":
+        number, source = numbered
+        if source.size is not None and source.size > self._small:
+            return _done(_Large(number, source, source.size))
+        return self._threads.submit(self._prepare, number, source, self._small)
 
-    def _first_cost(self, numbered: tuple[int, Row]) -> int:
+    def _first_cost(self, numbered: tuple[int, Source]) -> int:
         size = numbered[1].size
         return self._cost(self._small) if size is None else self._cost(size) if size <= self._small else 0
 
-    def _submit_large(self, one: Prepared | _Large) -> "Future[Prepared | _Large]":
+    def _submit_large(self, one: Prepared | _Large[Source]) -> "Future[Prepared | _Large[Source]]":
         if isinstance(one, Prepared):
             return _done(one)
         return self._threads.submit(self._prepare, *one)
 
-    def _large_cost(self, one: Prepared | _Large) -> int:
+    def _large_cost(self, one: Prepared | _Large[Source]) -> int:
         return _held(one) if isinstance(one, Prepared) else self._cost(min(one.size, self._room.picture))
 
     def _cost(self, size: int) -> int:
         """Bytes that a file takes while it is read, which a bucket's client puts together from pieces, and decoded."""
         return 2 * size + (self._decoded_bytes or 0)
 
-    def _prepare(self, number: int, row: Row, size: int) -> Prepared | _Large:
+    def _prepare(self, number: int, source: Source, size: int) -> Prepared | _Large[Source]:
         """Reads and decodes a file of up to `size` bytes."""
         try:
-            return Prepared(number, self._encode(self._read(row, min(size, self._room.picture))), None)
+            return Prepared(number, self._encode(self._read(source, min(size, self._room.picture))), None)
         except TooLarge as error:
             most = self._room.picture
             found: int | None = error.args[0] if error.args else None
             if size < most and (found is None or found <= most):
-                return _Large(number, row, most if found is None else found)
+                return _Large(number, source, most if found is None else found)
             message = (
                 f"{'' if found is None else f'{found:,} bytes, '}over the {most:,} bytes that a file may have with "
-                f"--max-memory {show(self._room.limit)}: give it more"
+                f"`max_memory` {show(self._room.limit)}: give it more"
             )
             return _rejected(number, PictureRejected("too_large", message))
         except PictureRejected as error:
             return _rejected(number, error)
-        except (StorageError, PermissionError) as error:
+        except (FileError, PermissionError) as error:
             return _failed(number, error)
         except FlowImagesError:  # no row's fault: the run has to stop
             raise
@@ -130,7 +145,7 @@ class PictureReader:
             return _failed(number, error)
 
 
-def read_row(read: Callable[[str, int], bytes], max_bytes: int) -> Read:
+def read_row(read: Callable[[str, int], bytes], max_bytes: int) -> Read[Row]:
     """A reader of manifest rows that turns what is the picture's own fault into PictureRejected."""
 
     def reader(row: Row, room: int) -> bytes:
@@ -142,7 +157,7 @@ def read_row(read: Callable[[str, int], bytes], max_bytes: int) -> Read:
     return reader
 
 
-def _held(one: Prepared | _Large) -> int:
+def _held(one: Prepared | _Large[Any]) -> int:
     return one.bytes if isinstance(one, Prepared) else 0
 
 

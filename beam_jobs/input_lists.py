@@ -37,7 +37,7 @@ def read_list(data: bytes, path: str, exists: Callable[[str], bool]) -> Iterator
     Raises:
       UsageError: it is not UTF-8, a row is not as the first line says, or a path is empty; with the line.
     """
-    name = f"--input {shown(path)}"
+    name = f"`inputs` {shown(path)}"
     text = decode_text(data, name, errors="surrogateescape")
     for one in _lines(text) if without_query(path).lower().endswith(".txt") else _rows(text, name):
         where = f"{name}, line {one.line}"

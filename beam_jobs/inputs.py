@@ -77,9 +77,9 @@ class Listing:
         spelled: dict[str, str] = {}
         for given in self._inputs:
             if not given:
-                raise UsageError("--input is empty")
+                raise UsageError("`inputs` is empty")
             if not is_utf8(given):
-                raise UsageError(f"--input {given!r}: the name is not UTF-8; rename it, or name the folder above it")
+                raise UsageError(f"`inputs` {given!r}: the name is not UTF-8; rename it, or name the folder above it")
             # So that a folder which is named twice in two ways is found to be one.
             one = spelled.setdefault(absolute(given), given)
             taken = 0
@@ -94,7 +94,7 @@ class Listing:
                 yield listed
             if not taken:
                 raise UsageError(_nothing(one, self.left_out - before))
-        _warn("links to folders are not followed (name them by --input of their own)", self._unfollowed)
+        _warn("links to folders are not followed (name them by `inputs` of their own)", self._unfollowed)
         _warn("folders that may not be read are left out", self._unreadable)
 
     def _expand(self, one: str) -> Iterator[Listed]:
@@ -109,14 +109,14 @@ class Listing:
             else:
                 yield from self._local(one)
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-            raise UsageError(f"--input {shown(one)}: {error.strerror or error}") from error
+            raise UsageError(f"`inputs` {shown(one)}: {error.strerror or error}") from error
 
     def _listed_in(self, one: str, storage: Storage) -> Iterator[Listed]:
         for named in read_list(storage.read(one), one, lambda path: self._stores(path).exists(path)):
             try:
                 self._stores(named.path)  # a scheme that nobody can read is told before anything is sent
             except UsageError as error:
-                raise UsageError(f"--input {shown(one)}, line {named.line}: {error}") from error
+                raise UsageError(f"`inputs` {shown(one)}, line {named.line}: {error}") from error
             yield Listed(named.path, None, named.id, named.label)
 
     def _local(self, one: str) -> Iterator[Listed]:
@@ -129,7 +129,7 @@ class Listing:
             if os.path.isdir(folder or "."):
                 yield from self._below(folder, Below(wanted))
         else:
-            raise UsageError(f"--input {one}: {_why_not(one)}")
+            raise UsageError(f"`inputs` {one}: {_why_not(one)}")
 
     def _below(self, top: str, wanted: Below) -> Iterator[Listed]:
         """Files in a folder and those below it; "" is the current one."""
@@ -152,7 +152,7 @@ class Listing:
                                 folders.append((path, f"{relative}{entry.name}/", level + 1))
             except PermissionError as error:
                 if folder == top:
-                    raise UsageError(f"--input: the folder {folder or '.'} may not be read") from error
+                    raise UsageError(f"`inputs`: the folder {folder or '.'} may not be read") from error
                 self.left_out["unreadable_folders"] += 1
                 self._unreadable.append(folder)
             except FileNotFoundError:  # removed a moment ago
@@ -164,7 +164,7 @@ class Listing:
         if storage.exists(one):
             return Listed(one, seen=True)
         raise UsageError(
-            f"--input {shown(one)}: there is no such file. A web server is asked for single files, not for folders or "
+            f"`inputs` {shown(one)}: there is no such file. A web server is asked for single files, not for folders or "
             "globs: name the images' URLs in a .txt or .csv, or give the bucket behind it as gs://, s3:// or az://"
         )
 
@@ -224,7 +224,7 @@ def left_out_in_words(left_out: Mapping[str, int]) -> str:
 def _nothing(one: str, left_out: Counter[str]) -> str:
     words = left_out_in_words(left_out)
     return (
-        f"--input {shown(one)} matches no picture; quote globs ('photos/**/*.jpg') and check the path"
+        f"`inputs` {shown(one)} matches no picture; quote globs ('photos/**/*.jpg') and check the path"
         + (f" (left out: {words})" if words else "")
     )  # fmt: skip
 

@@ -11,20 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from serving.errors import EXIT_RESUMABLE, FlowImagesError
+from serving.errors import Resumable
 
 STOP = threading.Event()
 """Set while the runs of this process are asked to stop: waits end early, and workers drop their chunks."""
 
 _lock = threading.Lock()
 _runs = 0
-_closers: list[Callable[[], None]] = []
+_closers: list[Callable[[], object]] = []
 
 
-class Interrupted(FlowImagesError):
+class Interrupted(Resumable):
     """The run was asked to stop; the parts that are written stay."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 def request_stop() -> None:
@@ -57,7 +55,7 @@ def run_in_progress() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def closed_on_stop(close: Callable[[], None]) -> Iterator[None]:
+def closed_on_stop(close: Callable[[], object]) -> Iterator[None]:
     """Calls `close` if a stop is requested inside the block, such as for a channel with calls in flight."""
     _closers.append(close)
     try:

@@ -76,7 +76,7 @@ class Manifest(pydantic.BaseModel):
         """
         data = storage.read_range(path, self.offsets[chunk], self.offsets[chunk + 1])
         if zlib.crc32(data) != self.checks[chunk]:
-            raise FlowImagesError(f"{path} was changed, so the run can't be completed: start over with --fresh")
+            raise FlowImagesError(f"{path} was changed, so the run can't be completed: start over with `fresh`")
         return [Row(*fields) for fields in json_lines(data)]
 
 
@@ -169,7 +169,7 @@ def _refuse_repeated_ids(table: sqlite3.Connection) -> None:
     ).fetchone()
     if repeated:
         raise UsageError(
-            f"--format kaggle: {repeated[1]} and {repeated[2]} have the same id {repeated[0]!r}; "
+            f"`format` kaggle: {repeated[1]} and {repeated[2]} have the same id {repeated[0]!r}; "
             "list one of them only, or give ids in a CSV with the columns path,id"
         )
 
@@ -181,7 +181,7 @@ def _stem(path: str) -> str:
 def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> Manifest:
     listed, ids, labels = table.execute("SELECT count(*), count(id), count(label) FROM rows").fetchone()
     if not listed:
-        raise UsageError("--input matches no picture; quote globs ('photos/**/*.jpg') and check the path")
+        raise UsageError("`inputs` matches no picture; quote globs ('photos/**/*.jpg') and check the path")
     chunk_rows = cut.chunk_rows(listed)
     digest, offsets, checks = hashlib.sha256(), [0], []
     lines = _lines(table)

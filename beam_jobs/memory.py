@@ -80,7 +80,7 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
         free = max(free, least, _USUAL_SENDING if sent_as_files else _USUAL_DECODING)
     if free < least:
         raise UsageError(
-            f"--max-memory {show(allowance.limit)} is too little for any picture, as the process itself takes "
+            f"`max_memory` {show(allowance.limit)} is too little for any picture, as the process itself takes "
             f"{show(spent)}: give it at least {show(spent + least + MIB)}"
         )
     if sent_as_files:
@@ -105,7 +105,7 @@ def _least(decoded_bytes: int | None) -> int:
 
 
 def show(bytes_: int) -> str:
-    """Bytes for people, and for --max-memory: `1536MiB`."""
+    """Bytes for people, and for `max_memory`: `1536MiB`."""
     return f"{bytes_ // MIB}MiB"
 
 

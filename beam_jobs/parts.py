@@ -4,7 +4,7 @@ A part that is there is never written again, so a retried bundle, a second worke
 all harmless. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
 found out.
 
-**Generations.** Generation 0 is the run itself: it has a part for every chunk. Each `--retry-failed` adds a generation,
+**Generations.** Generation 0 is the run itself: it has a part for every chunk. Each `retry_failed` adds a generation,
 1 and so on, with parts for only the rows whose outcome may change: those that had failed, were missing or were too
 slow. The newest outcome of a row counts. A part is named `GENERATION-CHUNK.jsonl`; from 1 on, `generation-N.json` says
 how many rows of which chunks the generation covers, and makes it exist.
@@ -121,7 +121,7 @@ class Parts:
         try:
             return {int(chunk): count for chunk, count in json.loads(self.storage.read(path)).items()}
         except (ValueError, AttributeError) as error:
-            raise BrokenPart(f"{path} is damaged: delete it and run again with --retry-failed") from error
+            raise BrokenPart(f"{path} is damaged: delete it and run again with `retry_failed`") from error
 
     def latest(self, chunk: int, rows: int, generations: int) -> list[Outcome]:
         """The newest outcome of each row of a chunk, in the order of the rows.
@@ -142,7 +142,7 @@ class Parts:
             if self.exists(generation, chunk):
                 outcomes |= {outcome.row: outcome for outcome in self.read(generation, chunk)}
         if len(outcomes) != rows:
-            raise BrokenPart(f"a retry of chunk {chunk} has rows that the chunk has not: use --fresh")
+            raise BrokenPart(f"a retry of chunk {chunk} has rows that the chunk has not: use `fresh`")
         return list(outcomes.values())
 
     def _path(self, generation: int, chunk: int) -> str:

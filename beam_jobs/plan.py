@@ -9,16 +9,18 @@ import os
 import shutil
 import uuid
 from collections.abc import Sequence
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
 import pydantic
 
 from beam_jobs.manifest import Manifest, Row
+from beam_jobs.options import PredictOptions
 from beam_jobs.parts import Parts
 from beam_jobs.sources import Source
 from serving.contract import ModelContract, Wire
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
-from serving.storage.base import Storage, join, scheme
+from serving.errors import FlowImagesError, Resumable, StorageError, UsageError
+from serving.model_overrides import DEFAULT_RANGE
+from serving.storage.base import Storage, absolute, join, scheme
 
 STATE = "_state"
 """Folder below the output that holds manifest, plan and parts."""
@@ -42,6 +44,21 @@ class ResultOptions(pydantic.BaseModel):
     input_range: str | None = None
     """What black and white are for a model without a contract; None for 0..1, and where the server decodes."""
 
+    @classmethod
+    def of(cls, options: PredictOptions, wire: Wire) -> Self:
+        """Those of a run, with the wire form that was chosen for it."""
+        return cls(
+            inputs=[absolute(one) for one in options.inputs],
+            wire=wire,
+            top_k=0 if options.format == "kaggle" else options.top_k,
+            format=options.format,
+            max_image_bytes=options.max_image_bytes,
+            max_image_pixels=options.max_image_pixels,
+            shards=options.shard.of,
+            activation=None if options.activation == "none" else options.activation,
+            input_range=None if options.input_range == DEFAULT_RANGE else options.input_range,
+        )
+
 
 class PlannedModel(pydantic.BaseModel):
     """The one model version of a run."""
@@ -60,7 +77,7 @@ class Plan(pydantic.BaseModel):
 
     id: str = pydantic.Field(default_factory=lambda: uuid.uuid4().hex[:12])
     """Names the folder of the run's parts, so that it never takes another run's for its own: neither those left by an
-    interrupted --fresh, nor those of a process that still works on the run before."""
+    interrupted `fresh`, nor those of a process that still works on the run before."""
     started: datetime.datetime
     options: ResultOptions
     model: PlannedModel
@@ -94,14 +111,12 @@ class Plan(pydantic.BaseModel):
         if differing:
             raise UsageError(
                 f"{output} holds a run with other options ({'; '.join(differing)}). To continue it, give the same "
-                "ones; to start over, add --fresh; or choose another --output"
+                "ones; to start over, add `fresh`; or choose another `output`"
             )
 
 
-class OutputGone(FlowImagesError):
+class OutputGone(StorageError, Resumable):
     """The plan and all else that the run wrote is gone; the run can go on once it is back."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 class RunFolder:
@@ -145,7 +160,7 @@ class RunFolder:
         except FileNotFoundError as error:
             if self.storage.exists(self._plan_path):
                 raise FlowImagesError(
-                    f"{path} is gone, so the run can't be completed: start over with --fresh"
+                    f"{path} is gone, so the run can't be completed: start over with `fresh`"
                 ) from error
             raise self._gone() from error
 
@@ -161,7 +176,7 @@ class RunFolder:
             return None
         except pydantic.ValidationError as error:
             raise FlowImagesError(
-                f"{self._plan_path} is of another release or damaged; use --fresh to start over"
+                f"{self._plan_path} is of another release or damaged; use `fresh` to start over"
             ) from error
 
     def adopt_plan(self, plan: Plan) -> Plan:
@@ -186,7 +201,7 @@ class RunFolder:
 
     def _gone(self) -> OutputGone:
         return OutputGone(
-            f"--output {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
+            f"`output` {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
             "back, and the same command continues"
         )
 

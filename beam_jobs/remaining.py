@@ -1,4 +1,4 @@
-"""What is left to do: chunks without a part, and for `--retry-failed` the rows whose outcome may change.
+"""What is left to do: chunks without a part, and for `retry_failed` the rows whose outcome may change.
 
 What a generation is, is said in `beam_jobs.parts`.
 """

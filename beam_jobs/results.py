@@ -18,7 +18,7 @@ from beam_jobs.manifest import Row, picture_id
 from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.remaining import missing_chunks
-from serving.errors import EXIT_RESUMABLE, FlowImagesError
+from serving.errors import FlowImagesError, Resumable
 from serving.scores import format_score
 from serving.storage.base import join
 
@@ -27,10 +27,8 @@ RESULTS = (RUN, PREDICTIONS, REJECTED, FAILED)
 _FAULT_COLUMNS = ("path", "stage", "reason", "message")
 
 
-class Incomplete(FlowImagesError):
+class Incomplete(Resumable):
     """Rows have no outcome yet."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 class Account(NamedTuple):

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from beam_jobs import interrupt, progress, results
+from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.inputs import list_pictures
 from beam_jobs.manifest import build_manifest
-from beam_jobs.options import PredictOptions
+from beam_jobs.options import PredictOptions, Throughput
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
+from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_check import SourceCheck
 from beam_jobs.sources import is_utf8
 from beam_jobs.storage_flags import storage_options
@@ -26,10 +28,10 @@ from serving.client import PredictClient
 from serving.contract import Wire
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
-from serving.images.sample_images import check_model_by_samples
 from serving.options import Endpoint
 from serving.predictor import ImagePredictor
 from serving.storage.base import absolute, join, output_errors
+from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
@@ -48,6 +50,7 @@ class Run:
         options: PredictOptions,
         connect: Connect,
         *,
+        storage: StorageOptions | None = None,
         on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
         on_progress: progress.Listener = lambda rows: None,
     ) -> None:
@@ -56,22 +59,22 @@ class Run:
         Args:
           options: all that the user decides.
           connect: gives the endpoint to ask.
+          storage: how stores of images and results are reached; None for what Beam's flags and the environment say.
           on_start: told the plan and the number of rows to do, when the first image is about to be read.
           on_progress: told the number of rows that have just been done; called from several threads, and only by a
             runner in this process.
         Raises:
-          UsageError: the options contradict each other, or Beam's flags are wrong.
+          UsageError: Beam's flags are wrong.
         """
         from beam_jobs.beam_flags import parse_beam_flags  # Beam takes seconds to import
 
-        if options.fresh and options.shard.of > 1:
-            raise UsageError("--fresh with --shard: each shard would clear the others' work; choose another --output")
         self._options = options
         self._connect = connect
         self._on_start = on_start
         self._on_progress = on_progress
         self._pipeline_options = parse_beam_flags(options.beam_flags)
-        self._stores = Stores(storage_options(options.beam_flags), options.retry, interrupt.STOP)
+        self._storage = storage or storage_options(options.beam_flags)
+        self._stores = Stores(self._storage, options.retry, interrupt.STOP)
         self._folder = RunFolder(self._stores.writable(options.output), options.output)
 
     def execute(self) -> Account | None:
@@ -97,14 +100,14 @@ class Run:
         options = self._options
         plan = None if options.fresh else self._folder.load_plan()
         if plan:
-            plan.check(options.result_options(options.wire or plan.options.wire), self._wanted_model(plan),
+            plan.check(ResultOptions.of(options, options.wire or plan.options.wire), self._wanted_model(plan),
                        options.output)  # fmt: skip
         return plan
 
     def _wanted_model(self, plan: Plan) -> PlannedModel:
         """The plan's model with the name, version and labels that the user gives now."""
         name, version = self._options.asked or (plan.model.name, None)
-        contract, labels = plan.model.contract, self._options.plain.labels
+        contract, labels = plan.model.contract, self._options.overrides.labels
         if labels is not None and contract.golden is None:
             contract = contract.model_copy(update={"labels": read_labels(labels)})
         return PlannedModel(name=name, version=plan.model.version if version is None else version, contract=contract)
@@ -144,7 +147,7 @@ class Run:
         with self._client(endpoint) as client:
             model, wire = self._served_model(client, self._options.wire)
             self._check_answers(client, model, wire)
-        ours = self._list_inputs(model, self._options.result_options(wire))
+        ours = self._list_inputs(model, ResultOptions.of(self._options, wire))
         plan = self._folder.adopt_plan(ours)
         return plan, endpoint if plan.id == ours.id else self._join(plan, server)
 
@@ -155,7 +158,7 @@ class Run:
             endpoint = dataclasses.replace(server, version=plan.model.version)
         with self._client(endpoint) as client:
             model, wire = self._served_model(client, self._options.wire or plan.options.wire)
-            plan.check(self._options.result_options(wire), model, self._options.output)
+            plan.check(ResultOptions.of(self._options, wire), model, self._options.output)
             self._check_answers(client, model, wire)
         return endpoint
 
@@ -169,20 +172,15 @@ class Run:
     def _served_model(self, client: PredictClient, wire: Wire | None) -> tuple[PlannedModel, Wire]:
         """What the server says of the model, and the wire form to ask it in."""
         with _version_needed(client.endpoint):
-            contract = discover(client, self._options.plain)
+            contract = discover(client, self._options.overrides)
         endpoint = client.endpoint
         model = PlannedModel(name=endpoint.model_name, version=endpoint.version or 0, contract=contract)
         return model, choose_wire(contract, wire)
 
     def _check_answers(self, client: PredictClient, model: PlannedModel, wire: Wire) -> None:
-        """Replays the golden images of the contract; a model without any is asked about drawn ones."""
         predictor = ImagePredictor(client, model.contract, wire)
-        golden = model.contract.golden
         with _version_needed(client.endpoint):
-            if golden is None or wire not in golden.references:
-                check_model_by_samples(predictor, self._options.plain, distributions=self._options.format == "kaggle")
-            else:
-                predictor.check_golden()
+            check_answers(predictor, self._options.overrides, distributions=self._options.format == "kaggle")
 
     def _list_inputs(self, model: PlannedModel, result_options: ResultOptions) -> Plan:
         """Lists the inputs and stores the manifest; the plan that goes with it is not stored yet."""
@@ -197,7 +195,7 @@ class Run:
             manifest = build_manifest(
                 images,
                 file,
-                batch_size=options.chunk.batch_size,
+                batch_size=options.batch_size,
                 shards=options.shard.of,
                 unique_ids=options.format == "kaggle",
                 scores=min(result_options.top_k or classes, classes),
@@ -227,17 +225,16 @@ class Run:
         run_pipeline(self._worker_spec(plan, endpoint, share.generation), share.chunks, self._pipeline_options)
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
-        options, wire = self._options, plan.options.wire
-        decoded_by_server = wire == "encoded" and plan.model.contract.signature(wire).ok is None
+        options = self._options
         return WorkerSpec(
             output=absolute(options.output),
             plan=plan,
             endpoint=endpoint,
             retry=options.retry,
-            chunk=dataclasses.replace(options.chunk, top_k=plan.options.top_k, decoded_by_server=decoded_by_server),
+            chunk=ChunkOptions(**dataclasses.asdict(options.part(Throughput)), top_k=plan.options.top_k),
             memory=options.memory,
             generation=generation,
-            storage=storage_options(options.beam_flags),
+            storage=self._storage,
         )
 
     def _merge(self, plan: Plan) -> Account:
@@ -247,19 +244,8 @@ class Run:
         """What run.json says besides the plan's options."""
         from beam_jobs.beam_flags import flag_names
 
-        options = self._options
-        return {
-            "output": options.output,
-            "batch_size": options.chunk.batch_size,
-            "readers": options.chunk.readers,
-            "requests_in_flight": options.chunk.requests_in_flight,
-            "max_memory": options.memory.limit,
-            "deadline_s": options.retry.deadline_s,
-            "patience_s": options.retry.patience_s,
-            "retry_failed": options.retry_failed,
-            "plain_model": options.plain.given,
-            "beam_flags": flag_names(options.beam_flags),  # without values, which may be secrets
-        }
+        # Beam's flags without values, which may be secrets.
+        return self._options.record() | {"beam_flags": flag_names(self._options.beam_flags)}
 
 
 def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
@@ -275,7 +261,7 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
         plan = folder.load_plan()
         if plan is None:
             next(folder.storage.walk(folder.state), None)  # only a listing tells that a bucket isn't there
-            raise UsageError(f"--output {output}: no run in it (no {folder.state})")
+            raise UsageError(f"`output` {output}: no run in it (no {folder.state})")
         return results.merge(folder, plan, {"merged": True})
 
 

@@ -47,7 +47,7 @@ def error_classes() -> list[type[FlowImagesError]]:
     """FlowImagesError and all classes below it."""
     found = [FlowImagesError]
     for kind in found:  # which grows meanwhile
-        found += kind.__subclasses__()
+        found += [child for child in kind.__subclasses__() if child not in found]
     return found
 
 

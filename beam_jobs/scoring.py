@@ -1,6 +1,5 @@
 """From prepared pictures to verdicts: what a refusal, a missed deadline and a wrong answer say of which picture."""
 
-import dataclasses
 import logging
 import re
 import threading
@@ -10,9 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from beam_jobs.image_reader import Prepared, first_line
+from beam_jobs.options import Throughput
 from beam_jobs.parts import TOO_SLOW, Outcome, Verdict
 from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, ServerUnavailable
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload
+from serving.option_fields import options_class
 from serving.options import RetryPolicy
 from serving.predictor import Scores
 from serving.retry import Retrier, missed, retry_rejected
@@ -29,16 +30,12 @@ class Predictor(Protocol):
         """Scores n ≥ 1 pictures in one call; raises ServingError, and DeadlineExceeded at the first miss."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ScoringOptions:
-    """How verdicts are found."""
+@options_class
+class ChunkOptions(Throughput):
+    """How one chunk is worked through, and how verdicts are found."""
 
-    batch_size: int = 32
-    """Most pictures a request."""
     top_k: int = 5
     """Classes to keep of each picture; 0 for all of them, in the order of the labels."""
-    requests_in_flight: int = 3
-    """One that the server works on, one on the wire, one in its queue."""
     lone_retries: int = 2
     """How often a picture whose request was refused is asked again, alone, before its verdict."""
     doubtful_retries: int = 9
@@ -66,7 +63,7 @@ class Scorer:
     """
 
     def __init__(
-        self, predictor: Predictor, options: ScoringOptions, retry: RetryPolicy, known_good: Payload | None,
+        self, predictor: Predictor, options: ChunkOptions, retry: RetryPolicy, known_good: Payload | None,
         stop: threading.Event,
     ) -> None:  # fmt: skip
         """Asks nothing yet.
@@ -203,7 +200,7 @@ class Scorer:
     def _too_slow(self, picture: Prepared) -> Outcome:
         message = (
             f"no answer within {self._deadline_s:g} s to a request of this picture alone, while the server answered "
-            "another one: give more with --deadline, and --retry-failed"
+            "another one: give more with `deadline_s`, and `retry_failed`"
         )
         return Outcome(picture.row, "rejected", stage="predict", reason=TOO_SLOW, message=message)
 

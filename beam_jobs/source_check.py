@@ -10,17 +10,15 @@ from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.sources import Source, is_empty
-from serving.errors import EXIT_RESUMABLE, FlowImagesError
-from serving.storage.base import Storage, StorageError, absolute, is_web, scheme, shown, within
+from serving.errors import FileError, Resumable, StorageError
+from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
 
 _ASKED = 64
 """Pictures that are looked for before a source is said to be gone."""
 
 
-class SourceGone(FlowImagesError):
+class SourceGone(StorageError, Resumable):
     """All that was in a folder or bucket is gone; the run can go on once it is back."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 class _Known(NamedTuple):
@@ -33,7 +31,14 @@ class SourceCheck:
     """Asked only when an image can't be read, or before a run goes on. Safe to use from several threads."""
 
     def __init__(self, plan: Plan, folder: RunFolder, parts: Parts, stores: Callable[[str], Storage]) -> None:
-        """`stores` gives the store that holds a path."""
+        """Looks at nothing yet.
+
+        Args:
+          plan: of the run.
+          folder: of the run.
+          parts: of the run.
+          stores: gives the store that holds a path.
+        """
         self._plan = plan
         self._folder = folder
         self._parts = parts
@@ -106,8 +111,8 @@ class SourceCheck:
                 return
             self._gone[source] = why  # the other readers of the chunk needn't look again
             raise SourceGone(
-                f"{shown(source.folder)} (--input {shown(source.input)}) {why}. That is no picture's "
-                "fault: bring it back, and the same command continues. If the files are gone for good, --fresh lists "
+                f"{shown(source.folder)} (`inputs` {shown(source.input)}) {why}. That is no picture's "
+                "fault: bring it back, and the same command continues. If the files are gone for good, `fresh` lists "
                 "anew what is there"
             )
 
@@ -145,7 +150,7 @@ class SourceCheck:
             return ""
         except OSError as error:  # a mount whose server is gone
             return f"can't be read any more ({error.strerror})"
-        except StorageError as error:
+        except FileError as error:
             return f"can't be read any more ({error})"
 
     def _exists(self, path: str) -> bool:
@@ -153,7 +158,7 @@ class SourceCheck:
             return self._stores(path).exists(path)
         except PermissionError:
             return True
-        except StorageError:
+        except FileError:
             return False
 
     def _is_readable(self, path: str) -> bool:
@@ -161,7 +166,7 @@ class SourceCheck:
             self._stores(path).read_range(path, 0, 1)
         except PermissionError:
             return True
-        except (FileNotFoundError, IsADirectoryError, StorageError):
+        except (FileNotFoundError, IsADirectoryError, FileError):
             return False
         return True
 

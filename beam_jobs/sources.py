@@ -90,7 +90,7 @@ class SourceFinder:
             except PermissionError:  # who may read may not be allowed to list
                 self._buckets[bucket] = False
             except FileNotFoundError as error:
-                raise UsageError(f"--input {given}: {error}") from error
+                raise UsageError(f"`inputs` {given}: {error}") from error
         return self._buckets[bucket]
 
 

@@ -7,12 +7,18 @@ from serving.storage.options import AzureOptions, GcsOptions, S3Options, Storage
 
 
 def storage_options(flags: Sequence[str]) -> StorageOptions:
-    """The options for stores among Beam's flags; what is not given is left to each store's own library."""
+    """The options for stores among Beam's flags; what is not given is left to each store's own library.
+
+    Raises:
+      UsageError: see `beam_jobs.beam_flags.parse_beam_flags`.
+    """
     if not flags:
         return StorageOptions()  # Beam takes seconds to import
     from apache_beam.options import pipeline_options as beam
 
-    given = beam.PipelineOptions(list(flags))
+    from beam_jobs.beam_flags import parse_beam_flags
+
+    given = parse_beam_flags(flags)
     return StorageOptions(
         s3=_s3(given.view_as(beam.S3Options)),
         gcs=_gcs(given.view_as(beam.GoogleCloudOptions)),

@@ -2,45 +2,37 @@
 
 import contextlib
 import dataclasses
-import functools
 from collections import Counter
-from collections.abc import Callable
 from typing import Self
 
 from beam_jobs import interrupt, progress
-from beam_jobs.chunk_predictor import ChunkOptions, ChunkPredictor
+from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
-from beam_jobs.memory import Allowance, divide, give_back_large_blocks, resident
+from beam_jobs.memory import Allowance
 from beam_jobs.parts import Outcome
 from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.served_predictor import retry_by_many, served_predictor
 from beam_jobs.source_check import SourceCheck
 from serving.client import PredictClient
-from serving.contract import ModelContract, Wire
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, ModelNotFound
-from serving.images.encoder import Payload, make_encoder
-from serving.images.limits import PictureLimits, PictureRejected
-from serving.images.sample_images import draw_pictures
+from serving.errors import FileError, ModelNotFound, Resumable
+from serving.images.limits import PictureLimits
 from serving.options import Endpoint, RetryPolicy
-from serving.predictor import ImagePredictor
 from serving.retry import transient_in_time
-from serving.storage.base import StorageError, output_errors
+from serving.storage.base import output_errors
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
-from serving.tensorflow_import import import_tensorflow
 
 
-class VersionGone(FlowImagesError):
+class VersionGone(Resumable):
     """The run's model version is not served any more, or not by all servers; the run can go on once it is."""
-
-    exit_code = EXIT_RESUMABLE
 
 
 def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:
     """The error for a run whose version a server does not know, although it was there."""
     return VersionGone(
         f"version {endpoint.version} of {endpoint.model_name} is not served any more, or not by all servers ({error}). "
-        "Load it and repeat the command, or start over with another version: --fresh"
+        "Load it and repeat the command, or start over with another version: `fresh`"
     )
 
 
@@ -69,19 +61,33 @@ class ChunkWorker:
         Raises:
           UsageError: there is too little memory for any image.
         """
+        options = spec.plan.options
+        limits = PictureLimits(max_image_bytes=options.max_image_bytes, max_image_pixels=options.max_image_pixels)
         self._spec = spec
-        self._stores = Stores(spec.storage, _shared(spec.retry, spec.chunk.readers), interrupt.STOP)
+        self._stores = Stores(spec.storage, retry_by_many(spec.retry, spec.chunk.readers), interrupt.STOP)
         self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
         self._parts = self._folder.parts(spec.plan)
         self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores)
         self._under_way: set[int] = set()
         self._failure: Exception | None = None
-        retry = _shared(spec.retry, spec.chunk.requests_in_flight)
+        retry = retry_by_many(spec.retry, spec.chunk.requests_in_flight)
         with contextlib.ExitStack() as opened:
             client = PredictClient(spec.endpoint, retry=retry, stop=interrupt.STOP, retried=transient_in_time)
             opened.callback(client.close)
             opened.enter_context(interrupt.closed_on_stop(client.close))
-            self._predictor = opened.enter_context(_chunk_predictor(spec, client, self._read, retry))
+            self._predictor = opened.enter_context(
+                served_predictor(
+                    client,
+                    spec.plan.model.contract,
+                    options.wire,
+                    read_row(self._read, limits.max_image_bytes),
+                    limits=limits,
+                    options=spec.chunk,
+                    memory=spec.memory,
+                    retry=retry,
+                    stop=interrupt.STOP,
+                )
+            )
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -159,68 +165,8 @@ class ChunkWorker:
         except FileNotFoundError:
             self._sources.after_missing(where, list(self._under_way))
             data = storage.read(where, limit)  # its source is there, and may have been away for a moment
-        except StorageError:
+        except FileError:
             self._sources.after_unreadable(where, list(self._under_way))
             raise
         self._sources.saw(where)
         return data
-
-
-def _chunk_predictor(
-    spec: WorkerSpec, client: PredictClient, read: Callable[[str, int], bytes], retry: RetryPolicy
-) -> ChunkPredictor:
-    options, contract = spec.plan.options, spec.plan.model.contract
-    limits = PictureLimits(max_bytes=options.max_image_bytes, max_pixels=options.max_image_pixels)
-    decoded_bytes = _decoded_bytes(contract, options.wire)
-    room = divide(
-        spec.memory,
-        _taken(options.wire != "encoded"),
-        readers=spec.chunk.readers,
-        decoded_bytes=decoded_bytes,
-    )
-    encode = make_encoder(contract.preprocessing, options.wire, limits, memory=room.decoding)
-    return ChunkPredictor(
-        read_row(read, limits.max_bytes),
-        encode,
-        ImagePredictor(client, contract, options.wire),
-        spec.chunk,
-        room,
-        decoded_bytes=decoded_bytes,
-        answer_bytes=_ANSWER_BYTES * len(contract.labels),
-        retry=retry,
-        known_good=_known_good(encode, contract),
-        stop=interrupt.STOP,
-    )
-
-
-def _known_good(encode: Callable[[bytes], Payload], contract: ModelContract) -> Payload | None:
-    """A picture that the model is sure to take; None where the run's limits are below its size."""
-    try:
-        return encode(draw_pictures(contract.preprocessing.width, contract.preprocessing.height)[0])
-    except PictureRejected:
-        return None
-
-
-_ANSWER_BYTES = 16
-"""A score in an answer, in a third of the copies that it goes through."""
-
-
-def _decoded_bytes(contract: ModelContract, wire: Wire) -> int | None:
-    """Bytes of a picture as it is sent; None where that is its file."""
-    if wire == "encoded":
-        return None
-    return contract.preprocessing.height * contract.preprocessing.width * 3 * (4 if wire == "float32" else 1)
-
-
-@functools.cache
-def _taken(with_tensorflow: bool) -> int:
-    """Bytes that this process takes before its first picture."""
-    give_back_large_blocks()
-    if with_tensorflow:
-        import_tensorflow()
-    return resident()
-
-
-def _shared(policy: RetryPolicy, callers: int) -> RetryPolicy:
-    """The policy for several callers at once: while a server is away each of them spends retries of its own."""
-    return dataclasses.replace(policy, budget=policy.budget * callers)

@@ -13,10 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from serving.console.flag_types import ByteSize
+from serving.console.flag_values import parse_byte_size
 from tests.faults.jobs import peak_memory
-
-SIZE = ByteSize(1, 2**60)
 
 
 def main() -> None:
@@ -36,7 +34,7 @@ def main() -> None:
         for limit in options.limits:
             output = ("--output", folder / "out", "--fresh")
             most = peak_memory("--input", folder / "in", *output, "--max-memory", limit, *options.flags)
-            print(f"| {limit} | {most / 2**20:.0f} | {most / SIZE.convert(limit, None, None):.2f} |", flush=True)
+            print(f"| {limit} | {most / 2**20:.0f} | {most / parse_byte_size(limit):.2f} |", flush=True)
 
 
 if __name__ == "__main__":

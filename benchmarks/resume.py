@@ -90,14 +90,13 @@ class Bench:
         """Seconds of a whole job in this process, on a new output."""
         from beam_jobs.options import PredictOptions
         from beam_jobs.run import Run
-        from serving.discovery import ModelOverrides
         from serving.options import Endpoint
 
         shutil.rmtree(self.output, ignore_errors=True)
         endpoint = Endpoint(address=self.address, model_name=NAME)
         options = PredictOptions(
             inputs=(str(self.pictures),), output=str(self.output), wire="encoded",
-            plain=ModelOverrides(labels=self.labels, image_size=(SIZE, SIZE)),
+            labels=self.labels, image_size=(SIZE, SIZE),
         )  # fmt: skip
         started = time.perf_counter()
         account = Run(options, lambda version: contextlib.nullcontext(endpoint)).execute()

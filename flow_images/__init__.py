@@ -1,1 +1,93 @@
-"""Flow Images: what is in each image of a folder or bucket, with every image accounted for."""
+"""Flow Images: what is in each image of a folder or bucket, with every image accounted for.
+
+    import flow_images as fi
+
+    with fi.Client("localhost:8500", "dogs") as client:
+        print(client.classify("photo.jpg").label)
+
+`Client` and `AsyncClient` ask a served model. `train` makes one, and `EmbeddedServer` serves it. `predict` runs the
+whole job over a folder or bucket. `beam` has transforms for pipelines of your own. `errors` has what can go wrong.
+Each name is imported when it is first used, so importing this package takes no time.
+"""
+
+TYPE_CHECKING = False  # as typing's, which is not imported before `flow_images.cli` has cleaned the import path
+if TYPE_CHECKING:
+    from flow_images import beam as beam
+    from flow_images import errors as errors
+    from flow_images.async_client import AsyncClient as AsyncClient
+    from flow_images.client import Client as Client
+    from flow_images.prediction import Account as Account
+    from flow_images.prediction import predict as predict
+    from flow_images.results import Classification as Classification
+    from flow_images.results import LabelScore as LabelScore
+    from flow_images.training import TrainedModel as TrainedModel
+    from flow_images.training import train as train
+    from serving.images.limits import PictureLimits as ImageLimits
+    from serving.model_overrides import ModelOverrides as ModelOverrides
+    from serving.options import TlsOptions as TlsOptions
+    from serving.server import EmbeddedServer as EmbeddedServer
+    from serving.server import ServerProcess as ServerProcess
+    from serving.storage.options import StorageOptions as StorageOptions
+
+    __version__: str
+
+__all__ = [
+    "Account",
+    "AsyncClient",
+    "Classification",
+    "Client",
+    "EmbeddedServer",
+    "ImageLimits",
+    "LabelScore",
+    "ModelOverrides",
+    "ServerProcess",
+    "StorageOptions",
+    "TlsOptions",
+    "TrainedModel",
+    "__version__",
+    "beam",
+    "errors",
+    "predict",
+    "train",
+]
+
+_HOMES = {
+    "Account": "flow_images.prediction",
+    "AsyncClient": "flow_images.async_client",
+    "Classification": "flow_images.results",
+    "Client": "flow_images.client",
+    "EmbeddedServer": "serving.server",
+    "ImageLimits": "serving.images.limits:PictureLimits",
+    "LabelScore": "flow_images.results",
+    "ModelOverrides": "serving.model_overrides",
+    "ServerProcess": "serving.server",
+    "StorageOptions": "serving.storage.options",
+    "TlsOptions": "serving.options",
+    "TrainedModel": "flow_images.training",
+    "predict": "flow_images.prediction",
+    "train": "flow_images.training",
+}
+"""The module of each name, and its name there where that is another."""
+
+if not TYPE_CHECKING:  # a type checker knows the names from above, and no others
+
+    def __getattr__(name: str) -> object:
+        import importlib
+
+        if name == "__version__":
+            from importlib.metadata import version
+
+            value = version("flow-images")
+        elif name in ("beam", "errors"):
+            value = importlib.import_module(f"flow_images.{name}")
+        elif name in _HOMES:
+            module, _, attribute = _HOMES[name].partition(":")
+            value = getattr(importlib.import_module(module), attribute or name)
+        else:
+            raise AttributeError(f"module 'flow_images' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from flow_images.image_classifier import CLIENT_WIRES, ClassifierOptions
 from serving.channels import Route
 from serving.contract import Wire
-from serving.discovery import ModelOverrides
 from serving.images.limits import PictureLimits
+from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy, TlsOptions
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores

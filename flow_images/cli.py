@@ -51,7 +51,7 @@ COMMANDS = {
         "beam_jobs.predict_command", "merge", "Write the results of a sharded run from its parts.", "predict"
     ),
     "classify": Command(
-        "serving.classify_command", "classify", "Show the top classes of a few pictures.", "preprocess"
+        "flow_images.classify_command", "classify", "Show the top classes of a few pictures.", "preprocess"
     ),
     "demo": Command("flow_images.demo", "demo", "Run the whole main job on pictures that are drawn for it.", "all"),
     "deploy": Command("k8s.deploy.deploy_command", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),
@@ -60,6 +60,9 @@ COMMANDS = {
 
 class _Commands(click.Group):
     """Knows its commands by name and help; loads the one that is asked for."""
+
+    running: click.Command | None = None
+    """The one that was asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -78,7 +81,8 @@ class _Commands(click.Group):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
             ctx.fail(f"No such command {args[0]!r}. {hint}")
-        return super().resolve_command(ctx, args)
+        name, self.running, rest = super().resolve_command(ctx, args)
+        return name, self.running, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -102,7 +106,7 @@ def main() -> NoReturn:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from serving.console.streams import open_streams
-    from serving.console.terminal import paragraph, printable
+    from serving.console.terminal import printable
     from serving.errors import EXIT_USAGE, FlowImagesError
 
     open_streams(lambda text: printable(text, keep="\n\t"))
@@ -127,7 +131,7 @@ def main() -> NoReturn:
         )
         sys.exit(EXIT_USAGE)
     except FlowImagesError as error:
-        click.echo(f"flow-images {' '.join(sys.argv[1:2])}: {paragraph(error)}", err=True)
+        click.echo(f"flow-images {' '.join(sys.argv[1:2])}: {_shown(error)}", err=True)
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)  # click hands the code of its Exit back in this mode
 
@@ -136,10 +140,16 @@ class _Messages(logging.Handler):
     """Log records as lines on whatever stderr is when they come: a progress bar makes room for them there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from serving.console.terminal import paragraph
-
         # Not by click, which looks through the stream that the bar has put there.
-        print(f"flow-images: {paragraph(self.format(record))}", file=sys.stderr, flush=True)
+        print(f"flow-images: {_shown(self.format(record))}", file=sys.stderr, flush=True)
+
+
+def _shown(message: object) -> str:
+    """A message of the library for the terminal: the fields that it names are flags of the command there."""
+    from serving.console.field_names import with_flags
+    from serving.console.terminal import paragraph
+
+    return paragraph(with_flags(str(message), cli.running))
 
 
 def _insist_on_utf8() -> None:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from serving.console.child_process import python_command, python_environment
+from serving.console.option_flags import option_flags
 from serving.console.terminal import console, printable
 from serving.errors import UsageError
+from serving.option_fields import Options, option, options_class
+from trainer.options import HIGHEST_SEED, MOST_EPOCHS
 
 if TYPE_CHECKING:
     from trainer.labelled_images import LabelledPicture
@@ -21,22 +24,44 @@ if TYPE_CHECKING:
 _ROWS_SHOWN = 8
 
 
+@options_class
+class DemoOptions(Options):
+    """All that `flow-images demo` is told."""
+
+    output: str = option("Folder for all that is made.", default="demo", metavar="FOLDER")
+    labels: str | None = option(
+        "Kaggle's labels.csv (id,breed), or a CSV with path,label.",
+        default=None,
+        metavar="CSV",
+        default_words="images are drawn",
+    )
+    images: str | None = option("Folder of the images that labels.csv names.", default=None, metavar="FOLDER")
+    hub_model: str | None = option(
+        "TF Hub URL, SavedModel folder or archive.",
+        default=None,
+        metavar="URL|PATH",
+        default_words="a small module is made",
+    )
+    epochs: int | None = option(
+        "Passes over the training images.",
+        default=None,
+        least=1,
+        most=MOST_EPOCHS,
+        default_words="as many as `train` takes",
+    )
+    seed: int = option(
+        "Of the drawn images, the split, the order and the first weights.", default=0, least=0, most=HIGHEST_SEED
+    )
+
+
 @click.command()
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), show_default=True)
-@click.option(
-    "--labels", help="Kaggle's labels.csv (id,breed), or a CSV with path,label. [default: pictures are drawn]"
-)
-@click.option("--images", help="Folder of the pictures that labels.csv names.")
-@click.option("--hub-model", help="TF Hub URL, SavedModel folder or archive. [default: a small module is made]")
-@click.option("--epochs", type=click.IntRange(1, 100_000), help="Passes over the training pictures.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-def demo(
-    output: Path, labels: str | None, images: str | None, hub_model: str | None, epochs: int | None, seed: int
-) -> None:
+@option_flags(DemoOptions)
+def demo(options: DemoOptions) -> None:
     """Train, serve and predict on this machine, without internet.
 
     One picture in five is kept from training; the job predicts those, so its accuracy is that of new pictures.
     """
+    output, labels, images = Path(options.output), options.labels, options.images
     if images and not labels:
         raise UsageError("--images needs --labels: the CSV that says what is in each picture")
     from trainer.outages import explaining
@@ -51,10 +76,10 @@ def demo(
     with stoppable(commands.ending, commands.end, within_s=20.0) as stopping:
         with explaining(f"--output {printable(str(output))} can't be written"):
             output.mkdir(parents=True, exist_ok=True)
-            hub_model = _prepare(output, labels, images, hub_model, seed)
-        models, longer = output / "models", ("--epochs", epochs) if epochs else ()
+            hub_model = _prepare(output, labels, images, options.hub_model, options.seed)
+        models, longer = output / "models", ("--epochs", options.epochs) if options.epochs else ()
         commands.run(stopping, "train", "--labels", output / "train.csv", "--hub-model", hub_model,
-                     "--model-store", models, "--name", "demo", "--seed", seed, *longer)  # fmt: skip
+                     "--model-store", models, "--name", "demo", "--seed", options.seed, *longer)  # fmt: skip
         commands.run(stopping, "predict", "--model", models / "demo", "--input", output / "new.csv",
                      "--output", output / "predictions", "--fresh")  # fmt: skip
         _show(output / "predictions")

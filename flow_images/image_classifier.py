@@ -9,17 +9,17 @@ import numpy as np
 from flow_images.image_inputs import Image, Read, file_of
 from flow_images.results import Classification, LabelScore, Verdict
 from serving.contract import ModelContract, Wire
-from serving.discovery import ModelOverrides, choose_wire, find_contract
-from serving.errors import InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
+from serving.discovery import choose_wire, find_contract
+from serving.errors import FileError, InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
 from serving.images.sample_images import check_by_samples
 from serving.model_calls import ModelCalls
+from serving.model_overrides import ModelOverrides
 from serving.operations import Acquire, Lock, Operation, Work
 from serving.predictor import ImageCalls, Scores
 from serving.retry import repeat_rejected
 from serving.scores import Array, rank
-from serving.storage.base import StorageError
 
 CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
 """The wire forms in the order in which a client prefers them: a photo's file is small, and needs no TensorFlow here."""
@@ -117,7 +117,7 @@ class ServedModel:
             return self._encode(file_of(image, self._options.limits, self._read))
         except PictureRejected as error:
             return Classification(image=name, verdict="rejected", reason=error.reason, message=error.message)
-        except (StorageError, OSError) as error:
+        except (FileError, OSError) as error:
             message = getattr(error, "strerror", None) or str(error)
             return Classification(image=name, verdict="failed", reason="unreadable", message=message)
 

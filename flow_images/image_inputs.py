@@ -59,8 +59,8 @@ def file_of(image: Image, limits: PictureLimits, read: Read) -> bytes:
     path = os.fsdecode(image)
     if any("\ud800" <= letter <= "\udfff" for letter in path):
         raise bad_name()
-    with own_faults(limits.max_bytes):
-        return read(path, limits.max_bytes)
+    with own_faults(limits.max_image_bytes):
+        return read(path, limits.max_image_bytes)
 
 
 def _png_of(pixels: Pixels) -> bytes:

@@ -26,7 +26,7 @@ def read_labels(path: str) -> list[str]:
     Raises:
       UsageError: unreadable, a CSV, fewer than two labels, an empty or a repeated one; with the line.
     """
-    name = f"--labels {path}"
+    name = f"`labels` {path}"
     try:
         text = decode_text(read_file(path, _MOST_BYTES), name)
     except TooLarge as error:

@@ -12,17 +12,14 @@ from typing import Annotated, Any, Final, Literal, Self
 import pydantic
 
 from serving.errors import ContractError
+from serving.wire import WIRES as WIRES
+from serving.wire import Wire as Wire
 
 SCHEMA_VERSION: Final = 1
 Orientation = Literal["ignore", "exif"]
 ALGORITHMS: dict[Orientation, int] = {"ignore": 1, "exif": 2}
 """Number of the preprocessing that `serving.images.preprocessing` implements; it changes whenever a pixel would. For
 `exif`, 1 looked for the tag in a JPEG's first segments only."""
-
-Wire = Literal["float32", "uint8", "encoded"]
-"""How pictures travel: preprocessed as float32 (0..1, unless the model wants another range), rounded to uint8, or as
-whole files that the server decodes."""
-WIRES: tuple[Wire, ...] = ("float32", "uint8", "encoded")
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -133,7 +130,7 @@ class ModelContract(_Frozen):
           ContractError: the model has none for it.
         """
         if wire not in self.signatures:
-            raise ContractError(f"the model has no signature for --wire {wire}; it has {', '.join(self.signatures)}")
+            raise ContractError(f"the model has no signature for `wire` {wire}; it has {', '.join(self.signatures)}")
         return self.signatures[wire]
 
     def to_json(self) -> str:

@@ -21,7 +21,7 @@ def read_rows(text: str, name: str, needed: Sequence[str] = ()) -> tuple[list[st
 
     Args:
       text: the whole file, as `serving.text_files.decode_text` gives it.
-      name: of the file, with its flag, as a message shows it: `--labels labels.csv`.
+      name: of the file, with its field, as a message has it: "`labels` labels.csv".
       needed: columns that must be there.
     Raises:
       UsageError: at once if the first line can't be used; while iterating, for a row with too many or too few values

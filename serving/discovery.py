@@ -1,48 +1,19 @@
-"""What a client must know of a model, from its endpoint alone; flags fill in for a model without a contract."""
+"""What a client must know of a model, from its endpoint alone; options fill in for a model without a contract."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
 from serving.class_names import read_labels
 from serving.client import PredictClient
 from serving.contract import WIRES, ModelContract, Preprocessing, SignatureRef, Wire
 from serving.errors import ContractError, UsageError
 from serving.model_calls import ModelCalls, ModelMetadata, TensorSpec
+from serving.model_overrides import DEFAULT_RANGE, INPUT_RANGES, ModelOverrides
 from serving.operations import Operation
 
 _WIRE_BY_DTYPE: dict[str, Wire] = {"float32": "float32", "uint8": "uint8", "string": "encoded"}
 _SCORES = ("float32", "float64", "float16")
 _DRAWN_SIZE = 224
 """Pixels of the drawn pictures that a model of unknown size is asked about."""
-
-InputRange = Literal["0..1", "0..255", "-1..1"]
-INPUT_RANGES: dict[InputRange, tuple[float, float]] = {"0..1": (0.0, 1.0), "0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0)}
-DEFAULT_RANGE: InputRange = "0..1"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ModelOverrides:
-    """What flags say of a SavedModel that has no contract; None is taken from the server where it can tell."""
-
-    labels: str | None = None
-    """Path of a text file, one label a line."""
-    image_size: tuple[int, int] | None = None
-    """Width and height, in pixels."""
-    input_range: InputRange | None = None
-    """What black and white are for a model that takes float32; None for 0..1."""
-    activation: Literal["softmax", "sigmoid", "none"] | None = None
-    """What makes probabilities of the outputs; None where they are such, `none` to take them as they are."""
-    signature: str | None = None
-    input_name: str | None = None
-    output_name: str | None = None
-
-    @property
-    def given(self) -> dict[str, object]:
-        """The fields that are set, by flag."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["image_size"] = self.image_size and "{}x{}".format(*self.image_size)
-        return {"--" + name.replace("_", "-"): value for name, value in values.items() if value is not None}
 
 
 def discover(client: PredictClient, plain: ModelOverrides) -> ModelContract:
@@ -54,16 +25,16 @@ def find_contract(calls: ModelCalls, plain: ModelOverrides) -> Operation[ModelCo
     """The model's own contract; else one made of the signature on the server and the flags.
 
     Raises:
-      UsageError: flags are missing for a model without a contract, or given for one that has it.
-      ContractError: flags and server disagree, or the contract is unknown to this release.
+      UsageError: options are missing for a model without a contract, or given for one that has it.
+      ContractError: options and server disagree, or the contract is unknown to this release.
     """
     contract = yield from calls.contract()
     if contract is None:
         return _describe((yield from calls.metadata()), plain)
     if plain.given:
+        given = ", ".join(f"`{name}`" for name in plain.given)
         raise UsageError(
-            f"{', '.join(plain.given)}: this model brings its own contract (labels, picture size, signatures), "
-            "so leave these flags out"
+            f"{given}: this model brings its own contract (labels, picture size, signatures), so leave these out"
         )
     return contract
 
@@ -71,13 +42,13 @@ def find_contract(calls: ModelCalls, plain: ModelOverrides) -> Operation[ModelCo
 def _describe(metadata: ModelMetadata, plain: ModelOverrides) -> ModelContract:
     if plain.labels is None:
         raise UsageError(
-            "the model has no contract, so its labels are unknown: give --labels FILE with one label a line"
+            "the model has no contract, so its labels are unknown: give `labels` FILE with one label a line"
         )
     labels = read_labels(plain.labels)
     name = plain.signature or "serving_default"
     if name not in metadata.signatures:
         raise ContractError(
-            f"the model has no signature {name!r}; it has {', '.join(metadata.signatures)}: choose with --signature"
+            f"the model has no signature {name!r}; it has {', '.join(metadata.signatures)}: choose with `signature`"
         )
     signature = metadata.signatures[name]
     input_name = _only(signature.inputs, plain.input_name, "input", name)
@@ -86,7 +57,7 @@ def _describe(metadata: ModelMetadata, plain: ModelOverrides) -> ModelContract:
     wire = _wire(f"input {input_name} of signature {name}", images)
     _check_output(f"output {output_name} of signature {name}", signature.outputs[output_name], labels, plain)
     if plain.input_range is not None and wire != "float32":
-        raise UsageError(f"--input-range is for models that take float32; {input_name} takes {images.dtype}")
+        raise UsageError(f"`input_range` is for models that take float32; {input_name} takes {images.dtype}")
     height, width = _image_size(wire, images.shape, plain.image_size)
     batch = images.shape[0] if images.shape and images.shape[0] > 0 else None
     return ModelContract(
@@ -102,9 +73,9 @@ def _describe(metadata: ModelMetadata, plain: ModelOverrides) -> ModelContract:
 def _only(tensors: dict[str, TensorSpec], wanted: str | None, kind: str, signature: str) -> str:
     names = list(tensors)
     if wanted is not None and wanted not in names:
-        raise ContractError(f"--{kind}-name {wanted}: signature {signature} has the {kind}s {', '.join(names)}")
+        raise ContractError(f"`{kind}_name` {wanted}: signature {signature} has the {kind}s {', '.join(names)}")
     if wanted is None and len(names) != 1:
-        raise UsageError(f"signature {signature} has the {kind}s {', '.join(names)}: choose with --{kind}-name")
+        raise UsageError(f"signature {signature} has the {kind}s {', '.join(names)}: choose with `{kind}_name`")
     return wanted or names[0]
 
 
@@ -151,19 +122,19 @@ def _check_output(what: str, scores: TensorSpec, labels: Sequence[str], plain: M
     dtype, shape = scores
     if dtype not in _SCORES:
         raise ContractError(
-            f"{what} is {dtype}: scores must be {' or '.join(_SCORES)}. Choose another output with --output-name"
+            f"{what} is {dtype}: scores must be {' or '.join(_SCORES)}. Choose another output with `output_name`"
         )
     if shape is None:
         return
     if len(shape) != 2:
         raise ContractError(
             f"{what} is {dtype} {_shown(shape)}: expected [N, {len(labels)}], one row of scores a picture. Choose "
-            "another output with --output-name, or export the model with one"
+            "another output with `output_name`, or export the model with one"
         )
     classes = shape[1]
     fits = classes in (-1, len(labels)) or (classes == 1 and len(labels) == 2)  # one number: the second label's
     if not fits:
-        raise ContractError(f"--labels {plain.labels} has {len(labels)} labels, the model {classes} classes ({what})")
+        raise ContractError(f"`labels` {plain.labels} has {len(labels)} labels, the model {classes} classes ({what})")
 
 
 def _shown(shape: Sequence[int]) -> str:
@@ -172,19 +143,19 @@ def _shown(shape: Sequence[int]) -> str:
 
 
 def _image_size(wire: Wire, shape: tuple[int, ...] | None, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width, by the server or the flag."""
+    """Height and width, by the server or the option."""
     known = shape[1:3] if shape and len(shape) == 4 else (-1, -1)
     if wanted is None:
         if wire == "encoded":
             return _DRAWN_SIZE, _DRAWN_SIZE  # files are sent as they are
         if -1 in known:
-            raise UsageError("the server does not tell the model's picture size: give --image-size")
+            raise UsageError("the server does not tell the model's picture size: give `image_size`")
         return known[0], known[1]
     width, height = wanted
     if any(told not in (-1, given) for told, given in zip(known, (height, width), strict=True)):
         takes = "any" if known[1] < 0 else known[1], "any" if known[0] < 0 else known[0]
         raise ContractError(
-            f"--image-size {width}x{height}: the model takes pictures of {takes[0]} x {takes[1]} pixels"
+            f"`image_size` {width}x{height}: the model takes pictures of {takes[0]} x {takes[1]} pixels"
         )
     return height, width
 

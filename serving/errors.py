@@ -1,21 +1,58 @@
 """What can go wrong, as a caller asks about it.
 
-FlowImagesError                 every error that we raise for a user; `exit_code` is the command's
-├── UsageError                  a wrong flag, path or file: the message names it and the fix (2)
-├── ContractError               the model's contract is missing, unknown or not kept by the server (1)
-└── ServingError                a call to a server failed (1); `target` is the address asked
-    ├── InvalidRequest          it would be refused again: wrong input, or a picture that breaks the graph
-    │   ├── RequestTooLarge     the message is over a size limit: ask for fewer rows
-    │   └── MalformedAnswer     the answer lacks rows, outputs or bytes: fewer rows may be answered
-    ├── ModelNotFound           no such model or version, or no longer
-    ├── AccessDenied            credentials, or the server's certificate, are missing or refused
-    ├── Unsupported             the server does not know the call
-    ├── ClientClosed            the client was closed before the answer came
-    ├── WrongAddress            what listens there speaks no gRPC, or no name has such a form (2)
-    └── Transient               it may succeed later, so the run can be continued (75)
-        ├── ServerUnavailable   not reachable, restarting, or its queue is full
-        ├── ServerBusy          out of threads or memory for now
-        └── DeadlineExceeded    no answer in time
+Each base class answers one question: did it go wrong at all (`FlowImagesError`), is it my input (`UsageError`), did the
+server (`ServingError`) or the storage (`StorageError`) fail, may the same command go on later (`Resumable`), is another
+try worth it (`Transient`). The number is the exit code of the command, 1 where there is none. A class with two bases is
+drawn twice. A class that only one package raises is defined there; its module is in brackets.
+
+FlowImagesError                 every error that is meant for a user
+├── UsageError                  a wrong option, path or file: the message names it and the fix; nothing was done (2)
+├── ContractError               the model's contract is missing, unknown or not kept by the server
+├── ServingError                a call to a server failed: `code` is gRPC's status, `target` the address asked
+│   ├── InvalidRequest          it would be refused again: wrong input, or an image that breaks the graph
+│   │   ├── RequestTooLarge     the message is over a size limit: ask for fewer rows
+│   │   └── MalformedAnswer     the answer lacks rows, outputs or bytes: fewer rows may be answered
+│   ├── ModelNotFound           no such model or version, or no longer
+│   ├── AccessDenied            credentials, or the server's certificate, are missing or refused
+│   ├── Unsupported             the server does not know the call
+│   ├── ClientClosed            the client was closed before the answer came
+│   ├── WrongAddress            what listens there speaks no gRPC, or no name has such a form (2)
+│   ├── ServerUnavailable       not reachable, restarting, or its queue is full (75)
+│   ├── ServerBusy              out of threads or memory for now (75)
+│   └── DeadlineExceeded        no answer in time (75)
+├── StorageError                a disk or a bucket failed
+│   ├── FileError               one file can't be read or written; others may be
+│   ├── StorageDenied           the bucket refuses the credentials, whatever the file
+│   │   └── NoCredentials       there are none
+│   ├── StorageUnavailable      no answer, or overloaded (75)
+│   ├── DiskFull                no room, or over a quota (75)
+│   ├── SourceGone              all that was in an input folder or bucket is gone [beam_jobs.source_check] (75)
+│   └── OutputGone              all that a run wrote is gone [beam_jobs.plan] (75)
+├── Resumable                   the same command may go on later: what is done is kept (75)
+│   ├── Transient               another try, a moment later, may succeed (75)
+│   │   ├── ServerUnavailable   (75)
+│   │   ├── ServerBusy          (75)
+│   │   ├── DeadlineExceeded    (75)
+│   │   └── StorageUnavailable  (75)
+│   ├── DiskFull                (75)
+│   ├── SourceGone              (75)
+│   ├── OutputGone              (75)
+│   ├── VersionGone             the run's model version is not served any more [beam_jobs.worker] (75)
+│   ├── Interrupted             a stop was asked for [beam_jobs.interrupt] (75)
+│   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
+│   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
+│   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)
+│   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
+├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
+├── BrokenPart                  a part of a run was changed after it was written [beam_jobs.parts]
+└── DeployError                 the cluster refuses, or something is missing there [k8s.deploy.errors]
+    ├── Forbidden               the user has no right to do this [k8s.deploy.errors]
+    ├── Foreign                 an object of this name belongs to somebody else [k8s.deploy.errors] (2)
+    ├── Unreachable             (75)
+    └── Conflict                the object has changed, or others hold fields of it [k8s.deploy.errors]
+
+Messages name options as fields in backticks, as Python spells them: `batch_size`, or `tls.ca` for a field of a field.
+The command line shows them as its flags; see `serving.console.field_names`.
 """
 
 import contextlib
@@ -28,16 +65,21 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_OVER_LIMIT, EXIT_RESUMABLE = 0, 1, 2, 3, 
 
 
 class FlowImagesError(Exception):
-    """Base of all errors meant for a user: one sentence or a few, no traceback needed."""
+    """Base of all errors meant for a user: one sentence or a few, no traceback needed.
+
+    `args` holds all that the constructor takes, so an error can be pickled, and built again with a longer message, as
+    Beam does: `type(error)(error.args[0] + step, *error.args[1:])`.
+    """
 
     exit_code = EXIT_FAILED
+    """What the command line exits with."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
 
 class UsageError(FlowImagesError):
-    """A wrong flag, path or input file; nothing was done."""
+    """A wrong option, path or input file; nothing was done."""
 
     exit_code = EXIT_USAGE
 
@@ -46,11 +88,42 @@ class ContractError(FlowImagesError):
     """The model's contract is missing, unknown to this version, or not kept by the server."""
 
 
+class Resumable(FlowImagesError):
+    """The same command may go on later, from where it stopped: what is done is kept."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+class Transient(Resumable):
+    """Another try, a moment later, may succeed; where retries are configured, they were made."""
+
+
 class ServingError(FlowImagesError):
-    """A call to a server failed; `args` is (message, target)."""
+    """A call to a server failed."""
+
+    def __init__(self, message: str, target: str = "", code: grpc.StatusCode | None = None) -> None:
+        """An error for one call.
+
+        Args:
+          message: what happened, and the fix where one is known.
+          target: the address asked, as the user spelled it.
+          code: gRPC's status; None where the call was not made, or was answered OK with a wrong answer.
+        """
+        super().__init__(message, target, code)
+
+    @property
+    def target(self) -> str:
+        """The address asked; empty if the call was not made."""
+        return str(self.args[1])
+
+    @property
+    def code(self) -> grpc.StatusCode | None:
+        """gRPC's status; None where the call was not made, or was answered OK with a wrong answer."""
+        code: grpc.StatusCode | None = self.args[2]
+        return code
 
     def __str__(self) -> str:
-        return f"{self.args[0]} (asked {self.args[1]})" if len(self.args) > 1 else super().__str__()
+        return f"{self.args[0]} (asked {self.target})" if self.target else super().__str__()
 
 
 class InvalidRequest(ServingError):
@@ -87,22 +160,40 @@ class ClientClosed(ServingError):
     """The client was closed, before the call or while it was in flight."""
 
 
-class Transient(ServingError):
-    """The call may succeed later."""
-
-    exit_code = EXIT_RESUMABLE
-
-
-class ServerUnavailable(Transient):
+class ServerUnavailable(ServingError, Transient):
     """Not reachable, restarting, or its batching queue is full."""
 
 
-class ServerBusy(Transient):
+class ServerBusy(ServingError, Transient):
     """Out of threads, queue places or memory for now."""
 
 
-class DeadlineExceeded(Transient):
+class DeadlineExceeded(ServingError, Transient):
     """No answer within the deadline."""
+
+
+class StorageError(FlowImagesError):
+    """A disk or a bucket failed."""
+
+
+class FileError(StorageError):
+    """One file can't be read or written, and trying again would not help; other files may be fine."""
+
+
+class StorageDenied(StorageError):
+    """The bucket refuses the credentials, whatever the file."""
+
+
+class NoCredentials(StorageDenied):
+    """No credentials were found for the store; a pod has none in the first seconds after its start."""
+
+
+class StorageUnavailable(StorageError, Transient):
+    """The storage does not answer, or says it is overloaded."""
+
+
+class DiskFull(StorageError, Resumable):
+    """No room, or over a quota: not tried again by itself, as somebody has to make room."""
 
 
 _BY_CODE: dict[grpc.StatusCode, type[ServingError]] = {
@@ -126,7 +217,7 @@ _BY_CODE: dict[grpc.StatusCode, type[ServingError]] = {
     grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
 }
 _TOO_LARGE = "message larger than max"
-# A stream that a proxy broke off has INTERNAL or UNKNOWN like a failing kernel, but is nobody's picture's fault.
+# A stream that a proxy broke off has INTERNAL or UNKNOWN like a failing kernel, but is no image's fault.
 _CUT = ("RST_STREAM", "Stream removed", "unexpected EOS")
 # A proxy's own deadline ran out: Envoy's words, and gRPC's for another's HTTP status.
 _PROXY_DEADLINE = ("upstream request timeout", "header with status: 504")
@@ -134,10 +225,10 @@ _KERNEL = "[[{{node"
 """In the message of an operation of the model's graph."""
 # Trying again would not help, although gRPC reports them as UNAVAILABLE like a server that is away.
 _TLS = {
-    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is refused: renew it, or give its issuer with --tls-ca",
-    "Hostname Verification": "the server's certificate is for another name: give it with --tls-server-name",
-    "WRONG_VERSION_NUMBER": "the server does not speak TLS on this port: leave out --tls",
-    "create security handshaker": "the PEM files of --tls-ca, --tls-cert and --tls-key can't be used",
+    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is refused: renew it, or give its issuer with `tls.ca`",
+    "Hostname Verification": "the server's certificate is for another name: give it with `tls.server_name`",
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS on this port: leave out `tls`",
+    "create security handshaker": "the PEM files of `tls.ca`, `tls.cert` and `tls.key` can't be used",
 }
 
 
@@ -155,26 +246,26 @@ def from_status(code: grpc.StatusCode, details: str, target: str) -> ServingErro
     reason = _plain(details)
     message = f"{code.name}: {reason}"
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
-        return RequestTooLarge(details, target)
+        return RequestTooLarge(details, target, code)
     if code is grpc.StatusCode.UNIMPLEMENTED and _KERNEL in details:
-        return InvalidRequest(message, target)
+        return InvalidRequest(message, target, code)
     if _speaks_no_grpc(details):
-        return WrongAddress(f"{_NO_GRPC} ({reason})", target)
+        return WrongAddress(f"{_NO_GRPC} ({reason})", target, code)
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN) and any(text in details for text in _CUT):
-        return ServerUnavailable(message, target)
+        return ServerUnavailable(message, target, code)
     if code is grpc.StatusCode.UNAVAILABLE and any(text in details for text in _PROXY_DEADLINE):
-        return DeadlineExceeded(f"{message} (a proxy's time-out, which may be shorter than --deadline)", target)
+        return DeadlineExceeded(f"{message} (a proxy's time-out, which may be shorter than `deadline_s`)", target, code)
     if code is grpc.StatusCode.UNAVAILABLE:
         for text, hint in _TLS.items():
             if text in details:
-                return AccessDenied(f"{hint} ({_reason(details)})", target)
+                return AccessDenied(f"{hint} ({_reason(details)})", target, code)
         if "Misformatted domain name" in details:
-            return WrongAddress("no name of a host has this form", target)
+            return WrongAddress("no name of a host has this form", target, code)
         if _PROXY.search(details):
-            return AccessDenied(reason, target)
+            return AccessDenied(reason, target, code)
         if details.startswith(("failed to connect", "connections to all")) and details.endswith(_CLOSED):
-            message += "; if it is up, it may want --tls, or a client certificate (--tls-cert)"
-    return _BY_CODE[code](message, target)
+            message += "; if it is up, it may want `tls`, or a client certificate (`tls.cert`)"
+    return _BY_CODE[code](message, target, code)
 
 
 def _speaks_no_grpc(details: str) -> bool:

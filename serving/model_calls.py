@@ -271,7 +271,7 @@ class ModelCalls:
         elif self._proxy:
             message += f" ({self._proxy})"
         elif isinstance(error, ServerUnavailable) and (yield Work(self._needs_tls)):
-            return WrongAddress("the server wants TLS: add --tls", *error.args[1:])
+            return WrongAddress("the server wants TLS: add `tls`", *error.args[1:])
         return type(error)(message, *error.args[1:])
 
     def _needs_tls(self) -> bool:
@@ -286,7 +286,7 @@ class ModelCalls:
         if not self._is_connected():
             where = f" ({self._proxy})" if self._proxy else ""
             return f"no connection yet; its name, the way to it or its handshake takes long{where}"
-        return f"no answer yet; a request may take {self._policy.deadline_s:g} s (--deadline)"
+        return f"no answer yet; a request may take {self._policy.deadline_s:g} s (`deadline_s`)"
 
     def _unpack(self, name: str, outputs: Mapping[str, pb.Tensor]) -> Array:
         if name not in outputs:

@@ -1,8 +1,7 @@
-"""How to reach a server and how patient to be: plain values, checked once."""
+"""Which server and model to ask, how patiently, and for what: plain values, checked once."""
 
 import contextlib
 import dataclasses
-import math
 import os
 import ssl
 from collections.abc import Iterator
@@ -10,12 +9,13 @@ from collections.abc import Iterator
 import grpc
 
 from serving.errors import UsageError
-from serving.network.addresses import target_of
+from serving.network.addresses import DEFAULT_PORT, target_of
+from serving.option_fields import Options, option, options_class
 from serving.storage.local_file import TooLarge, read_file
+from serving.wire import Wire
 
-MIN_DEADLINE_S, MAX_DEADLINE_S = 0.001, 86_400
-MAX_PATIENCE_S = 30 * 86_400
-MAX_DELAY_S = 3_600
+MAX_VERSION = 2**63 - 1
+"""A version is a signed 64-bit number for TensorFlow Serving."""
 _MAX_PEM_BYTES = 4 * 1024 * 1024
 TOKEN_VARIABLE = "FLOW_IMAGES_TOKEN"
 """Environment variable of the bearer token: a flag would show in the process list."""
@@ -34,7 +34,7 @@ class TlsOptions:
 
     def __post_init__(self) -> None:
         if bool(self.cert) != bool(self.key):
-            raise UsageError("a client certificate needs its key: give both --tls-cert and --tls-key")
+            raise UsageError("a client certificate needs its key: give both `tls.cert` and `tls.key`")
 
     def check(self) -> None:
         """Looks into the files.
@@ -44,14 +44,14 @@ class TlsOptions:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.ca:
-            ca = _read(self.ca, "--tls-ca") or b""
-            with _pem_errors(f"--tls-ca {self.ca}: no certificate in PEM form"):
+            ca = _read(self.ca, "tls.ca") or b""
+            with _pem_errors(f"`tls.ca` {self.ca}: no certificate in PEM form"):
                 context.load_verify_locations(cadata=ca.decode())
         if self.cert and self.key:
-            _read(self.cert, "--tls-cert")
-            _read(self.key, "--tls-key")
+            _read(self.cert, "tls.cert")
+            _read(self.key, "tls.key")
             with _pem_errors(
-                f"--tls-cert {self.cert} and --tls-key {self.key}: no certificate and its own key in PEM form, "
+                f"`tls.cert` {self.cert} and `tls.key` {self.key}: no certificate and its own key in PEM form, "
                 "or the key has a password"
             ):
                 context.load_cert_chain(self.cert, self.key, password="")
@@ -63,9 +63,9 @@ class TlsOptions:
           UsageError: a file can't be read.
         """
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca, "--tls-ca"),
-            private_key=_read(self.key, "--tls-key"),
-            certificate_chain=_read(self.cert, "--tls-cert"),
+            root_certificates=_read(self.ca, "tls.ca"),
+            private_key=_read(self.key, "tls.key"),
+            certificate_chain=_read(self.cert, "tls.cert"),
         )
 
 
@@ -82,7 +82,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not self.model_name:
-            raise UsageError("the model's name is empty: give --model-name")
+            raise UsageError("the model's name is empty: give `model_name`")
         target_of(self.address)
 
     @property
@@ -91,33 +91,121 @@ class Endpoint:
         return target_of(self.address)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RetryPolicy:
-    """How one call is retried while its error is `Transient`; waits are exponential with full jitter."""
+@options_class
+class Timeouts(Options):
+    """How long to wait for a server."""
 
-    patience_s: float = 300.0
-    """Seconds from the first try to the last: a server that restarts and loads its model is back within."""
-    first_delay_s: float = 0.2
-    max_delay_s: float = 10.0
-    deadline_s: float = 60.0
-    """Seconds that one try may take; a first call may wait for a GPU's warm-up."""
-    budget: int = 100
-    """Retries in hand at the start and at most, over all calls of a client; for each call that may be under way at
-    once. A server that is away for the whole patience costs about 70."""
-    refund: float = 0.5
-    """What each success puts back; so up to a third of all calls may be retries for ever, and no more."""
+    # A first request may wait for a GPU's warm-up.
+    deadline_s: float = option(
+        "Seconds that one request may take.",
+        default=60.0,
+        flag="--deadline",
+        least=0.001,
+        most=86_400,
+        is_recorded=True,
+    )
+    # A server that restarts and loads its model is back within.
+    patience_s: float = option(
+        "Seconds to go on trying while the server is away or overloaded.",
+        default=300.0,
+        flag="--patience",
+        least=0,
+        most=30 * 86_400,
+        is_recorded=True,
+    )
 
-    def __post_init__(self) -> None:
-        for name, least, most in (
-            ("deadline_s", MIN_DEADLINE_S, MAX_DEADLINE_S),
-            ("patience_s", 0, MAX_PATIENCE_S),
-            ("first_delay_s", 0, MAX_DELAY_S),
-            ("max_delay_s", 0, MAX_DELAY_S),
-            ("budget", 0, math.inf),
-            ("refund", 0, math.inf),
-        ):
-            if not least <= getattr(self, name) <= most:  # nan is not, either
-                raise UsageError(f"{name} must be from {least:g} to {most:,} seconds, not {getattr(self, name)}")
+    @property
+    def retry(self) -> "RetryPolicy":
+        """The way of retrying that keeps to these times."""
+        return RetryPolicy(deadline_s=self.deadline_s, patience_s=self.patience_s)
+
+
+@options_class
+class RetryPolicy(Timeouts):
+    """How one call is retried while its error is `Transient`; waits are exponential with full jitter.
+
+    `deadline_s` is the time of one try, `patience_s` that from the first try to the last.
+    """
+
+    first_delay_s: float = option("Seconds before the first retry.", default=0.2, flag="", least=0, most=3_600)
+    max_delay_s: float = option("Seconds before any retry, at most.", default=10.0, flag="", least=0, most=3_600)
+    # A server that is away for the whole patience costs about 70.
+    budget: float = option(
+        "Retries in hand at the start and at most, over all calls of a client; for each call that may be under way at "
+        "once.",
+        default=100,
+        flag="",
+        least=0,
+    )
+    refund: float = option(
+        "What each success puts back: with a half, up to a third of all calls may be retries for ever, and no more.",
+        default=0.5,
+        flag="",
+        least=0,
+    )
+
+
+@options_class
+class ConnectionOptions(Timeouts):
+    """Which server and model to ask, and how patiently: one that is there, or an embedded server, started for it."""
+
+    server: str | None = option(
+        f"TensorFlow Serving's gRPC address, usually port {DEFAULT_PORT}. Several IP:PORT with commas, or a name with "
+        "several addresses, are balanced.",
+        default=None,
+        metavar="HOST:PORT",
+        variable="FLOW_IMAGES_SERVER",
+        yields_to="model",
+    )
+    model: str | None = option(
+        "A model folder as `train` writes it; an embedded server is started for the run. `predict` takes gs:// and "
+        "s3://, too.",
+        default=None,
+        metavar="STORE/NAME",
+    )
+    model_name: str | None = option(
+        "Name of the model on the server.", default=None, default_words="the last folder of --model"
+    )
+    model_version: int | None = option(
+        "Version to ask.", default=None, least=0, most=MAX_VERSION, default_words="the latest"
+    )
+    tls: bool = option(
+        f"Use TLS. A bearer token is taken from {TOKEN_VARIABLE}.",
+        default=False,
+        variable="FLOW_IMAGES_TLS",
+        yields_to="model",
+    )
+    tls_ca: str | None = option(
+        "Certificates to trust.", default=None, metavar="PEM", variable="FLOW_IMAGES_TLS_CA", yields_to="model"
+    )
+    tls_cert: str | None = option(
+        "Client certificate (mTLS).", default=None, metavar="PEM", variable="FLOW_IMAGES_TLS_CERT", yields_to="model"
+    )
+    tls_key: str | None = option(
+        "Its key.", default=None, metavar="PEM", variable="FLOW_IMAGES_TLS_KEY", yields_to="model"
+    )
+    tls_server_name: str | None = option("Name in the server's certificate, if not HOST.", default=None, metavar="NAME")
+
+    def tls_options(self) -> TlsOptions | None:
+        """Those of TLS, if it is used; any of its files asks for it."""
+        files = (self.tls_ca, self.tls_cert, self.tls_key, self.tls_server_name)
+        if not self.tls and not any(files):
+            return None
+        return TlsOptions(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key, server_name=self.tls_server_name)
+
+
+@options_class
+class AnswerOptions(Options):
+    """How images travel to the server, and what is kept of its answers."""
+
+    wire: Wire | None = option(
+        "How images travel: preprocessed here as float32 (exact) or rounded to uint8 (a quarter of the bytes), or as "
+        "files, encoded (the server decodes).",
+        default=None,
+        default_words="the first of these that the model has",
+    )
+    # The most is more than any model's classes; where a model has fewer, all of them are meant.
+    top_k: int = option("Classes to give of each image, the best first.", default=5, least=1, most=1_000_000)
 
 
 def bearer_token(endpoint: Endpoint, token: str | None = None) -> str | None:
@@ -135,7 +223,7 @@ def bearer_token(endpoint: Endpoint, token: str | None = None) -> str | None:
     if not (token.isascii() and token.isprintable()):
         raise UsageError(f"{named} has characters that can't be sent")
     if token and endpoint.tls is None:
-        raise UsageError(f"{named} is only sent over TLS: add --tls, or unset it")
+        raise UsageError(f"{named} is only sent over TLS: add `tls`, or unset it")
     return token or None
 
 
@@ -148,12 +236,12 @@ def _pem_errors(message: str) -> Iterator[None]:
         raise UsageError(message + (f" ({reason})" if reason else "")) from error
 
 
-def _read(path: str | None, flag: str) -> bytes | None:
+def _read(path: str | None, field: str) -> bytes | None:
     if path is None:
         return None
     try:
         return read_file(path, _MAX_PEM_BYTES)
     except TooLarge as error:
-        raise UsageError(f"{flag} {path}: too large for a file with certificates") from error
+        raise UsageError(f"`{field}` {path}: too large for a file with certificates") from error
     except OSError as error:
-        raise UsageError(f"{flag} {path}: {error.strerror}") from error
+        raise UsageError(f"`{field}` {path}: {error.strerror}") from error

@@ -116,8 +116,8 @@ class ImageCalls:
         except InvalidRequest as error:
             raise ContractError(
                 f"signature {self._signature.name} does not take a picture of {self._shape[1]} x {self._shape[0]} "
-                f"pixels as {self.wire}: {error}. No picture was sent; see --signature, --input-name, --image-size "
-                "and --wire"
+                f"pixels as {self.wire}: {error}. No picture was sent; see `signature`, `input_name`, `image_size` "
+                "and `wire`"
             ) from error
 
     def _predict_in_parts(self, pictures: Sequence[Payload]) -> Operation[Scores]:
@@ -145,7 +145,7 @@ class ImageCalls:
             return [bytes(picture) for picture in pictures]
         arrays = [picture for picture in pictures if isinstance(picture, np.ndarray)]
         if len(arrays) < len(pictures) or any(a.shape != self._shape or a.dtype != self.wire for a in arrays):
-            raise InvalidRequest(f"a picture must be {self.wire} {list(self._shape)}", "nothing was sent")
+            raise InvalidRequest(f"a picture must be {self.wire} {list(self._shape)}; nothing was sent")
         return arrays
 
 

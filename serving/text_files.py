@@ -18,7 +18,7 @@ def decode_text(data: bytes, name: str, *, errors: str = "strict") -> str:
 
     Args:
       data: the whole file.
-      name: of the file, with its flag, as a message shows it: `--labels labels.txt`.
+      name: of the file, with its field, as a message has it: "`labels` labels.txt".
       errors: `strict`, or `surrogateescape` for a caller that deals with bytes that aren't UTF-8 itself.
     Raises:
       UsageError: another encoding, by its name where it can be told.

@@ -1,9 +1,13 @@
 """Shared fixtures: bucket servers, drawn pictures, a trained model, a server that serves it."""
 
+import base64
+import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -16,10 +20,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
+_SETTINGS = ("FLOW_IMAGES_", "AWS_", "AZURE_", "STORAGE_EMULATOR_HOST")
+_PLACES = ("FLOW_IMAGES_DATA", "FLOW_IMAGES_AZURITE", "FLOW_IMAGES_K8S")
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller's shell reaches a test."""
-    for name in [name for name in os.environ if name.startswith("FLOW_IMAGES_") and name != "FLOW_IMAGES_DATA"]:
+    for name in [name for name in os.environ if name.startswith(_SETTINGS) and name not in _PLACES]:
         monkeypatch.delenv(name)
 
 
@@ -40,8 +48,10 @@ def wait_for_port(port: int) -> None:
     raise TimeoutError(f"nobody listens on port {port}")
 
 
-def _start(command: list[str], url: str, log: Path) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT)
+def _start(command: list[str], url: str, log: Path, **environment: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        command, stdout=log.open("wb"), stderr=subprocess.STDOUT, env=os.environ | environment, cwd=log.parent
+    )
     for _ in range(1200):
         try:
             urllib.request.urlopen(url, timeout=2).close()
@@ -106,6 +116,54 @@ def gs_folder(gcs_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
     return f"gs://pictures/{tmp_path.name}"
+
+
+AZURITE = "azurite@3.35.0"
+
+
+def _azurite() -> Path:
+    """Azurite, installed once from npm into a cache: FLOW_IMAGES_AZURITE, or ~/.cache/flow-images-azurite."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    cache = Path(os.environ.get("FLOW_IMAGES_AZURITE") or caches / "flow-images-azurite")
+    program = cache / AZURITE / "node_modules" / ".bin" / "azurite-blob"
+    if program.exists():
+        return program
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no npm, which would install Azurite, the Azure emulator")
+    cache.mkdir(parents=True, exist_ok=True)
+    aside = tempfile.mkdtemp(dir=cache)  # another session may install it, too
+    subprocess.run([npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", aside, AZURITE], check=True)
+    with contextlib.suppress(OSError):  # it was first
+        os.rename(aside, cache / AZURITE)
+    shutil.rmtree(aside, ignore_errors=True)
+    return program
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Connection string of an Azure emulator, with the container `pictures`."""
+    program, port, key = _azurite(), free_port(), base64.b64encode(b"a key of the tests" * 3).decode()
+    url = f"http://127.0.0.1:{port}"
+    process = _start(
+        [str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent", "--skipApiVersionCheck",
+         "--inMemoryPersistence", "--disableTelemetry"], url,
+        tmp_path_factory.mktemp("azurite") / "log", AZURITE_ACCOUNTS=f"tests:{key}",
+    )  # fmt: skip
+    connection = f"AccountName=tests;AccountKey={key};BlobEndpoint={url}/tests"
+    from azure.storage.blob import BlobServiceClient
+
+    BlobServiceClient.from_connection_string(connection).create_container("pictures")
+    yield connection
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def az_folder(azure_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An empty az:// folder of this test."""
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azure_server)
+    return f"az://pictures/{tmp_path.name}"
 
 
 IMAGE_SIZE = 64

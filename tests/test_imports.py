@@ -57,7 +57,7 @@ def test_no_module_reaches_into_anothers_privates() -> None:
         "flow_images.cli",
         "flow_images.demo",
         "serving",
-        "serving.classify_command",
+        "flow_images.classify_command",
         "serving.server",
         "serving.server.run.serve_command",
         "trainer",

@@ -37,8 +37,6 @@ def find_pictures(folder: str) -> Found:
       UsageError: the folder is missing, or something in it can't be taken: a picture in no class, a class without
         pictures, a folder that can't be read, a link that leads nowhere or back, a pipe.
     """
-    if "://" in folder:
-        raise UsageError(f"--folder {printable(folder)}: expected a folder of this machine; copy the pictures first")
     found = Found([], defaultdict(list))
     root = _stat(folder) if os.path.lexists(folder) else None
     _walk(folder, None, ((root.st_dev, root.st_ino),) if root else (), set(), found)
@@ -46,7 +44,7 @@ def find_pictures(folder: str) -> Found:
     for entry in _entries(folder):
         if entry.is_dir() and not entry.name.startswith(".") and entry.name not in classes:
             raise UsageError(
-                f"--folder {printable(folder)}: the class {printable(entry.name)} has no pictures; add some, or "
+                f"`folder` {printable(folder)}: the class {printable(entry.name)} has no pictures; add some, or "
                 "remove the folder"
             )
     return found
@@ -84,7 +82,7 @@ def _walk(
             found.left_out["no pictures"].append(entry.path)
         elif label is None:
             raise UsageError(
-                f"--folder {printable(folder)}: {printable(entry.path)} is in no class; move it to "
+                f"`folder` {printable(folder)}: {printable(entry.path)} is in no class; move it to "
                 f"{printable(os.path.join(folder, 'CLASS', entry.name))}"
             )
         else:
@@ -96,14 +94,14 @@ def _entries(folder: str) -> list["os.DirEntry[str]"]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError as error:
-        raise UsageError(f"--folder {printable(folder)}: no such folder") from error
+        raise UsageError(f"`folder` {printable(folder)}: no such folder") from error
     except NotADirectoryError as error:
         raise UsageError(
-            f"--folder {printable(folder)} is a file; name a folder with one folder a class, or give a CSV as --labels"
+            f"`folder` {printable(folder)} is a file; name a folder with one folder a class, or give a CSV as `labels`"
         ) from error
     except OSError as error:
         raise UsageError(
-            f"--folder {printable(folder)} can't be read: {error.strerror}; let this user read it, or move the classes "
+            f"`folder` {printable(folder)} can't be read: {error.strerror}; let this user read it, or move the classes "
             "to a folder without it"
         ) from error
 
@@ -132,7 +130,7 @@ def _is_picture(path: str) -> bool:
     limits = PictureLimits()
     try:
         with open(path, "rb") as file:
-            inspect_picture(file.read(limits.max_bytes), limits)
+            inspect_picture(file.read(limits.max_image_bytes), limits)
     except OSError:
         return True  # to be named by whoever reads it
     except PictureRejected as error:

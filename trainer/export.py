@@ -27,9 +27,10 @@ from serving.contract import (
 )
 from serving.errors import FlowImagesError
 from serving.images.preprocessing import decode_batch, from_uint8
+from serving.model_store.publish import Publication
+from serving.storage.stores import Stores
 from trainer.golden import choose_golden, preprocessed, reference_answers
 from trainer.outages import explaining
-from trainer.store import Version
 from trainer.warmup_requests import write_warmup
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -82,7 +83,7 @@ class Exported:
             distance = golden_distance(self.ask(wire, value).tolist(), rows)
             if not distance < _SAME:
                 raise FlowImagesError(
-                    f"the exported model does not answer as the trained one (--wire {wire}: a probability differs by "
+                    f"the exported model does not answer as the trained one (`wire` {wire}: a probability differs by "
                     f"{distance:.4f} in the mean); nothing was published"
                 )
         stored, *files = self.look_up([CONTRACT_KEY, *map(golden_key, range(len(golden)))])
@@ -100,8 +101,8 @@ def export(
     name: str,
     version: int | None = None,
 ) -> str:
-    """Publishes a model as `<store>/<name>/<version>/` and returns that path; see `exporting` and `Version`."""
-    target = Version(store, name, version)
+    """Publishes a model as `<store>/<name>/<version>/` and returns that path; see `exporting` and `Publication`."""
+    target = Publication(store, name, version, Stores().writable(store))
     with exporting(model, labels, preprocessing, pictures, target):
         pass
     return target.path
@@ -109,7 +110,7 @@ def export(
 
 @contextlib.contextmanager
 def exporting(
-    model: Model, labels: Sequence[str], preprocessing: Preprocessing, pictures: Sequence[str], version: Version
+    model: Model, labels: Sequence[str], preprocessing: Preprocessing, pictures: Sequence[str], version: Publication
 ) -> Iterator[Exported]:
     """Writes a version aside, and publishes it when the block ends without an error.
 
@@ -122,7 +123,7 @@ def exporting(
     Raises:
       FlowImagesError: the written model does not answer as the one in memory.
       UsageError: the version was published by somebody else meanwhile, or can't be written.
-      MayPass: a disk is full, or the store can't be reached.
+      DiskFull, StorageUnavailable: a disk is full, or the store can't be reached.
     """
     if preprocessing.value_range != (0.0, 1.0):
         raise ValueError("models are exported for pictures in 0..1")

@@ -20,7 +20,9 @@ import tensorflow as tf
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
-from trainer.outages import MayPass, check_path, explained, explaining
+from serving.model_store.versions import MODEL_FILE
+from trainer.hub_handle import check_hub_handle, is_archive, is_url
+from trainer.outages import MayPass, explained, explaining
 from trainer.waiting import saying
 
 with warnings.catch_warnings():
@@ -34,7 +36,6 @@ _TIMEOUT_S = 30.0
 _TRIES = 4
 _FIRST_PAUSE_S = 1.0
 """Before the second try; doubled for each further one."""
-_ARCHIVES = (".tar.gz", ".tgz", ".tar")
 _PASSING_STATUS = {408, 425, 429}
 """Of HTTP, besides all from 500 on."""
 _ELSEWHERE = "Where there is no internet, download the module's .tar.gz elsewhere and give its path"
@@ -51,20 +52,14 @@ def hub_layer(handle: str, trainable: bool, note: Callable[[str], None]) -> hub.
       UsageError: there is no such module, or it is none.
       MayPass: it can't be had now, or there is no space for it.
     """
-    name = f"--hub-model {printable(handle)}"
-    if "://" not in handle:
-        check_path("--hub-model", handle)
+    name = f"`hub_model` {printable(handle)}"
+    check_hub_handle(handle)
     try:
-        if "://" in handle:
+        if is_url(handle):
             return hub.KerasLayer(_downloaded(handle, name, note), trainable=trainable)
-        if handle.endswith(_ARCHIVES) and Path(handle).is_file():
+        if is_archive(handle):
             with _unpacked(handle, name) as folder:
                 return hub.KerasLayer(hub.load(folder), trainable=trainable)
-        if not (Path(handle) / "saved_model.pb").is_file():
-            raise UsageError(
-                f"{name}: no such SavedModel; expected a folder with saved_model.pb, an archive "
-                f"({', '.join(_ARCHIVES)}) or a URL"
-            )
         return hub.KerasLayer(handle, trainable=trainable)
     except (OSError, ValueError, RuntimeError, AttributeError, EOFError, zlib.error, tarfile.TarError,
             tf.errors.OpError) as error:  # fmt: skip
@@ -169,7 +164,7 @@ def _unpacked(archive: str, name: str) -> Iterator[str]:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="flow-images-hub-"))
             with tarfile.open(archive) as members:
                 members.extractall(folder, filter="data")  # no absolute paths, no links out of the folder
-        found = sorted(Path(folder).rglob("saved_model.pb"))
+        found = sorted(Path(folder).rglob(MODEL_FILE))
         if not found:
-            raise UsageError(f"{name}: there is no saved_model.pb in the archive")
+            raise UsageError(f"{name}: there is no {MODEL_FILE} in the archive")
         yield str(found[0].parent)

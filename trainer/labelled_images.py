@@ -12,6 +12,7 @@ from typing import NamedTuple
 from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.images.limits import PictureLimits, PictureRejected, inspect_picture
+from serving.storage.base import scheme
 from serving.storage.local_file import TooLarge, read_file
 from trainer.class_folders import PICTURE_ENDINGS, find_pictures
 from trainer.labels_csv import read_label_file
@@ -32,12 +33,19 @@ def _unheard(sentence: str) -> None:
     pass
 
 
-def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -> list[LabelledPicture]:
+def read_labels(
+    labels: str, images: str | None = None, note: Note = _unheard, local: Callable[[str], str] = str
+) -> list[LabelledPicture]:
     """Pictures of a CSV: Kaggle's `id,breed` with `<images>/<id>.jpg`, or `path,label`.
 
     Relative paths are taken from the working directory, or from `images` where it is given. An id that ends as
     picture files do may be the whole name of one.
 
+    Args:
+      labels: the CSV, on this machine.
+      images: the folder of the pictures, on this machine.
+      note: is told what a user should know.
+      local: gives the copy, on this machine, of a picture that the CSV names in a bucket.
     Raises:
       UsageError: the file, the folder, a column or a picture is missing, a row has no label, or two labels look alike.
     """
@@ -46,13 +54,13 @@ def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -
     rows, has_ids = read_label_file(labels)
     if has_ids and images is None:
         raise UsageError(
-            f"--labels {printable(labels)} has the columns id,breed: say where the pictures are with --images"
+            f"`labels` {printable(labels)} has the columns id,breed: say where the pictures are with `images`"
         )
     pictures: list[LabelledPicture] = []
     first: dict[str, Label] = {}
     by_whole_name: list[str] = []
     for picture, label, where in rows:
-        path = os.path.join(images or "", picture)
+        path = local(picture) if scheme(picture) else os.path.join(images or "", picture)
         if has_ids and picture.lower().endswith(PICTURE_ENDINGS):
             path = _of_whole_name(path, where)
             by_whole_name.append(path)
@@ -61,7 +69,7 @@ def read_labels(labels: str, images: str | None = None, note: Note = _unheard) -
         if not label:
             raise UsageError(f"{where}: the picture {printable(path)} has no label; write one behind it")
         if not os.path.isfile(path):
-            raise UsageError(f"{where}: {_missing(path)}; mend the path (or --images), or drop the line")
+            raise UsageError(f"{where}: {_missing(path)}; mend the path (or `images`), or drop the line")
         first.setdefault(label, Label(label, where))
         pictures.append(LabelledPicture(path, label))
     if by_whole_name:
@@ -85,12 +93,10 @@ def read_folder(folder: str, note: Note = _unheard) -> list[LabelledPicture]:
 
 
 def _check_folder(images: str) -> None:
-    if "://" in images:
-        raise UsageError(f"--images {printable(images)}: expected a folder of this machine; copy the pictures first")
     try:
         os.scandir(images).close()
     except OSError as error:
-        raise UsageError(f"--images {printable(images)}: {error.strerror}") from error
+        raise UsageError(f"`images` {printable(images)}: {error.strerror}") from error
 
 
 def _of_whole_name(path: str, where: str) -> str:
@@ -172,16 +178,16 @@ def check_pictures(pictures: Sequence[LabelledPicture], limits: PictureLimits | 
 def _checked(path: str, limits: PictureLimits) -> bytes:
     """Digest of a file whose header says that it is a picture within the limits."""
     try:
-        data = read_file(path, limits.max_bytes)
+        data = read_file(path, limits.max_image_bytes)
         inspect_picture(data, limits)
     except TooLarge as error:
         found = f"{error.args[0]:,} bytes, " if error.args else ""
-        reason = f"{found}over the limit of {limits.max_bytes:,}"
+        reason = f"{found}over the limit of {limits.max_image_bytes:,}"
         raise UsageError(f"{printable(path)}: {reason}; mend or remove it, and its label") from error
     except OSError as error:
         raise UsageError(f"{printable(path)}: {error.strerror}; mend or remove it, and its label") from error
     except PictureRejected as error:
-        reason = error.message.partition(" (--")[0]  # the flags of limits are other commands'
+        reason = error.message.partition(" (`")[0]  # the limits can't be set here
         raise UsageError(f"{printable(path)}: {reason}; mend or remove it, and its label") from error
     return hashlib.sha256(data).digest()
 

@@ -34,9 +34,7 @@ def read_label_file(path: str) -> LabelFile:
       UsageError: it can't be read, isn't UTF-8, has other columns or no rows, or a row names no picture or has a value
         too many.
     """
-    name = f"--labels {printable(path)}"
-    if "://" in path:
-        raise UsageError(f"{name}: expected a file of this machine; copy it first")
+    name = f"`labels` {printable(path)}"
     try:
         text = decode_text(read_file(path), name)
     except OSError as error:

@@ -58,15 +58,15 @@ def create_model(
     except (TypeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(
-            f"--hub-model {hub_url} can't be used on a batch of pictures as [0, 1] floats: {reason}"
+            f"`hub_model` {hub_url} can't be used on a batch of pictures as [0, 1] floats: {reason}"
         ) from error
     if model.output_shape != (None, output_shape):
         raise UsageError(
-            f"--hub-model {hub_url} gives more than one row of features a picture ({layer.output_shape}): "
+            f"`hub_model` {hub_url} gives more than one row of features a picture ({layer.output_shape}): "
             "take a feature_vector or classification module"
         )
     if fine_tune and not layer.trainable_weights:
-        raise UsageError(f"--hub-model {hub_url} has no weights that can be trained: leave out --fine-tune")
+        raise UsageError(f"`hub_model` {hub_url} has no weights that can be trained: leave out `fine_tune`")
     return model
 
 
@@ -86,4 +86,4 @@ def _check_size(module: Any, handle: str, input_shape: Sequence[int | None]) -> 
     fits = any(all(have in (None, want) for have, want in zip(size, wanted, strict=True)) for size in sizes)
     if sizes and not fits:
         takes = " or ".join(f"{size[0]} x {size[1]}" for size in sorted(sizes, key=str))
-        raise UsageError(f"--image-size {wanted[0]}: the hub module {handle} takes pictures of {takes} pixels")
+        raise UsageError(f"`image_size` {wanted[0]}: the hub module {handle} takes pictures of {takes} pixels")

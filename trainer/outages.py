@@ -1,74 +1,44 @@
-"""Errors of disks, buckets and networks: what may pass ends a run with 75, what can't become right with 2.
+"""Errors of TensorFlow and of the system: what may pass ends a run with 75, what can't become right with 2.
 
 No TensorFlow in here.
 """
 
 import contextlib
-import errno
-import os
 from collections.abc import Iterator
 
 from serving.console.terminal import printable
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from serving.errors import DiskFull, FlowImagesError, Resumable, UsageError
+from serving.storage import explained as storages
 
 
-class MayPass(FlowImagesError):
-    """What is missing may be there later: space on a disk, a name server, a bucket, a web server."""
-
-    exit_code = EXIT_RESUMABLE
+class MayPass(Resumable):
+    """What is missing may be there later: a name server, a web server, what TensorFlow reads through them."""
 
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FULL_WORDS = (
-    "No space left on device", "Disk quota exceeded", "File too large", "No usable temporary directory found",
-)  # fmt: skip
-"""TensorFlow keeps of the system's error only its text, and Python has no number for the last one."""
-_PASSING = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH,
-            errno.ENETDOWN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN, errno.EMFILE, errno.ENFILE,
-            errno.EAGAIN, errno.EINTR}  # fmt: skip
+_FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
+"""TensorFlow keeps of the system's error only its text."""
 _PASSING_CODES = {1, 2, 4, 8, 10, 13, 14}
 """TensorFlow's: cancelled, unknown, deadline exceeded, resource exhausted, aborted, internal, unavailable."""
 _UNRESOLVED = "libcurl code 6 "
 """Of a bucket's host name that can't be resolved, which TensorFlow calls a failed precondition."""
 
 
-def check_path(flag: str, path: str) -> None:
-    """Refuses a path that TensorFlow can't load a SavedModel from.
-
-    Raises:
-      UsageError: it is not UTF-8, or has characters that TensorFlow reads as a pattern.
-    """
-    name = f"{flag} {printable(path)}"
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{name}: the name is not UTF-8: rename it") from error
-    if pattern := set(path if "://" in path else os.path.abspath(path)) & set("*?[\\"):
-        raise UsageError(
-            f"{name}: TensorFlow loads no model from a path with {' '.join(sorted(pattern))} in it, which it reads as "
-            "a pattern: take another folder"
-        )
-
-
 def explained(what: str, error: Exception) -> FlowImagesError:
     """The error for a user.
 
     Args:
-      what: what failed, with its flag: `--model-store models: models/dogs can't be written`.
+      what: what failed, with its flag: "`hub_model` x can't be unpacked".
       error: the system's or TensorFlow's.
     Returns:
-      MayPass or UsageError.
+      DiskFull, MayPass or StorageUnavailable where it may pass, UsageError where it stays so.
     """
-    why = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
-    why = why.partition("\n")[0]
+    if isinstance(error, OSError):
+        return storages.explained(what, error)
+    why = str(getattr(error, "message", None) or error).strip().partition("\n")[0]
     full = next((words for words in _FULL_WORDS if words in why), None)
-    if full or getattr(error, "errno", None) in _FULL:
-        return MayPass(f"{what}: {full or printable(why)}; make room, and repeat the command")
-    if (
-        getattr(error, "errno", None) in _PASSING
-        or getattr(error, "error_code", None) in _PASSING_CODES
-        or _UNRESOLVED in why
-    ):
+    if full:
+        return DiskFull(f"{what}: {full}; make room, and repeat the command")
+    if getattr(error, "error_code", None) in _PASSING_CODES or _UNRESOLVED in why:
         return MayPass(f"{what}: {printable(why)}; this may pass: repeat the command")
     return UsageError(f"{what}: {printable(why)}")
 

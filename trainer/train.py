@@ -81,7 +81,7 @@ def train(
         )
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         raise FlowImagesError(
-            f"there is too little memory for --batch-size {options.batch_size} of {size} x {size} pixels: take smaller "
+            f"there is too little memory for `batch_size` {options.batch_size} of {size} x {size} pixels: take smaller "
             "batches; nothing was published"
         ) from error
     except tf.errors.OpError as error:
@@ -118,7 +118,7 @@ class _Report(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not math.isfinite(logs["loss"]):
             raise FlowImagesError(
-                f"the loss is {logs['loss']} after epoch {epoch + 1}: take a smaller --learning-rate; nothing was "
+                f"the loss is {logs['loss']} after epoch {epoch + 1}: take a smaller `learning_rate`; nothing was "
                 "published"
             )
         self._on_epoch(Epoch(epoch + 1, logs["loss"], logs["accuracy"], logs["val_accuracy"]))

@@ -1,23 +1,19 @@
 """What `flow-images deploy` says in one line, and its exit code.
 
-DeployError          anything else (1)
-├── Forbidden        the user has no right to do this (1)
-├── Foreign          an object of this name belongs to somebody else (2)
-├── Unreachable      the cluster gives no answer, or none for now (75)
-└── Conflict         the object has changed, or others hold fields of it; `holders` names them (1)
+All errors are drawn in `serving.errors`.
 """
 
 from collections.abc import Mapping
 
 from k8s.lines import plain
-from serving.errors import EXIT_FAILED, EXIT_RESUMABLE, EXIT_USAGE, FlowImagesError
+from serving.errors import EXIT_FAILED, EXIT_RESUMABLE, EXIT_USAGE, FlowImagesError, Resumable
 
 
 class DeployError(FlowImagesError):
     """A plain sentence that names the object and the way out."""
 
     def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
-        super().__init__(plain(message))
+        super().__init__(plain(message), exit_code)
         self.exit_code = exit_code
 
 
@@ -28,15 +24,15 @@ class Forbidden(DeployError):
 class Foreign(DeployError):
     """An object of this name belongs to somebody else, so it is neither changed nor deleted."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, EXIT_USAGE)
+    def __init__(self, message: str, exit_code: int = EXIT_USAGE) -> None:
+        super().__init__(message, exit_code)
 
 
-class Unreachable(DeployError):
+class Unreachable(DeployError, Resumable):
     """The cluster gives no answer, or none for now; asked again, it may."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, EXIT_RESUMABLE)
+    def __init__(self, message: str, exit_code: int = EXIT_RESUMABLE) -> None:
+        super().__init__(message, exit_code)
 
 
 class Conflict(DeployError):
@@ -45,4 +41,5 @@ class Conflict(DeployError):
     def __init__(self, message: str, holders: Mapping[str, list[str]] | None = None) -> None:
         super().__init__(message)
         self.holders = holders or {}
+        self.args = (self.args[0], self.holders)
         """Field manager -> its fields that would be changed; empty if the object itself was another one."""

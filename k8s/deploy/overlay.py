@@ -27,7 +27,7 @@ COMPONENT = "app.kubernetes.io/component"
 
 
 def folder_of(manifests: str) -> Path:
-    """The folder that `--manifests` means: one of our overlays by its name, or a path."""
+    """The folder that `manifests` means: one of our overlays by its name, or a path."""
     ours = HERE / "overlays" / manifests
     folder = ours if ours.is_dir() else Path(manifests)
     if not (folder / "kustomization.yaml").is_file():

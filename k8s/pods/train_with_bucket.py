@@ -1,118 +1,60 @@
-"""Runs the trainer, which reads images from a disk, on images of a bucket.
+"""Copies the images of a bucket to the pod's disk, and then becomes the trainer, which finds them there.
 
-    python -m k8s.pods.train_with_bucket … -- COMMAND
+    python -m k8s.pods.train_with_bucket --fetch gs://…=FOLDER -- COMMAND
 
-First copies `--fetch gs://…=FOLDER` to the disk, then runs the command, then copies new versions to
-`--publish FOLDER=s3://…`, which TensorFlow can't write to. The exit code is the command's; 75 when the bucket fails
-for now, and 2 when it can't become right, as a bucket that does not exist.
+The exit code is the command's; 75 when the bucket fails for now, and 2 when it can't become right, as a bucket that
+does not exist.
 """
 
-import subprocess
+import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from k8s.lines import say
-from k8s.pods import s3_copies
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, UsageError
+from k8s.pods.bucket_errors import BUCKETS, told_for_pods
+from serving.console.flag_types import Number
+from serving.errors import FlowImagesError, UsageError
+from serving.options import RetryPolicy
+from serving.storage.base import Storage
+from serving.storage.stores import Stores
+from serving.storage.transfer import download, files_below
 
 
-def fetch(source: str, folder: Path) -> int:
-    """Copies a folder of gs:// or s3:// to the disk, and gives the number of files.
+def fetch(storage: Storage, source: str, folder: Path) -> int:
+    """Copies a folder of a bucket to the disk, and gives the number of files.
 
     Raises:
-      UsageError: it can't become right by trying again; also a folder without a file.
-      s3_copies.BucketUnavailable: it may.
+      UsageError: there is no file in it.
+      OSError, FlowImagesError: see `serving.storage.base.Storage`.
     """
-    if source.startswith("gs://"):
-        count = _fetch_gs(source, folder)
-    else:
-        with s3_copies.plain_errors(source):
-            client = s3_copies.client()
-            files = s3_copies.keys(client, source)
-            s3_copies.download(client, s3_copies.split(source)[0], files, folder)
-            count = len(files)
-    if not count:
+    files = files_below(storage, source)
+    if not files:
         raise UsageError(f"{source}: there is no file below it")
-    return count
-
-
-def publish(client: Any, store: Path, target: str) -> list[str]:
-    """Copies the MODEL/VERSION folders of a store to s3://, and gives their addresses.
-
-    Raises:
-      UsageError: a version is there already, as it is never overwritten; or the bucket can't be written to.
-      s3_copies.BucketUnavailable: for now, it can't.
-    """
-    done = []
-    for version in sorted(path.parent for path in store.glob(f"*/*/{s3_copies.COMPLETE}")):
-        url = f"{target.rstrip('/')}/{version.relative_to(store).as_posix()}"
-        with s3_copies.plain_errors(url):
-            if s3_copies.COMPLETE in s3_copies.keys(client, url):
-                raise UsageError(f"{url} exists already; a version is never overwritten: choose another VERSION")
-            s3_copies.upload(client, version, url)
-        done.append(url)
-    return done
-
-
-def _fetch_gs(source: str, folder: Path) -> int:
-    # TensorFlow is in the trainer's image anyway, and reads gs:// with the pod's identity.
-    import tensorflow as tf
-
-    hopeless = (tf.errors.NotFoundError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
-    try:
-        return _copied_gs(tf, source, folder)
-    except hopeless as error:
-        raise UsageError(f"{source}: {error}") from error
-    except tf.errors.PermissionDeniedError as error:
-        # 401: the pod has no token yet, as just after its start, when workload identity isn't ready.
-        kind = s3_copies.BucketUnavailable if "response code 401" in str(error) else UsageError
-        raise kind(f"{source}: {error}") from error
-    except tf.errors.OpError as error:
-        raise s3_copies.BucketUnavailable(f"{source}: {error}") from error
-
-
-def _copied_gs(tf: Any, source: str, folder: Path) -> int:
-    files = tf.io.gfile
-    root = source.rstrip("/")
-    found = [f"{place}/{name}" for place, _, names in files.walk(root) for name in names]
-
-    def copy(path: str) -> None:
-        place = folder / path.removeprefix(f"{root}/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        files.copy(path, str(place), overwrite=True)
-
-    s3_copies.together(copy, found)
-    return len(found)
+    download(storage, files, folder)
+    return len(files)
 
 
 @click.command()
 @click.option("--fetch", "fetch_", metavar="URL=FOLDER", required=True, help="Copied to the disk first.")
-@click.option("--publish", "publish_", metavar="FOLDER=URL", help="Model store that is copied to s3:// at the end.")
+@click.option("--patience", "patience_s", type=Number(min=0), default=RetryPolicy().patience_s,
+              show_default=True, help="Seconds to go on trying while the bucket is away.")  # fmt: skip
 @click.argument("command", nargs=-1, required=True)
-def main(fetch_: str, publish_: str | None, command: tuple[str, ...]) -> None:
-    """Run COMMAND on copies of what lies in a bucket."""
+def main(fetch_: str, patience_s: float, command: tuple[str, ...]) -> None:
+    """Run COMMAND on a copy of what lies in a bucket."""
     source, _, folder = fetch_.rpartition("=")
-    if not source.startswith(("gs://", "s3://")):
-        raise click.UsageError(f"--fetch must be gs://…=FOLDER or s3://…=FOLDER, not {fetch_}")
+    if not source.startswith(BUCKETS):
+        raise click.UsageError(f"--fetch must be gs://…=FOLDER, s3://…=FOLDER or az://…=FOLDER, not {fetch_}")
     try:
-        say(f"copied {fetch(source, Path(folder))} files from {source}")
-        code = subprocess.run(command).returncode
-        if code or not publish_:
-            sys.exit(code if code >= 0 else 128 - code)
-        store, _, target = publish_.partition("=")
-        with s3_copies.plain_errors(target):
-            client = s3_copies.client()
-        for url in publish(client, Path(store), target):
-            say(f"published {url}")
+        with told_for_pods(source):
+            count = fetch(Stores(policy=RetryPolicy(patience_s=patience_s))(source), source, Path(folder))
+        say(f"copied {count} files from {source}")
     except FlowImagesError as error:
         say(str(error), err=True)
         sys.exit(error.exit_code)
-    except OSError as error:  # The node's disk is full, or its network is gone; another node may do better.
-        say(f"{source}: {error}", err=True)
-        sys.exit(EXIT_RESUMABLE)
+    sys.stdout.flush()
+    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def decoding_cost(image_bytes: tf.Tensor, limits: PictureLimits) -> Cost:
     ):
         pixels, memory = tf.where(chosen, its_pixels, pixels), tf.where(chosen, its_memory, memory)
     text = png_text + gif_text
-    costly = (size > limits.max_bytes) | (pixels > limits.max_pixels) | (text > limits.max_text)
+    costly = (size > limits.max_image_bytes) | (pixels > limits.max_image_pixels) | (text > limits.max_text)
     memory = tf.where(costly | (memory < 0), tf.constant(TOO_COSTLY, tf.int64), memory)
     return Cost(memory, _cut(image_bytes, end))
 
@@ -163,7 +163,7 @@ def _jpeg(image_bytes: tf.Tensor, chosen: tf.Tensor, limits: PictureLimits) -> t
     several = progressive | (tf.cast(scan[:, 4], tf.int64) < components)
     memory = RGB_BYTES * pixels + tf.where(several, 2 * _BLOCK * blocks, 0)
     most = limits.max_passes // tf.maximum(area, 1)
-    doubtful = several & (pixels <= limits.max_pixels) & (_sizes(image_bytes) // _SCAN_BYTES > most)
+    doubtful = several & (pixels <= limits.max_image_pixels) & (_sizes(image_bytes) // _SCAN_BYTES > most)
     costly = _for_rows(doubtful, lambda row: _has_scans(image_bytes[row], most[row] + 1), tf.bool)
     return pixels, tf.where(costly, tf.constant(TOO_COSTLY, tf.int64), memory)
 

@@ -44,7 +44,7 @@ def make_encoder(
     from serving.images.preprocessing import make_decoder
 
     decoder = make_decoder(preprocessing, wire)
-    most = memory or limits.max_memory
+    most = memory or limits.decoding_memory
     room = _Room(most)
 
     def decode(data: bytes) -> Payload:
@@ -53,7 +53,7 @@ def make_encoder(
         if memory is not None and cost > memory:
             raise PictureRejected(
                 "too_large",
-                f"decoding it takes {cost:,} bytes, over the {memory:,} that --max-memory leaves: give it more",
+                f"decoding it takes {cost:,} bytes, over the {memory:,} that `max_memory` leaves: give it more",
             )
         with room.taken(cost):
             try:

@@ -1,10 +1,10 @@
 """Limits on a picture before it is decoded: a small file can decode to gigabytes, or for minutes."""
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 
 from serving.images.header import FORMATS, BadHeader, ImageHeader, file_format, read_header
+from serving.option_fields import Options, option, options_class
 from serving.storage.local_file import TooLarge
 
 MIB = 1024 * 1024
@@ -19,29 +19,29 @@ class PictureRejected(Exception):
         self.message = message
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PictureLimits:
-    """What a picture may cost."""
+@options_class
+class PictureLimits(Options):
+    """What an image may cost."""
 
-    max_bytes: int = 64 * MIB
-    """Largest file; camera originals are well under it, and 32 of them in a request stay under gRPC's 2 GiB."""
-    max_pixels: int = 100_000_000
-    """Pixels that are decoded, before resizing: width × height, of each frame that is unpacked."""
+    # The default is well over camera originals, and 32 such files in a request stay under gRPC's 2 GiB.
+    max_image_bytes: int = option("Larger files are not read.", default=64 * MIB, least=1, most=2**31 - 1)
+    # Width × height, before resizing, of each frame that is unpacked.
+    max_image_pixels: int = option("Larger images are not decoded.", default=100_000_000, least=1, most=2**31 - 1)
 
     @property
     def max_passes(self) -> int:
         """Scans × pixels of a JPEG: ordinary ones have ten scans, so the largest may have three times as many."""
-        return 32 * self.max_pixels
+        return 32 * self.max_image_pixels
 
     @property
     def max_text(self) -> int:
         """Bytes of text in a PNG or GIF, which are unpacked and dropped: 0.6 s of work by default."""
-        return max(self.max_pixels, 100_000_000)
+        return max(self.max_image_pixels, 100_000_000)
 
     @property
-    def max_memory(self) -> int:
+    def decoding_memory(self) -> int:
         """Bytes that an ordinary picture of the largest size takes: RGB and a progressive JPEG's coefficients."""
-        return 9 * self.max_pixels
+        return 9 * self.max_image_pixels
 
 
 MISSING = "missing"
@@ -68,7 +68,7 @@ def own_faults(max_bytes: int, room: int | None = None) -> Iterator[None]:
             raise
         found = "" if size is None else f"{size:,} bytes, "
         raise PictureRejected(
-            "too_large", f"{found}over the limit of {max_bytes:,} bytes (--max-image-bytes)"
+            "too_large", f"{found}over the limit of {max_bytes:,} bytes (`max_image_bytes`)"
         ) from error
 
 
@@ -85,9 +85,9 @@ def inspect_picture(data: bytes, limits: PictureLimits) -> ImageHeader:
     """
     if not data:
         raise PictureRejected("empty", "the file has no bytes")
-    if len(data) > limits.max_bytes:
+    if len(data) > limits.max_image_bytes:
         raise PictureRejected(
-            "too_large", f"{len(data):,} bytes, over the limit of {limits.max_bytes:,} (--max-image-bytes)"
+            "too_large", f"{len(data):,} bytes, over the limit of {limits.max_image_bytes:,} (`max_image_bytes`)"
         )
     if file_format(data) is None and (name := _other_format(data)):
         raise PictureRejected(
@@ -105,21 +105,21 @@ def _check(header: ImageHeader, limits: PictureLimits) -> None:
     size = f"{header.width} x {header.height} pixels"
     if header.frames > 1:
         size = f"{header.frames:,} frames of up to {size}, {header.pixels:,} in all"
-    if header.pixels > limits.max_pixels:
+    if header.pixels > limits.max_image_pixels:
         raise PictureRejected(
-            "too_many_pixels", f"{size}, over the limit of {limits.max_pixels:,} (--max-image-pixels)"
+            "too_many_pixels", f"{size}, over the limit of {limits.max_image_pixels:,} (`max_image_pixels`)"
         )
     if header.passes > limits.max_passes:
         raise PictureRejected(
             "too_costly",
             f"{size} in {header.scans:,} scans: decoding goes over {header.passes:,} pixels, over the "
-            f"limit of {limits.max_passes:,} (32 times --max-image-pixels); save it with fewer scans",
+            f"limit of {limits.max_passes:,} (32 times `max_image_pixels`); save it with fewer scans",
         )
     if header.text > limits.max_text:
         raise PictureRejected(
             "too_costly",
             f"text beside the pixels that may take {header.text:,} bytes, over the limit of {limits.max_text:,} "
-            "(--max-image-pixels); save it without the text",
+            "(`max_image_pixels`); save it without the text",
         )
 
 

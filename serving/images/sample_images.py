@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.discovery import INPUT_RANGES, ModelOverrides
 from serving.errors import ContractError
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import PictureLimits
+from serving.model_overrides import INPUT_RANGES, ModelOverrides
 from serving.operations import Operation, Work
 from serving.predictor import ImageCalls, ImagePredictor
 from serving.scores import activate
@@ -77,7 +77,7 @@ def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions:
     scores = yield from _ask(calls)
     _check_probabilities(scores, plain, distributions)
     if np.isnan(scores).any():
-        _LOG.warning("%s is no number (NaN)%s", _ANSWER, "" if plain.input_range else ": see --input-range")
+        _LOG.warning("%s is no number (NaN)%s", _ANSWER, "" if plain.input_range else ": see `input_range`")
     elif plain.input_range is None and (contrast := _contrast(scores)) < _FAINT:
         yield from _warn(calls, plain, contrast)
 
@@ -104,15 +104,15 @@ def _check_probabilities(scores: Array, plain: ModelOverrides, distributions: bo
     if low < -_SLACK or high > 1 + _SLACK:
         raise ContractError(
             f"the model's outputs for drawn pictures are no probabilities, but {low:.4g} to {high:.4g}. If they are "
-            "logits, add --activation softmax (one class is right) or sigmoid (each class by itself); to take them as "
-            "they are, --activation none. No picture was sent"
+            "logits, add `activation` softmax (one class is right) or sigmoid (each class by itself); to take them as "
+            "they are, `activation` none. No picture was sent"
         )
     sums = scores.astype(np.float64).sum(axis=1)
     if distributions and (np.abs(sums - 1) > _SUM_SLACK).any():
         raise ContractError(
             "a row of a Kaggle file has to sum to 1, the model's scores of drawn pictures sum to "
-            f"{np.nanmin(sums):.4g} to {np.nanmax(sums):.4g}. If the outputs are logits, add --activation softmax; to "
-            "write the scores as they are, --activation none, or choose --format csv. No picture was sent"
+            f"{np.nanmin(sums):.4g} to {np.nanmax(sums):.4g}. If the outputs are logits, add `activation` softmax; to "
+            "write the scores as they are, `activation` none, or choose `format` csv. No picture was sent"
         )
 
 
@@ -121,9 +121,9 @@ _ANSWER = "the model's answer to drawn pictures that have nothing in common"
 
 def _warn(calls: ImageCalls, plain: ModelOverrides, contrast: float) -> Operation[None]:
     """Says that the value range may be wrong, and which one seems right."""
-    doubtful = ["--activation"] * (plain.activation is not None) + ["--signature", "--output-name"]
+    doubtful = ["`activation`"] * (plain.activation is not None) + ["`signature`", "`output_name`"]
     if calls.wire == "float32":
-        doubtful.insert(0, "--input-range")
+        doubtful.insert(0, "`input_range`")
         contrasts = {}
         for name, (black, white) in INPUT_RANGES.items():
             contrasts[name] = _contrast((yield from _ask(calls, black, white)))
@@ -131,7 +131,7 @@ def _warn(calls: ImageCalls, plain: ModelOverrides, contrast: float) -> Operatio
         if contrasts[best] > max(_CLEARER * contrast, _BLIND):
             _LOG.warning(
                 "%s differs little (by %.2g in the mean), but by %.2g if they are sent in %s: if that is the range the "
-                "model was trained on, add --input-range %s; if it is 0..1, --input-range 0..1",
+                "model was trained on, add `input_range` %s; if it is 0..1, `input_range` 0..1",
                 _ANSWER, contrast, contrasts[best], best, best,
             )  # fmt: skip
             return

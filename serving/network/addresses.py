@@ -33,7 +33,7 @@ def target_of(address: str) -> str:
     kinds = {_kind(part) for part in parts}
     if len(parts) > 1 and (len(kinds) > 1 or None in kinds):
         raise UsageError(
-            f"--server {address}: of several addresses each must be IP:PORT, all of one kind; a name that stands for "
+            f"`server` {address}: of several addresses each must be IP:PORT, all of one kind; a name that stands for "
             "several needs no list"
         )
     return f"{kinds.pop() or 'dns:///'}{address}"
@@ -60,7 +60,7 @@ def _check_target(target: str) -> None:
     scheme, _, rest = target.partition(":")
     if scheme == "unix":
         if not rest.strip("/"):
-            raise UsageError(f"--server {target}: expected a socket's path, for example unix:/run/serving.sock")
+            raise UsageError(f"`server` {target}: expected a socket's path, for example unix:/run/serving.sock")
     elif scheme != "unix-abstract":
         for part in re.sub(r"^//[^/]*/", "", rest).split(","):
             _check(part, target)
@@ -72,8 +72,8 @@ def _check(part: str, address: str) -> None:
         return
     shown = re.sub(r"[^/,\s]*@", "***@", address)  # there may be a password before it
     meant = _meant(re.sub(r":?\s+:?", ":", part.strip()))
-    hint = f"; do you mean --server {meant}?" if meant else f", for example localhost:{DEFAULT_PORT}"
-    raise UsageError(f"--server {shlex.quote(shown)}: expected HOST:PORT, and a port of 1 to 65535{hint}")
+    hint = f"; do you mean `server` {meant}?" if meant else f", for example localhost:{DEFAULT_PORT}"
+    raise UsageError(f"`server` {shlex.quote(shown)}: expected HOST:PORT, and a port of 1 to 65535{hint}")
 
 
 def _meant(text: str) -> str:
@@ -92,7 +92,7 @@ def _meant(text: str) -> str:
         return ""
     sensible = re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536 and int(port) != _REST_PORT
     number = int(port) if sensible else DEFAULT_PORT
-    return f"{host}:{number}" + (" --tls" if scheme.lower() in _SAFE and found else "")
+    return f"{host}:{number}" + (" `tls`" if scheme.lower() in _SAFE and found else "")
 
 
 def _in_ascii(host: str) -> str:

@@ -54,11 +54,11 @@ def main(argv: Sequence[str]) -> int:
         from serving.server.run.process import follow_parent
 
         follow_parent(options.parent_pipe_fd, options.grpc_socket_path)
-    from serving.server.rpc.status import ServingError
+    from serving.server.rpc.status import StatusError
 
     try:
         run(options)
-    except ServingError as error:
+    except StatusError as error:
         print(f"Failed to start server. Error: {error}", flush=True)
         return _FAILED
 
@@ -82,7 +82,7 @@ def run(
       ready: called once the ports are open.
 
     Raises:
-      ServingError: the start failed.
+      StatusError: the start failed.
     """
     from serving.console.signals import hearing
 

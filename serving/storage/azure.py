@@ -22,8 +22,8 @@ from azure.core import exceptions as azure_errors
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobClient, BlobProperties, BlobServiceClient
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import FileInfo, StorageError, StorageUnavailable, spooled
+from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import FileInfo, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import AzureOptions
 
@@ -64,7 +64,12 @@ class Azure:
         with _plain_errors(path):
             # One byte more than the limit tells, in a single request, whether the blob is over it.
             length = None if limit is None else limit + 1
-            answer = self._blob(path).download_blob(offset=None if length is None else 0, length=length)
+            try:
+                answer = self._blob(path).download_blob(offset=None if length is None else 0, length=length)
+            except azure_errors.HttpResponseError as error:
+                if error.status_code != 416:  # of a blob without bytes
+                    raise
+                return b""
             data: bytes = answer.readall()
             if limit is not None and len(data) > limit:
                 raise TooLarge(answer.properties.size)
@@ -179,15 +184,16 @@ def _plain_errors(path: str) -> Iterator[None]:
         raise _plain(path, error) from error
     except (azure_errors.ServiceRequestError, azure_errors.ServiceResponseError) as error:
         refused = isinstance(error.inner_exception, requests.exceptions.SSLError)
-        raise (AccessDenied if refused else StorageUnavailable)(f"{path}: {_words(error)}") from error
+        raise (StorageDenied if refused else StorageUnavailable)(f"{path}: {_words(error)}") from error
     except azure_errors.AzureError as error:
-        raise StorageError(f"{path}: {_words(error)}") from error
+        raise FileError(f"{path}: {_words(error)}") from error
     except ValueError as error:  # a name that no container can have
         raise FileNotFoundError(f"{path}: {error}") from error
 
 
 def _plain(path: str, error: azure_errors.HttpResponseError) -> Exception:
-    code, status = str(getattr(error, "error_code", None) or ""), error.status_code or 0
+    code = getattr(error, "error_code", None)
+    code, status = str(getattr(code, "value", code)), error.status_code or 0
     words = f"{path}: {_words(error)}"
     if code == "ContainerNotFound":
         return FileNotFoundError(f"{path}: there is no container {_address(path)[0]!r}")
@@ -198,12 +204,12 @@ def _plain(path: str, error: azure_errors.HttpResponseError) -> Exception:
     if status in (409, 412):
         return FileExistsError(path)
     if status == 401 or code in _REFUSED or (isinstance(error, azure_errors.ClientAuthenticationError) and not status):
-        return AccessDenied(words)
+        return StorageDenied(words)
     if status == 403:
         return PermissionError(words)
     if isinstance(error, azure_errors.DecodeError):  # an answer that was cut off
         return StorageUnavailable(words)
-    return StorageError(words)
+    return FileError(words)
 
 
 def _words(error: Exception) -> str:

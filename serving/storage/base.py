@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, NamedTuple, Protocol
 
-from serving.errors import EXIT_RESUMABLE, FlowImagesError, Transient, UsageError
+from serving.errors import DiskFull, FileError, UsageError
 
 
 class FileInfo(NamedTuple):
@@ -22,25 +22,11 @@ class FileInfo(NamedTuple):
     size: int | None
 
 
-class StorageError(FlowImagesError):
-    """A file can't be read or written, and trying again would not help."""
-
-
-class StorageUnavailable(Transient):
-    """The store does not answer, or says it is overloaded."""
-
-
-class DiskFull(FlowImagesError):
-    """No room, or over a quota: not tried again by itself, as somebody has to make room."""
-
-    exit_code = EXIT_RESUMABLE
-
-
 class Storage(Protocol):
     """Whole files by path.
 
-    Errors are FileNotFoundError, IsADirectoryError (also for a socket or device), PermissionError, StorageUnavailable,
-    StorageError; and AccessDenied where the credentials themselves are refused, whatever the file.
+    Errors are FileNotFoundError, IsADirectoryError (also for a socket or device), PermissionError, and those of
+    `serving.errors.StorageError`: FileError for this one file, StorageDenied and StorageUnavailable for all of them.
     """
 
     def read(self, path: str, limit: int | None = None) -> bytes:
@@ -131,7 +117,7 @@ def output_errors(output: str) -> Iterator[None]:
             raise DiskFull(f"{where}: {error.strerror}; make room, and the same command continues") from error
         reason = f"{error.filename}: {error.strerror}" if error.filename else error
         no_bucket = isinstance(error, FileNotFoundError) and scheme(output)
-        raise (UsageError if no_bucket else StorageError)(f"--output {output} can't be used: {reason}") from error
+        raise (UsageError if no_bucket else FileError)(f"`output` {output} can't be used: {reason}") from error
     except sqlite3.OperationalError as error:  # the manifest's table, in the place for temporary files
         raise DiskFull(f"{tempfile.gettempdir()}: {error}; make room, or set TMPDIR to another disk") from error
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from serving.storage.base import DISK_FULL, DiskFull, FileInfo, StorageError, StorageUnavailable
+from serving.errors import DiskFull, FileError, StorageUnavailable
+from serving.storage.base import DISK_FULL, FileInfo
 from serving.storage.local_file import read_file
 
 
@@ -114,7 +115,7 @@ def disk_errors(path: str) -> Iterator[None]:
             raise FileNotFoundError(f"{path}: {error.strerror}") from error
         if error.errno in DISK_FULL:
             raise DiskFull(f"{path}: {error.strerror}; make room, and the same command continues") from error
-        kind = StorageUnavailable if error.errno in _MAY_PASS else StorageError
+        kind = StorageUnavailable if error.errno in _MAY_PASS else FileError
         raise kind(f"{path}: {error.strerror or error}") from error
 
 

@@ -16,8 +16,8 @@ import requests.adapters
 from google.auth import impersonated_credentials
 from google.cloud import storage
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import FileInfo, StorageError, StorageUnavailable, spooled
+from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import FileInfo, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import GcsOptions
 
@@ -133,17 +133,17 @@ class Gcs:
             raise PermissionError(f"{path}: {error}") from error
         except gcp_errors.Unauthorized as error:
             # A token that ended is no picture's fault and may be renewed.
-            kind = AccessDenied if self._anonymous else StorageUnavailable
+            kind = NoCredentials if self._anonymous else StorageUnavailable
             raise kind(f"{path}: {error}") from error
         except _NO_URL as error:
             raise UsageError(f"{path}: {error}; see STORAGE_EMULATOR_HOST") from error
         except _PASSING as error:
             raise StorageUnavailable(f"{path}: {error}") from error
         except google.auth.exceptions.GoogleAuthError as error:
-            kind = StorageUnavailable if error.retryable else AccessDenied
-            raise kind(f"{path}: {error}") from error
+            final = NoCredentials if self._anonymous else StorageDenied
+            raise (StorageUnavailable if error.retryable else final)(f"{path}: {error}") from error
         except gcp_errors.GoogleAPICallError as error:
-            raise StorageError(f"{path}: {error}") from error
+            raise FileError(f"{path}: {error}") from error
         except ValueError as error:  # a name that no bucket can have
             raise FileNotFoundError(f"{path}: {error}") from error
 

@@ -14,8 +14,8 @@ from typing import IO
 
 import urllib3
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import FileInfo, StorageError, StorageUnavailable, shown
+from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import FileInfo, shown
 from serving.storage.local_file import TooLarge
 
 _CONNECT_S = 4.0
@@ -140,7 +140,7 @@ def _check_status(path: str, status: int, ranged: bool) -> None:
         raise PermissionError(f"{name}: HTTP {status}; is it public, or its signature still valid?")
     if status in (408, 429) or status >= 500:
         raise StorageUnavailable(f"{name}: HTTP {status}")
-    raise StorageError(f"{name}: HTTP {status}")
+    raise FileError(f"{name}: HTTP {status}")
 
 
 @contextlib.contextmanager
@@ -149,19 +149,19 @@ def _plain_errors(path: str) -> Iterator[None]:
     name = shown(path)
     try:
         yield
+    except ValueError as error:  # a URL that no server can have
+        raise FileNotFoundError(f"{name}: not a URL that can be asked") from error
     except urllib3.exceptions.MaxRetryError as error:
         raise _plain(name, error.reason or error) from error
     except (urllib3.exceptions.HTTPError, TimeoutError) as error:
         raise _plain(name, error) from error
-    except ValueError as error:  # a URL that no server can have
-        raise FileNotFoundError(f"{name}: not a URL") from error
 
 
 def _plain(name: str, error: Exception) -> Exception:
     if isinstance(error, urllib3.exceptions.SSLError) and not isinstance(error.args[0], ssl.SSLEOFError):
-        return AccessDenied(f"{name}: {error.args[0]}; SSL_CERT_FILE names a file with certificates to trust")
+        return StorageDenied(f"{name}: {error.args[0]}; SSL_CERT_FILE names a file with certificates to trust")
     if isinstance(error, urllib3.exceptions.ProxyError) and "407" in str(error):
-        return AccessDenied(f"{name}: the proxy wants credentials; give them in HTTPS_PROXY")
+        return StorageDenied(f"{name}: the proxy wants credentials; give them in HTTPS_PROXY")
     if isinstance(error, urllib3.exceptions.ResponseError | urllib3.exceptions.DecodeError):
-        return StorageError(f"{name}: {error}")  # too many redirects, or not packed as the server says
+        return FileError(f"{name}: {error}")  # too many redirects, or not packed as the server says
     return StorageUnavailable(f"{name}: {type(error).__name__}" if "://" in str(error) else f"{name}: {error}")

@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import IO, TypeVar
 
+from serving.errors import StorageUnavailable
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import FileInfo, Storage, StorageUnavailable, scheme, shown, spooled
+from serving.storage.base import FileInfo, Storage, scheme, shown, spooled
 from serving.waiting import Waiting
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
-from serving.errors import AccessDenied, UsageError
-from serving.storage.base import FileInfo, StorageError, StorageUnavailable, spooled
+from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
+from serving.storage.base import FileInfo, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import S3Options
 
@@ -26,6 +26,15 @@ _REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"
 # Credentials that ended are no picture's fault; they may be renewed, by boto3 itself or for the next run.
 # 400 is what they look like in the answer to a HEAD, which has no body.
 _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired", "400"}
+
+_OTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION"
+_HINTS = {
+    "PermanentRedirect": _OTHER_REGION,
+    "AuthorizationHeaderMalformed": _OTHER_REGION,
+    "IllegalLocationConstraintException": _OTHER_REGION,
+    "AllAccessDisabled": "all access to the bucket is switched off",
+    "AccountProblem": "the account has a problem",
+}
 
 
 class S3:
@@ -138,21 +147,30 @@ def _plain_errors(path: str) -> Iterator[None]:
         if code in _DENIED:
             raise PermissionError(f"{path}: {error}") from error
         if code in _REFUSED:
-            raise AccessDenied(f"{path}: {error}") from error
+            raise StorageDenied(f"{path}: {error}") from error
         if status >= 500 or status == 429 or code in _PASSING:
             raise StorageUnavailable(f"{path}: {error}") from error
-        raise StorageError(f"{path}: {error}") from error
-    except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
-        raise AccessDenied(f"{path}: {error}") from error
+        raise FileError(f"{path}: {_HINTS[code]} ({error})" if code in _HINTS else f"{path}: {error}") from error
+    except botocore.exceptions.NoCredentialsError as error:
+        raise NoCredentials(f"{path}: {error}") from error
+    except botocore.exceptions.PartialCredentialsError as error:
+        raise StorageDenied(f"{path}: {error}") from error
     except botocore.exceptions.SSLError as error:
-        raise AccessDenied(f"{path}: {error}") from error
+        refused = "CERTIFICATE_VERIFY_FAILED" in str(error)  # and not a handshake that was cut off
+        raise (StorageDenied if refused else StorageUnavailable)(f"{path}: {error}") from error
     except _AWAY as error:
         raise StorageUnavailable(f"{path}: {error}") from error
     except botocore.exceptions.ParamValidationError as error:
         raise FileNotFoundError(f"{path}: {error}") from error
     except botocore.exceptions.BotoCoreError as error:
-        raise StorageError(f"{path}: {error}") from error
+        raise FileError(f"{path}: {error}") from error
 
 
-_AWAY = (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError,
-         botocore.exceptions.IncompleteReadError)  # fmt: skip
+_AWAY = (
+    botocore.exceptions.HTTPClientError,
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.IncompleteReadError,
+    # What gives out a pod's or a machine's credentials does not answer.
+    botocore.exceptions.CredentialRetrievalError,
+    botocore.exceptions.MetadataRetrievalError,
+)

@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs.inputs import list_pictures
 from beam_jobs.plan import Plan, RunFolder
-from tests.beam_jobs.model_server import ModelServer, image
+from beam_jobs.worker import WorkerSpec
+from serving.options import Endpoint, RetryPolicy
+from tests.beam_jobs.model_server import CONTRACT, NAME, ModelServer, image
 from tests.beam_jobs.runs import numbered, planned, predict_all
 
 COUNT = 16
@@ -35,3 +39,16 @@ def finished(tmp_path: Path) -> tuple[RunFolder, Plan]:
     folder, plan = planned(tmp_path / "out", numbered(10))
     predict_all(folder, plan)
     return folder, plan
+
+
+@pytest.fixture
+def spec(model: ModelServer, images: Path, tmp_path: Path) -> WorkerSpec:
+    """Of a run of the images in chunks of four."""
+    folder, plan = planned(tmp_path / "out", list_pictures([str(images)]), CONTRACT, name=NAME)
+    return WorkerSpec(
+        output=folder.output,
+        plan=plan,
+        endpoint=Endpoint(address=model.address, model_name=NAME, version=1),
+        retry=RetryPolicy(patience_s=0, deadline_s=30),
+        chunk=ChunkOptions(batch_size=2, readers=2, lone_retries=0),
+    )

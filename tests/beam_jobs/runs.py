@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+import pytest
+
 from beam_jobs.inputs import Listed, Listing
 from beam_jobs.manifest import build_manifest
-from beam_jobs.parts import Outcome, Verdict
+from beam_jobs.parts import Outcome, Parts, Verdict
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.worker import WorkerSpec
 from serving.contract import ModelContract, Preprocessing
 from serving.storage.disk import Disk
 
@@ -66,3 +69,16 @@ def predict_all(folder: RunFolder, plan: Plan) -> None:
     parts = folder.parts(plan)
     for chunk in range(plan.manifest.chunks):
         parts.write(0, chunk, [outcome(row, "predicted") for row in range(plan.manifest.rows_in(chunk))])
+
+
+def parts_of(spec: WorkerSpec) -> Parts:
+    """The parts that a worker writes."""
+    return RunFolder(Disk(), spec.output).parts(spec.plan)
+
+
+def make_unreadable(path: Path) -> None:
+    """Makes it a file that is there and can be opened, but whose every read fails (EIO)."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs /proc, where a file can't be read from its beginning")
+    path.unlink()
+    path.symlink_to("/proc/self/mem")

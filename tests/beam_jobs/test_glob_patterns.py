@@ -77,7 +77,7 @@ def test_names_and_patterns_mean_the_same_everywhere(tree: str) -> None:
 def test_what_matches_nothing_is_named(tree: str, pattern: str) -> None:
     with pytest.raises(UsageError) as error:
         list(list_pictures([f"{tree}/a.jpg", f"{tree}/{pattern}"]))
-    assert f"--input {tree}/{pattern} matches no picture" in str(error.value)
+    assert f"`inputs` {tree}/{pattern} matches no picture" in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs"])

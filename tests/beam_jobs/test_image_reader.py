@@ -8,6 +8,7 @@ import pytest
 from beam_jobs.image_reader import PictureReader, Prepared, read_row
 from beam_jobs.manifest import Row
 from beam_jobs.memory import MIB, Allowance, divide
+from serving.images.limits import PictureRejected
 from serving.storage.local_file import TooLarge
 
 LIMIT = 256 * MIB
@@ -73,10 +74,19 @@ def test_a_file_that_memory_has_no_room_for_is_rejected_by_that_flag(known: bool
     assert small.outcome is None
     assert large.outcome
     assert (large.outcome.verdict, large.outcome.reason) == ("rejected", "too_large")
-    assert "--max-memory 256MiB" in large.outcome.message
+    assert "`max_memory` 256MiB" in large.outcome.message
 
 
 def test_a_file_over_the_users_limit_is_rejected_by_that_flag() -> None:
     (one,) = prepare(Store([3 * MIB]), [None], max_bytes=2 * MIB)
     assert one.outcome
-    assert "over the limit of 2,097,152 bytes (--max-image-bytes)" in one.outcome.message
+    assert "over the limit of 2,097,152 bytes (`max_image_bytes`)" in one.outcome.message
+
+
+def test_a_file_that_is_not_there_is_the_pictures_fault() -> None:
+    def read(path: str, limit: int) -> bytes:
+        raise FileNotFoundError(path)
+
+    with pytest.raises(PictureRejected) as error:
+        read_row(read, 10)(Row("gone.jpg"), 10)
+    assert error.value.reason == "missing"

@@ -122,7 +122,7 @@ def test_a_bad_csv_is_named_with_its_fault(tmp_path: Path, content: str, says: s
     (tmp_path / "bad.csv").write_bytes(content.encode())
     with pytest.raises(UsageError) as error:
         listed(tmp_path / "bad.csv")
-    assert f"--input {tmp_path}/bad.csv" in str(error.value)
+    assert f"`inputs` {tmp_path}/bad.csv" in str(error.value)
     assert says in str(error.value)
 
 
@@ -217,17 +217,17 @@ def test_a_folder_that_may_not_be_read_is_named(folder: Path) -> None:
     assert json.loads(deep) == [["a.jpg", "c.jpg", "c[1].jpg", "e.jpg"], counts]
     assert json.loads(flat) == [["c.jpg"], counts]
     assert f"left out: {locked}" in done.stderr
-    assert refused[0] == f"--input: the folder {locked} may not be read"
-    assert refused[1] == f"--input: the folder {locked}/ may not be read"
-    assert refused[2] == f"--input {locked}/x.jpg: a folder above it may not be read"
-    assert refused[3] == f"--input {folder}/l.txt: Permission denied"
+    assert refused[0] == f"`inputs`: the folder {locked} may not be read"
+    assert refused[1] == f"`inputs`: the folder {locked}/ may not be read"
+    assert refused[2] == f"`inputs` {locked}/x.jpg: a folder above it may not be read"
+    assert refused[3] == f"`inputs` {folder}/l.txt: Permission denied"
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         ("missing", "missing: no such file or folder"),
-        ("", "--input is empty"),
+        ("", "`inputs` is empty"),
         ("hdfs://x/y", "hdfs:// is not supported"),
         ("file:///x/y", "give the path on the disk itself"),
         ("s3:/bucket/x", "did you mean s3://bucket/x?"),

@@ -35,16 +35,6 @@ def test_chunks_hold_every_distinct_path_once_in_order(
     assert (manifest.listed, manifest.duplicates) == (len(set(paths)), len(paths) - len(set(paths)))
 
 
-@given(st.integers(1, 10_000), st.integers(1, 40))
-def test_shards_share_the_chunks_out(chunks: int, of: int) -> None:
-    from beam_jobs.remaining import RemainingWork
-
-    todo = RemainingWork(0, dict.fromkeys(range(chunks), 1))
-    shares = [set(todo.share(number, of).rows) for number in range(of)]
-    assert set().union(*shares) == set(todo.rows)
-    assert sum(map(len, shares)) == chunks
-
-
 def test_a_large_listing_has_chunks_of_the_largest_size(tmp_path: Path) -> None:
     manifest, _ = build([f"{i:06}" for i in range(10_000)], tmp_path / "m", batch_size=32)
     assert manifest.chunk_rows == MAX_CHUNK_ROWS

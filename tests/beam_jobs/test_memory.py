@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.memory import MIB, Allowance, container_limit, divide, machine_memory, resident
-from serving.console.flag_types import ByteSize
+from beam_jobs.options import PredictOptions
+from serving.console.flag_values import parse_byte_size
 from serving.errors import UsageError
 
 GIB = 1024 * MIB
-SIZE = ByteSize(128 * MIB, 2**50)
 
 
 def host(root: Path, cgroup: str, **limits: object) -> Path:
@@ -76,7 +75,7 @@ def test_the_shares_are_the_whole_and_hold_one_largest_picture(
 
 
 def test_too_little_memory_is_wrong_usage_only_where_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"--max-memory 200MiB is too little.*at least (\d+)MiB"):
+    with pytest.raises(UsageError, match=r"`max_memory` 200MiB is too little.*at least (\d+)MiB"):
         divide(Allowance(200 * MIB), 190 * MIB, readers=64, decoded_bytes=None)
     monkeypatch.setattr("beam_jobs.memory.container_limit", lambda: 200 * MIB)
     assert divide(Allowance(), 190 * MIB, readers=64, decoded_bytes=None).picture > 10 * MIB
@@ -87,10 +86,10 @@ def test_too_little_memory_is_wrong_usage_only_where_it_was_given(monkeypatch: p
     [("2GiB", 2 * GIB), ("1500M", 1_500_000_000), ("1.5gi", 1536 * MIB), ("536870912", 512 * MIB), ("1 TB", 10**12)],
 )
 def test_sizes_have_units(text: str, size: int) -> None:
-    assert SIZE.convert(text, None, None) == size
+    assert parse_byte_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1G", "nan", "inf", "2", "2GG", "1e9", "9999999T", "٣GiB"])
 def test_what_is_no_sane_size_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter):
-        SIZE.convert(text, None, None)
+    with pytest.raises((ValueError, UsageError)):
+        PredictOptions(inputs=("x",), output="out", max_memory=parse_byte_size(text))

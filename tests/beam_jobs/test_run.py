@@ -15,7 +15,6 @@ import grpc
 import pytest
 
 from beam_jobs import interrupt
-from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.interrupt import Interrupted
 from beam_jobs.options import PredictOptions, Shard
 from beam_jobs.plan import Plan
@@ -23,7 +22,7 @@ from beam_jobs.results import Account, Incomplete
 from beam_jobs.run import Connect, Run, merge_folder
 from beam_jobs.source_check import SourceGone
 from serving.errors import ContractError, ServerUnavailable, UsageError
-from serving.options import Endpoint, RetryPolicy
+from serving.options import Endpoint
 from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.model_server import GOLDEN, ModelServer, Refusal, image
 
@@ -38,8 +37,10 @@ def make_run(model: ModelServer, images: Path, tmp_path: Path) -> MakeRun:
         given: dict[str, Any] = {
             "inputs": (str(images),),
             "output": str(tmp_path / "out"),
-            "chunk": ChunkOptions(batch_size=2, requests_in_flight=1, lone_retries=0),
-            "retry": RetryPolicy(patience_s=0, deadline_s=30),
+            "batch_size": 2,
+            "requests_in_flight": 1,
+            "patience_s": 0,
+            "deadline_s": 30,
         }
         return Run(PredictOptions(**given | options), connect or to(model.endpoint), **told or {})
 
@@ -70,11 +71,12 @@ def parts(output: Path) -> dict[str, int]:
 
 
 class Steps:
-    """Steps in before a server answers about images of the run, from the n-th such request on."""
+    """Steps in before a server answers about images of the run, after n such requests; and only `times` times."""
 
-    def __init__(self, n: int, step: Callable[[], object]) -> None:
+    def __init__(self, n: int, step: Callable[[], object], times: int = 1000) -> None:
         self._left = n
         self._step = step
+        self._times = times
         self._lock = threading.Lock()
 
     def __call__(self, files: Sequence[bytes]) -> None:
@@ -82,7 +84,8 @@ class Steps:
             return
         with self._lock:
             self._left -= 1
-        if self._left < 0:
+            due = -self._times <= self._left < 0
+        if due:
             self._step()
 
 
@@ -150,7 +153,7 @@ def test_what_was_done_before_an_error_is_not_done_again(make_run: MakeRun, mode
 
 
 def test_a_stop_ends_the_run_and_not_the_next_one(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:
-    model.step = Steps(5, interrupt.request_stop)
+    model.step = Steps(5, interrupt.request_stop, times=1)
     with pytest.raises(Interrupted, match="the same command continues"):
         make_run().execute()
     assert not interrupt.STOP.is_set()
@@ -161,7 +164,7 @@ def test_a_stop_ends_the_run_and_not_the_next_one(make_run: MakeRun, model: Mode
 def test_ctrl_c_where_nobody_handles_it_ends_the_run_resumable(make_run: MakeRun, model: ModelServer) -> None:
     main = threading.main_thread().ident
     assert main
-    model.step = Steps(5, lambda: signal.pthread_kill(main, signal.SIGINT))
+    model.step = Steps(5, lambda: signal.pthread_kill(main, signal.SIGINT), times=1)
     with pytest.raises(Interrupted):
         make_run().execute()
     model.step = lambda files: None
@@ -301,7 +304,7 @@ def test_a_fresh_run_forgets_the_old_one_only_when_it_can_begin(
 
 
 def test_shards_do_not_start_afresh(make_run: MakeRun) -> None:
-    with pytest.raises(UsageError, match="--fresh with --shard"):
+    with pytest.raises(UsageError, match="`fresh` with `shard`"):
         make_run(fresh=True, shard=Shard(0, 2))
 
 

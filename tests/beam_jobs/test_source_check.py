@@ -18,6 +18,7 @@ from serving.contract import ModelContract, Preprocessing
 from serving.storage.base import absolute
 from serving.storage.disk import Disk
 from serving.storage.stores import Stores, open_store
+from tests.beam_jobs.runs import make_unreadable
 
 COUNT = 60
 
@@ -127,11 +128,38 @@ def test_a_source_that_is_gone_is_no_pictures_fault(
     run = Run(output, inputs_of(kind, pictures))
     first = files(pictures)[0]
     go(pictures)
-    with pytest.raises(SourceGone, match=f"{pictures}.*the same command continues.*--fresh") as error:
+    with pytest.raises(SourceGone, match=f"{pictures}.*the same command continues.*`fresh`") as error:
         run.missing(first)
     assert error.value.exit_code == 75
     with pytest.raises(SourceGone):
         run.check.before_reading([1, 2])
+
+
+def test_a_file_that_cannot_be_read_is_only_that_one(pictures: Path, output: Path) -> None:
+    run = Run(output, [pictures])
+    for path in files(pictures)[:7]:
+        make_unreadable(path)
+        run.check.after_unreadable(str(path), [0])
+
+
+def test_files_that_all_cannot_be_read_are_a_source_that_is_gone(pictures: Path, output: Path) -> None:
+    run = Run(output, [pictures])
+    check = run.check
+    first = files(pictures)[0]
+    check.after_unreadable(str(first), [0])
+    for path in files(pictures):
+        make_unreadable(path)
+    run.missing(first)  # it is there, and so are all the others
+    with pytest.raises(SourceGone, match=f"{pictures} .*can't be read any more: none of the .* pictures") as error:
+        check.after_unreadable(str(first), [0])
+    assert error.value.exit_code == 75
+
+
+def test_a_lone_file_that_cannot_be_read_is_no_source(tmp_path: Path, output: Path) -> None:
+    (tmp_path / "one.jpg").write_bytes(b"x")
+    run = Run(output, [tmp_path / "one.jpg"])
+    make_unreadable(tmp_path / "one.jpg")
+    run.check.after_unreadable(f"{tmp_path}/one.jpg", [0])
 
 
 @INPUTS

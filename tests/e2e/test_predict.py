@@ -243,7 +243,7 @@ def test_options_that_would_mix_results_are_refused(
     result = predict("--input", drawn / "train", "--output", tmp_path / "out", *change)
     assert isinstance(result.exception, FlowImagesError)
     assert result.exception.exit_code == 2
-    assert "--fresh" in str(result.exception)
+    assert "`fresh`" in str(result.exception)
     assert predict("--input", drawn / "train", "--output", tmp_path / "out", *change, "--fresh").exit_code == 0
 
 
@@ -287,7 +287,7 @@ def test_an_empty_input_is_never_a_success(predict: Predict, tmp_path: Path) -> 
         (["stray"], "unexpected argument 'stray': a pattern goes in quotes"),
         (["--shard", "3/3"], "0 to N-1"),
         (["--labels", "x.txt"], "its own contract"),
-        (["--tls-cert", "x.pem"], "--tls-key"),
+        (["--tls-cert", "x.pem"], "`tls.key`"),
     ],
 )
 def test_wrong_usage_names_the_flag(predict: Predict, drawn: Path, tmp_path: Path, flags: list[str], says: str) -> None:

@@ -94,7 +94,7 @@ def main() -> None:
     from serving.images.encoder import make_encoder
     from serving.images.limits import PictureLimits
 
-    limits = PictureLimits(max_pixels=4_000_000)
+    limits = PictureLimits(max_image_pixels=4_000_000)
     decode = make_encoder(Preprocessing(height=64, width=64, orientation="exif"), "float32", limits)
     files = draw_files()
     assert {verdict(decode, data) for data in files} <= {"decoded", "corrupt"}

@@ -74,4 +74,4 @@ def test_pictures_that_can_not_fit_are_rejected_by_that_flag(address: str, place
     assert peak(address, place, tmp_path, 3, *flags) < 384 * 2**20
     found = rows(tmp_path / "out" / "rejected.csv")
     assert [(row["stage"], row["reason"]) for row in found] == [("read", "too_large")] * 3
-    assert "--max-memory 384MiB" in found[0]["message"]
+    assert "`max_memory` 384MiB" in found[0]["message"]

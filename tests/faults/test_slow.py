@@ -78,7 +78,7 @@ def test_a_slow_picture_costs_only_itself(address: str, place: Path, pictures: P
     assert row["path"] == str(pictures / "13.png")
     assert (row["stage"], row["reason"]) == ("predict", "too_slow")
     assert "4 s" in row["message"]
-    assert "--deadline" in row["message"]
+    assert "`deadline_s`" in row["message"]
 
 
 def test_a_server_that_is_slow_for_all_rejects_nobody(address: str, place: Path, pictures: Path) -> None:

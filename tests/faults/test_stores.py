@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.errors import AccessDenied
-from serving.storage.base import StorageUnavailable
+from serving.errors import StorageDenied, StorageUnavailable
 from serving.storage.options import S3Options, StorageOptions
 from serving.storage.stores import open_store
 from tests.faults.conftest import START
@@ -92,7 +91,7 @@ def test_a_listing_that_is_cut_off_is_no_shorter_listing(store: StoreFront, buck
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("ExpiredToken", StorageUnavailable), ("InvalidAccessKeyId", AccessDenied), ("AccessDenied", PermissionError)],
+    [("ExpiredToken", StorageUnavailable), ("InvalidAccessKeyId", StorageDenied), ("AccessDenied", PermissionError)],
 )
 def test_what_is_refused_for_all_pictures_is_no_fault_of_one(
     store: StoreFront, bucket: str, pictures: Path, code: str, kind: type[Exception]

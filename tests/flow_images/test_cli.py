@@ -57,6 +57,31 @@ def test_a_mistake_is_one_line_and_no_traceback(words: list[str], code: int, say
     assert "Traceback" not in done.stderr
 
 
+def test_fields_in_errors_and_in_the_log_are_the_commands_flags() -> None:
+    program = """
+import logging, sys
+import click
+from flow_images import cli
+from serving.errors import UsageError
+
+@click.command()
+@click.option("--tls-ca")
+def merge(tls_ca):
+    logging.getLogger("any").warning("`tls.ca` x.pem is old")
+    raise UsageError("`tls.ca` x.pem: it is for `fresh`")
+
+cli.COMMANDS["merge"] = cli.Command("__main__", "merge", "", "")
+sys.argv = ["flow-images", "merge"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "flow-images: --tls-ca x.pem is old",
+        "flow-images merge: --tls-ca x.pem: it is for `fresh`",
+    ]
+
+
 SERVER = ["--server", "127.0.0.1:1", "--model-name", "m"]
 
 
@@ -90,7 +115,8 @@ def test_numbers_out_of_range_are_refused(command: str, flag: str, values: list[
         found = CliRunner().invoke(getattr(importlib.import_module(module), name), [*others, flag, value])
         code = found.exception.exit_code if isinstance(found.exception, FlowImagesError) else found.exit_code
         assert code == 2, f"{flag} {value}: {found.output} {found.exception}"
-        assert flag in found.output + str(found.exception)
+        field = flag.removeprefix("--").replace("-", "_")
+        assert flag in found.output or f"`{field}`" in str(found.exception)
 
 
 @pytest.mark.parametrize(

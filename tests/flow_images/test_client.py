@@ -16,7 +16,6 @@ from PIL import Image
 from flow_images.client import Client
 from flow_images.results import Classification
 from serving.contract import Wire
-from serving.discovery import ModelOverrides
 from serving.errors import (
     ClientClosed,
     ContractError,
@@ -26,6 +25,7 @@ from serving.errors import (
     UsageError,
 )
 from serving.images.limits import PictureLimits
+from serving.model_overrides import ModelOverrides
 from serving.server import EmbeddedServer
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 
@@ -121,7 +121,7 @@ def test_a_result_is_json(client: Client, files: list[Path]) -> None:
 
 
 def test_limits_are_the_callers(server: str, files: list[Path]) -> None:
-    with Client(server, MODEL_NAME, limits=PictureLimits(max_bytes=10)) as client:
+    with Client(server, MODEL_NAME, limits=PictureLimits(max_image_bytes=10)) as client:
         assert [result.reason for result in client.classify([files[0], pixels_of(files[0])])] == ["too_large"] * 2
 
 

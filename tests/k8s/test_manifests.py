@@ -269,6 +269,10 @@ def _spoken(objects: list[Object], container: Object) -> list[str]:
     values = {"JOB_COMPLETION_INDEX": "0"}
     for source in container.get("envFrom", []):
         values |= one(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
+    for variable in container.get("env", []):  # which win over those of envFrom
+        key = variable.get("valueFrom", {}).get("configMapKeyRef")
+        if key:
+            values[variable["name"]] = one(objects, "ConfigMap", key["name"])["data"][key["key"]]
     return [re.sub(r"\$\((\w+)\)", lambda m: values[m[1]], a) for a in container["args"]]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from k8s.pods import s3_copies
+from serving.model_store.versions import MODEL_FILE
 from tests.k8s.builds import K8S, compose
 from tests.k8s.cluster.control_plane import free_ports
 from tests.k8s.cluster.node import ADDRESS, NAME, Node, missing
@@ -335,8 +335,15 @@ def store(site: Site) -> Any:
     client.create_bucket(Bucket="bucket")
     for picture in (site.volumes["pictures"] / "photos").iterdir():
         client.upload_file(str(picture), "bucket", f"photos/{picture.name}")
-    s3_copies.upload(client, site.volumes["models"] / "dogs/1", "s3://bucket/models/dogs/1")
+    _upload(client, site.volumes["models"] / "dogs/1", "models/dogs/1")
     return client
+
+
+def _upload(client: Any, version: Path, key: str) -> None:
+    """Copies a model version to the bucket, with what makes it whole as the last file."""
+    files = [path for path in version.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: path.name == MODEL_FILE):
+        client.upload_file(str(path), "bucket", f"{key}/{path.relative_to(version).as_posix()}")
 
 
 def _answers(address: str, port: int) -> bool:
@@ -382,7 +389,7 @@ def test_a_bucket_is_served_from_and_predicted(site: Site, store: Any, tmp_path:
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["path"] for row in rows] == [f"s3://bucket/photos/new-{i:04d}.jpg" for i in range(NEW)]
 
-    s3_copies.upload(store, site.volumes["models"] / "dogs/1", "s3://bucket/models/dogs/2")
+    _upload(store, site.volumes["models"] / "dogs/1", "models/dogs/2")
     # It has still to be copied, found and loaded: who asks for it waits.
     again = site.deploy("predict", *target, "--output=s3://bucket/again", "--", "--model-version=2")
     assert again.exit_code == 0, f"{again.output}\n{look()}"

@@ -55,7 +55,7 @@ def test_only_a_line_end_ends_a_line(tmp_path: Path, inside: str) -> None:
 )
 def test_what_is_no_list_of_labels_is_refused_in_words(tmp_path: Path, data: bytes, says: str) -> None:
     path = written(tmp_path, data)
-    with pytest.raises(UsageError, match=rf"^--labels {path}.*{says}"):
+    with pytest.raises(UsageError, match=rf"^`labels` {path}.*{says}"):
         read_labels(path)
 
 
@@ -74,7 +74,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str
         os.mkdir(path)
     elif kind == "fifo":
         os.mkfifo(path)
-    with pytest.raises(UsageError, match=r"--labels .*labels\.txt.*: "):
+    with pytest.raises(UsageError, match=r"`labels` .*labels\.txt.*: "):
         read_labels(path)
 
 

@@ -6,27 +6,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from serving.client import PredictClient
 from serving.contract import Golden, ModelContract
-from serving.discovery import ModelOverrides, discover
+from serving.discovery import discover
 from serving.errors import (
-    AccessDenied,
     ContractError,
     InvalidRequest,
     ModelNotFound,
-    RequestTooLarge,
     ServerUnavailable,
     ServingError,
     UsageError,
-    from_status,
 )
 from serving.images.encoder import make_encoder
 from serving.images.limits import PictureLimits
+from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy, TlsOptions, bearer_token
 from serving.predictor import ImagePredictor
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
@@ -146,14 +143,6 @@ def test_a_version_that_is_not_there_may_only_come_if_it_is_newer(
         client.available_version()
 
 
-def test_every_status_of_grpc_has_an_error() -> None:
-    for code in set(grpc.StatusCode) - {grpc.StatusCode.OK}:
-        assert isinstance(from_status(code, "details", "target"), ServingError)
-    too_large = "CLIENT: Sent message larger than max (5 vs. 4)"
-    assert isinstance(from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, too_large, "t"), RequestTooLarge)
-    assert isinstance(from_status(grpc.StatusCode.UNAUTHENTICATED, "", "t"), AccessDenied)
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -221,7 +210,7 @@ print(scores.probabilities.tolist())
 
 
 def test_classify_shows_a_table_and_tells_what_it_can_not(server: str, drawn: Path, tmp_path: Path) -> None:
-    from serving.classify_command import classify
+    from flow_images.classify_command import classify
 
     (tmp_path / "broken.jpg").write_bytes(b"x")
     picture = sorted((drawn / "train").iterdir())[0]

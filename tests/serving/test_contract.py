@@ -77,7 +77,7 @@ def test_models_of_other_labels_or_answers_have_other_fingerprints() -> None:
 
 def test_a_missing_wire_form_names_those_there_are() -> None:
     plain = CONTRACT.model_copy(update={"signatures": {"uint8": SignatureRef(name="a", input="b", output="c")}})
-    with pytest.raises(ContractError, match="--wire float32; it has uint8"):
+    with pytest.raises(ContractError, match="`wire` float32; it has uint8"):
         plain.signature("float32")
 
 

@@ -128,7 +128,7 @@ def predict(address: str, pictures: Path) -> Run:
 
 @pytest.fixture
 def classify(address: str, pictures: Path) -> Run:
-    from serving.classify_command import classify as command
+    from flow_images.classify_command import classify as command
 
     def run(*flags: object, labels: str = "labels.txt") -> Result:
         return CliRunner(env={"COLUMNS": "200"}).invoke(command, [
@@ -216,15 +216,15 @@ def test_a_single_score_is_the_second_labels(predict: Run, pictures: Path, signa
         ("best", [], "is int64: scores must be float32"),
         ("brain", [], "is bfloat16: scores must be float32"),
         ("four", [], r"labels\.txt has 3 labels, the model 4 classes"),
-        ("two_outputs", [], "embedding.*choose with --output-name"),
-        ("unknown_size", [], "give --image-size"),
-        ("unknown_width", [], "give --image-size"),
+        ("two_outputs", [], "embedding.*choose with `output_name`"),
+        ("unknown_size", [], "give `image_size`"),
+        ("unknown_width", [], "give `image_size`"),
         ("unknown_width", ["--image-size", 24], "24x24: the model takes pictures of any x 16 pixels"),
         ("serving_default", ["--image-size", f"{HEIGHT}x{WIDTH}"], "16x24: the model takes pictures of 24 x 16"),
         ("unknown_rank", ["--image-size", 24], "does not take a picture of 24 x 24 pixels"),
-        ("uint8", ["--input-range", "-1..1"], "--input-range is for models that take float32; x takes uint8"),
+        ("uint8", ["--input-range", "-1..1"], "`input_range` is for models that take float32; x takes uint8"),
         ("nothing", [], "no signature 'nothing'; it has .*logits"),
-        ("logits", [], r"no probabilities, but -8 to 1.*--activation softmax.*--activation none"),
+        ("logits", [], r"no probabilities, but -8 to 1.*`activation` softmax.*`activation` none"),
         ("one_logit", ["--activation", "sigmoid"], "3 labels, the model 1 classes"),
     ],
 )

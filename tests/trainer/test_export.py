@@ -13,13 +13,16 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.contract import WIRES, ModelContract, Wire, golden_distance, golden_key
-from serving.errors import FlowImagesError, UsageError
+from serving.errors import DiskFull, FlowImagesError
 from serving.images.preprocessing import make_decoder
+from serving.model_store.fetch import local_copy
+from serving.model_store.publish import Publication
+from serving.storage.disk import Disk
+from serving.storage.stores import Stores
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from trainer.export import Exported, export, exporting
 from trainer.golden import choose_golden, preprocessed, undetected_errors
-from trainer.outages import MayPass, explained
-from trainer.store import Version
+from trainer.outages import explained
 
 LABELS = ["checks", "clouds", "dots", "rings", "stripes", "waves"]
 SIDE = IMAGE_SIZE
@@ -246,45 +249,6 @@ def test_versions_are_integers_published_whole(publish: Callable[..., str], tmp_
     assert (path.stat().st_mode & 0o055) == 0o055  # a server may run as another user
 
 
-@pytest.mark.parametrize("kind", ["disk", "bucket"])
-def test_a_new_version_is_above_all_that_a_server_counts(
-    publish: Callable[..., str], tmp_path: Path, kind: str
-) -> None:
-    store = str(tmp_path / "store") if kind == "disk" else f"ram://versions/{tmp_path.name}"
-    for name in ("0202611251800", "7", "99999999999999999999", "notes"):  # the third is over 64 bits
-        tf.io.gfile.makedirs(f"{store}/{MODEL_NAME}/{name}")
-        with tf.io.gfile.GFile(f"{store}/{MODEL_NAME}/{name}/file", "w") as file:
-            file.write("x")
-    assert publish(store=store) == f"{store}/{MODEL_NAME}/202611251801"
-    assert Version(store, MODEL_NAME, 8).higher() == 202611251801
-    assert Version(store, MODEL_NAME, 202611251802).higher() is None
-
-
-def test_a_version_that_others_overtook_while_it_was_trained_rises(
-    contract: ModelContract, drawn: Path, tmp_path: Path
-) -> None:
-    paths = [str(path) for path in (drawn / "train").iterdir()]
-    target = Version(str(tmp_path), "model")
-    with exporting(Tiny(), ["a", "b"], contract.preprocessing, paths, target):
-        (tmp_path / "model" / str(target.number)).mkdir()
-        (tmp_path / "model" / "5000000000").mkdir()
-    assert target.number == 5000000001
-    assert target.is_published
-    assert (tmp_path / "model" / "5000000001" / "saved_model.pb").is_file()
-
-
-def test_versions_that_no_server_can_hold_are_refused(tmp_path: Path) -> None:
-    for number in (-1, 2**63):
-        with pytest.raises(UsageError, match=f"--version {number}: .*from 0 to {2**63 - 1}"):
-            Version(str(tmp_path), "model", number)
-    (tmp_path / "model" / "007").mkdir(parents=True)
-    with pytest.raises(UsageError, match="7 exists already"):
-        Version(str(tmp_path), "model", 7)
-    (tmp_path / "model" / str(2**63 - 1)).mkdir()
-    with pytest.raises(UsageError, match="none can be higher"):
-        Version(str(tmp_path), "model")
-
-
 def tree(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
@@ -298,9 +262,9 @@ def test_a_full_disk_leaves_nothing_behind_and_may_pass(
     if mounted.returncode:
         pytest.skip("needs the right to mount a small disk")
     try:
-        target = Version(str(tmp_path / "store"), "model", 1)
+        target = Publication(str(tmp_path / "store"), "model", 1, Disk())
         with (
-            pytest.raises(MayPass, match="No space left on device; make room, and repeat the command"),
+            pytest.raises(DiskFull, match="No space left on device; make room, and repeat the command"),
             exporting(Tiny(), ["a", "b"], contract.preprocessing, paths, target) as exported,
         ):
             exported.add("training.json", "x" * 1024 * 1024)
@@ -308,22 +272,6 @@ def test_a_full_disk_leaves_nothing_behind_and_may_pass(
         assert not target.is_published
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
-
-
-def test_an_upload_that_breaks_off_is_removed(
-    publish: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, copy = f"ram://broken/{tmp_path.name}", tf.io.gfile.copy
-
-    def break_off(source: str, target: str, **options: Any) -> None:
-        if target.endswith("saved_model.pb"):
-            raise tf.errors.UnavailableError(None, None, "the bucket is away")
-        copy(source, target, **options)
-
-    monkeypatch.setattr(tf.io.gfile, "copy", break_off)
-    with pytest.raises(MayPass, match=f"{store}/{MODEL_NAME} can't be written: the bucket is away; this may pass"):
-        publish(store=store, version=1)
-    assert not tf.io.gfile.exists(f"{store}/{MODEL_NAME}/1")
 
 
 @pytest.mark.parametrize(
@@ -343,23 +291,15 @@ def test_an_upload_that_breaks_off_is_removed(
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
 def test_what_may_pass_is_75_and_what_cannot_become_right_is_2(error: Exception, code: int) -> None:
-    told = explained("--model-store x can't be written", error)
+    told = explained("`model_store` x can't be written", error)
     assert told.exit_code == code
-    assert str(told).startswith("--model-store x can't be written: ")
+    assert str(told).startswith("`model_store` x can't be written: ")
     assert ("repeat the command" in str(told)) == (code == 75)
-
-
-def test_an_existing_version_is_never_overwritten(publish: Callable[..., str]) -> None:
-    path = publish(version=7)
-    before = sorted(child.stat().st_mtime_ns for child in Path(path).rglob("*"))
-    with pytest.raises(UsageError, match=f"{path} exists already.*--version"):
-        publish(version=7)
-    assert sorted(child.stat().st_mtime_ns for child in Path(path).rglob("*")) == before
 
 
 def test_what_is_not_good_enough_leaves_nothing_behind(contract: ModelContract, drawn: Path, tmp_path: Path) -> None:
     paths = [str(path) for path in (drawn / "train").iterdir()]
-    target = Version(str(tmp_path), "model", 1)
+    target = Publication(str(tmp_path), "model", 1, Disk())
 
     def judge(exported: Exported) -> None:
         assert Path(exported.folder, "saved_model.pb").is_file()
@@ -373,54 +313,17 @@ def test_what_is_not_good_enough_leaves_nothing_behind(contract: ModelContract, 
     assert list((tmp_path / "model").iterdir()) == []
 
 
-def somebody_writes(path: Path) -> None:
-    path.parent.mkdir()
-    path.write_text("somebody else's")
-
-
-def test_whoever_publishes_second_is_refused(contract: ModelContract, drawn: Path, tmp_path: Path) -> None:
-    paths = [str(path) for path in (drawn / "train").iterdir()]
-    target = Version(str(tmp_path), "model", 1)
-    with (
-        pytest.raises(UsageError, match="exists already"),
-        exporting(Tiny(), ["a", "b"], contract.preprocessing, paths, target),
-    ):
-        somebody_writes(tmp_path / "model" / "1" / "saved_model.pb")
-    assert (tmp_path / "model" / "1" / "saved_model.pb").read_text() == "somebody else's"
-    assert len(list((tmp_path / "model").iterdir())) == 1
-
-
-def test_a_bucket_gets_every_file_and_a_dead_upload_is_completed(publish: Callable[..., str], tmp_path: Path) -> None:
-    """On TensorFlow's file system in memory, through the calls that it writes a bucket with."""
-    half = f"ram://bucket/{tmp_path.name}/{MODEL_NAME}/7"
-    tf.io.gfile.makedirs(f"{half}/variables")
-    with tf.io.gfile.GFile(f"{half}/variables/variables.index", "w") as file:
-        file.write("half")
-    store = half.rsplit("/", 2)[0]
-    assert publish(store=store, version=7) == half
+def test_a_model_is_published_in_a_bucket_as_on_a_disk(
+    publish: Callable[..., str], s3_folder: str, tmp_path: Path
+) -> None:
+    assert publish(store=s3_folder, version=7) == f"{s3_folder}/{MODEL_NAME}/7"
     local = Path(publish(version=7))
-    names = {str(path.relative_to(local)) for path in local.rglob("*") if path.is_file()}
-    for name in names:
-        assert tf.io.gfile.exists(f"{half}/{name}")
-    assert tf.saved_model.load(half).signatures["contract"](tf.constant(["contract"]))["values"].numpy()[0]
-    with pytest.raises(UsageError, match=f"{half} exists already"):
-        publish(store=store, version=7)
-
-
-def test_stores_and_names_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for store, name, told in [
-        ("s3://bucket/models", "dogs", "can't write s3://"),
-        (f"{tmp_path}/file", "dogs", f"{tmp_path}/file/dogs can't be written"),
-        (str(tmp_path), "a/b", "--name a/b"),
-        (str(tmp_path), "..", r"--name \.\."),
-        (str(tmp_path), "", "--name"),
-        (f"{tmp_path}/d\udce9p", "dogs", "UTF-8"),
-        (f"{tmp_path}/[a]", "dogs", r"--model-store .*/\[a\]: TensorFlow loads no model from a path with \["),
-        ("/proc/nowhere", "dogs", "--model-store: /proc/nowhere/dogs can't be written"),
-    ]:
-        with pytest.raises(UsageError, match=told):
-            Version(store, name)
+    names = {path.relative_to(local).as_posix() for path in local.rglob("*") if path.is_file()}
+    with local_copy(f"{s3_folder}/{MODEL_NAME}", 7, Stores()) as copy:
+        folder = copy / "7"
+        assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == names
+        loaded = tf.saved_model.load(str(folder))
+        assert loaded.signatures["contract"](tf.constant(["contract"]))["values"].numpy()[0]
 
 
 def test_the_exif_orientation_of_a_contract_reaches_the_signature(drawn: Path, tmp_path: Path) -> None:

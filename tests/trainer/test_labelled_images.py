@@ -84,7 +84,7 @@ def test_a_csv_that_is_not_right_names_the_line_and_the_fix(
 def test_a_csv_that_is_missing_or_needs_images_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.csv: No such file"):
         read_labels(str(tmp_path / "nowhere.csv"))
-    with pytest.raises(UsageError, match="--images"):
+    with pytest.raises(UsageError, match="`images`"):
         read_labels(csv_file(tmp_path, "id,breed\na,pug\n"))
 
 
@@ -144,7 +144,7 @@ def test_a_file_that_is_no_picture_or_too_large_is_named(images: Path) -> None:
     with pytest.raises(UsageError, match=r"b\.jpg: the bytes are not a picture.*mend or remove it"):
         check_pictures(labelled(images, "xxyy"))
     with pytest.raises(UsageError, match=r"a\.jpg: 8 x 8 pixels, over the limit"):
-        check_pictures(labelled(images, "xxyy"), PictureLimits(max_pixels=10))
+        check_pictures(labelled(images, "xxyy"), PictureLimits(max_image_pixels=10))
 
 
 def test_files_without_a_label_are_found(images: Path) -> None:
@@ -210,12 +210,12 @@ def test_what_is_no_file_or_folder_of_this_machine_is_refused(images: Path, tmp_
     os.mkfifo(tmp_path / "pipe")
     good = csv_file(tmp_path, "id,breed\na,pug\n")
     for labels, folder, told in [
-        (str(tmp_path / "pipe"), images, r"--labels .*pipe: not a file"),
-        (str(images), images, "--labels .*images: Is a directory"),
-        ("gs://bucket/labels.csv", images, "--labels gs://.*copy it first"),
-        (good, tmp_path / "absent", r"--images .*absent: No such file"),
-        (good, good, r"--images .*labels\.csv: Not a directory"),
-        (good, "s3://bucket", "--images s3://bucket.*copy"),
+        (str(tmp_path / "pipe"), images, r"`labels` .*pipe: not a file"),
+        (str(images), images, "`labels` .*images: Is a directory"),
+        ("gs://bucket/labels.csv", images, "`labels` gs://.*copy it first"),
+        (good, tmp_path / "absent", r"`images` .*absent: No such file"),
+        (good, good, r"`images` .*labels\.csv: Not a directory"),
+        (good, "s3://bucket", "`images` s3://bucket.*copy"),
     ]:
         with pytest.raises(UsageError, match=told):
             read_labels(labels, str(folder))

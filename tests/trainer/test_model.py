@@ -76,7 +76,7 @@ def test_fine_tuning_trains_the_module_too(hub_module: Path) -> None:
 
 def test_fine_tuning_a_module_without_trainable_weights_is_refused(tmp_path: Path) -> None:
     handle = save(tmp_path / "m", lambda x: tf.reduce_mean(x, [1, 2]), SHAPE)
-    with pytest.raises(UsageError, match=f"{handle} has no weights .*--fine-tune"):
+    with pytest.raises(UsageError, match=f"{handle} has no weights .*`fine_tune`"):
         create_model(SHAPE, 5, handle, fine_tune=True)
 
 
@@ -94,7 +94,7 @@ def test_an_archive_gives_the_folders_features(hub_module: Path, archive: Path) 
 
 
 def test_another_size_is_refused_with_both(hub_module: Path) -> None:
-    with pytest.raises(UsageError, match=f"--image-size 96: .*{hub_module} takes .*{IMAGE_SIZE} x {IMAGE_SIZE}"):
+    with pytest.raises(UsageError, match=f"`image_size` 96: .*{hub_module} takes .*{IMAGE_SIZE} x {IMAGE_SIZE}"):
         create_model([None, 96, 96, 3], 5, str(hub_module))
 
 
@@ -230,7 +230,7 @@ def test_a_url_of_something_else_is_refused_at_once(site: str, archive: Path) ->
     (archive.parent / "page.html").write_text("<html>" * 1000)
     with pytest.raises(UsageError, match="valid module"):
         create_model(SHAPE, 5, f"{site}/page.html")
-    with pytest.raises(UsageError, match=r"--hub-model nothing://x/y .*not implemented"):
+    with pytest.raises(UsageError, match=r"`hub_model` nothing://x/y .*not implemented"):
         create_model(SHAPE, 5, "nothing://x/y")
 
 
@@ -268,7 +268,7 @@ def test_a_cache_that_cannot_be_written_is_refused(site: str, tmp_path: Path, mo
 
 def test_a_path_that_tensorflow_cannot_load_from_is_refused(hub_module: Path, tmp_path: Path) -> None:
     shutil.copytree(hub_module, tmp_path / "[m]")
-    with pytest.raises(UsageError, match=r"--hub-model .*\[m\]: TensorFlow loads no model from a path with \["):
+    with pytest.raises(UsageError, match=r"`hub_model` .*\[m\]: TensorFlow loads no model from a path with \["):
         create_model(SHAPE, 5, str(tmp_path / "[m]"))
     with pytest.raises(UsageError, match=r"d\\xe9p: the name is not UTF-8: rename it"):
         create_model(SHAPE, 5, str(tmp_path / "d\udce9p"))

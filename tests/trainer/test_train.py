@@ -62,5 +62,5 @@ def test_learning_rates_fit_what_is_trained() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
 def test_a_share_that_leaves_nothing_is_refused(share: float) -> None:
-    with pytest.raises(UsageError, match="--validation-share"):
+    with pytest.raises(UsageError, match="`validation_share`"):
         TrainOptions(validation_share=share)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
-from serving.server.rpc.status import Code, ServingError
+from serving.model_store.versions import MODEL_FILES, models_in, version_number
+from serving.server.rpc.status import Code, StatusError
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
@@ -14,42 +14,15 @@ def absolute(path: str | os.PathLike[str]) -> str:
     return text if "://" in text else os.path.abspath(text)
 
 
-def version_number(name: str) -> int | None:
-    """The version of a folder of this name; None if it is none, as TensorFlow Serving sees it."""
-    if not (name.isascii() and name.isdigit() and len(name.lstrip("0")) < 20):
-        return None
-    number = int(name)
-    return number if number < 1 << 63 else None
-
-
-def whole_versions(path: str | os.PathLike[str]) -> dict[int, str]:
-    """The version folders of a model's folder on a disk that hold a SavedModel, version to path."""
-    models = ("saved_model.pb", "saved_model.pbtxt")
-    return {
-        number: entry.path
-        for entry in os.scandir(path)
-        if (number := version_number(entry.name)) is not None
-        and any(os.path.exists(os.path.join(entry.path, model)) for model in models)
-    }
-
-
-def models_in(store: str | os.PathLike[str]) -> str:
-    """A hint for somebody who named the store, and not a model in it; empty where there is none."""
-    with contextlib.suppress(OSError):
-        models = sorted(entry.path for entry in os.scandir(store) if entry.is_dir() and whole_versions(entry.path))
-        return f"do you mean {' or '.join(models[:3])}?" if models else ""
-    return ""
-
-
 def check_base_path(path: str) -> None:
     """Says plainly what is wrong with a model's base path.
 
     Raises:
-      ServingError: NOT_FOUND if it is missing or holds no version folder; PERMISSION_DENIED if it can't be read;
+      StatusError: NOT_FOUND if it is missing or holds no version folder; PERMISSION_DENIED if it can't be read;
         UNIMPLEMENTED for s3://.
     """
     if path.startswith("s3://"):
-        raise ServingError(
+        raise StatusError(
             Code.UNIMPLEMENTED, f"{path}: TensorFlow can't read s3://; copy the model to a local folder and serve that"
         )
     if "://" in path:
@@ -57,20 +30,20 @@ def check_base_path(path: str) -> None:
     try:
         names = os.listdir(path)
     except NotADirectoryError as error:
-        raise ServingError(Code.NOT_FOUND, f"{path} is a file, not a folder") from error
+        raise StatusError(Code.NOT_FOUND, f"{path} is a file, not a folder") from error
     except FileNotFoundError as error:
-        raise ServingError(Code.NOT_FOUND, f"no such folder: {path}") from error
+        raise StatusError(Code.NOT_FOUND, f"no such folder: {path}") from error
     except OSError as error:
-        raise ServingError(Code.PERMISSION_DENIED, f"{path} can't be read: {error.strerror}") from error
+        raise StatusError(Code.PERMISSION_DENIED, f"{path} can't be read: {error.strerror}") from error
     if any(version_number(name) is not None for name in names):
         return
     hint = f"; {models}" if (models := models_in(path)) else ""
-    if "saved_model.pb" in names or "saved_model.pbtxt" in names:
+    if not set(MODEL_FILES).isdisjoint(names):
         parent, name = os.path.split(path.rstrip("/"))
         hint = f"; it is a SavedModel itself: move it to {path}/1"
         if version_number(name) is not None:
             hint = f"; it is a version folder itself: give the folder that it is in, {parent}"
-    raise ServingError(
+    raise StatusError(
         Code.NOT_FOUND,
         f"no version folder in {path}: a model's folder holds folders named 1, 2, … with a saved_model.pb in each"
         + hint,

@@ -36,7 +36,7 @@ from tensorflow.core.framework import types_pb2
 from serving.server.models import textprotos
 from serving.server.models.servable import GraphSession
 from serving.server.models.subgraph import Subgraph
-from serving.server.rpc.status import Code, ServingError, invalid_argument
+from serving.server.rpc.status import Code, StatusError, invalid_argument
 from serving.server.rpc.tensors import Array
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class BatchingOptions:
 
     @classmethod
     def from_file(cls, path: str) -> BatchingOptions:
-        """Reads a BatchingParameters text proto; raises ServingError if it does not parse or make sense."""
+        """Reads a BatchingParameters text proto; raises StatusError if it does not parse or make sense."""
         proto = textprotos.read(path, textprotos.BatchingParameters())
         values: dict[str, Any] = {}
         for field, value in proto.ListFields():
@@ -121,7 +121,7 @@ def batch_rows(arrays: Sequence[Array]) -> int:
     """The rows of a request.
 
     Raises:
-      ServingError: INVALID_ARGUMENT, see the table above, if its inputs have no such number in common.
+      StatusError: INVALID_ARGUMENT, see the table above, if its inputs have no such number in common.
     """
     if not arrays:
         raise invalid_argument("Batching Run() must have at least one input tensor")
@@ -132,23 +132,23 @@ def batch_rows(arrays: Sequence[Array]) -> int:
     return int(arrays[0].shape[0])
 
 
-def task_too_large(rows: int, limit: int) -> ServingError:
+def task_too_large(rows: int, limit: int) -> StatusError:
     """The refusal of a request with more rows than `limit`, in TensorFlow Serving's words."""
     return invalid_argument(f"Task size {rows} is larger than maximum input batch size {limit}")
 
 
-def queue_full(enqueued: int, limit: int) -> ServingError:
+def queue_full(enqueued: int, limit: int) -> StatusError:
     """The refusal of a request when `limit` batches wait already: UNAVAILABLE, so that clients try again."""
-    return ServingError(
+    return StatusError(
         Code.UNAVAILABLE,
         "The batch scheduling queue to which this task was submitted is full; currently "
         f"{enqueued} batches enqueued and max_enqueued_batches is {limit}",
     )
 
 
-def shape_clash(name: str) -> ServingError:
+def shape_clash(name: str) -> StatusError:
     """The refusal of requests that can't share a batch, because their tensors `name` differ beyond the rows."""
-    return ServingError(
+    return StatusError(
         Code.FAILED_PRECONDITION,
         f"Tensors with name '{name}' from different tasks have different shapes and padding is turned off. "
         "Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have equal dimensions "
@@ -190,7 +190,7 @@ class BatchingSession:
             return self._session.run(*alone)
         try:
             outputs = self._session.run_outputs(dict(zip(queue.feeds, arrays, strict=True)), queue.fetches, timeout_s)
-        except ServingError as error:
+        except StatusError as error:
             refusal = _refusal(error, dict(zip(names, arrays, strict=True)))
             if refusal is not None:
                 raise refusal from error
@@ -310,13 +310,13 @@ def _padded(rows: Any, dtype: tf.DType, rank: int) -> Any:
 _PLACE = re.compile(r"\s*\[\[\{?\{?(node )?BatchFunction\w*\}?\}?\]\]")
 
 
-def _refusal(error: ServingError, sent: Mapping[str, Array]) -> ServingError | None:
+def _refusal(error: StatusError, sent: Mapping[str, Array]) -> StatusError | None:
     """The scheduler's own errors in TensorFlow Serving's words and codes; None for an error of the graph."""
     text = _PLACE.sub("", error.message)
     if text.startswith("Task size "):
-        return ServingError(Code.INVALID_ARGUMENT, text)
+        return StatusError(Code.INVALID_ARGUMENT, text)
     if text.startswith("The batch scheduling queue"):
-        return ServingError(Code.UNAVAILABLE, text)
+        return StatusError(Code.UNAVAILABLE, text)
     if text.startswith("Dimensions of inputs should match"):
         # The text has but the two shapes: `shape[0] = [1,2] vs. shape[1] = [1,3]`.
         clashing = [name for name, array in sent.items() if f" = {list(array.shape)}".replace(", ", ",") in text]
@@ -324,7 +324,7 @@ def _refusal(error: ServingError, sent: Mapping[str, Array]) -> ServingError | N
     if error.code in (Code.DEADLINE_EXCEEDED, Code.CANCELLED):
         return error
     if "0th dimension" in text or "0 dimensions" in text:
-        return ServingError(Code.FAILED_PRECONDITION, _output_words(text))
+        return StatusError(Code.FAILED_PRECONDITION, _output_words(text))
     return None
 
 

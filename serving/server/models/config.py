@@ -23,8 +23,8 @@ from typing import TypeAlias
 import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
+from serving.model_store.versions import version_number
 from serving.server.models import textprotos
-from serving.server.models.base_path import version_number
 from serving.server.rpc.status import invalid_argument
 from serving.server.run.options import ServerOptions
 
@@ -95,7 +95,7 @@ def check(config: model_server_config_pb2.ModelServerConfig, known: Collection[s
       known: the names of the models that are configured already.
 
     Raises:
-      ServingError: INVALID_ARGUMENT, see the table above.
+      StatusError: INVALID_ARGUMENT, see the table above.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise invalid_argument("ModelServer does not yet support custom model config.")

@@ -18,7 +18,7 @@ from tensorflow_serving.apis import model_pb2
 from serving.server.models.config import ModelConfig, versions_on_disk
 from serving.server.models.servable import Servable
 from serving.server.models.versions import LeasedServable, State, Version, next_action
-from serving.server.rpc.status import Code, ServingError, from_exception, invalid_argument
+from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
 from serving.server.run.options import ServerOptions
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class ModelManager:
         self._history: dict[str, dict[int, Version]] = {}
         self._aspired: dict[str, frozenset[int]] = {}
         self._poll_due = 0.0
-        self._poll_error: ServingError | None = None
+        self._poll_error: StatusError | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="model-manager", daemon=True)
 
@@ -72,7 +72,7 @@ class ModelManager:
           The names of the models that are new.
 
         Raises:
-          ServingError: FAILED_PRECONDITION for a label on a version that is not available.
+          StatusError: FAILED_PRECONDITION for a label on a version that is not available.
         """
         with self._changed:
             for model in models.values():
@@ -101,7 +101,7 @@ class ModelManager:
                 continue
             unchanged_or_new = before.get(label, number) == number
             if not (self._options.allow_version_labels_for_unavailable_models and unchanged_or_new):
-                raise ServingError(
+                raise StatusError(
                     Code.FAILED_PRECONDITION,
                     f"Request to assign label to version {number} of model {model.name}, "
                     "which is not currently available for inference",
@@ -122,7 +122,7 @@ class ModelManager:
           The versions that failed; empty if all models are available.
 
         Raises:
-          ServingError: why a base path can't be looked at.
+          StatusError: why a base path can't be looked at.
         """
         decided: dict[str, Version] = {}
         with self._changed:
@@ -159,7 +159,7 @@ class ModelManager:
             version = self._available(spec.name, number)
             if version is None or version.leased is None:
                 wanted = f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"
-                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
+                raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
             leased = version.leased
             leased.acquire()
         try:
@@ -184,7 +184,7 @@ class ModelManager:
             versions = [version for version in versions if version.number == number]
         return max(versions, key=lambda version: version.number, default=None)
 
-    def history(self, name: str) -> list[tuple[int, State, ServingError | None]]:
+    def history(self, name: str) -> list[tuple[int, State, StatusError | None]]:
         """Every version ever seen of a model, highest first: number, state, error."""
         with self._changed:
             versions = sorted(self._history.get(name, {}).values(), key=lambda v: -v.number)
@@ -228,7 +228,7 @@ class ModelManager:
     def _poll(self, models: Mapping[str, ModelConfig]) -> None:
         """Looks at all base paths. A single one that is missing spoils the look for all, as with the binary."""
         chosen: dict[str, dict[int, str]] = {}
-        failure: ServingError | None = None
+        failure: StatusError | None = None
         wait_s = self._options.file_system_poll_wait_seconds
         try:
             for name, model in models.items():
@@ -304,7 +304,7 @@ class ModelManager:
             version.leased, version.error = LeasedServable(servable), None
         self._set_state(version, State.AVAILABLE)
 
-    def _note_failure(self, version: Version, error: ServingError) -> None:
+    def _note_failure(self, version: Version, error: StatusError) -> None:
         log.error("Loading servable {name: %s version: %d} failed: %s", version.model, version.number, error)
         with self._changed:
             version.error = error

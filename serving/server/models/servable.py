@@ -17,9 +17,10 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 
+from serving.model_store.versions import MODEL_FILES
 from serving.server.models import textprotos
 from serving.server.rpc import message_codec
-from serving.server.rpc.status import Code, ServingError, from_exception, invalid_argument
+from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
 from serving.server.run.options import ServerOptions
 
@@ -44,7 +45,7 @@ class Runner(Protocol):
           One array per fetch, in order.
 
         Raises:
-          ServingError: with the code and text of whatever refused.
+          StatusError: with the code and text of whatever refused.
         """
         ...
 
@@ -68,7 +69,7 @@ class GraphSession:
           uninitialized: load a model whose variables' files are missing, too; what uses them will fail.
 
         Raises:
-          ServingError: NOT_FOUND without a SavedModel or its tags; UNIMPLEMENTED for a session bundle; else the code
+          StatusError: NOT_FOUND without a SavedModel or its tags; UNIMPLEMENTED for a session bundle; else the code
             of what failed in TensorFlow.
         """
         _check_folder(path)
@@ -82,7 +83,7 @@ class GraphSession:
                     meta_graph: meta_graph_pb2.MetaGraphDef = loader.get_meta_graph_def_from_tags(tags)
                 except RuntimeError as error:
                     wanted = " ".join(sorted(tags))
-                    raise ServingError(
+                    raise StatusError(
                         Code.NOT_FOUND,
                         f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. To inspect available "
                         "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
@@ -95,7 +96,7 @@ class GraphSession:
                 if saver is None or tf.io.gfile.exists(index):
                     loader.restore_variables(self._session, saver)
                 elif not uninitialized:
-                    raise ServingError(Code.NOT_FOUND, f"the model's variables are missing: no file {index}")
+                    raise StatusError(Code.NOT_FOUND, f"the model's variables are missing: no file {index}")
                 loader.run_init_ops(self._session, tags)
             self.extend()
         except Exception as error:
@@ -116,7 +117,7 @@ class GraphSession:
         options = None
         if timeout_s is not None:
             if timeout_s <= 0:
-                raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out before the run began")
+                raise StatusError(Code.DEADLINE_EXCEEDED, "Timed out before the run began")
             milliseconds = max(1, min(int(timeout_s * 1000), 2**31))
             proto = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)
             options = pywrap_tf_session.TF_NewBufferFromString(proto.SerializeToString())
@@ -138,7 +139,7 @@ class GraphSession:
         """The graph's tensor of that name, `:0` being understood.
 
         Raises:
-          ServingError: INVALID_ARGUMENT without such a node, OUT_OF_RANGE without such an output of it.
+          StatusError: INVALID_ARGUMENT without such a node, OUT_OF_RANGE without such an output of it.
         """
         node, _, index = name.partition(":")
         try:
@@ -148,7 +149,7 @@ class GraphSession:
             raise invalid_argument(text) from error
         number = int(index or 0)
         if number >= len(operation.outputs):
-            raise ServingError(
+            raise StatusError(
                 Code.OUT_OF_RANGE,
                 f"Node '{node}' (type: '{operation.type}', num of outputs: {len(operation.outputs)})"
                 f" does not have output {number}",
@@ -198,31 +199,31 @@ def _loader(path: str) -> Any:
     """TensorFlow's loader, with the SavedModel read and parsed.
 
     Raises:
-      ServingError: with the binary's code for a file that is empty or cut, or no SavedModel.
+      StatusError: with the binary's code for a file that is empty or cut, or no SavedModel.
     """
     binary, text = f"{path}/saved_model.pb", f"{path}/saved_model.pbtxt"
     is_binary = tf.io.gfile.exists(binary)
-    cut = ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested")
+    cut = StatusError(Code.OUT_OF_RANGE, "Read less bytes than requested")
     if is_binary and not tf.io.gfile.stat(binary).length:
         raise cut
     try:
         return loader_impl.SavedModelLoader(path)
     except (OSError, DecodeError, UnicodeDecodeError) as error:
         if not is_binary:
-            raise ServingError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from error
+            raise StatusError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from error
         with tf.io.gfile.GFile(binary, "rb") as file:
             if message_codec.is_cut(file.read()):
                 raise cut from error
-        raise ServingError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from error
+        raise StatusError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from error
 
 
 def _check_folder(path: str) -> None:
     exists = tf.io.gfile.exists
-    if exists(f"{path}/saved_model.pb") or exists(f"{path}/saved_model.pbtxt"):
+    if any(exists(f"{path}/{name}") for name in MODEL_FILES):
         return
     if exists(f"{path}/export.meta"):
-        raise ServingError(Code.UNIMPLEMENTED, "Session Bundle is deprecated and removed.")
-    raise ServingError(
+        raise StatusError(Code.UNIMPLEMENTED, "Session Bundle is deprecated and removed.")
+    raise StatusError(
         Code.NOT_FOUND,
         f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}. "
         "Check that the directory exists and that you have the right permissions for accessing it.",

@@ -32,7 +32,7 @@ from serving.server.models.batching import (
     task_too_large,
 )
 from serving.server.models.servable import GraphSession
-from serving.server.rpc.status import Code, ServingError, from_exception, invalid_argument
+from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
 
 _Feeds = Mapping[str, Array]
@@ -50,7 +50,7 @@ class _Task:
     """Monotonic time; infinity for none."""
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
     outputs: Mapping[str, Array] = dataclasses.field(default_factory=dict)
-    error: ServingError | None = None
+    error: StatusError | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -99,7 +99,7 @@ class StrictBatchingSession:
         for task in tasks:
             while not task.done.wait(0.2):
                 if self._stopped.is_set():
-                    raise ServingError(Code.CANCELLED, "The server stops")
+                    raise StatusError(Code.CANCELLED, "The server stops")
         for task in tasks:
             if task.error is not None:
                 raise task.error
@@ -183,7 +183,7 @@ class StrictBatchingSession:
         names, fetches = key
         left_s = max(task.deadline for task in batch.tasks) - time.monotonic()
         if left_s <= 0:
-            raise ServingError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
+            raise StatusError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
         padding = next((size for size in self._options.allowed_batch_sizes if size >= batch.rows), batch.rows)
         padding -= batch.rows
         joined = {name: self._joined(name, [task.feeds[name] for task in batch.tasks], padding) for name in names}
@@ -191,9 +191,9 @@ class StrictBatchingSession:
         outputs = self._session.run(joined, fetches, None if left_s == float("inf") else left_s)
         for output in map(np.asarray, outputs):
             if output.ndim == 0:
-                raise ServingError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
+                raise StatusError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
             if output.shape[0] != batch.rows + padding:
-                raise ServingError(
+                raise StatusError(
                     Code.FAILED_PRECONDITION,
                     "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
                     "input tensors",
@@ -213,7 +213,7 @@ class StrictBatchingSession:
         first = dtype_name(arrays[0])
         other = next((dtype_name(array) for array in arrays if dtype_name(array) != first), None)
         if other is not None:
-            raise ServingError(
+            raise StatusError(
                 Code.INTERNAL,
                 "Tensor concat operation failed: INVALID_ARGUMENT: Cannot concatenate tensors that have different data "
                 f"types. Got {first} and {other}.",
@@ -224,7 +224,7 @@ class StrictBatchingSession:
 def _padded(name: str, arrays: Sequence[Array]) -> list[Array]:
     """Each array filled up with zeros to the largest size of each dimension but the first."""
     if len({array.ndim for array in arrays}) > 1:  # the binary may abort
-        raise ServingError(
+        raise StatusError(
             Code.FAILED_PRECONDITION, f"Tensors with name '{name}' from different tasks have different ranks"
         )
     if arrays[0].ndim > _MAX_PADDED_RANK:

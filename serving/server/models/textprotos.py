@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
 
-from serving.server.rpc.status import Code, ServingError, invalid_argument
+from serving.server.rpc.status import Code, StatusError, invalid_argument
 from serving.storage.local_file import read_file
 
 _KINDS = {"bool": 8, "int64": 3, "string": 9}  # FieldDescriptorProto.Type
@@ -67,14 +67,14 @@ def read(path: str, message: Message) -> Any:
     """Parses the text proto in the file `path` into `message` and returns it.
 
     Raises:
-      ServingError: NOT_FOUND if the file isn't there, INVALID_ARGUMENT if it does not parse. As the binary does,
+      StatusError: NOT_FOUND if the file isn't there, INVALID_ARGUMENT if it does not parse. As the binary does,
         protobuf's own account of the place goes to stderr.
     """
     try:
         return text_format.Parse(read_file(path).decode("utf-8-sig"), message)
     except OSError as error:
         code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.FAILED_PRECONDITION
-        raise ServingError(code, f"{path}; {error.strerror}") from error
+        raise StatusError(code, f"{path}; {error.strerror}") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
         print(f"Error parsing text-format {message.DESCRIPTOR.full_name}: {error}", file=sys.stderr, flush=True)
         raise invalid_argument(f"Invalid protobuf file: '{path}'") from error

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Collection, Iterable
 
 from serving.server.models.servable import Servable
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 
 
 class State(enum.IntEnum):
@@ -29,7 +29,7 @@ class Version:
     number: int
     path: str
     state: State = State.START
-    error: ServingError | None = None
+    error: StatusError | None = None
     """Why the last attempt to load failed; the version is over when the state is END, too."""
     attempts: int = 0
     retry_at: float = 0.0

@@ -23,7 +23,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.server.models.servable import Servable
 from serving.server.rpc import examples, predict
-from serving.server.rpc.status import Code, ServingError, invalid_argument
+from serving.server.rpc.status import Code, StatusError, invalid_argument
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 _MAX_RECORDS = 1000
@@ -34,7 +34,7 @@ def warm_up(servable: Servable, iterations: int) -> int:
     """Replays the records of a servable, `iterations` times each, and returns how many there were.
 
     Raises:
-      ServingError: a record could not be read or answered; the version must not be served.
+      StatusError: a record could not be read or answered; the version must not be served.
     """
     path = f"{servable.path}/{FILE}"
     if not tf.io.gfile.exists(path):
@@ -59,7 +59,7 @@ def _records(path: str) -> Iterator[prediction_log_pb2.PredictionLog]:
                 raise invalid_argument(f"Failed to parse warmup record: {path}") from error
     except tf.errors.DataLossError as error:
         text = f"{error.message}. Please verify your warmup data is in TFRecord format."
-        raise ServingError(Code.DATA_LOSS, text) from error
+        raise StatusError(Code.DATA_LOSS, text) from error
 
 
 def _replay(servable: Servable, record: prediction_log_pb2.PredictionLog) -> None:
@@ -74,4 +74,4 @@ def _replay(servable: Servable, record: prediction_log_pb2.PredictionLog) -> Non
         examples.multi_inference(servable, record.multi_inference_log.request, None)
     elif kind is not None:
         number = record.DESCRIPTOR.fields_by_name[kind].number
-        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
+        raise StatusError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")

@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 
-from serving.server.rpc.status import Code, ServingError, invalid_argument
+from serving.server.rpc.status import Code, StatusError, invalid_argument
 
 _MAX_SOCKET_PATH = 107  # bytes, the system's limit
 
@@ -35,7 +35,7 @@ def check_port(host: str, port: int) -> None:
     """Tells of a host that isn't this machine's, and of a port in use. Port 0 is any free one.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if it is the host's fault, UNAVAILABLE if it is the port's.
+      StatusError: INVALID_ARGUMENT if it is the host's fault, UNAVAILABLE if it is the port's.
     """
     try:
         with socket.socket(family(host), socket.SOCK_STREAM) as probe:
@@ -45,14 +45,14 @@ def check_port(host: str, port: int) -> None:
         reason = error.strerror or str(error)
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise invalid_argument(f"{host} is no address of this machine ({reason})") from error
-        raise ServingError(Code.UNAVAILABLE, f"can't listen on {bracketed(host)}:{port} ({reason})") from error
+        raise StatusError(Code.UNAVAILABLE, f"can't listen on {bracketed(host)}:{port} ({reason})") from error
 
 
 def check_socket(path: str) -> None:
     """Tells of a path where no Unix socket can be made. A socket that nobody listens on any more is replaced.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if it is the path's fault, UNAVAILABLE if another server listens there.
+      StatusError: INVALID_ARGUMENT if it is the path's fault, UNAVAILABLE if another server listens there.
     """
     length = len(os.fsencode(path))
     if length > _MAX_SOCKET_PATH:
@@ -66,4 +66,4 @@ def check_socket(path: str) -> None:
         raise invalid_argument(f"{path} is there already, and no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if probe.connect_ex(path) == 0:
-            raise ServingError(Code.UNAVAILABLE, f"another server listens on {path}")
+            raise StatusError(Code.UNAVAILABLE, f"another server listens on {path}")

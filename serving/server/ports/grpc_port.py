@@ -28,7 +28,7 @@ from serving.server.models import textprotos
 from serving.server.ports import profiler
 from serving.server.ports.addresses import bracketed, check_socket, reachable
 from serving.server.rpc.core import ServerCore
-from serving.server.rpc.status import Code, ServingError, from_exception, truncated
+from serving.server.rpc.status import Code, StatusError, from_exception, truncated
 from serving.server.run.options import ANY_PORT, ServerOptions
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class GrpcServer:
         """Binds the ports.
 
         Raises:
-          ServingError: a port can't be bound, or the TLS file does not parse.
+          StatusError: a port can't be bound, or the TLS file does not parse.
         """
         options = core.options
         self._pool = concurrent.futures.ThreadPoolExecutor(_MAX_WORKERS, thread_name_prefix="grpc")
@@ -112,7 +112,7 @@ class GrpcServer:
                     return int(self._server.add_insecure_port(address))
                 return int(self._server.add_secure_port(address, credentials))
             except RuntimeError as error:
-                raise ServingError(Code.UNAVAILABLE, f"Can't listen on {address}: {error}") from error
+                raise StatusError(Code.UNAVAILABLE, f"Can't listen on {address}: {error}") from error
 
         address, port = "", 0
         if options.grpc_socket_path:
@@ -163,7 +163,7 @@ def _parsed(kind: type[Message], function: Callable[[Any, grpc.ServicerContext],
         try:
             request = kind.FromString(data)
         except DecodeError as error:
-            raise ServingError(Code.INTERNAL, "Exception deserializing request!") from error
+            raise StatusError(Code.INTERNAL, "Exception deserializing request!") from error
         return function(request, context).SerializeToString()
 
     return handler
@@ -176,7 +176,7 @@ def _answering(handler: Handler) -> Handler:
         try:
             return handler(data, context)
         except Exception as error:
-            if not isinstance(error, ServingError):
+            if not isinstance(error, StatusError):
                 log.exception("Unexpected error")
             refusal = from_exception(error)
         context.set_code(_CODES[refusal.code])
@@ -196,7 +196,7 @@ def _limited(handlers: dict[str, Handler], options: ServerOptions) -> dict[str, 
     def limit(handler: Handler) -> Handler:
         def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
             if not threads.acquire(blocking=False):
-                raise ServingError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+                raise StatusError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
             try:
                 return handler(data, context)
             finally:

@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.dtypes import as_dtype
 
 from serving.server.ports.json_text import Json, decimal, json_type, quoted, shown
-from serving.server.rpc.status import Code, ServingError, invalid_argument
+from serving.server.rpc.status import Code, StatusError, invalid_argument
 from serving.server.rpc.tensors import MAX_RANK, Array
 
 _INT32 = (-(2**31), 2**31 - 1)
@@ -53,7 +53,7 @@ def array(value: Json, dtype: int) -> Array:
     """A value or nested lists of values as an array.
 
     Raises:
-      ServingError: INVALID_ARGUMENT for ragged lists or a value of another type; UNIMPLEMENTED for a dtype that JSON
+      StatusError: INVALID_ARGUMENT for ragged lists or a value of another type; UNIMPLEMENTED for a dtype that JSON
         can't carry.
     """
     shape: list[int] = []
@@ -112,7 +112,7 @@ def _checked(value: Json, dtype: int) -> Json:
         if kind is str:
             return value.encode("utf-8", "surrogateescape")
     elif kind is not dict:
-        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(value)} to type: {_name(dtype)}")
+        raise StatusError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(value)} to type: {_name(dtype)}")
     if not fits:
         raise invalid_argument(
             f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {_name(dtype)}"
@@ -150,7 +150,7 @@ def rows(instances: list[Json], inputs: Mapping[str, meta_graph_pb2.TensorInfo])
         for alias, value in named.items():
             try:
                 _add_row(columns, alias, value, inputs)
-            except ServingError as error:
+            except StatusError as error:
                 key = f" key: {alias}" if objects else ""
                 raise invalid_argument(
                     f"Failed to process element: {index}{key} of 'instances' list. Error: {error}"

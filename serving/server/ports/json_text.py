@@ -34,7 +34,7 @@ def parse(body: bytes) -> dict[str, Json]:
     """The request's object; what follows it is ignored.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if it isn't JSON, or no object.
+      StatusError: INVALID_ARGUMENT if it isn't JSON, or no object.
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")

@@ -18,7 +18,7 @@ from tensorflow.python.profiler.internal import _pywrap_profiler
 from tensorflow.tsl.profiler.protobuf import profiler_options_pb2, xplane_pb2
 
 from serving.protos.tensor_codec import varint
-from serving.server.rpc.status import Code, ServingError
+from serving.server.rpc.status import Code, StatusError
 
 SERVICE = "tensorflow.ProfilerService"
 _DURATION_MS, _OPTIONS, _FOLDER, _SESSION, _HOST, _ANSWER_WITH_TRACE = 1, 4, 5, 6, 7, 9  # of ProfileRequest
@@ -38,7 +38,7 @@ def profile(data: bytes, context: grpc.ServicerContext) -> bytes:
       `<repository_root>/<session_id>/<host_name>.xplane.pb`, as the binary does: whoever reaches the port may do so.
 
     Raises:
-      ServingError: INTERNAL if `data` is no ProfileRequest.
+      StatusError: INTERNAL if `data` is no ProfileRequest.
       tf.errors.OpError: ALREADY_EXISTS while another trace runs; or the file can't be written.
     """
     try:
@@ -47,7 +47,7 @@ def profile(data: bytes, context: grpc.ServicerContext) -> bytes:
         options = profiler_options_pb2.ProfileOptions.FromString(fields.get(_OPTIONS, b""))
         folder, session_id, host = (fields.get(number, b"").decode() for number in (_FOLDER, _SESSION, _HOST))
     except (DecodeError, UnicodeDecodeError) as error:
-        raise ServingError(Code.INTERNAL, "Exception deserializing request!") from error
+        raise StatusError(Code.INTERNAL, "Exception deserializing request!") from error
     over = threading.Event()
     if not context.add_callback(over.set):
         return b""

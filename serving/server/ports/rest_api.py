@@ -35,7 +35,7 @@ from serving.server.ports import json_tensors, json_text
 from serving.server.ports.json_text import Json
 from serving.server.rpc import predict
 from serving.server.rpc.core import ServerCore
-from serving.server.rpc.status import Code, ServingError, from_exception, invalid_argument
+from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
 
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _ACTION = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<action>classify|regress|predict)", re.I | re.A)
@@ -235,7 +235,7 @@ def _signature_name(document: Mapping[str, Json]) -> str:
     return name
 
 
-def _misformatted(document: Mapping[str, Json], what: str) -> ServingError:
+def _misformatted(document: Mapping[str, Json], what: str) -> StatusError:
     return invalid_argument(f"JSON Value: {json_text.shown(document)} {what}")
 
 

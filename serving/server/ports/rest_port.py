@@ -20,7 +20,7 @@ from serving.server.ports import monitoring
 from serving.server.ports.addresses import family
 from serving.server.ports.rest_api import Answer, RestApi
 from serving.server.rpc.core import ServerCore
-from serving.server.rpc.status import Code, ServingError
+from serving.server.rpc.status import Code, StatusError
 from serving.server.run.options import ANY_PORT, ServerOptions
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class RestServer:
         """Binds the port.
 
         Raises:
-          ServingError: it can't be bound, or the monitoring file does not parse.
+          StatusError: it can't be bound, or the monitoring file does not parse.
         """
         self._options = core.options
         self._core = core
@@ -144,4 +144,4 @@ def _bind(options: ServerOptions) -> socket.socket:
             return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
         return socket.create_server((host, port), family=family(host), backlog=1024)
     except OSError as error:
-        raise ServingError(Code.UNAVAILABLE, f"Can't listen on {host}:{port} for REST: {error}") from error
+        raise StatusError(Code.UNAVAILABLE, f"Can't listen on {host}:{port} for REST: {error}") from error

@@ -28,7 +28,7 @@ from serving.server.models.strict_batching import StrictBatchingSession
 from serving.server.models.versions import Version
 from serving.server.ports.monitoring import Metrics
 from serving.server.rpc import examples, message_codec, predict
-from serving.server.rpc.status import Code, ServingError, from_exception, invalid_argument
+from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
 from serving.server.run.options import ServerOptions
 
@@ -42,7 +42,7 @@ class ServerCore:
         """Reads the config files that the options name.
 
         Raises:
-          ServingError: they contradict each other, or a file does not parse.
+          StatusError: they contradict each other, or a file does not parse.
         """
         options.check()
         self.options = options
@@ -58,7 +58,7 @@ class ServerCore:
         """Loads the models; returns when each has a version that is available.
 
         Raises:
-          ServingError: UNKNOWN if the first version of a model to finish ended in an error.
+          StatusError: UNKNOWN if the first version of a model to finish ended in an error.
         """
         self.manager.start()
         self.manager.apply(self._first_config)
@@ -226,9 +226,9 @@ class ServerCore:
             number = request.model_spec.version.value
             history = [entry for entry in history if entry[0] == number]
             if not history:
-                raise ServingError(Code.NOT_FOUND, f"Could not find version {number} of model {name}")
+                raise StatusError(Code.NOT_FOUND, f"Could not find version {number} of model {name}")
         if not history:
-            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
+            raise StatusError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
         response = get_model_status_pb2.GetModelStatusResponse()
         for number, state, error in history:
             status = response.model_version_status.add(version=number, state=int(state))
@@ -272,15 +272,15 @@ class ServerCore:
             try:
                 with self._reloading:
                     self.manager.apply(config.check(config.read(self.options), self.manager.names()))
-            except ServingError as error:
+            except StatusError as error:
                 log.error("Could not apply %s: %s", self.options.model_config_file, error)
 
 
-def _not_available(kind: str, failed: Sequence[Version]) -> ServingError:
+def _not_available(kind: str, failed: Sequence[Version]) -> StatusError:
     reasons = "".join(
         f"{{{{name: {version.model} version: {version.number}}} due to error: {version.error}}}, " for version in failed
     )
-    return ServingError(Code.UNKNOWN, f"{len(failed)} {kind} did not become available: {{{reasons}}}")
+    return StatusError(Code.UNKNOWN, f"{len(failed)} {kind} did not become available: {{{reasons}}}")
 
 
 def _batching(options: ServerOptions) -> BatchingOptions | None:

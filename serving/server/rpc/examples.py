@@ -28,7 +28,7 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2
 
 from serving.server.models.servable import DEFAULT_SIGNATURE, Servable
 from serving.server.rpc.predict import model_spec
-from serving.server.rpc.status import Code, ServingError, invalid_argument
+from serving.server.rpc.status import Code, StatusError, invalid_argument
 from serving.server.rpc.tensors import Array
 
 CLASSIFY = "tensorflow/serving/classify"
@@ -53,7 +53,7 @@ def classify(
       check_method: --enable_signature_method_name_check.
 
     Raises:
-      ServingError: see the table above, or whatever the graph's parser says of the examples.
+      StatusError: see the table above, or whatever the graph's parser says of the examples.
     """
     signature = _signature(servable, request.model_spec.signature_name)
     fed, fetched = _wiring(signature, CLASSIFY, check_method)
@@ -91,7 +91,7 @@ def multi_inference(
     """Answers several classifications and regressions of the same examples with a single run of the graph.
 
     Raises:
-      ServingError: INVALID_ARGUMENT for tasks that don't go together, UNIMPLEMENTED for another method, or as
+      StatusError: INVALID_ARGUMENT for tasks that don't go together, UNIMPLEMENTED for another method, or as
         `classify`.
     """
     planned: dict[str, Signature] = {}
@@ -131,7 +131,7 @@ def _task_signature(
     if name not in servable.signatures:
         raise invalid_argument(f"Requested signature not found in model graph: {name}")
     if task.method_name not in _NOUNS:
-        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+        raise StatusError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
     return servable.signatures[name]
 
 
@@ -176,7 +176,7 @@ def serialized_examples(request_input: input_pb2.Input) -> list[bytes]:
     """The examples as the graph gets them; a context is put before each, which protobuf reads as a merge.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if there are none.
+      StatusError: INVALID_ARGUMENT if there are none.
     """
     kind = request_input.WhichOneof("kind")
     examples = getattr(request_input, kind).examples if kind else ()

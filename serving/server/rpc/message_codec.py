@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving.protos.tensor_codec import varint
-from serving.server.rpc.status import Code, ServingError
+from serving.server.rpc.status import Code, StatusError
 
 _CUT_FROM = 64 * 1024
 _INPUTS, _ENTRY_KEY, _ENTRY_VALUE, _CONTENT = 2, 1, 2, 4  # field numbers
@@ -29,7 +29,7 @@ def parse_predict(data: bytes) -> tuple[predict_pb2.PredictRequest, Mapping[str,
     """Parses a PredictRequest; large contents come apart from it, by input alias.
 
     Raises:
-      ServingError: INTERNAL if it is no PredictRequest; gRPC's code for that.
+      StatusError: INTERNAL if it is no PredictRequest; gRPC's code for that.
     """
     contents: dict[str, memoryview] = {}
     small = data
@@ -41,7 +41,7 @@ def parse_predict(data: bytes) -> tuple[predict_pb2.PredictRequest, Mapping[str,
     try:
         return predict_pb2.PredictRequest.FromString(small), contents
     except DecodeError as error:
-        raise ServingError(Code.INTERNAL, "Exception deserializing request!") from error
+        raise StatusError(Code.INTERNAL, "Exception deserializing request!") from error
 
 
 def _without_contents(data: memoryview, contents: dict[str, memoryview]) -> bytes:

@@ -26,7 +26,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving.server.models.servable import DEFAULT_SIGNATURE, Servable
 from serving.server.rpc import message_codec, tensors
-from serving.server.rpc.status import Code, ServingError, invalid_argument
+from serving.server.rpc.status import Code, StatusError, invalid_argument
 from serving.server.rpc.tensors import Array
 
 _METHODS = tuple(f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress"))
@@ -56,12 +56,12 @@ def predict(
       A serialised PredictResponse.
 
     Raises:
-      ServingError: see the table above.
+      StatusError: see the table above.
     """
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(name)
     if signature is None:
-        raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        raise StatusError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
     check(signature, request.inputs, check_method)
     feeds = _feeds(signature, request.inputs, contents)
     aliases = _fetched(signature, request.output_filter)
@@ -99,7 +99,7 @@ def _feeds(
             )
         try:
             feeds[info.name] = tensors.decode(proto, contents.get(alias))
-        except (ServingError, MemoryError, OverflowError, ValueError) as error:
+        except (StatusError, MemoryError, OverflowError, ValueError) as error:
             raise invalid_argument(f"tensor parsing error: {alias}") from error
     extra = set(inputs) - set(signature.inputs)
     if extra:
@@ -114,7 +114,7 @@ def check(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, object], 
     """Refuses a signature of another method, if that is asked for, and too many or too few inputs."""
     if check_method and signature.method_name not in _METHODS:
         wanted = ", ".join(_METHODS)
-        raise ServingError(
+        raise StatusError(
             Code.INTERNAL,
             f"Expected prediction signature method_name to be one of {{{wanted}}}. Was: {signature.method_name}",
         )

@@ -30,7 +30,7 @@ class Code(enum.IntEnum):
     UNAUTHENTICATED = 16
 
 
-class ServingError(Exception):
+class StatusError(Exception):
     """A request, or a load, that ends in a status other than OK."""
 
     def __init__(self, code: Code, message: str) -> None:
@@ -42,21 +42,21 @@ class ServingError(Exception):
         return f"{self.code.name}: {self.message}"
 
 
-def invalid_argument(message: str) -> ServingError:
+def invalid_argument(message: str) -> StatusError:
     """The refusal of a request that is wrong in itself, and would be refused again."""
-    return ServingError(Code.INVALID_ARGUMENT, message)
+    return StatusError(Code.INVALID_ARGUMENT, message)
 
 
-def from_exception(error: BaseException) -> ServingError:
-    """Any exception as a ServingError; TensorFlow's errors (`error_code`, `message`) keep their code and text."""
-    if isinstance(error, ServingError):
+def from_exception(error: BaseException) -> StatusError:
+    """Any exception as a StatusError; TensorFlow's errors (`error_code`, `message`) keep their code and text."""
+    if isinstance(error, StatusError):
         return error
     code = getattr(error, "error_code", None)
     if isinstance(code, int) and code in Code._value2member_map_:
-        return ServingError(Code(code), str(getattr(error, "message", error)))
+        return StatusError(Code(code), str(getattr(error, "message", error)))
     if isinstance(error, MemoryError):
-        return ServingError(Code.RESOURCE_EXHAUSTED, str(error) or "out of memory")
-    return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+        return StatusError(Code.RESOURCE_EXHAUSTED, str(error) or "out of memory")
+    return StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 def truncated(message: str) -> str:

@@ -16,7 +16,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.dtypes import as_dtype
 
 from serving.protos.tensor_codec import join_strings, object_array, split_strings, varint
-from serving.server.rpc.status import Code, ServingError, invalid_argument
+from serving.server.rpc.status import Code, StatusError, invalid_argument
 
 Array = npt.NDArray[Any]
 
@@ -52,7 +52,7 @@ def decode(proto: tensor_pb2.TensorProto, content: memoryview | None = None) -> 
       content: the bytes of `tensor_content`, where they were left outside the message.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if TensorFlow couldn't parse it either; the caller words it.
+      StatusError: INVALID_ARGUMENT if TensorFlow couldn't parse it either; the caller words it.
     """
     if proto.dtype not in _FIELDS:
         raise invalid_argument(f"unsupported dtype {proto.dtype}")
@@ -123,7 +123,7 @@ def encode(array: Array, *, as_content: bool = False) -> list[bytes | memoryview
     array = np.asarray(array)
     number = as_dtype(array.dtype if array.dtype != object else "string").as_datatype_enum
     if number not in _FIELDS:
-        raise ServingError(Code.UNIMPLEMENTED, f"an output of type {as_dtype(number).name} can't be sent")
+        raise StatusError(Code.UNIMPLEMENTED, f"an output of type {as_dtype(number).name} can't be sent")
     proto = tensor_pb2.TensorProto(dtype=number)
     proto.tensor_shape.SetInParent()
     for size in array.shape:

@@ -52,7 +52,7 @@ class EmbeddedServer:
           **flags: further fields of ServerOptions, such as `enable_batching=True`.
 
         Raises:
-          ServingError: the options contradict each other, or a config file does not parse.
+          StatusError: the options contradict each other, or a config file does not parse.
         """
         if options is None:
             options = ServerOptions(
@@ -78,7 +78,7 @@ class EmbeddedServer:
             for a folder to appear and tries a load again for minutes.
 
         Raises:
-          ServingError: nothing could be loaded, or a port can't be bound.
+          StatusError: nothing could be loaded, or a port can't be bound.
         """
         try:
             if fail_fast and not self.options.model_config_file:

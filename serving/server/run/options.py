@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from serving.server.rpc.status import Code, ServingError, invalid_argument
+from serving.server.rpc.status import Code, StatusError, invalid_argument
 
 ANY_PORT = -1
 """As `port` or `rest_api_port`: let the system choose a free one. (0 means off, as it does for the binary.)"""
@@ -97,7 +97,7 @@ class ServerOptions:
         """Looks for numbers out of their range, and for flags that contradict each other.
 
         Raises:
-          ServingError: INVALID_ARGUMENT, in the binary's words; UNIMPLEMENTED for ALTS.
+          StatusError: INVALID_ARGUMENT, in the binary's words; UNIMPLEMENTED for ALTS.
         """
         for name, (least, most) in _RANGES.items():
             if not least <= getattr(self, name) <= most:  # NaN is in no range
@@ -107,7 +107,7 @@ class ServerOptions:
         if self.use_alts_credentials:
             if self.ssl_config_file:
                 raise invalid_argument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
-            raise ServingError(Code.UNIMPLEMENTED, "ALTS is not available in this server.")
+            raise StatusError(Code.UNIMPLEMENTED, "ALTS is not available in this server.")
         if not self.model_base_path and not self.model_config_file:
             raise invalid_argument(
                 "Both server_options.model_base_path and server_options.model_config_file are empty!"

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import TracebackType
 
 from serving.console.child_process import python_command, python_environment
-from serving.server.models.base_path import absolute, check_base_path, whole_versions
-from serving.server.rpc.status import Code, ServingError
+from serving.model_store.versions import versions_on_disk, whole
+from serving.server.models.base_path import absolute, check_base_path
+from serving.server.rpc.status import Code, StatusError
 
 _LOG = logging.getLogger(__name__)
 _MAX_SOCKET_PATH = 100  # the system's limit is 104 or 108 bytes
@@ -86,7 +87,7 @@ class ServerProcess:
         """Starts the child and waits until it serves.
 
         Raises:
-          ServingError: the folder holds no model, or not the version; there is no place for the socket; the child died
+          StatusError: the folder holds no model, or not the version; there is no place for the socket; the child died
             (its last lines are in the message); or it took longer than `start_timeout_s`.
         """
         check_base_path(self._base_path)
@@ -159,12 +160,12 @@ class ServerProcess:
     def _alone(self, version: int) -> str:
         """A base path that holds one version and never another."""
         assert self._folder is not None
-        folder = whole_versions(self._base_path).get(version)
+        folder = whole(versions_on_disk(self._base_path)).get(version)
         if folder is None:
-            raise ServingError(Code.NOT_FOUND, f"no version {version} in {self._base_path}")
+            raise StatusError(Code.NOT_FOUND, f"no version {version} in {self._base_path}")
         alone = self._folder / "model"
         alone.mkdir()
-        (alone / str(version)).symlink_to(folder)
+        (alone / str(version)).symlink_to(folder.path)
         return str(alone)
 
     def _wait_until_ready(self) -> None:
@@ -173,13 +174,13 @@ class ServerProcess:
         say_at = started + _SAY_AFTER_S
         while not _accepts(self._socket):
             if self._child.poll() is not None:
-                raise ServingError(
+                raise StatusError(
                     Code.UNAVAILABLE,
                     f"the server for {self._base_path} ended with status {self._child.returncode}:\n{self._tail()}",
                 )
             now = time.monotonic()
             if now - started > self._start_timeout_s:
-                raise ServingError(
+                raise StatusError(
                     Code.DEADLINE_EXCEEDED,
                     f"the server for {self._base_path} was not ready in {self._start_timeout_s:g} s:\n{self._tail()}",
                 )
@@ -209,7 +210,7 @@ def _private_folder(parent: str | None) -> Path:
             return Path(tempfile.mkdtemp(prefix="flow-images-", dir=place))
         except OSError as error:
             errors.append(f"{place}: {error.strerror}")
-    raise ServingError(
+    raise StatusError(
         Code.FAILED_PRECONDITION,
         f"there is no place for the server's socket ({'; '.join(errors)}): let TMPDIR name a folder that can be "
         "written to",

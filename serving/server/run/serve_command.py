@@ -68,7 +68,7 @@ def serve(
     """
     from serving.server.models.base_path import absolute, check_base_path
     from serving.server.ports.addresses import check_socket
-    from serving.server.rpc.status import Code, ServingError
+    from serving.server.rpc.status import Code, StatusError
     from serving.server.run.options import ANY_PORT, ServerOptions
 
     if not model_base_path:
@@ -108,7 +108,7 @@ def serve(
 
     try:
         run(options, fail_fast=True, ready=_say_ready)
-    except ServingError as error:
+    except StatusError as error:
         if error.code is Code.INVALID_ARGUMENT:
             raise click.UsageError(error.message) from error
         hint = ": a saved_model.pb is empty or cut, copy it again" if "Read less bytes" in error.message else ""
@@ -118,22 +118,22 @@ def serve(
 @contextlib.contextmanager
 def _as_usage(flag: str) -> Iterator[None]:
     """What is found wrong in the block is the flag's fault."""
-    from serving.server.rpc.status import ServingError
+    from serving.server.rpc.status import StatusError
 
     try:
         yield
-    except ServingError as error:
+    except StatusError as error:
         raise click.UsageError(f"{flag}: {error.message}") from error
 
 
 def _check_free(flag: str, host: str, port: int) -> None:
     """Tells of a port in use before TensorFlow's import takes its seconds."""
     from serving.server.ports.addresses import check_port
-    from serving.server.rpc.status import Code, ServingError
+    from serving.server.rpc.status import Code, StatusError
 
     try:
         check_port(host, port)
-    except ServingError as error:
+    except StatusError as error:
         if error.code is Code.INVALID_ARGUMENT:
             raise click.UsageError(f"--host: {error.message}") from error
         raise click.ClickException(f"{error.message}: choose another {flag}") from error

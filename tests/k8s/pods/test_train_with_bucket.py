@@ -1,54 +1,30 @@
 """Training on copies of a bucket."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-import pytest
 from click.testing import CliRunner
 
 from k8s.pods import train_with_bucket
+from serving.storage.stores import Stores
 
 
-def test_training_runs_on_copies_of_a_bucket(store: Any, tmp_path: Path) -> None:
-    store.put_object(Bucket="bucket", Key="pictures/labels.csv", Body=b"id,breed")
-    store.put_object(Bucket="bucket", Key="pictures/train/a.jpg", Body=b"jpg")
-    train = "test $(cat pictures/train/a.jpg) = jpg && mkdir -p models/dogs/7 && touch models/dogs/7/saved_model.pb"
-    arguments = [
-        f"--fetch=s3://bucket/pictures={tmp_path}/pictures",
-        f"--publish={tmp_path}/models=s3://bucket/models",
-        "--",
-        "sh",
-        "-c",
-    ]
-    done = CliRunner().invoke(train_with_bucket.main, [*arguments, f"cd {tmp_path} && {train}"])
-    assert done.exit_code == 0, done.output
-    assert "published s3://bucket/models/dogs/7" in done.output
-    again = CliRunner().invoke(train_with_bucket.main, [*arguments, f"cd {tmp_path} && {train}"])
-    assert again.exit_code == 2
-    assert "s3://bucket/models/dogs/7 exists already" in again.output
-    assert CliRunner().invoke(train_with_bucket.main, [*arguments, "exit 2"]).exit_code == 2
-    for source, why in (("s3://nobody/pictures", "no such bucket"), ("s3://bucket/nothing", "no file below it")):
+def test_training_runs_on_copies_of_a_bucket(s3_folder: str, tmp_path: Path) -> None:
+    storage = Stores()(s3_folder)
+    storage.create(f"{s3_folder}/pictures/labels.csv", b"id,breed")
+    storage.create(f"{s3_folder}/pictures/train/a.jpg", b"jpg")
+    program = [sys.executable, "-m", "k8s.pods.train_with_bucket"]
+    fetch = f"--fetch={s3_folder}/pictures={tmp_path}/pictures"
+    for command, code in (("test $(cat pictures/train/a.jpg) = jpg", 0), ("exit 4", 4), ("kill -TERM $$", -15)):
+        done = subprocess.run(
+            [*program, fetch, "--", "sh", "-c", f"cd {tmp_path} && {command}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert done.stdout == f"copied 2 files from {s3_folder}/pictures\n"
+    for source, why in (("s3://nobody/pictures", "no bucket"), (f"{s3_folder}/nothing", "no file below it")):
         gone = CliRunner().invoke(train_with_bucket.main, [f"--fetch={source}={tmp_path}/x", "--", "true"])
         assert (gone.exit_code, why in gone.output) == (2, True), gone.output
-
-
-def test_a_bucket_of_google_is_final_or_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = pytest.importorskip("tensorflow").errors
-
-    def fails(error: Exception) -> int:
-        def walk(_: str) -> Iterator[Any]:
-            raise error
-
-        monkeypatch.setattr("tensorflow.io.gfile.walk", walk)
-        return (
-            CliRunner()
-            .invoke(train_with_bucket.main, [f"--fetch=gs://b/pictures={tmp_path}/x", "--", "true"])
-            .exit_code
-        )
-
-    assert fails(errors.UnavailableError(None, None, "HTTP response code 503")) == 75
-    assert fails(errors.AbortedError(None, None, "Couldn't resolve host name")) == 75
-    assert fails(errors.PermissionDeniedError(None, None, "HTTP response code 401")) == 75
-    assert fails(errors.PermissionDeniedError(None, None, "HTTP response code 403")) == 2
-    assert fails(errors.NotFoundError(None, None, "HTTP response code 404")) == 2

@@ -22,7 +22,7 @@ from tests.faults.fuzz import damage, draw_files
 from tests.hostile import compressed_text, gif_of_frames, gif_with_remarks, jpeg_of_scans, png_with, webp_of_codes
 
 SMALL = Preprocessing(height=32, width=24)
-LIMITS = PictureLimits(max_pixels=4_000_000)
+LIMITS = PictureLimits(max_image_pixels=4_000_000)
 
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
@@ -53,7 +53,7 @@ def agrees(data: bytes) -> bool:
     except BadHeader:
         assert decoded(data) is None
         return False
-    if header.pixels > LIMITS.max_pixels or (pixels := decoded(data)) is None:
+    if header.pixels > LIMITS.max_image_pixels or (pixels := decoded(data)) is None:
         return False
     assert (header.height, header.width) == pixels.shape[:2]
     if header.end < len(data):
@@ -138,7 +138,7 @@ def test_a_sequential_jpeg_whose_only_scan_lacks_a_component_is_kept_whole() -> 
 
 def test_an_animation_costs_its_first_frame() -> None:
     data = gif_of_frames((300, 200, 80))
-    header = inspect_picture(data, PictureLimits(max_pixels=60_000))
+    header = inspect_picture(data, PictureLimits(max_image_pixels=60_000))
     assert (header.width, header.height, header.frames, header.memory) == (300, 200, 1, 4 * 60_000 + GIF_FRAME)
     assert len(needed_bytes(data, header)) < len(data) / 50
     assert agrees(data)
@@ -161,7 +161,7 @@ def test_scans_are_bounded_by_the_size() -> None:
     many = jpeg_of_scans(64, 48, 3000)
     assert inspect_picture(many, LIMITS).scans == 3000
     assert agrees(many)
-    with pytest.raises(PictureRejected, match=r"2000 x 1990 pixels in 40 scans.*--max-image-pixels") as error:
+    with pytest.raises(PictureRejected, match=r"2000 x 1990 pixels in 40 scans.*`max_image_pixels`") as error:
         inspect_picture(jpeg_of_scans(2000, 1990, 40), LIMITS)
     assert error.value.reason == "too_costly"
 
@@ -200,7 +200,7 @@ def test_a_png_with_much_text_is_predicted_and_one_with_a_bomb_is_not() -> None:
 
 
 def test_no_librarys_limit_speaks() -> None:
-    limits = PictureLimits(max_pixels=400_000_000)
+    limits = PictureLimits(max_image_pixels=400_000_000)
     header = inspect_picture(
         png_with(size=(1, 1)).replace(struct.pack(">II", 1, 1), struct.pack(">II", 19_000, 19_000)), limits
     )

@@ -242,7 +242,9 @@ def test_a_file_that_keeps_its_reader_busy_is_given_up(endless: bytes) -> None:
 )
 def test_a_picture_over_a_limit_is_not_decoded(data: Callable[[], bytes], reason: str) -> None:
     with pytest.raises(PictureRejected) as error:
-        inspect_picture(data(), PictureLimits(max_bytes=10**6 if reason != "too_large" else 20_000, max_pixels=20_000))
+        inspect_picture(
+            data(), PictureLimits(max_image_bytes=10**6 if reason != "too_large" else 20_000, max_image_pixels=20_000)
+        )
     assert error.value.reason == reason
     assert error.value.message
 

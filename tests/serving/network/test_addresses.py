@@ -10,7 +10,7 @@ from serving.network.addresses import hosts_of, is_loopback, target_of
     ("address", "meant"),
     [
         ("http://localhost:8500", "localhost:8500"),
-        ("https://serving:443/v1/models", "serving:443 --tls"),
+        ("https://serving:443/v1/models", "serving:443 `tls`"),
         ("grpc://serving:8500", "serving:8500"),
         ("http://serving:8501/v1/models/dogs", "serving:8500"),
         ("http://[::1]:8500/", "[::1]:8500"),
@@ -33,14 +33,14 @@ from serving.network.addresses import hosts_of, is_loopback, target_of
 def test_what_is_no_address_is_refused_with_the_one_that_is_meant(address: str, meant: str) -> None:
     with pytest.raises(UsageError) as error:
         target_of(address)
-    assert f"do you mean --server {meant}?" in str(error.value)
+    assert f"do you mean `server` {meant}?" in str(error.value)
     assert "hunter2" not in str(error.value)
-    target_of(meant.removesuffix(" --tls"))  # and that one is right
+    target_of(meant.removesuffix(" `tls`"))  # and that one is right
 
 
 @pytest.mark.parametrize("address", ["", ":8500", "a:1,,b:2", "a:1,b:2", "serving:٣", "unix:", "1.2.3.4:1,[::1]:1"])
 def test_what_can_mean_anything_is_refused(address: str) -> None:
-    with pytest.raises(UsageError, match="--server"):
+    with pytest.raises(UsageError, match="`server`"):
         target_of(address)
 
 

@@ -132,7 +132,7 @@ def test_a_server_that_wants_tls_is_refused_at_once_and_the_flag_named(tmp_path:
         with context.wrap_socket(connection, server_side=True) as secured:
             secured.recv(1)
 
-    with Listener(handle) as port, pytest.raises(WrongAddress, match="add --tls"):
+    with Listener(handle) as port, pytest.raises(WrongAddress, match="add `tls`"):
         ask(port)
 
 

@@ -1,15 +1,18 @@
 """Stores that can't be reached: who waits hears of it, and for no longer than was asked for."""
 
+import itertools
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from serving.errors import AccessDenied, UsageError
+from serving.errors import StorageDenied, StorageUnavailable, UsageError
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import Storage, StorageUnavailable
+from serving.storage.base import FileInfo, Storage
+from serving.storage.disk import Disk
 from serving.storage.options import S3Options, StorageOptions
 from serving.storage.retrying import RetryingStorage
 from serving.storage.s3 import S3
@@ -93,14 +96,37 @@ def test_credentials_that_are_missing_are_not_waited_for(monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     store = RetryingStorage(s3_at("http://127.0.0.1:1"), Retrier(RetryPolicy()))
-    with pytest.raises(AccessDenied, match="s3://b/x"):
+    with pytest.raises(StorageDenied, match="s3://b/x"):
         store.exists("s3://b/x")
 
 
-@pytest.mark.parametrize("place", ["s3_folder", "gs_folder"])
-def test_a_listing_goes_on_where_it_broke_off(place: str, request: pytest.FixtureRequest) -> None:
-    folder = request.getfixturevalue(place)
-    paths = [f"{folder}/{number}" for number in range(5)]
-    for path in paths:
-        open_store(folder).create(path, b"x")
-    assert [info.path for info in open_store(folder).walk(folder, after=paths[1])] == paths[2:]
+class Flaky(Disk):
+    """Is away at every other call."""
+
+    def __init__(self) -> None:
+        self._calls = itertools.count()
+
+    def _away(self) -> None:
+        if next(self._calls) % 2 == 0:
+            raise StorageUnavailable("away")
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        self._away()
+        return super().read(path, limit)
+
+    def create(self, path: str, data: bytes) -> bool:
+        self._away()
+        return super().create(path, data)
+
+    def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
+        yield from (info for info in sorted(super().walk(folder)) if after is None or info.path > after)
+        self._away()
+
+
+def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path: Path) -> None:
+    patient = RetryingStorage(Flaky(), Retrier(RetryPolicy(first_delay_s=1e-4)))
+    assert patient.create(f"{tmp_path}/part", b"x")
+    assert patient.read(f"{tmp_path}/part") == b"x"
+    assert [info.path for info in patient.walk(str(tmp_path))] == [f"{tmp_path}/part"]
+    with pytest.raises(StorageUnavailable):
+        RetryingStorage(Flaky(), Retrier(RetryPolicy(patience_s=0))).read(f"{tmp_path}/part")

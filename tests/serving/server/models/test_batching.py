@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from serving.server.models.batching import BatchingOptions
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 from tests.serving.server.client import Client, examples, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
 
@@ -270,7 +270,7 @@ def test_parameters_from_the_version_folder(serve: Serve, written: Path, base: P
 
 
 def test_parameters_without_batching_are_an_error(tmp_path: Path, written: Path, serve: Serve) -> None:
-    with pytest.raises(ServingError, match="batching_parameters_file is set without setting"):
+    with pytest.raises(StatusError, match="batching_parameters_file is set without setting"):
         serve(written / "m", batching_parameters_file=parameters(tmp_path, max_batch_size=2))
 
 
@@ -288,7 +288,7 @@ def test_parameters_without_batching_are_an_error(tmp_path: Path, written: Path,
     ],
 )
 def test_parameters_that_make_no_sense(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ServingError, match=message):
+    with pytest.raises(StatusError, match=message):
         BatchingOptions(**fields)
 
 

@@ -11,7 +11,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.server.models import config, textprotos
 from serving.server.models.batching import BatchingOptions
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 
 SHIPPED = Path(config.__file__).resolve().parents[2] / "config"
 
@@ -59,13 +59,13 @@ def test_all_fields_of_batching_parameters(tmp_path: Path) -> None:
 def test_files_that_do_not_parse(tmp_path: Path, text: str, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "batching.config"
     file.write_text(text)
-    with pytest.raises(ServingError, match=f"Invalid protobuf file: '{file}'"):
+    with pytest.raises(StatusError, match=f"Invalid protobuf file: '{file}'"):
         BatchingOptions.from_file(str(file))
     assert "Error parsing text-format tensorflow.serving.BatchingParameters: " in capfd.readouterr().err
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ServingError, match=r"NOT_FOUND: .*none; No such file or directory"):
+    with pytest.raises(StatusError, match=r"NOT_FOUND: .*none; No such file or directory"):
         BatchingOptions.from_file(str(tmp_path / "none"))
 
 
@@ -91,7 +91,7 @@ def test_entries_that_are_refused(entries: list[dict[str, Any]], message: str) -
     proto = model_server_config_pb2.ModelServerConfig()
     for entry in entries:
         proto.model_config_list.config.add(**{"name": "m", "base_path": "/m"} | entry)
-    with pytest.raises(ServingError, match=re.escape(message)):
+    with pytest.raises(StatusError, match=re.escape(message)):
         config.check(proto, known={"m"})
 
 

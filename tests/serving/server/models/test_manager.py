@@ -12,7 +12,7 @@ import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.server import EmbeddedServer, ServerOptions
-from serving.server.rpc.status import Code, ServingError
+from serving.server.rpc.status import Code, StatusError
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
 from tests.serving.server.saved_models import write_broken
@@ -204,7 +204,7 @@ def test_policies(written: Path, tmp_path: Path, serve: Serve, policy: str, serv
 
 def test_the_first_load_that_fails_fails_the_start(base: Path) -> None:
     write_broken(base, 1)
-    with pytest.raises(ServingError, match=r"1 servable\(s\) did not become available: {{{name: m version: 1} due to"):
+    with pytest.raises(StatusError, match=r"1 servable\(s\) did not become available: {{{name: m version: 1} due to"):
         EmbeddedServer(base, model_name="m").start()
 
 
@@ -216,7 +216,7 @@ def test_a_base_path_without_versions_is_a_clear_error(base: Path, written: Path
         "empty": "no version folder",
         "a version itself": "give the folder that it is in",
     }
-    with pytest.raises(ServingError, match=expected[kind]):
+    with pytest.raises(StatusError, match=expected[kind]):
         EmbeddedServer(path).start()
 
 
@@ -315,7 +315,7 @@ def test_labels_for_versions_that_are_not_loaded(written: Path, serve: Serve) ->
 def test_labels_in_the_start_up_config_fail_the_start(written: Path, tmp_path: Path) -> None:
     file = tmp_path / "models.config"
     file.write_text(config(written / "m", labels='version_labels { key: "stable" value: 3 }'))
-    with pytest.raises(ServingError, match="Request to assign label to version 3 of model m"):
+    with pytest.raises(StatusError, match="Request to assign label to version 3 of model m"):
         EmbeddedServer(model_config_file=str(file)).start()
     allowed = EmbeddedServer(model_config_file=str(file), allow_version_labels_for_unavailable_models=True)
     with allowed as server:

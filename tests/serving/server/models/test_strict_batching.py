@@ -17,7 +17,7 @@ from serving.server import EmbeddedServer
 from serving.server.models.batching import BatchingOptions
 from serving.server.models.servable import GraphSession
 from serving.server.models.strict_batching import StrictBatchingSession
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
 from tests.serving.server.models.test_batching import LONG_MICROS, parameters, together
@@ -159,7 +159,7 @@ def test_a_deadline_that_passes_in_the_queue(written: Path) -> None:
     session = StrictBatchingSession(graph, BatchingOptions(), threading.Event(), lambda: None)
     signature = graph.signatures["serving_default"]
     feeds = {signature.inputs["x"].name: np.zeros([1, 2], np.float32)}
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(StatusError) as caught:
         session.run(feeds, [signature.outputs["y"].name], 0.0)
     session.close()
     assert str(caught.value) == "RESOURCE_EXHAUSTED: Run() timeout exceeded while waiting in batching queue"

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 
 from serving.server import EmbeddedServer
-from serving.server.rpc.status import Code, ServingError
+from serving.server.rpc.status import Code, StatusError
 from tests.serving.server.client import Client, examples
 
 
@@ -56,7 +56,7 @@ def test_warm_up_can_be_turned_off(version: Path) -> None:
 
 
 def failure(version: Path, **flags: Any) -> str:
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(StatusError) as caught:
         EmbeddedServer(version.parent, model_name="m", **flags).start()
     assert caught.value.code is Code.UNKNOWN
     return caught.value.message

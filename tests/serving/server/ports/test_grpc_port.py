@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 from tests.serving.server.client import Client
 from tests.serving.server.conftest import Serve
 
@@ -91,7 +91,7 @@ def test_mutual_tls(written: Path, tmp_path: Path, authority: Authority, serve: 
 
 
 def test_alts_is_refused(written: Path, serve: Serve) -> None:
-    with pytest.raises(ServingError, match="ALTS"):
+    with pytest.raises(StatusError, match="ALTS"):
         serve(written / "m", use_alts_credentials=True)
 
 

@@ -6,7 +6,7 @@ import pytest
 from tensorflow.core.framework import types_pb2
 
 from serving.server.ports import json_tensors, json_text
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from serving.server.rpc.status import ServingError
 def test_integers_beyond_64_bits_are_floats(text: str, dtype: int, read: float) -> None:
     value = json_text.parse(b'{"a": %s}' % text.encode())["a"]
     assert json_tensors.array(value, dtype) == read
-    with pytest.raises(ServingError, match="is not of expected type: int32"):
+    with pytest.raises(StatusError, match="is not of expected type: int32"):
         json_tensors.array(value, types_pb2.DT_INT32)
 
 
@@ -28,7 +28,7 @@ def test_more_dimensions_than_a_tensor_has() -> None:
     value: object = 1
     for _ in range(300):
         value = [value]
-    with pytest.raises(ServingError, match="rank 300"):
+    with pytest.raises(StatusError, match="rank 300"):
         json_tensors.array(value, types_pb2.DT_FLOAT)
 
 

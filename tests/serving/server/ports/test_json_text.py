@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serving.server.ports import json_text
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from serving.server.rpc.status import ServingError
     ids=lambda value: str(value)[:30],
 )
 def test_parse_errors(body: bytes, message: str) -> None:
-    with pytest.raises(ServingError, match=re.escape(f"JSON Parse error: {message}") + "$"):
+    with pytest.raises(StatusError, match=re.escape(f"JSON Parse error: {message}") + "$"):
         json_text.parse(body)
 
 

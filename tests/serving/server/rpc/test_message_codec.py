@@ -9,7 +9,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving.server.rpc import message_codec, tensors
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 
 
 def request(*sizes: int, typed: bool = False) -> predict_pb2.PredictRequest:
@@ -55,7 +55,7 @@ def test_unusual_messages_go_the_usual_way() -> None:
 @pytest.mark.parametrize("position", [0, 1, 5, 20, 40])
 def test_cut_messages_are_refused(position: int) -> None:
     data = request(100_000).SerializeToString()
-    with pytest.raises(ServingError):
+    with pytest.raises(StatusError):
         message_codec.parse_predict(data[: len(data) - 1 - position])
 
 

@@ -9,7 +9,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from serving.protos.tensor_codec import varint
 from serving.server.rpc import tensors
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 from tests.serving.server.saved_models import TYPES
 
 
@@ -69,5 +69,5 @@ def test_strings_in_tensor_content() -> None:
     assert tensors.decode(proto).tolist() == values
     for broken in (lengths, lengths + b"a", b"\xff" * 12, b"\x05"):
         proto.tensor_content = broken
-        with pytest.raises(ServingError):
+        with pytest.raises(StatusError):
             tensors.decode(proto)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.server import EmbeddedServer
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 from tests.serving.server.client import Client
 
 
@@ -18,5 +18,5 @@ def test_an_ipv6_address(written: Path) -> None:
 
 
 def test_a_base_path_that_cannot_be_read_is_an_error_at_once() -> None:
-    with pytest.raises(ServingError, match="nosuch://bucket"):
+    with pytest.raises(StatusError, match="nosuch://bucket"):
         EmbeddedServer("nosuch://bucket/m", model_name="m").start()

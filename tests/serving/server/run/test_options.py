@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serving.server import EmbeddedServer
-from serving.server.rpc.status import Code, ServingError
+from serving.server.rpc.status import Code, StatusError
 from serving.server.run.options import FlagError, ServerOptions, parse_flags, to_flags
 
 
@@ -31,7 +31,7 @@ def test_flags_can_be_written_back() -> None:
 
 def test_no_port_at_all_is_an_error(written: Path) -> None:
     options = ServerOptions(port=0, model_base_path=str(written / "m"))
-    with pytest.raises(ServingError, match="grpc_port is not set"):
+    with pytest.raises(StatusError, match="grpc_port is not set"):
         EmbeddedServer(options=options).start()
 
 
@@ -62,7 +62,7 @@ def test_the_defaults_of_tensorflow_model_server() -> None:
 )
 def test_contradictions(flags: dict[str, Any], message: str) -> None:
     path = flags.pop("model_base_path", "/models/m")
-    with pytest.raises(ServingError, match=message) as caught:
+    with pytest.raises(StatusError, match=message) as caught:
         EmbeddedServer(path, **flags)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
@@ -82,7 +82,7 @@ def test_contradictions(flags: dict[str, Any], message: str) -> None:
 )
 def test_numbers_that_can_mean_nothing(flags: dict[str, Any]) -> None:
     (name,) = flags
-    with pytest.raises(ServingError, match=f"--{name}=.* is not within") as caught:
+    with pytest.raises(StatusError, match=f"--{name}=.* is not within") as caught:
         EmbeddedServer("/models/m", **flags)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
@@ -90,6 +90,6 @@ def test_numbers_that_can_mean_nothing(flags: dict[str, Any]) -> None:
 def test_a_session_config_that_does_not_parse(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "session.config"
     file.write_text("nonsense")
-    with pytest.raises(ServingError, match=f"Invalid protobuf file: '{file}'"):
+    with pytest.raises(StatusError, match=f"Invalid protobuf file: '{file}'"):
         EmbeddedServer("/models/m", tensorflow_session_config_file=str(file))
     assert "Error parsing text-format tensorflow.ConfigProto: " in capfd.readouterr().err

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from serving.server import ServerProcess
-from serving.server.rpc.status import ServingError
+from serving.server.rpc.status import StatusError
 from tests.serving.server.client import Client
 from tests.serving.server.conftest import eventually
 from tests.serving.server.saved_models import write_broken
@@ -32,12 +32,12 @@ def test_a_server_process_is_ready_when_it_is_entered(written: Path) -> None:
 
 def test_a_server_process_that_dies_says_why(base: Path) -> None:
     write_broken(base, 1)
-    with pytest.raises(ServingError, match=r"(?s)status 255:.*Failed to start server. Error: UNKNOWN: 1 serv"):
+    with pytest.raises(StatusError, match=r"(?s)status 255:.*Failed to start server. Error: UNKNOWN: 1 serv"):
         ServerProcess(base, model_name="m").start()
 
 
 def test_a_server_process_for_no_model_fails_at_once(base: Path) -> None:
-    with pytest.raises(ServingError, match="no version folder"):
+    with pytest.raises(StatusError, match="no version folder"):
         ServerProcess(base, model_name="m").start()
 
 

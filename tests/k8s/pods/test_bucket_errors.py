@@ -1,12 +1,11 @@
-"""What a bucket of S3 answers is final or may pass; and the order of an upload."""
+"""What a bucket answers is final or may pass, for every program of the pods that asks one."""
 
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from k8s.pods import s3_copies, sync_models, train_with_bucket
-from serving.errors import FlowImagesError
+from k8s.pods import sync_models, train_with_bucket
 from tests.k8s.answers import Answers
 
 
@@ -20,6 +19,7 @@ from tests.k8s.answers import Answers
         (403, "AccessDenied", 2),
         (403, "InvalidAccessKeyId", 2),
         (404, "NoSuchBucket", 2),
+        (400, "AuthorizationHeaderMalformed", 2),
     ],
 )
 def test_what_a_bucket_answers_is_final_or_may_pass(
@@ -27,13 +27,7 @@ def test_what_a_bucket_answers_is_final_or_may_pass(
 ) -> None:
     _ask(answers, monkeypatch)
     answers.status, answers.body = status, f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
-    _both_end_with(exit_code, code, tmp_path)
-    # An upload is wrapped in an error of its own.
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / s3_copies.COMPLETE).touch()
-    with pytest.raises(FlowImagesError) as error, s3_copies.plain_errors("s3://b/m"):
-        s3_copies.upload(s3_copies.client(), tmp_path / "model", "s3://b/m")
-    assert error.value.exit_code == exit_code
+    _both_end_with(exit_code, "no bucket" if code == "NoSuchBucket" else code, tmp_path)
 
 
 def test_a_bucket_that_cannot_be_reached_may_come_back(
@@ -49,6 +43,22 @@ def test_a_bucket_that_cannot_be_reached_may_come_back(
         _both_end_with(75, "Could not connect to the endpoint", tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "not an address")
     _both_end_with(2, "Invalid endpoint", tmp_path)
+    # A pod has no credentials right after its start, when workload identity isn't ready.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", answers.url)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    _both_end_with(75, "Unable to locate credentials", tmp_path)
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [(503, 75), (429, 75), (401, 75), (403, 2), (404, 2)])
+def test_a_bucket_of_google_is_final_or_may_pass(
+    status: int, exit_code: int, answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("google.cloud.storage")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", answers.url)
+    answers.status, answers.body = status, b"{}"
+    _both_end_with(exit_code, "gs://b/pictures: ", tmp_path, "gs://b/pictures")
 
 
 def _ask(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,27 +67,12 @@ def _ask(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", answers.url)
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)  # Between its own retries.
 
 
-def _both_end_with(exit_code: int, words: str, folder: Path) -> None:
-    fetched = CliRunner().invoke(train_with_bucket.main, [f"--fetch=s3://b/pictures={folder}/x", "--", "true"])
-    synced = CliRunner().invoke(sync_models.main, ["--source=s3://b/pictures", f"--target={folder}/y"])
+def _both_end_with(exit_code: int, words: str, folder: Path, url: str = "s3://b/pictures") -> None:
+    fetch = [f"--fetch={url}={folder}/x", "--patience=0", "--", "true"]
+    fetched = CliRunner().invoke(train_with_bucket.main, fetch)
+    synced = CliRunner().invoke(sync_models.main, [f"--source={url}", f"--target={folder}/y", "--patience=0"])
     for done in (fetched, synced):
         assert (done.exit_code, words in done.output) == (exit_code, True), done.output
         assert len(done.output.splitlines()) == 1
-
-
-def test_what_makes_a_version_whole_is_uploaded_last(tmp_path: Path) -> None:
-    sent: list[str] = []
-
-    class Client:
-        def upload_file(self, path: str, bucket: str, key: str) -> None:
-            sent.append(key)
-
-    for name in ("saved_model.pb", "variables/a", "assets/b"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    s3_copies.upload(Client(), tmp_path, "s3://bucket/models/dogs/7")
-    assert sorted(sent[:2]) == ["models/dogs/7/assets/b", "models/dogs/7/variables/a"]
-    assert sent[2:] == ["models/dogs/7/saved_model.pb"]

@@ -1,0 +1,79 @@
+"""The prediction job with its server, as the command and a program run it. Nothing here prints or handles signals."""
+
+import dataclasses
+import functools
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from beam_jobs import interrupt
+from beam_jobs.options import PredictOptions
+from beam_jobs.plan import Plan
+from beam_jobs.progress import Listener
+from beam_jobs.results import Account
+from beam_jobs.run import Run
+from beam_jobs.storage_flags import storage_options
+from serving.connection import Connection
+from serving.errors import UsageError
+from serving.storage.stores import Stores
+from serving.tensorflow_import import import_tensorflow
+
+
+def run_job(
+    options: PredictOptions,
+    *,
+    on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
+    on_progress: Listener = lambda rows: None,
+) -> Account | None:
+    """Runs a prediction job, with a server of its own where the options name a model folder.
+
+    Args:
+      options: all that the user decides.
+      on_start: see `Run`.
+      on_progress: see `Run`.
+    Returns:
+      The account, or None where other shards still have chunks to do.
+    Raises:
+      UsageError: wrong input, or options that contradict each other or what is in the output; nothing was sent.
+      FlowImagesError: see `Run.execute`.
+    """
+    from beam_jobs.beam_flags import parse_beam_flags, runs_here  # Beam takes seconds to import
+
+    check_output(options.output)
+    connection = Connection(options)
+    if connection.embedded and not runs_here(parse_beam_flags(options.beam_flags)):
+        raise UsageError(
+            "`model` starts its server on this machine, where a runner's workers can't reach it: give `server`"
+        )
+    model_name, model_version = connection.asked
+    options = dataclasses.replace(options, model_name=model_name, model_version=model_version)
+    connect = functools.partial(
+        connection.connect,
+        meanwhile=import_tensorflow if options.wire != "encoded" else lambda: None,
+        stores=Stores(storage_options(options.beam_flags), options.retry, interrupt.STOP),
+    )
+    return Run(options, connect, on_start=on_start, on_progress=on_progress).execute()
+
+
+def check_output(output: str) -> None:
+    """Refuses what no run could write to, before a server is waited for.
+
+    Raises:
+      UsageError: the folder can't be written to, or there is no place for temporary files.
+    """
+    if not output.strip():
+        raise UsageError("`output` is empty: give a folder")
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"no place for temporary files ({error.strerror}): let TMPDIR name a folder that can be written to"
+        ) from error
+    if "://" in output:
+        return
+    there = next(folder for folder in (Path(output), *Path(output).absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise UsageError(f"`output` {output} can't be used: {there}: Not a directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"`output` {output} can't be used: {there} may not be written to")

@@ -1,0 +1,140 @@
+"""Classifies images on one worker: a channel, a decoder and threads. No Beam in here."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self
+
+from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs.memory import CHUNKS_AT_ONCE, Allowance
+from beam_jobs.parts import Outcome
+from beam_jobs.served_predictor import check_answers, retry_by_many, served_predictor
+from beam_jobs.sources import is_utf8
+from flow_images.results import Classification, LabelScore
+from serving.client import PredictClient
+from serving.contract import ModelContract, Wire
+from serving.discovery import choose_wire, discover
+from serving.images.limits import PictureLimits, bad_name, own_faults
+from serving.model_overrides import ModelOverrides
+from serving.options import Endpoint, RetryPolicy
+from serving.predictor import ImagePredictor
+from serving.retry import transient_in_time
+from serving.storage.local_file import TooLarge
+from serving.storage.options import StorageOptions
+from serving.storage.stores import Stores
+
+
+class Image(NamedTuple):
+    """An image to classify: the path of its file, or the file's bytes."""
+
+    name: str | int
+    """What the result calls it."""
+    path: str = ""
+    data: bytes | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file, where they are known before it is opened."""
+        return None if self.data is None else len(self.data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerOptions:
+    """All that a worker needs to know: plain values, which can be pickled and compared."""
+
+    endpoint: Endpoint
+    retry: RetryPolicy
+    wire: Wire | None
+    overrides: ModelOverrides
+    limits: PictureLimits
+    chunk: ChunkOptions
+    max_memory: int | None
+    storage: StorageOptions
+
+    def at(self, version: int) -> Self:
+        """The same for one version of the model."""
+        return dataclasses.replace(self, endpoint=dataclasses.replace(self.endpoint, version=version))
+
+
+class Worker:
+    """Classifies images by one version of a model. Safe to use from several threads; `close` ends its channel."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        """Opens the channel, replays the model's golden images, and loads the decoder.
+
+        Args:
+          options: with a version.
+
+        Raises:
+          ContractError: the server does not keep the model's contract.
+          ServingError: the server can't be asked.
+          UsageError: options that the model does not fit, or too little memory.
+        """
+        self._options = options
+        self._contract, wire = _checked(options)
+        self._stop = threading.Event()
+        self._stores = Stores(options.storage, retry_by_many(options.retry, options.chunk.readers), self._stop)
+        self._turns = threading.BoundedSemaphore(CHUNKS_AT_ONCE)
+        retry = retry_by_many(options.retry, options.chunk.requests_in_flight)
+        self._client = PredictClient(options.endpoint, retry=retry, stop=self._stop, retried=transient_in_time)
+        self._predictor = served_predictor(
+            self._client,
+            self._contract,
+            wire,
+            self._read,
+            limits=options.limits,
+            options=options.chunk,
+            memory=Allowance(options.max_memory),
+            retry=retry,
+            stop=self._stop,
+        )
+
+    def classify(self, images: Sequence[Image]) -> Iterator[Classification]:
+        """The result of each image, in their order.
+
+        Raises:
+          ServingError: the server can't be asked at all, or refuses what it answered before.
+          StorageUnavailable: the same of the images' store.
+        """
+        with self._turns:  # the memory is divided among so many
+            for image, outcome in zip(images, self._predictor.outcomes(enumerate(images)), strict=True):
+                yield self._result(image, outcome)
+
+    def close(self) -> None:
+        """Ends the threads, after the work under way, and the channel."""
+        self._stop.set()
+        self._predictor.close()
+        self._client.close()
+
+    def _read(self, image: Image, room: int) -> bytes:
+        """The bytes of a file; raises as `beam_jobs.image_reader.Read` says."""
+        most = self._options.limits.max_image_bytes
+        with own_faults(most, room):
+            if image.data is not None:
+                if len(image.data) > min(room, most):
+                    raise TooLarge(len(image.data))
+                return image.data
+            if not is_utf8(image.path):
+                raise bad_name()
+            return self._stores(image.path).read(image.path, min(room, most))
+
+    def _result(self, image: Image, outcome: Outcome) -> Classification:
+        labels = self._contract.labels
+        return Classification(
+            image=image.name,
+            verdict=outcome.verdict,
+            top=tuple(
+                LabelScore(labels[index], score) for index, score in zip(outcome.classes, outcome.scores, strict=True)
+            ),
+            reason=outcome.reason,
+            message=outcome.message,
+        )
+
+
+def _checked(options: WorkerOptions) -> tuple[ModelContract, Wire]:
+    """The model's contract, after the server was found to keep it, and the wire form to use."""
+    with PredictClient(options.endpoint, retry=options.retry) as client:
+        contract = discover(client, options.overrides)
+        wire = choose_wire(contract, options.wire)
+        check_answers(ImagePredictor(client, contract, wire), options.overrides)
+        return contract, wire

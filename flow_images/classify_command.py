@@ -1,0 +1,53 @@
+"""`flow-images classify`."""
+
+from collections.abc import Sequence
+
+import click
+
+from serving.connection import Connection
+from serving.console.option_flags import option_flags
+from serving.images.limits import PictureLimits
+from serving.model_overrides import ModelOverrides
+from serving.option_fields import options_class
+from serving.options import AnswerOptions, ConnectionOptions
+
+
+@options_class
+class ClassifyOptions(ConnectionOptions, AnswerOptions, PictureLimits, ModelOverrides):
+    """All that `flow-images classify` is told, but for the images."""
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
+@option_flags(ClassifyOptions)
+def classify(options: ClassifyOptions, pictures: Sequence[str]) -> None:
+    """Show the top classes of one or a few pictures.
+
+    Exits with 1 if one of them can't be classified; the others are shown all the same.
+    """
+    from flow_images.classify_table import print_table
+    from flow_images.client import Client
+    from serving.contract import WIRES
+    from serving.discovery import choose_wire
+
+    wires = (options.wire,) if options.wire else WIRES
+    with (
+        Connection(options).connect() as endpoint,
+        Client(
+            endpoint.address,
+            endpoint.model_name,
+            version=endpoint.version,
+            tls=endpoint.tls,
+            deadline_s=options.deadline_s,
+            patience_s=options.patience_s,
+            wire=wires,
+            top_k=options.top_k,
+            overrides=options.part(ModelOverrides),
+            limits=options.part(PictureLimits),
+        ) as client,
+    ):
+        results = client.classify(pictures)
+        wire = choose_wire(client.contract(), wires)
+    print_table(results, f"{endpoint.model_name}, wire {wire}")
+    if not all(result.ok for result in results):
+        raise click.exceptions.Exit(1)

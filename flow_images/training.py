@@ -1,0 +1,36 @@
+"""`fi.train`: a whole training as a function."""
+
+from serving.option_fields import as_keywords
+from trainer.options import TrainJob
+from trainer.training_run import TrainedModel as TrainedModel
+from trainer.training_run import TrainingRun
+
+
+@as_keywords(TrainJob)
+def train(job: TrainJob) -> TrainedModel:
+    """Fine-tunes a TensorFlow Hub image model on labelled images, and publishes it: the command `flow-images train`.
+
+        trained = fi.train(labels="labels.csv", images="train/", model_store="models/", name="dogs")
+        print(trained.path, trained.accuracy)
+
+    Its keywords are the command's flags; `model_store` and `name` are required, and `labels` or `folder`. The model is
+    published as `model_store`/`name`/`version`, whole, with its labels, preprocessing and golden images inside.
+    Ctrl-C ends it, and nothing is published. What is left out and waited for is logged.
+
+    Args:
+      job: as keywords; see the command's help.
+
+    Returns:
+      Where the model is, its labels, and how accurate it is on images that it was not trained on.
+
+    Raises:
+      UsageError: wrong input; nothing was published.
+      Resumable: the hub, a bucket or the disk was away or full.
+      FlowImagesError: training failed, or the accuracy is below `assert_accuracy`; nothing was published.
+    """
+    with TrainingRun(job) as run:
+        try:
+            return run.run()
+        except BaseException:
+            run.discard()
+            raise

@@ -1,0 +1,27 @@
+"""Errors of buckets as a pod meets them: what may pass (75) and what can't become right (2), each in one line."""
+
+import contextlib
+from collections.abc import Iterator
+
+from serving.errors import NoCredentials, StorageUnavailable, UsageError
+from serving.storage.explained import explaining
+
+BUCKETS = ("gs://", "s3://", "az://")
+"""How the address of a bucket begins."""
+
+
+@contextlib.contextmanager
+def told_for_pods(url: str) -> Iterator[None]:
+    """Turns errors of storages, and of the system, in the block into ones that end a pod.
+
+    Raises:
+      UsageError: it stays so until somebody changes something.
+      DiskFull, StorageUnavailable: it may pass; so may missing credentials, as a pod has none right after its start.
+    """
+    try:
+        with explaining(url):
+            yield
+    except UsageError as error:
+        if isinstance(error.__cause__, NoCredentials):
+            raise StorageUnavailable(str(error)) from error
+        raise

@@ -1,0 +1,315 @@
+"""Files on a web server, which is a real one that misbehaves on request."""
+
+import contextlib
+import http.server
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
+from serving.options import RetryPolicy
+from serving.retry import Retrier
+from serving.storage.base import Storage
+from serving.storage.http import Http
+from serving.storage.local_file import TooLarge
+from serving.storage.retrying import RetryingStorage
+from serving.storage.stores import Stores, open_store
+
+BODY = bytes(range(256)) * 40
+
+
+class Web(http.server.ThreadingHTTPServer):
+    """Answers `/NAME` by the function of that name."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.asked: list[str] = []
+        self.connections = 0
+        self.closing = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """One function a path; HTTP/1.1, so connections are kept."""
+
+    protocol_version = "HTTP/1.1"
+    server: Web
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        name = self.path.split("?")[0].strip("/").split("/")[-1].split(".")[0]
+        getattr(self, f"answer_{name}", self.missing)()
+
+    def send(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(key.replace("_", "-"), value)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
+
+    def missing(self) -> None:
+        name = self.path.split("?")[0].strip("/")
+        self.send(int(name) if name.isdigit() else 404, b"a page that says why")
+
+    def answer_plain(self) -> None:
+        self.send(200, BODY)
+
+    def answer_empty(self) -> None:
+        self.send(416 if "Range" in self.headers else 200)
+
+    def answer_ranges(self) -> None:
+        if "Range" not in self.headers:
+            return self.send(200, BODY)
+        start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        return self.send(206, BODY[start : end + 1], Content_Range=f"bytes {start}-{end}/{len(BODY)}")
+
+    def answer_unsized(self) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(BODY)
+        self.close_connection = True
+
+    def answer_chunked(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
+
+    def answer_endless(self) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            while not self.server.closing.is_set():
+                self.wfile.write(BODY)
+
+    def answer_cut(self) -> None:
+        self.send(200, BODY[:1000], Content_Length=str(len(BODY)))
+        self.close_connection = True
+
+    def answer_cutonce(self) -> None:
+        if self.server.asked.count(self.path) > 1:
+            return self.send(200, BODY)
+        return self.answer_cut()
+
+    def answer_cutchunk(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(BODY), BODY))
+        self.close_connection = True
+
+    def answer_dripping(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(BODY)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server.closing.wait(0.1):
+                self.wfile.write(b"x")
+
+    def answer_silent(self) -> None:
+        self.server.closing.wait(60)
+
+    def answer_moved(self) -> None:
+        self.send(302, Location="/plain.jpg")
+
+    def answer_round(self) -> None:
+        self.send(302, Location="/round.jpg")
+
+    def answer_guarded(self) -> None:
+        self.send(200, self.headers.get("Authorization", "nobody").encode())
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    server = Web()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def store() -> Storage:
+    return Http(wait_s=1.0)
+
+
+@pytest.mark.parametrize("name", ["plain", "ranges", "unsized", "chunked", "moved"])
+def test_a_file_is_read_whole_and_in_part(web: Web, store: Storage, name: str) -> None:
+    url = f"{web.url}/{name}.jpg"
+    assert store.read(url) == BODY
+    assert store.read(url, limit=len(BODY)) == BODY
+    assert store.read_range(url, 300, 310) == BODY[300:310]
+    assert store.exists(url)
+
+
+@pytest.mark.parametrize("name", ["plain", "unsized", "chunked", "endless"])
+def test_a_file_over_the_limit_is_not_received(web: Web, store: Storage, name: str) -> None:
+    with pytest.raises(TooLarge):
+        store.read(f"{web.url}/{name}.jpg", limit=len(BODY) - 1)
+
+
+def test_a_file_without_bytes(web: Web, store: Storage) -> None:
+    assert store.read(f"{web.url}/empty.jpg", limit=10) == b""
+    assert store.read_range(f"{web.url}/empty.jpg", 0, 10) == b""
+    assert store.exists(f"{web.url}/empty.jpg")
+
+
+@pytest.mark.parametrize("name", ["cut", "cutchunk"])
+def test_an_answer_that_is_cut_off_is_no_shorter_file(web: Web, store: Storage, name: str) -> None:
+    with pytest.raises(StorageUnavailable):
+        store.read(f"{web.url}/{name}.jpg", limit=10**6)
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_again(web: Web) -> None:
+    patient = RetryingStorage(Http(wait_s=1.0), Retrier(RetryPolicy(first_delay_s=1e-4)))
+    assert patient.read(f"{web.url}/cutonce.jpg") == BODY
+    assert len(web.asked) == 2
+
+
+@pytest.mark.parametrize("name", ["dripping", "silent"])
+def test_a_server_that_hangs_is_given_up(web: Web, store: Storage, name: str) -> None:
+    with pytest.raises(StorageUnavailable):
+        store.read(f"{web.url}/{name}.jpg?sig=secret")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (404, FileNotFoundError),
+        (410, FileNotFoundError),
+        (401, PermissionError),
+        (403, PermissionError),
+        (408, StorageUnavailable),
+        (429, StorageUnavailable),
+        (500, StorageUnavailable),
+        (503, StorageUnavailable),
+        (400, FileError),
+        (418, FileError),
+    ],
+)
+def test_a_status_is_an_error_that_says_whose_fault_it_is(
+    web: Web, store: Storage, status: int, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match=f"HTTP {status}") as error:
+        store.read(f"{web.url}/{status}?sig=secret")
+    assert type(error.value) is kind
+    assert "secret" not in str(error.value)
+    assert f"{web.url}/{status}?…" in str(error.value)
+
+
+def test_what_leads_in_circles_is_given_up_at_once(web: Web, store: Storage) -> None:
+    with pytest.raises(FileError, match="too many redirects"):
+        store.read(f"{web.url}/round.jpg?sig=secret")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/x?sig=secret", "http://no-such-host.invalid/x?sig=secret"])
+def test_a_server_that_is_not_there_is_told_of_without_the_query(store: Storage, url: str) -> None:
+    with pytest.raises(StorageUnavailable) as error:
+        store.read(url)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///x", "http://[::1/x", "http://h:99999/x", "http://a b/x"])
+def test_a_place_that_cannot_be_is_a_file_that_is_not_there(store: Storage, url: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.read(url)
+
+
+def test_a_name_is_sent_as_it_is_written_but_for_what_no_url_holds(web: Web, store: Storage) -> None:
+    store.read(f"{web.url}/a b/犬/a%2Fb/[1]*/plain.jpg?sig=a%2Fb+c/d==#part")
+    assert web.asked == ["/a%20b/%E7%8A%AC/a%2Fb/%5B1%5D*/plain.jpg?sig=a%2Fb+c/d=="]
+
+
+def test_a_user_and_password_are_sent_as_a_header_and_not_shown(web: Web, store: Storage) -> None:
+    assert store.read(web.url.replace("//", "//me:pass@") + "/guarded.jpg") == b"Basic bWU6cGFzcw=="
+    with pytest.raises(FileNotFoundError) as error:
+        store.read(web.url.replace("//", "//me:pass@") + "/none.jpg")
+    assert "pass" not in str(error.value)
+
+
+def test_connections_are_kept(web: Web, store: Storage) -> None:
+    for _ in range(5):
+        store.read(f"{web.url}/plain.jpg", limit=10**6)
+    assert web.connections == 1
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(web: Web, store: Storage, tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path))
+    web.socket = context.wrap_socket(web.socket, server_side=True)
+    with pytest.raises(StorageDenied, match="CERTIFICATE_VERIFY_FAILED"):
+        store.read(f"https://127.0.0.1:{web.server_port}/plain.jpg")
+
+
+def test_what_speaks_no_tls_is_refused(web: Web, store: Storage) -> None:
+    with pytest.raises(StorageDenied):
+        store.read(f"https://127.0.0.1:{web.server_port}/plain.jpg")
+
+
+WRITES: list[Any] = [
+    pytest.param(lambda store, url: store.create(url, b"x"), id="create"),
+    pytest.param(lambda store, url: store.replacing(url), id="replacing"),
+    pytest.param(lambda store, url: store.delete(url), id="delete"),
+    pytest.param(lambda store, url: store.walk(url), id="walk"),
+    pytest.param(lambda _, url: Stores().writable(url), id="writable"),
+]
+
+
+@pytest.mark.parametrize("call", WRITES)
+def test_a_web_server_is_only_read_from(call: Callable[[Storage, str], object]) -> None:
+    with pytest.raises(UsageError, match="a web server") as error:
+        call(open_store("https://host"), "https://host/x?sig=secret")
+    assert "secret" not in str(error.value)
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate and its key, which its owner signed."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "server.pem"
+    file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return file
