@@ -157,7 +157,7 @@ def test_no_name_ends_with_an_underscore() -> None:
         "flow_images.cli",
         "flow_images.demo",
         "serving",
-        "serving.classify_command",
+        "flow_images.classify_command",
         "serving.server",
         "serving.server.run.serve_command",
         "trainer",
