@@ -5,19 +5,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from serving.images.sample_images import check_by_samples
 
 from flow_images.image_inputs import Image, Read, file_of
 from flow_images.results import Classification, LabelScore, Verdict
 from serving.contract import ModelContract, Wire
-from serving.discovery import ModelOverrides, choose_wire, find_contract
+from serving.discovery import choose_wire, find_contract
 from serving.errors import FileError, InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
 from serving.images.limits import PictureLimits, PictureRejected
 from serving.model_calls import ModelCalls
+from serving.model_overrides import ModelOverrides
 from serving.operations import Acquire, Lock, Operation, Work
 from serving.predictor import ImageCalls, Scores
 from serving.retry import repeat_rejected
+from serving.sample_images import check_by_samples
 from serving.scores import Array, rank
 
 CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
