@@ -22,8 +22,6 @@ MAY_IMPORT = {
 LOW_ROOMS = ("storage", "images", "console", "network", "protos")
 CLIENT = (
     "channels",
-    "classify",
-    "classify_command",
     "client",
     "connection",
     "discovery",

@@ -21,6 +21,7 @@ OF_MANY = {
     "serving": {
         "network/test_reaching",  # every way in which no server is reached
         "storage/test_every_store",  # one suite on every store
+        "storage/test_large_listings",  # 100,000 keys, in each store
         "server/test_hostile",  # all ports, by clients that mean harm
         "server/test_main",  # `python -m serving.server`
         "server/test_stopping",  # signals at every moment
