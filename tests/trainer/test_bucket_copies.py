@@ -24,7 +24,7 @@ def notes() -> list[str]:
 
 @pytest.fixture
 def copies(notes: list[str]) -> Iterator[BucketCopies]:
-    with BucketCopies(Stores(), notes.append, PictureLimits(max_bytes=50_000)) as copies:
+    with BucketCopies(Stores(), notes.append, PictureLimits(max_image_bytes=50_000)) as copies:
         yield copies
 
 
@@ -102,7 +102,7 @@ def test_a_file_over_the_limit_is_refused_without_being_read(put: Put, s3_folder
     put({"photos/pug/1.jpg": bytes(60_000)})
     _, _, folder = copies.sources(None, None, f"{s3_folder}/photos")
     with pytest.raises(UsageError, match=r"1\.jpg: 60,000 bytes, over the limit of 50,000"):
-        check_pictures(read_folder(str(folder)), PictureLimits(max_bytes=50_000))
+        check_pictures(read_folder(str(folder)), PictureLimits(max_image_bytes=50_000))
 
 
 def test_copies_are_gone_at_the_end(put: Put, s3_folder: str) -> None:
