@@ -5,7 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Self, TypeVar, overload
 
-from flow_images.base_client import BaseClient, read_path
+from flow_images.base_client import BaseClient
 from flow_images.image_classifier import ImageClassifier
 from flow_images.image_inputs import Image, is_one_image, name_of
 from flow_images.results import Classification
@@ -28,8 +28,8 @@ class AsyncClient(BaseClient):
 
     def _open(self) -> None:
         self._channel = AsyncChannel(self._route, self._policy.deadline_s)
-        calls = ModelCalls(self._endpoint, self._policy, self._channel.is_connected, self._route.proxy)
-        self._classifier = ImageClassifier(calls, asyncio.Lock(), read_path, self._options)
+        calls = ModelCalls(self._endpoint, self._policy, self._channel.is_connected, self._route.proxy, stop=self._stop)
+        self._classifier = ImageClassifier(calls, asyncio.Lock(), self._read, self._options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -39,6 +39,7 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Ends the channel; calls in flight raise `ClientClosed`."""
+        self._stop.set()
         await self._channel.close()
 
     @overload

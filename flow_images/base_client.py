@@ -1,5 +1,6 @@
 """The arguments that `Client` and `AsyncClient` have in common, and what is made of them."""
 
+import threading
 from collections.abc import Sequence
 
 from flow_images.image_classifier import CLIENT_WIRES, ClassifierOptions
@@ -8,7 +9,8 @@ from serving.contract import Wire
 from serving.images.limits import PictureLimits
 from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy, TlsOptions
-from serving.storage.base import storage_for
+from serving.storage.options import StorageOptions
+from serving.storage.stores import Stores
 
 _CALLERS = 200
 """Calls that may be under way at once without using up each other's retries."""
@@ -32,6 +34,7 @@ class BaseClient:
         batch_size: int = 32,
         overrides: ModelOverrides | None = None,
         limits: PictureLimits | None = None,
+        storage: StorageOptions | None = None,
     ) -> None:
         """Opens no connection yet; the first call does.
 
@@ -51,6 +54,7 @@ class BaseClient:
           batch_size: most images a request.
           overrides: what a model without a contract can't tell: labels, image size, value range.
           limits: largest file and most pixels of an image.
+          storage: how buckets are reached; None for what the environment says.
 
         Raises:
           UsageError: a value that can't be used.
@@ -60,6 +64,8 @@ class BaseClient:
         self._endpoint = Endpoint(address=server, model_name=model_name, version=version, tls=tls or None)
         budget = _CALLERS * RetryPolicy().budget
         self._policy = RetryPolicy(deadline_s=deadline_s, patience_s=patience_s, budget=budget)
+        self._stop = threading.Event()
+        self._stores = Stores(storage, self._policy, self._stop)
         self._route = Route(self._endpoint, token)
         self._options = ClassifierOptions(
             wires=CLIENT_WIRES if wire is None else (wire,) if isinstance(wire, str) else tuple(wire),
@@ -78,7 +84,6 @@ class BaseClient:
         version = "" if self._endpoint.version is None else f", version={self._endpoint.version}"
         return f"{type(self).__name__}({self._endpoint.address!r}, {self._endpoint.model_name!r}{version})"
 
-
-def read_path(path: str, limit: int) -> bytes:
-    """A file on a disk or in a bucket; raises as `serving.storage.base.Storage.read`."""
-    return storage_for(path).read(path, limit)
+    def _read(self, path: str, limit: int) -> bytes:
+        """A file on a disk, in a bucket or on the web; raises as `serving.storage.base.Storage.read`."""
+        return self._stores(path).read(path, limit)

@@ -51,7 +51,7 @@ COMMANDS = {
         "beam_jobs.predict_command", "merge", "Write the results of a sharded run from its parts.", "predict"
     ),
     "classify": Command(
-        "serving.classify_command", "classify", "Show the top classes of a few pictures.", "preprocess"
+        "flow_images.classify_command", "classify", "Show the top classes of a few pictures.", "preprocess"
     ),
     "demo": Command("flow_images.demo", "demo", "Run the whole main job on pictures that are drawn for it.", "all"),
     "deploy": Command("k8s.deploy.deploy_command", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),

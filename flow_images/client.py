@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Self, TypeVar, overload
 
-from flow_images.base_client import BaseClient, read_path
+from flow_images.base_client import BaseClient
 from flow_images.image_classifier import ImageClassifier
 from flow_images.image_inputs import Image, is_one_image, name_of
 from flow_images.results import Classification
@@ -33,10 +33,9 @@ class Client(BaseClient):
     """
 
     def _open(self) -> None:
-        self._stop = threading.Event()
         self._channel = BlockingChannel(self._route, self._policy.deadline_s, self._stop)
         calls = ModelCalls(self._endpoint, self._policy, self._channel.is_connected, self._route.proxy, stop=self._stop)
-        self._classifier = ImageClassifier(calls, threading.Lock(), read_path, self._options)
+        self._classifier = ImageClassifier(calls, threading.Lock(), self._read, self._options)
 
     def __enter__(self) -> Self:
         return self
@@ -57,9 +56,9 @@ class Client(BaseClient):
         """What is in an image, or in each of several.
 
         Args:
-          images: one image, or any iterable of them. An image is a path (`str` or `os.PathLike`, also gs:// and s3://),
-            the bytes of an image file, or decoded pixels: an array [height, width, 3], RGB, uint8 in 0..255 or floats
-            in 0..1, which are rounded to 1/255. An array [n, height, width, 3] is n images.
+          images: one image, or any iterable of them. An image is a path (`str` or `os.PathLike`; also gs://, s3://,
+            az:// and https://), the bytes of an image file, or decoded pixels: an array [height, width, 3], RGB, uint8
+            in 0..255 or floats in 0..1, which are rounded to 1/255. An array [n, height, width, 3] is n images.
 
         Returns:
           The result of the one image, or a list of results in the order of the images. A broken or missing image is a

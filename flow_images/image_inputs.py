@@ -12,8 +12,8 @@ from serving.images.limits import PictureLimits, PictureRejected, bad_name, own_
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 Image = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels
-"""A path (on a disk or in a bucket), the bytes of an image file, or decoded pixels: an array [height, width, 3], RGB,
-uint8 in 0..255 or floats in 0..1."""
+"""A path (on a disk, in a bucket or on the web), the bytes of an image file, or decoded pixels: an array
+[height, width, 3], RGB, uint8 in 0..255 or floats in 0..1."""
 
 _FILE = (bytes, bytearray, memoryview)
 Read = Callable[[str, int], bytes]

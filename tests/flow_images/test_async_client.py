@@ -1,6 +1,7 @@
 """`AsyncClient`: the same answers as `Client`, and what an event loop brings: many calls, cancellation, closing."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from flow_images.async_client import AsyncClient
 from flow_images.client import Client
@@ -249,3 +251,16 @@ def test_tls_and_a_token(server: str, files: list[Path], tmp_path: Path) -> None
             ask(front.address, lambda client: client.classify(files[0]), tls=tls, token="wrong")
         with Client(front.address, MODEL_NAME, tls=True) as client, pytest.raises(AccessDenied, match="certificate"):
             client.classify(files[0])
+
+
+def test_the_web_service_of_the_docs_answers(server: str, files: list[Path]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "clients.md").read_text()
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Starlette" in block]
+    names: dict[str, Any] = {}
+    exec(code.replace('"localhost:8500", "dogs"', f'"{server}", "{MODEL_NAME}"'), names)
+    with TestClient(names["app"]) as browser:
+        good = browser.post("/classify", content=files[0].read_bytes())
+        bad = browser.post("/classify", content=b"<html>")
+    with Client(server, MODEL_NAME) as client:
+        assert (good.status_code, good.json()["label"]) == (200, client.classify(files[0]).label)
+    assert (bad.status_code, bad.json()["reason"]) == (422, "not_an_image")

@@ -210,7 +210,7 @@ print(scores.probabilities.tolist())
 
 
 def test_classify_shows_a_table_and_tells_what_it_can_not(server: str, drawn: Path, tmp_path: Path) -> None:
-    from serving.classify_command import classify
+    from flow_images.classify_command import classify
 
     (tmp_path / "broken.jpg").write_bytes(b"x")
     picture = sorted((drawn / "train").iterdir())[0]

@@ -128,7 +128,7 @@ def predict(address: str, pictures: Path) -> Run:
 
 @pytest.fixture
 def classify(address: str, pictures: Path) -> Run:
-    from serving.classify_command import classify as command
+    from flow_images.classify_command import classify as command
 
     def run(*flags: object, labels: str = "labels.txt") -> Result:
         return CliRunner(env={"COLUMNS": "200"}).invoke(command, [

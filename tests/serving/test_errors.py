@@ -172,7 +172,7 @@ COMMAND_MODULES = {
     "k8s/pods/sync_models.py",
     "k8s/pods/train_with_bucket.py",
     "k8s/pods/wait_for_model.py",
-    "serving/classify_command.py",
+    "flow_images/classify_command.py",
     "serving/connection_flags.py",
     "trainer/train_command.py",
 }

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from beam_jobs.options import MergeOptions, PredictOptions, RejectionLimits, RowLimit, Shard
+from flow_images.classify_command import ClassifyOptions
 from flow_images.cli import COMMANDS
 from flow_images.demo import DemoOptions
-from serving.classify_command import ClassifyOptions
 from serving.console.option_flags import option_flags
 from serving.errors import UsageError
 from serving.option_fields import OptionField, Options, option, option_fields, options_class

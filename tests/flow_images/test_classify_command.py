@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from serving.classify_command import classify
+from flow_images.classify_command import classify
 from tests.conftest import MODEL_NAME
 
 

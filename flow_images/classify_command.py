@@ -25,17 +25,29 @@ def classify(options: ClassifyOptions, pictures: Sequence[str]) -> None:
 
     Exits with 1 if one of them can't be classified; the others are shown all the same.
     """
-    from serving.classify import classify_files
+    from flow_images.classify_table import print_table
+    from flow_images.client import Client
+    from serving.contract import WIRES
+    from serving.discovery import choose_wire
 
-    with Connection(options).connect() as endpoint:
-        rejected = classify_files(
-            pictures,
-            endpoint,
-            options.retry,
-            options.part(ModelOverrides),
-            options.part(PictureLimits),
-            options.wire,
-            options.top_k,
-        )
-    if rejected:
+    wires = (options.wire,) if options.wire else WIRES
+    with (
+        Connection(options).connect() as endpoint,
+        Client(
+            endpoint.address,
+            endpoint.model_name,
+            version=endpoint.version,
+            tls=endpoint.tls,
+            deadline_s=options.deadline_s,
+            patience_s=options.patience_s,
+            wire=wires,
+            top_k=options.top_k,
+            overrides=options.part(ModelOverrides),
+            limits=options.part(PictureLimits),
+        ) as client,
+    ):
+        results = client.classify(pictures)
+        wire = choose_wire(client.contract(), wires)
+    print_table(results, f"{endpoint.model_name}, wire {wire}")
+    if not all(result.ok for result in results):
         raise click.exceptions.Exit(1)
