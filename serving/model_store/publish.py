@@ -16,13 +16,13 @@ from pathlib import Path
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, Resumable, Transient, UsageError
 from serving.model_store.versions import (
+    HIGHEST_VERSION,
     MODEL_FILE,
     PUBLISHING,
     check_model_name,
     check_model_path,
     versions,
 )
-from serving.options import MAX_VERSION
 from serving.storage.base import Storage, scheme
 from serving.storage.explained import explaining
 from serving.storage.transfer import together
@@ -52,8 +52,8 @@ class Publication:
           DiskFull, StorageUnavailable: the store is full, or can't be reached.
         """
         check_publication(store, name)
-        if number is not None and not 0 <= number <= MAX_VERSION:
-            raise UsageError(f"`version` {number}: servers take integers from 0 to {MAX_VERSION}")
+        if number is not None and not 0 <= number <= HIGHEST_VERSION:
+            raise UsageError(f"`version` {number}: servers take integers from 0 to {HIGHEST_VERSION}")
         self.model_path = f"{store.rstrip('/')}/{name}"
         self._may_rise = number is None
         self._place = _Bucket(self.model_path, storage) if scheme(store) else _Disk(self.model_path, storage)
@@ -122,7 +122,7 @@ class Publication:
 
     def _next(self) -> int:
         highest = max(self._place.numbers(), default=-1)
-        if highest == MAX_VERSION:
+        if highest == HIGHEST_VERSION:
             raise UsageError(f"{printable(self.model_path)} has a version {highest}, and none can be higher: remove it")
         return max(int(time.time()), highest + 1)
 

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
-from serving.options import MAX_VERSION
 from serving.storage.base import FileInfo, Storage, scheme
 
 MODEL_FILE = "saved_model.pb"
 """The file that is published last: a version without it is still being written, or was never finished."""
 MODEL_FILES = (MODEL_FILE, "saved_model.pbtxt")
 """What TensorFlow Serving takes for a model. Ours have the first."""
+HIGHEST_VERSION = 2**63 - 1
+"""TensorFlow Serving holds a version's number in a signed 64-bit integer."""
 PUBLISHING = ".publishing"
 """The object in a version folder of a bucket that says which publisher is at work there."""
 
@@ -33,12 +34,12 @@ class VersionFolder(NamedTuple):
 def version_number(name: str) -> int | None:
     """The version that a folder of this name holds, as TensorFlow Serving sees it; None if it holds none.
 
-    Digits alone count, with zeros before them or not, up to MAX_VERSION.
+    Digits alone count, with zeros before them or not, up to HIGHEST_VERSION.
     """
     if not (name.isascii() and name.isdigit() and len(name.lstrip("0")) < 20):
         return None
     number = int(name)
-    return number if number <= MAX_VERSION else None
+    return number if number <= HIGHEST_VERSION else None
 
 
 def check_model_name(name: str) -> None:

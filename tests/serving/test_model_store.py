@@ -14,8 +14,7 @@ from serving.errors import FlowImagesError, StorageUnavailable, UsageError
 from serving.model_store.choose import choose, choose_on_disk, named_model
 from serving.model_store.fetch import ASIDE, fetch, local_copy
 from serving.model_store.publish import Publication, PublishedElsewhere
-from serving.model_store.versions import MODEL_FILE, version_number, versions, whole
-from serving.options import MAX_VERSION
+from serving.model_store.versions import HIGHEST_VERSION, MODEL_FILE, version_number, versions, whole
 from serving.storage.base import Storage, join, scheme
 from serving.storage.stores import Stores
 from serving.storage.transfer import NameLeadsOut
@@ -79,7 +78,7 @@ def served(store: str) -> list[int]:
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        ("7", 7), ("007", 7), ("0", 0), (str(MAX_VERSION), MAX_VERSION), ("0" * 30 + "1", 1),
+        ("7", 7), ("007", 7), ("0", 0), (str(HIGHEST_VERSION), HIGHEST_VERSION), ("0" * 30 + "1", 1),
         (str(2**63), None), ("9" * 30, None), ("", None), ("-1", None), ("+1", None), ("1.5", None), ("1_0", None),
         ("²", None), ("٣", None), (" 1", None), ("1 ", None), ("v1", None), (".publishing-7-x", None), (ASIDE, None),
     ],
