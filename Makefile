@@ -22,7 +22,7 @@ demo: install
 test: check
 	$(BIN)/pytest -m "not k8s"
 
-# The tests that start no server and train no model: under two minutes on two idle cores.
+# The tests that start no server and train no model; meant for under two minutes on two idle cores.
 test-fast: install
 	$(BIN)/pytest --fast
 

@@ -1,4 +1,4 @@
-"""One chunk of the manifest: read, preprocess, batch, ask, and a verdict on every row. No Beam in here."""
+"""One chunk of the manifest: read, preprocess, batch and ask, until every row has its outcome. No Beam in here."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +42,7 @@ class ChunkPredictor(Generic[Source]):
           room: bytes that the steps may take.
           decoded_bytes: bytes of a payload; None where it is the file.
           answer_bytes: bytes of one picture's scores.
-          retry: how patient to be with a server that misses all deadlines.
+          retry: how long to go on with a server that misses all deadlines.
           known_good: a picture that the model is sure to take.
           stop: when set, ends waits.
         """
@@ -97,7 +97,7 @@ class ChunkPredictor(Generic[Source]):
 def _batches(
     prepared: Iterable[Prepared], size: int, room: int, weight: Callable[[Prepared], int]
 ) -> Iterator[list[Prepared]]:
-    """Groups of up to `size` payloads and `room` bytes, with the rows between them that have their verdict already."""
+    """Groups of up to `size` payloads and `room` bytes, with the rows between them that have their outcome already."""
     batch: list[Prepared] = []
     pictures = amount = 0
     for one in prepared:

@@ -22,7 +22,7 @@ memory that its allocator keeps, of which it keeps more where TensorFlow decodes
 _THREAD = 128 * 1024
 """Stack and buffers of a thread that reads."""
 _USUAL_SENDING, _USUAL_DECODING = 256 * MIB, 512 * MIB
-"""Free bytes to reckon with where nobody gave a limit and the usual one is small: pictures of everyday sizes pass, and
+"""Free bytes to reckon with where no limit was given and the usual one is small: pictures of everyday sizes pass, and
 a container that can't hold them ends the run, not their rows."""
 
 
@@ -121,7 +121,7 @@ def show(amount: int) -> str:
 
 
 def default_limit(*, beside_server: bool = False) -> int:
-    """Bytes to take where nobody says: nine tenths of the container's limit, else half of the machine's memory.
+    """Bytes to take where no limit is given: nine tenths of the container's limit, else half of the machine's memory.
 
     Args:
       beside_server: a server of the run's own takes the other half.

@@ -20,7 +20,7 @@ from beam_jobs.sources import Source
 from serving.contract import ModelContract, Wire
 from serving.errors import FlowImagesError, Resumable, StorageError, UsageError
 from serving.model_overrides import DEFAULT_RANGE
-from serving.storage.base import Storage, absolute, join, scheme
+from serving.storage.base import Storage, absolute, join, scheme, shown
 
 STATE = "_state"
 """Folder below the output that holds manifest, plan and parts."""
@@ -107,7 +107,9 @@ class Plan(pydantic.BaseModel):
         ours: dict[str, Any] = self.options.model_dump() | _identity(self.model)
         theirs: dict[str, Any] = options.model_dump() | _identity(model)
         differing = [
-            f"{name} {ours[name]!r} there, {theirs[name]!r} now" for name in ours if ours[name] != theirs[name]
+            f"{name} {_shown(ours[name])!r} there, {_shown(theirs[name])!r} now"
+            for name in ours
+            if ours[name] != theirs[name]
         ]
         if differing:
             raise UsageError(
@@ -209,6 +211,11 @@ class RunFolder:
     @property
     def _plan_path(self) -> str:
         return join(self.state, "plan.json")
+
+
+def _shown(value: Any) -> Any:
+    """A value for messages: in a list of inputs, URLs have no query, which may be a signature."""
+    return [shown(one) for one in value] if isinstance(value, list) else value
 
 
 def _identity(model: PlannedModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From prepared pictures to verdicts: what a refusal, a missed deadline and a wrong answer say of which picture."""
+"""From prepared pictures to outcomes: what a refusal, a missed deadline and a wrong answer say about which picture."""
 
 import logging
 import re
@@ -32,19 +32,19 @@ class Predictor(Protocol):
 
 @options_class
 class ChunkOptions(Throughput):
-    """How one chunk is worked through, and how verdicts are found."""
+    """How one chunk is worked through: how pictures are asked about, and how often again."""
 
     top_k: int = 5
     """Classes to keep of each picture; 0 for all of them, in the order of the labels."""
     lone_retries: int = 2
-    """How often a picture whose request was refused is asked again, alone, before its verdict."""
+    """How often a picture whose request was refused is asked again, alone, before it counts as refused."""
     doubtful_retries: int = 9
     """The same once a picture was refused that then got its scores: others' bad pictures fail our requests."""
     decoded_by_server: bool = False
     """Pictures are sent as files to a model that fails on a bad one, so a refusal is the picture's own fault."""
     deadline_misses: int = 2
-    """How often a request misses its deadline, with a server that is well right then, before its pictures are asked
-    about apart, and a lone picture before its verdict: once may be chance, or the end of a hang."""
+    """How often a request misses its deadline, while the server answers others, before its pictures are asked about
+    apart, and a lone picture before it counts as too slow: once may be chance, or the end of a hang."""
 
 
 _REFUSED = "refused"
@@ -74,8 +74,8 @@ class Scorer:
 
         Args:
           predictor: scores payloads; it does not ask again by itself after a missed deadline.
-          options: sizes, and how patient to be with a picture.
-          retry: how patient to be with a server that misses all deadlines.
+          options: sizes, and how often a picture is asked about again.
+          retry: how long to go on with a server that misses all deadlines.
           known_good: a picture that the model is sure to take, until another one was answered.
           stop: when set, ends waits.
         """
@@ -84,6 +84,7 @@ class Scorer:
         self._deadline_s = retry.deadline_s
         self._stop = stop
         self._retrier = Retrier(retry, stop, retried=missed)
+        # Set when a picture was refused and then accepted: from then on refusals may be other clients' doing.
         self._doubt = threading.Event()
         self._largest = options.batch_size
         self._slow_batches = 0
@@ -100,13 +101,13 @@ class Scorer:
         known = {one.row: one.outcome for one in batch if one.outcome}
         doubted = self._doubt.is_set()
         known |= {outcome.row: outcome for outcome in (self._score(pictures) if pictures else ())}
-        if self._doubt.is_set() and not doubted:  # refused before there was reason to doubt: asked again
+        if self._doubt.is_set() and not doubted:  # earlier refusals were taken at their word: ask about them again
             again = [one for one in pictures if known[one.row].reason == _REFUSED]
             known |= {one.row: self._score_alone(one, None) for one in again}
         return [known[one.row] for one in batch]
 
     def _score(self, pictures: Sequence[Prepared], misses: int | None = None) -> list[Outcome]:
-        """Asks once; a refused request is halved, as any of its pictures may be to blame, or none."""
+        """Asks once; a refused request is halved, as any of its pictures may be the cause, or none."""
         misses = self._options.deadline_misses if misses is None else misses
         if len(pictures) > self._largest:
             return self._score_halves(pictures, misses)
@@ -141,7 +142,7 @@ class Scorer:
             self._slow_batches = 0
 
     def _note_doubt(self, outcomes: Sequence[Outcome]) -> None:
-        """A refused request of which no picture was to blame: somebody else's was, in the server's batch."""
+        """Takes note of a refused request whose pictures were all accepted alone: another client's was the cause."""
         if not any(outcome.reason == _REFUSED for outcome in outcomes):
             self._doubt.set()
 
@@ -149,7 +150,7 @@ class Scorer:
         """Asks until there is an answer or patience ends, as one request in which a picture may be slow.
 
         Raises:
-          _TooSlow: it missed its deadline `misses` times, and each time the server was well.
+          _TooSlow: it missed its deadline `misses` times, and each time the server answered others.
           DeadlineExceeded: so it did for the whole patience, and the server answered nothing else, either.
         """
         count = 0
@@ -180,7 +181,7 @@ class Scorer:
     def _score_slow(self, pictures: Sequence[Prepared], misses: int) -> list[Outcome]:
         """Takes a request apart that is too slow: into halves, and a half that is so, too, into single pictures.
 
-        A server works on at what nobody waits for any more, so the pictures that may be to blame are asked about as
+        A server goes on with requests that were given up, so the pictures that may be the cause are asked about as
         rarely as can be; the largest come last, when the others have their outcomes.
         """
         if len(pictures) == 1:
@@ -213,7 +214,7 @@ class Scorer:
         return Outcome(picture.row, "rejected", stage="predict", reason=TOO_SLOW, message=message)
 
     def _score_alone(self, picture: Prepared, error: InvalidRequest | None) -> Outcome:
-        """Asks a last time: with server-side batching the refusal may be another client's picture's fault."""
+        """Asks again, alone: with batching in the server, another client's picture may have caused the refusal."""
         try:
             scores = self._ask_alone(picture, error, self._retries)
         except _TooSlow:
@@ -243,7 +244,7 @@ class Scorer:
         return self._options.doubtful_retries if self._doubt.is_set() else self._options.lone_retries
 
     def _check_server(self, refusal: InvalidRequest) -> None:
-        """No picture is condemned by a server that refuses what it answered before: it is sick itself."""
+        """Asks about a picture that was answered before: if that is refused now, the server is at fault."""
         if self._answered is not None:
             try:
                 self._ask_alone(self._answered, None, lambda: self._options.doubtful_retries)

@@ -51,12 +51,12 @@ def served_predictor(
     decoded_bytes = _decoded_bytes(contract, wire)
     room = divide(memory, _taken(wire != "encoded"), readers=options.readers, decoded_bytes=decoded_bytes)
     encode = make_encoder(contract.preprocessing, wire, limits, memory=room.decoding)
-    to_blame = wire == "encoded" and contract.signature(wire).ok is None
+    decoded_by_server = wire == "encoded" and contract.signature(wire).ok is None
     return ChunkPredictor(
         read,
         encode,
         ImagePredictor(client, contract, wire),
-        dataclasses.replace(options, decoded_by_server=to_blame),
+        dataclasses.replace(options, decoded_by_server=decoded_by_server),
         room,
         decoded_bytes=decoded_bytes,
         answer_bytes=_ANSWER_BYTES * len(contract.labels),

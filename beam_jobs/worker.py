@@ -157,7 +157,7 @@ class ChunkWorker:
         return [(outcome.row, rows[outcome.row]) for outcome in latest if outcome.may_change]
 
     def _read(self, path: str, limit: int) -> bytes:
-        """The bytes of an image. Where it can't be read, its source is asked for before that is its own fault."""
+        """The bytes of an image. If it can't be read, its whole source is looked for first."""
         where = self._spec.plan.locate(path)
         storage = self._stores(where)
         try:

@@ -6,8 +6,6 @@ A real server in a process of its own answers with MobileNetV2 0.35 at 128 pixel
 show. Files travel encoded; the pictures are drawn.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

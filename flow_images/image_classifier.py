@@ -183,7 +183,7 @@ class ImageClassifier:
             self._lock.release()
 
     def classify(self, images: Sequence[Named]) -> Operation[list[Classification]]:
-        """As `ServedModel.classify`; if no certain version is wanted, the latest replaces one that has left."""
+        """As `ServedModel.classify`; where no version is named, the latest takes the place of one that has left."""
         model = yield from self.model()
         try:
             return (yield from model.classify(images))

@@ -227,12 +227,12 @@ _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: 
 def option_fields(options: "type[Options]") -> dict[str, OptionField]:
     """The options of a class by field: its own first, then those of its bases in their order."""
     fields = {field.name: field for field in dataclasses.fields(options)}
-    types_ = get_type_hints(options)
+    kinds = get_type_hints(options)
     names = dict.fromkeys(name for kind in options.__mro__ for name in inspect.get_annotations(kind))
     found = {}
     for name in names:
         if name in fields and "details" in fields[name].metadata:
-            kind, is_optional = _without_none(types_[name])
+            kind, is_optional = _without_none(kinds[name])
             found[name] = OptionField(
                 name=name, kind=kind, is_optional=is_optional, default=fields[name].default, **fields[name].metadata
             )

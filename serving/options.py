@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import grpc
 
 from serving.errors import UsageError
+from serving.model_store.versions import HIGHEST_VERSION
 from serving.network.addresses import DEFAULT_PORT, target_of
 from serving.option_fields import Options, option, options_class
 from serving.storage.local_file import TooLarge, read_file
 from serving.wire import Wire
 
-MAX_VERSION = 2**63 - 1
-"""A version is a signed 64-bit number for TensorFlow Serving."""
+MAX_PATIENCE_S = 30 * 86_400
 _MAX_PEM_BYTES = 4 * 1024 * 1024
 TOKEN_VARIABLE = "FLOW_IMAGES_TOKEN"
 """Environment variable of the bearer token: a flag would show in the process list."""
@@ -110,7 +110,7 @@ class Timeouts(Options):
         default=300.0,
         flag="--patience",
         least=0,
-        most=30 * 86_400,
+        most=MAX_PATIENCE_S,
         is_recorded=True,
     )
 
@@ -158,8 +158,7 @@ class ConnectionOptions(Timeouts):
         yields_to="model",
     )
     model: str | None = option(
-        "A model folder as `train` writes it; an embedded server is started for the run. `predict` takes gs:// and "
-        "s3://, too.",
+        "A model folder as `train` writes it, on a disk or in a bucket; an embedded server is started for the run.",
         default=None,
         metavar="STORE/NAME",
     )
@@ -167,7 +166,7 @@ class ConnectionOptions(Timeouts):
         "Name of the model on the server.", default=None, default_words="the last folder of --model"
     )
     model_version: int | None = option(
-        "Version to ask.", default=None, least=0, most=MAX_VERSION, default_words="the latest"
+        "Version to ask.", default=None, least=0, most=HIGHEST_VERSION, default_words="the latest"
     )
     tls: bool = option(
         f"Use TLS. A bearer token is taken from {TOKEN_VARIABLE}.",

@@ -21,6 +21,34 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
+# `make test-fast` leaves out folders whose tests run servers, jobs and models as a whole, and other tests that ask for
+# one of these fixtures, each of which starts a server, trains, or builds a cluster.
+WHOLE = ("contract", "e2e", "faults", "serving/server", "trainer/test_signals.py")
+STARTS = {"address", "gcs_server", "hub_module", "model_store", "plane", "s3_server", "server", "site"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only tests that start no server and train no model")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A folder that is left out isn't imported, either."""
+    whole = any(collection_path == TESTS / name for name in WHOLE)
+    return True if whole and config.getoption("--fast") else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        left_out = [
+            item
+            for item in items
+            if STARTS & set(getattr(item, "fixturenames", ()))
+            or any(item.get_closest_marker(name) for name in ("faults", "k8s", "slow"))
+        ]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
 _SETTINGS = ("FLOW_IMAGES_", "AWS_", "AZURE_", "STORAGE_EMULATOR_HOST")
 _PLACES = ("FLOW_IMAGES_DATA", "FLOW_IMAGES_AZURITE", "FLOW_IMAGES_K8S")
 

@@ -22,14 +22,10 @@ MAY_IMPORT = {
 LOW_ROOMS = ("storage", "images", "console", "network", "protos")
 CLIENT = (
     "channels",
-    "classify",
-    "classify_command",
     "client",
     "connection",
-    "connection_flags",
     "discovery",
     "model_calls",
-    "model_store",
     "predictor",
     "sample_images",
 )

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from serving.model_store.versions import HIGHEST_VERSION
 from serving.option_fields import Options, option, options_class
-from serving.options import MAX_VERSION
 
 if TYPE_CHECKING:
     from serving.contract import Preprocessing
@@ -71,17 +71,25 @@ class TrainJob(TrainOptions):
     """All that `flow-images train` is told: the images, how to train, and where the model goes."""
 
     labels: str | None = option(
-        "Kaggle's labels.csv (id,breed), or a CSV with path,label.", default=None, metavar="CSV"
+        "Kaggle's labels.csv (id,breed), or a CSV with path,label; on a disk or in a bucket.",
+        default=None,
+        metavar="CSV",
     )
-    images: str | None = option("With id,breed: the folder of <id>.jpg.", default=None, metavar="FOLDER")
-    folder: str | None = option("Instead: a folder with one folder of images a class.", default=None, metavar="FOLDER")
-    model_store: str = option("Folder of all models, or gs://; the model becomes STORE/NAME/VERSION.", metavar="FOLDER")
+    images: str | None = option(
+        "With id,breed: the folder of <id>.jpg, on a disk or in a bucket.", default=None, metavar="FOLDER"
+    )
+    folder: str | None = option(
+        "Instead: a folder with one folder of images a class, on a disk or in a bucket.", default=None, metavar="FOLDER"
+    )
+    model_store: str = option(
+        "Folder of all models, on a disk or in a bucket; the model becomes STORE/NAME/VERSION.", metavar="FOLDER"
+    )
     name: str = option("Name of the model.")
     version: int | None = option(
         "Version, an integer.",
         default=None,
         least=0,
-        most=MAX_VERSION,
+        most=HIGHEST_VERSION,
         default_words="seconds since 1970, above all others",
     )
     assert_accuracy: float = option(

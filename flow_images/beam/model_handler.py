@@ -115,7 +115,7 @@ class TFServingModelHandler(ModelHandler[Example, PredictionResult, "ServedSigna
         return sum(_bytes_of(field) for example in batch for field in _fields(example))
 
     def get_metrics_namespace(self) -> str:
-        """`flow_images`, as that of the counters of `Classify`."""
+        """The namespace of the metrics that Beam counts for this handler: `flow_images`."""
         return "flow_images"
 
     def validate_inference_args(self, inference_args: dict[str, Any] | None) -> None:

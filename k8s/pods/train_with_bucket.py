@@ -37,15 +37,21 @@ def fetch(storage: Storage, source: str, folder: Path) -> int:
 
 
 @click.command()
-@click.option("--fetch", "fetch_", metavar="URL=FOLDER", required=True, help="Copied to the disk first.")
-@click.option("--patience", "patience_s", type=Number(min=0), default=RetryPolicy().patience_s,
-              show_default=True, help="Seconds to go on trying while the bucket is away.")  # fmt: skip
+@click.option("--fetch", "fetched", metavar="URL=FOLDER", required=True, help="Copied to the disk first.")
+@click.option(
+    "--patience",
+    "patience_s",
+    type=Number(min=0),
+    default=RetryPolicy().patience_s,
+    show_default=True,
+    help="Seconds to go on trying while the bucket is away.",
+)
 @click.argument("command", nargs=-1, required=True)
-def main(fetch_: str, patience_s: float, command: tuple[str, ...]) -> None:
+def main(fetched: str, patience_s: float, command: tuple[str, ...]) -> None:
     """Run COMMAND on a copy of what lies in a bucket."""
-    source, _, folder = fetch_.rpartition("=")
+    source, _, folder = fetched.rpartition("=")
     if not source.startswith(BUCKETS):
-        raise click.UsageError(f"--fetch must be gs://…=FOLDER, s3://…=FOLDER or az://…=FOLDER, not {fetch_}")
+        raise click.UsageError(f"--fetch must be gs://…=FOLDER, s3://…=FOLDER or az://…=FOLDER, not {fetched}")
     try:
         with told_for_pods(source):
             count = fetch(Stores(policy=RetryPolicy(patience_s=patience_s))(source), source, Path(folder))

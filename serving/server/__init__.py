@@ -10,8 +10,6 @@ For laptops, tests and CI, where there is no `tensorflow_model_server`. It follo
 `flow-images serve` its friendly face. Importing this package loads nothing heavy; TensorFlow comes with first use.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

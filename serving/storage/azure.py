@@ -37,7 +37,13 @@ _ONE_REQUEST = 2**40
 """A blob is read by one request, however large."""
 _NO_SUCH_NAME = {"InvalidResourceName", "InvalidUri", "OutOfRangeInput", "InvalidInput"}
 # These are no image's fault, and the run is over.
-_REFUSED = {"AuthenticationFailed", "InvalidAuthenticationInfo", "NoAuthenticationInformation", "AccountIsDisabled"}
+_REFUSED = {
+    "AuthenticationFailed",
+    "AuthorizationFailure",
+    "InvalidAuthenticationInfo",
+    "NoAuthenticationInformation",
+    "AccountIsDisabled",
+}
 _PASSING = {"ContainerBeingDeleted", "OperationTimedOut", "ServerBusy"}
 
 

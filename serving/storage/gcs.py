@@ -163,10 +163,8 @@ def _credentials(options: GcsOptions) -> Any:
     try:
         credentials, _ = google.auth.default(scopes=options.scopes)
     except google.auth.exceptions.DefaultCredentialsError:
-        _LOG.warning(
-            "gs:// is read without credentials, as there are none: `gcloud auth application-default login`, "
-            "or GOOGLE_APPLICATION_CREDENTIALS"
-        )
+        _LOG.warning("gs:// is read without credentials, as there are none: `gcloud auth application-default login`, "
+                     "or GOOGLE_APPLICATION_CREDENTIALS")  # fmt: skip
         return None
     if options.impersonate:
         *delegates, principal = options.impersonate

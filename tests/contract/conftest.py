@@ -7,8 +7,6 @@ By default it runs against the embedded server. For another one, write the model
     pytest tests/contract --server localhost:8500 --rest-server localhost:8501
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

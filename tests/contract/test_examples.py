@@ -1,7 +1,5 @@
 """Classify, Regress and MultiInference."""
 
-from __future__ import annotations
-
 import pytest
 from tensorflow_serving.apis import inference_pb2, input_pb2, regression_pb2
 

@@ -1,7 +1,5 @@
 """GetModelStatus, GetModelMetadata, and requests to reload that are refused."""
 
-from __future__ import annotations
-
 import pytest
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_management_pb2
 

@@ -1,7 +1,5 @@
 """Predict: values, dtypes, and who is refused with which words."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

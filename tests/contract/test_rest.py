@@ -1,7 +1,5 @@
 """REST, byte for byte where TensorFlow Serving's printer leaves no choice."""
 
-from __future__ import annotations
-
 import base64
 import json
 from typing import Any

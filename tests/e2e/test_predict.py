@@ -1,10 +1,13 @@
 """The job end to end, by its command, against a real server of a real model: compared with a plain loop."""
 
 import csv
+import functools
+import http.server
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -308,7 +311,7 @@ def test_secrets_of_beam_are_written_nowhere(predict: Predict, drawn: Path, tmp_
     assert "--s3_secret_access_key" in (tmp_path / "out" / "run.json").read_text()
 
 
-@pytest.mark.parametrize("place", ["s3_folder", "gs_folder"])
+@pytest.mark.parametrize("place", ["s3_folder", "gs_folder", "az_folder"])
 def test_buckets_hold_input_and_output(
     predict: Predict, drawn: Path, tmp_path: Path, place: str, request: pytest.FixtureRequest
 ) -> None:
@@ -328,6 +331,71 @@ def test_buckets_hold_input_and_output(
     text = storage.read(f"{folder}/out/predictions.csv").decode().splitlines()
     for row in csv.DictReader(text):
         assert row["label"] == local[row["path"].rsplit("/", 1)[1]]
+
+
+@pytest.fixture
+def web(drawn: Path) -> Iterator[str]:
+    """URL of a real web server over the drawn images; `/private/` wants a signature."""
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/private/") and "sig=s3cr3t" not in self.path:
+                return self.send_error(403)
+            self.path = self.path.removeprefix("/private")
+            return super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=str(drawn))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_images_on_the_web_are_named_one_by_one(predict: Predict, drawn: Path, tmp_path: Path, web: str) -> None:
+    names = [path.name for path in sorted((drawn / "train").iterdir())[:6]]
+    urls = [f"{web}/private/train/{name}?sig=s3cr3t" for name in names]
+    lost, denied = f"{web}/train/none.jpg", f"{web}/private/train/{names[0]}"
+    (tmp_path / "urls.txt").write_text("\n".join([*urls[1:], lost, denied]))
+    result = predict("--input", urls[0], "--input", tmp_path / "urls.txt", "--output", tmp_path / "out",
+                     "--max-rejected", 1, "--max-failed", 1)  # fmt: skip
+    assert result.exit_code == 0, result.output + str(result.exception)
+    assert account(tmp_path / "out") == (8, 6, 1, 1)
+    assert [row["path"] for row in rows(tmp_path / "out" / "predictions.csv")] == urls
+    assert [(row["path"], row["reason"]) for row in rows(tmp_path / "out" / "rejected.csv")] == [(lost, "missing")]
+    (failed,) = rows(tmp_path / "out" / "failed.csv")
+    assert failed["path"] == denied
+    assert "HTTP 403" in failed["message"]
+    predict("--input", drawn / "train", "--output", tmp_path / "local")
+    local = {Path(row["path"]).name: row["label"] for row in rows(tmp_path / "local" / "predictions.csv")}
+    for name, row in zip(names, rows(tmp_path / "out" / "predictions.csv"), strict=True):
+        assert row["label"] == local[name]
+    other = predict("--input", urls[1], "--output", tmp_path / "out")
+    assert other.exception is not None
+    assert "other options" in str(other.exception)
+    assert "s3cr3t" not in str(other.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--input", "{}/train/*.jpg?sig=s3cr3t", "--output", "{here}"], "asked for single files, not for folders"),
+        (["--input", "{}/private/x.jpg", "--output", "{here}"], "HTTP 403"),
+        (["--input", "{}/labels.csv", "--output", "{}/out?sig=s3cr3t"], "a web server is only read from"),
+    ],
+    ids=["glob", "denied", "output"],
+)
+def test_what_a_web_server_is_not_for_is_wrong_usage(
+    predict: Predict, tmp_path: Path, web: str, arguments: list[str], says: str
+) -> None:
+    result = predict(*(word.format(web, here=tmp_path / "out") for word in arguments))
+    assert isinstance(result.exception, FlowImagesError)
+    assert result.exception.exit_code == 2
+    assert says in str(result.exception)
+    assert "s3cr3t" not in str(result.exception)
 
 
 def test_a_model_in_a_bucket_is_served_from_a_copy(

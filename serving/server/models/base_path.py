@@ -1,7 +1,5 @@
 """What is wrong with a model's base path, in plain words, before anything heavy is imported."""
 
-from __future__ import annotations
-
 import os
 
 from serving.model_store.versions import MODEL_FILES, models_in, version_number

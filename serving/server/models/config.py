@@ -12,8 +12,6 @@ Each check goes over all entries before the next does:
 | a platform but tensorflow | `Model <m> requests unsupported platform <p>` |
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os

@@ -4,8 +4,6 @@ One thread does all polling and loading, so loads are serial, as with the binary
 load is tried again after a pause, without holding up the others.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

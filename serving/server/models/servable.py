@@ -5,8 +5,6 @@ TensorFlow 1 or 2. The session is entered below its Python `run`, which would ch
 cast dtypes without a word; here, as in the binary, only kernels and the dtype check of the runtime complain.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias

@@ -12,8 +12,6 @@ share their fate:
 | no rows at all | nothing, until a request with rows joins them |
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import threading

@@ -1,7 +1,5 @@
 """A part of a graph as a function: what lies between some tensors that are fed and some that are fetched."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Three of the messages ship with no Python package, so they are described here by
 and built in a pool of their own, where they can't clash with the real ones.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

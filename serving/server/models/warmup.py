@@ -11,8 +11,6 @@ Model name and version of a record are not looked at, its signature is.
 | session_run_log, predict_streamed_log | UNIMPLEMENTED | `Unsupported log_type for warmup: …` |
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 

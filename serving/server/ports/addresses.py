@@ -1,7 +1,5 @@
 """The addresses that a server listens on: how they are written, and what stands in their way, before they are bound."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

@@ -1,7 +1,5 @@
 """The gRPC ports: PredictionService, ModelService, and health and reflection beside them."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import logging
 import os

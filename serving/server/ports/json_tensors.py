@@ -4,8 +4,6 @@ Shapes come from the JSON's nesting, dtypes from the signature. A whole number w
 integer; `{"b64": "…"}` stands for bytes.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json

@@ -3,8 +3,6 @@
 NaN and the infinities are written bare, and read so, too.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

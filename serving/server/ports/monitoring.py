@@ -11,8 +11,6 @@
 | `:tensorflow:serving:model_warmup_records_read` | model_path |
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

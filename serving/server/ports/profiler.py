@@ -3,8 +3,6 @@
 Its messages ship with no Python package; the few fields that matter are read by number.
 """
 
-from __future__ import annotations
-
 import tempfile
 import threading
 from pathlib import Path

@@ -10,8 +10,6 @@ Case is ignored, but for what is to be done. Anything else under `/v1/` is `Malf
 belongs to the path.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import zlib

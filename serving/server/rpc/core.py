@@ -1,7 +1,5 @@
 """The server without its ports: models, and one function per RPC from request to response."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging

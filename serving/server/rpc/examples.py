@@ -15,8 +15,6 @@ The examples, serialised, are fed as one string vector [n] to the signature's on
 | an output's dtype or shape | INVALID_ARGUMENT | see `_classifications` and `_regressions` |
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 

@@ -6,8 +6,6 @@ as usual; and responses are joined from pieces. Anything unusual (a repeated key
 whole.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 
 from google.protobuf.message import DecodeError

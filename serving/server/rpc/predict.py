@@ -16,8 +16,6 @@ Checks run in this order: model, signature, method name, number of inputs, names
 Shapes of the signature are not enforced, dtypes never converted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from tensorflow.core.framework import tensor_pb2

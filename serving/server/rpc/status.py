@@ -1,7 +1,5 @@
 """The one error of the server, with TensorFlow's code; TensorFlow's codes and gRPC's are the same numbers."""
 
-from __future__ import annotations
-
 import enum
 
 MESSAGE_LIMIT = 1024

@@ -5,8 +5,6 @@ values repeat the last one, none gives zeros, extras are cut. Responses use the 
 float data is never turned into Python objects, nor copied more often than the wire demands.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -3,8 +3,6 @@
 Every field but those under "Ours" is a flag of `tensorflow_model_server` under its own name, with its own default.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

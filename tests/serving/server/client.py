@@ -1,7 +1,5 @@
 """A thin test client: one method per RPC, numpy in and out, and the status of a refusal as a pair."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Models that are written once a session, and servers that a test starts."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import time

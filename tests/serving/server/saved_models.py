@@ -1,7 +1,5 @@
 """Small SavedModels that the server's tests serve, in the manner of TensorFlow 2 and of TensorFlow 1."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Clients that mean harm, or know no better: an error for them, service for the others."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 import socket

@@ -1,7 +1,5 @@
 """`python -m serving.server`: exit statuses, draining, sockets, and what `import serving.server` loads."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

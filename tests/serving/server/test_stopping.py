@@ -1,7 +1,5 @@
 """SIGINT and SIGTERM at every moment of a server's life: 130 or 143, no traceback, nothing left behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Batching across requests, against TensorFlow Serving's table of refusals."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

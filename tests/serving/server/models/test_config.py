@@ -1,7 +1,5 @@
 """TensorFlow Serving's own config files: those that we ship, and those that don't parse."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which versions are served: policies, roll-over, failures, labels, reloads."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """--strict: what TensorFlow Serving does where the embedded server is kinder."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Text protos as editors write them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from serving.server.models import textprotos

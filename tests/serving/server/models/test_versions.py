@@ -1,7 +1,5 @@
 """Which version is loaded or unloaded next."""
 
-from __future__ import annotations
-
 import pytest
 
 from serving.server.models.versions import State, Version, next_action

@@ -1,7 +1,5 @@
 """Warm-up records."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The gRPC port: TLS and mutual TLS, and the reflection by which tools find the services and their messages."""
 
-from __future__ import annotations
-
 import datetime
 import ipaddress
 import subprocess

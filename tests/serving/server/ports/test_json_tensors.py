@@ -1,7 +1,5 @@
 """Numbers, strings and lists of JSON as tensors."""
 
-from __future__ import annotations
-
 import pytest
 from tensorflow.core.framework import types_pb2
 

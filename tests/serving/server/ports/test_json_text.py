@@ -1,7 +1,5 @@
 """JSON as the binary's parser reads it: what it complains of and where, and which numbers it takes."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -1,7 +1,5 @@
 """The Prometheus page."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The profiler service, by hand-made messages, since the real ones ship with no Python package."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The REST API: paths, row and column form, examples, errors, and how numbers are written."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

@@ -1,7 +1,5 @@
 """What Classify, Regress and MultiInference say of the signature that ran, with a model that is three lines long."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from tensorflow.core.framework import types_pb2

@@ -1,7 +1,5 @@
 """Requests and responses on the wire, against protobuf's own reading of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,7 +1,5 @@
 """Tensors on the wire, against TensorFlow's own reading of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

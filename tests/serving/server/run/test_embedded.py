@@ -1,7 +1,5 @@
 """A server within this process: its addresses, and a base path that can't be read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

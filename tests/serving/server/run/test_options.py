@@ -1,7 +1,5 @@
 """The server's flags: as the binary reads them; refused where they contradict each other or mean nothing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

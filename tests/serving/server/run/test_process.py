@@ -1,7 +1,5 @@
 """A server in a process of its own: ready when it is entered, and dead with its parent."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`flow-images serve`: what it prints, and which flags it refuses before it loads anything."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
