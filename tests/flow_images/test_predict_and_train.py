@@ -120,5 +120,5 @@ def test_wrong_keywords_are_told_before_anything_is_asked(
 )
 def test_wrong_keywords_of_a_training(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(fi.errors.UsageError, match=message):
-        fi.train(model_store=str(tmp_path), name="dogs", hub_model=str(tmp_path), **arguments)
+        fi.train(model_store=str(tmp_path), name="dogs", **arguments)
     assert not list(tmp_path.iterdir())

@@ -63,17 +63,12 @@ def test_the_examples_pass_a_strict_type_checker(tmp_path: Path) -> None:
     config = tmp_path / "mypy.ini"
     config.write_text("[mypy]\n[mypy-serving.protos.*]\nignore_errors = True\n")  # which is generated
     checked = subprocess.run(
-        [
-            *(sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports"),
-            *("--allow-subclassing-any", "--allow-untyped-calls"),
-            *("--cache-dir", str(tmp_path / "cache"), "--config-file", str(config)),
-            *map(str, sorted(tmp_path.glob("*.py"))),
-        ],
-        env=os.environ | {"MYPYPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports",
+         "--allow-subclassing-any", "--allow-untyped-calls", "--cache-dir", str(tmp_path / "cache"),
+         "--config-file", str(config),
+         *map(str, sorted(tmp_path.glob("*.py")))],
+        env=os.environ | {"MYPYPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
