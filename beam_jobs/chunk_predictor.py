@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Self
 
 from beam_jobs.bounded_map import bounded_map
-from beam_jobs.image_reader import PictureReader, Prepared, Read, Source
+from beam_jobs.image_reader import ImageReader, Prepared, Read, Source
 from beam_jobs.memory import Room
 from beam_jobs.parts import Outcome
 from beam_jobs.scoring import ChunkOptions as ChunkOptions
@@ -16,7 +16,7 @@ from serving.options import RetryPolicy
 
 
 class ChunkPredictor(Generic[Source]):
-    """Gives each row of a chunk its outcome; one bad picture costs only itself. A context manager."""
+    """Gives each row of a chunk its outcome; one bad image costs only itself. A context manager."""
 
     def __init__(
         self,
@@ -36,20 +36,20 @@ class ChunkPredictor(Generic[Source]):
 
         Args:
           read: reads a source's file.
-          encode: bytes to payload, raising PictureRejected.
+          encode: bytes to payload, raising ImageRejected.
           predictor: scores payloads.
           options: sizes and windows.
           room: bytes that the steps may take.
           decoded_bytes: bytes of a payload; None where it is the file.
-          answer_bytes: bytes of one picture's scores.
+          answer_bytes: bytes of one image's scores.
           retry: how long to go on with a server that misses all deadlines.
-          known_good: a picture that the model is sure to take.
+          known_good: an image that the model is sure to take.
           stop: when set, ends waits.
         """
         self._options = options
         self._room = room
         self._answer_bytes = answer_bytes
-        self._reader = PictureReader(read, encode, options.readers, room, decoded_bytes)
+        self._reader = ImageReader(read, encode, options.readers, room, decoded_bytes)
         self._scorer = Scorer(predictor, options, retry or RetryPolicy(), known_good, stop or threading.Event())
         self._requests = ThreadPoolExecutor(options.requests_in_flight, thread_name_prefix="ask")
 
@@ -72,7 +72,7 @@ class ChunkPredictor(Generic[Source]):
         Raises:
           ServingError: the server can't be asked at all, or refuses what it answered before; no outcome after the last
             one yielded is known.
-          StorageUnavailable: the same of the pictures' store.
+          StorageUnavailable: the same of the images' store.
         """
         options = self._options
         prepared = self._reader.prepare(sources, window=options.readers + 2 * options.batch_size)
@@ -90,7 +90,7 @@ class ChunkPredictor(Generic[Source]):
         return one.bytes + self._answer_bytes if one.payload is not None else 0
 
     def _asking_cost(self, batch: list[Prepared]) -> int:
-        """Of the pictures, the request's message and gRPC's copy of it; and as much of the answer."""
+        """Of the images, the request's message and gRPC's copy of it; and as much of the answer."""
         return 3 * sum(map(self._weight, batch))
 
 
@@ -99,16 +99,16 @@ def _batches(
 ) -> Iterator[list[Prepared]]:
     """Groups of up to `size` payloads and `room` bytes, with the rows between them that have their outcome already."""
     batch: list[Prepared] = []
-    pictures = amount = 0
+    images = amount = 0
     for one in prepared:
-        if pictures and amount + weight(one) > room:
+        if images and amount + weight(one) > room:
             yield batch
-            batch, pictures, amount = [], 0, 0
+            batch, images, amount = [], 0, 0
         batch.append(one)
-        pictures += one.payload is not None
+        images += one.payload is not None
         amount += weight(one)
-        if pictures == size:
+        if images == size:
             yield batch
-            batch, pictures, amount = [], 0, 0
+            batch, images, amount = [], 0, 0
     if batch:
         yield batch

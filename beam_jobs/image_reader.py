@@ -1,4 +1,4 @@
-"""From rows to what is sent of their pictures: read and decoded ahead of need, within bytes.
+"""From rows to what is sent of their images: read and decoded ahead of need, within bytes.
 
 Files' sizes are often unknown before they are opened. So a first attempt reads a file only if it is small, and tells
 the size of one that is not; a second reads the others, in a window where each has a place of its size.
@@ -14,7 +14,7 @@ from beam_jobs.memory import Room, show
 from beam_jobs.parts import Outcome
 from serving.errors import FileError, FlowImagesError
 from serving.images.encoder import CORRUPT, Payload
-from serving.images.limits import PictureRejected, bad_name, own_faults
+from serving.images.limits import ImageRejected, bad_name, own_faults
 from serving.storage.local_file import TooLarge
 
 T = TypeVar("T")
@@ -30,12 +30,12 @@ class HasSize(Protocol):
 
 Source = TypeVar("Source", bound=HasSize)
 Read = Callable[[Source, int], bytes]
-"""The bytes of a source's file; raises PictureRejected, TooLarge for one with more bytes than the caller has room for,
+"""The bytes of a source's file; raises ImageRejected, TooLarge for one with more bytes than the caller has room for,
 and the errors of `serving.storage.base`."""
 
 
 class Prepared(NamedTuple):
-    """A row whose picture can be sent, or that has its outcome already."""
+    """A row whose image can be sent, or that has its outcome already."""
 
     row: int
     payload: Payload | None
@@ -57,8 +57,8 @@ class _Large(NamedTuple, Generic[Source]):
     size: int
 
 
-class PictureReader(Generic[Source]):
-    """Reads and decodes pictures in threads. `close` ends them."""
+class ImageReader(Generic[Source]):
+    """Reads and decodes images in threads. `close` ends them."""
 
     def __init__(
         self,
@@ -72,8 +72,8 @@ class PictureReader(Generic[Source]):
 
         Args:
           read: reads a source's file.
-          encode: bytes to payload, raising PictureRejected.
-          readers: pictures that are read and decoded at once.
+          encode: bytes to payload, raising ImageRejected.
+          readers: images that are read and decoded at once.
           room: bytes that they may take.
           decoded_bytes: bytes of a payload; None where it is the file.
         """
@@ -97,7 +97,7 @@ class PictureReader(Generic[Source]):
         )
         for one in second:
             while isinstance(one, _Large):  # it grew after its place was kept: it is read here, one at a time
-                one = self._prepare(one.number, one.source, room.picture)
+                one = self._prepare(one.number, one.source, room.image)
             yield one
 
     def _submit_first(self, numbered: tuple[int, Source]) -> "Future[Prepared | _Large[Source]]":
@@ -116,7 +116,7 @@ class PictureReader(Generic[Source]):
         return self._threads.submit(self._prepare, *one)
 
     def _large_cost(self, one: Prepared | _Large[Source]) -> int:
-        return _held(one) if isinstance(one, Prepared) else self._cost(min(one.size, self._room.picture))
+        return _held(one) if isinstance(one, Prepared) else self._cost(min(one.size, self._room.image))
 
     def _cost(self, size: int) -> int:
         """Bytes that a file takes while it is read, which a bucket's client puts together from pieces, and decoded."""
@@ -125,9 +125,9 @@ class PictureReader(Generic[Source]):
     def _prepare(self, number: int, source: Source, size: int) -> Prepared | _Large[Source]:
         """Reads and decodes a file of up to `size` bytes."""
         try:
-            return Prepared(number, self._encode(self._read(source, min(size, self._room.picture))), None)
+            return Prepared(number, self._encode(self._read(source, min(size, self._room.image))), None)
         except TooLarge as error:
-            most = self._room.picture
+            most = self._room.image
             found: int | None = error.args[0] if error.args else None
             if size < most and (found is None or found <= most):
                 return _Large(number, source, most if found is None else found)
@@ -135,8 +135,8 @@ class PictureReader(Generic[Source]):
                 f"{'' if found is None else f'{found:,} bytes, '}over the {most:,} bytes that a file may have with "
                 f"`max_memory` {show(self._room.limit)}: give it more"
             )
-            return _rejected(number, PictureRejected("too_large", message))
-        except PictureRejected as error:
+            return _rejected(number, ImageRejected("too_large", message))
+        except ImageRejected as error:
             return _rejected(number, error)
         except (FileError, PermissionError) as error:
             return _failed(number, error)
@@ -147,7 +147,7 @@ class PictureReader(Generic[Source]):
 
 
 def read_row(read: Callable[[str, int], bytes], max_bytes: int) -> Read[Row]:
-    """A reader of manifest rows that turns what is the picture's own fault into PictureRejected."""
+    """A reader of manifest rows that turns what is the image's own fault into ImageRejected."""
 
     def reader(row: Row, room: int) -> bytes:
         if row.unnameable:
@@ -168,7 +168,7 @@ def _done(value: T) -> Future[T]:
     return future
 
 
-def _rejected(number: int, error: PictureRejected) -> Prepared:
+def _rejected(number: int, error: ImageRejected) -> Prepared:
     stage = "decode" if error.reason == CORRUPT else "read"
     return Prepared(number, None, Outcome(number, "rejected", stage=stage, reason=error.reason, message=error.message))
 

@@ -1,4 +1,4 @@
-"""Lists of pictures that users write: a .txt with a path a line, a .csv with a column `path`."""
+"""Lists of images that users write: a .txt with a path a line, a .csv with a column `path`."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from serving.text_files import decode_text
 
 
 class Named(NamedTuple):
-    """A picture that a list names. Its path is a name, never a pattern."""
+    """An image that a list names. Its path is a name, never a pattern."""
 
     line: int
     path: str
@@ -22,12 +22,12 @@ class Named(NamedTuple):
 
 
 def is_list(path: str) -> bool:
-    """Does a file of this name hold names of pictures, and not a picture?"""
+    """Does a file of this name hold names of images, and not an image?"""
     return without_query(path).lower().endswith((".txt", ".csv"))
 
 
 def read_list(data: bytes, path: str, exists: Callable[[str], bool]) -> Iterator[Named]:
-    """The pictures of a list.
+    """The images of a list.
 
     Args:
       data: the whole file.

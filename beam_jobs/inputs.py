@@ -20,7 +20,7 @@ _EVERYTHING = Below("**")
 
 
 class Listed(NamedTuple):
-    """A picture as it was listed; paths from folders, lists and CSVs are names, never patterns."""
+    """An image as it was listed; paths from folders, lists and CSVs are names, never patterns."""
 
     path: str
     """As the user gave it. Bytes that aren't UTF-8 stand as lone surrogates (PEP 383)."""
@@ -32,14 +32,14 @@ class Listed(NamedTuple):
     """There was such a file when it was listed; a list may name what never was."""
 
 
-def list_pictures(
+def list_images(
     inputs: Sequence[str], *, leave_out: Sequence[str] = (), stores: Callable[[str], Storage] | None = None
 ) -> "Listing":
-    """Every picture of the inputs, in no order, repeated ones included.
+    """Every image of the inputs, in no order, repeated ones included.
 
     Args:
       inputs: globs (`**/` is any number of folders, none too), folders (every file in them that isn't hidden), text
-        files (a path a line), CSVs (a column `path`, and perhaps `id` and `label`), single pictures. What is there by
+        files (a path a line), CSVs (a column `path`, and perhaps `id` and `label`), single images. What is there by
         the very name that is given is no glob. Links to folders below a folder or in place of `**/` are not followed:
         they may lead in circles.
       leave_out: files and folders that are never input, such as a run's own.
@@ -49,10 +49,10 @@ def list_pictures(
 
 
 class Listing:
-    """The pictures of some inputs. Iterated once; then it knows what was left out, and where pictures were."""
+    """The images of some inputs. Iterated once; then it knows what was left out, and where images were."""
 
     def __init__(self, inputs: Sequence[str], leave_out: Sequence[str], stores: Callable[[str], Storage]) -> None:
-        """See `list_pictures`."""
+        """See `list_images`."""
         self._inputs = inputs
         self._own = [absolute(path) for path in leave_out]
         self._stores = stores
@@ -64,14 +64,14 @@ class Listing:
 
     @property
     def sources(self) -> list[Source]:
-        """Where pictures were."""
+        """Where images were."""
         return self._places.found
 
     def __iter__(self) -> Iterator[Listed]:
-        """The pictures.
+        """The images.
 
         Raises:
-          UsageError: an input that isn't there, can't be read or holds no picture, or a path that no storage can hold.
+          UsageError: an input that isn't there, can't be read or holds no image, or a path that no storage can hold.
           StorageUnavailable: a bucket is away.
         """
         spelled: dict[str, str] = {}
@@ -223,7 +223,7 @@ def left_out_in_words(left_out: Mapping[str, int]) -> str:
 
 def _nothing(one: str, left_out: Counter[str]) -> str:
     words = left_out_in_words(left_out)
-    return f"`inputs` {shown(one)} matches no picture; quote globs ('photos/**/*.jpg') and check the path" + (
+    return f"`inputs` {shown(one)} matches no image; quote globs ('photos/**/*.jpg') and check the path" + (
         f" (left out: {words})" if words else ""
     )
 

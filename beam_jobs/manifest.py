@@ -1,6 +1,6 @@
 """The manifest: the frozen list of what a run must account for, sorted by path and cut into chunks.
 
-One JSON line a picture, and the byte offset of each chunk's first line, so that any worker reads just its own rows.
+One JSON line an image, and the byte offset of each chunk's first line, so that any worker reads just its own rows.
 Sorting goes through a temporary SQLite table, so a listing of millions needs no memory of its own.
 """
 
@@ -91,25 +91,25 @@ def json_lines(data: bytes) -> list[Any]:
 
 
 def build_manifest(
-    pictures: Iterable[Listed], file: IO[bytes], *, batch_size: int, shards: int, unique_ids: bool, scores: int = 1
+    images: Iterable[Listed], file: IO[bytes], *, batch_size: int, shards: int, unique_ids: bool, scores: int = 1
 ) -> Manifest:
     """Writes the sorted, deduplicated rows to a file.
 
     Args:
-      pictures: in any order, repeated ones included.
+      images: in any order, repeated ones included.
       file: to write to.
-      batch_size: pictures a request.
+      batch_size: images a request.
       shards: processes that share the chunks.
-      unique_ids: whether ids are refused that two pictures have.
-      scores: how many the run keeps of a picture.
+      unique_ids: whether ids are refused that two images have.
+      scores: how many the run keeps of an image.
 
     Raises:
-      UsageError: nothing is listed; or, with `unique_ids`, two pictures have one id.
+      UsageError: nothing is listed; or, with `unique_ids`, two images have one id.
     """
     with tempfile.TemporaryDirectory(prefix="flow-images-") as folder:
         table = sqlite3.connect(Path(folder) / "manifest.sqlite")
         try:
-            seen = _fill(table, pictures)
+            seen = _fill(table, images)
             if unique_ids:
                 _refuse_repeated_ids(table)
             return _write(table, file, seen, _Cut(batch_size, shards, scores))
@@ -131,19 +131,19 @@ class _Cut(NamedTuple):
         return max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_SCORES // self.scores, batches * self.batch_size))
 
 
-def picture_id(row: Row) -> str:
+def image_id(row: Row) -> str:
     """The id of Kaggle's submission file: the one that was given, else the file's name without its ending."""
     return row.id if row.id is not None else _stem(row.path)
 
 
-def _fill(table: sqlite3.Connection, pictures: Iterable[Listed]) -> int:
+def _fill(table: sqlite3.Connection, images: Iterable[Listed]) -> int:
     table.executescript(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;"
         "CREATE TABLE rows (path TEXT, size, id, label, unnameable, seen, PRIMARY KEY (path, unnameable))"
         "WITHOUT ROWID;"
     )
     seen = 0
-    for one in pictures:
+    for one in images:
         seen += 1
         table.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?)", _row(one))
     return seen
@@ -165,10 +165,10 @@ def _escaped(text: str) -> str:
 
 def _refuse_repeated_ids(table: sqlite3.Connection) -> None:
     table.create_function(
-        "picture_id", 2, lambda path, identifier: _stem(path) if identifier is None else identifier, deterministic=True
+        "image_id", 2, lambda path, identifier: _stem(path) if identifier is None else identifier, deterministic=True
     )
     repeated = table.execute(
-        "SELECT picture_id(path, id) AS k, min(path), max(path) FROM rows GROUP BY k HAVING count(*) > 1 LIMIT 1"
+        "SELECT image_id(path, id) AS k, min(path), max(path) FROM rows GROUP BY k HAVING count(*) > 1 LIMIT 1"
     ).fetchone()
     if repeated:
         raise UsageError(
@@ -184,7 +184,7 @@ def _stem(path: str) -> str:
 def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> Manifest:
     listed, ids, labels = table.execute("SELECT count(*), count(id), count(label) FROM rows").fetchone()
     if not listed:
-        raise UsageError("`inputs` matches no picture; quote globs ('photos/**/*.jpg') and check the path")
+        raise UsageError("`inputs` matches no image; quote globs ('photos/**/*.jpg') and check the path")
     chunk_rows = cut.chunk_rows(listed)
     digest, offsets, checks = hashlib.sha256(), [0], []
     lines = _lines(table)

@@ -15,14 +15,14 @@ CHUNKS_AT_ONCE = 2
 """Chunks that a worker has under way: the second is read while the first waits for its last answers and is written, so
 a store's latency is hidden."""
 LARGEST_BATCH = 128 * MIB
-"""Bytes of a request of several pictures, however much memory there is: a server holds a few copies of each."""
+"""Bytes of a request of several images, however much memory there is: a server holds a few copies of each."""
 _GROWTH, _GROWTH_DECODING = 96 * MIB, 192 * MIB
-"""What a process takes beyond what it had before the first picture and what is counted: gRPC's buffers, outcomes, and
+"""What a process takes beyond what it had before the first image and what is counted: gRPC's buffers, outcomes, and
 memory that its allocator keeps, of which it keeps more where TensorFlow decodes in many threads."""
 _THREAD = 128 * 1024
 """Stack and buffers of a thread that reads."""
 _USUAL_SENDING, _USUAL_DECODING = 256 * MIB, 512 * MIB
-"""Free bytes to reckon with where no limit was given and the usual one is small: pictures of everyday sizes pass, and
+"""Free bytes to reckon with where no limit was given and the usual one is small: images of everyday sizes pass, and
 a container that can't hold them ends the run, not their rows."""
 
 
@@ -45,18 +45,18 @@ class Room(NamedTuple):
 
     limit: int
     """That of the whole process, for messages."""
-    picture: int
+    image: int
     """Largest file; one over it is rejected."""
     peeking: int
     """Files that are read at the first attempt, as they are small, and wait for their turn."""
     reading: int
     """Larger files that are read, and what waits to be sent."""
     batch: int
-    """Pictures of a request; a single one may have more."""
+    """Images of a request; a single one may have more."""
     asking: int
     """Requests under way, their copies included."""
     decoding: int
-    """Pictures that are being decoded, in all chunks together."""
+    """Images that are being decoded, in all chunks together."""
 
 
 def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int | None) -> Room:
@@ -67,12 +67,12 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
 
     Args:
       allowance: what the process may take in all.
-      taken: bytes that it takes before the first picture.
+      taken: bytes that it takes before the first image.
       readers: number of its threads that read.
-      decoded_bytes: bytes of a picture as it is sent; None where files are sent as they are.
+      decoded_bytes: bytes of an image as it is sent; None where files are sent as they are.
 
     Raises:
-      UsageError: what was given is too little for any picture.
+      UsageError: what was given is too little for any image.
     """
     sent_as_files = decoded_bytes is None
     spent = taken + readers * _THREAD + (_GROWTH if sent_as_files else _GROWTH_DECODING)
@@ -81,14 +81,14 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
         free = max(free, least, _USUAL_SENDING if sent_as_files else _USUAL_DECODING)
     if free < least:
         raise UsageError(
-            f"`max_memory` {show(allowance.limit)} is too little for any picture, as the process itself takes "
+            f"`max_memory` {show(allowance.limit)} is too little for any image, as the process itself takes "
             f"{show(spent)}: give it at least {show(spent + least + MIB)}"
         )
     if sent_as_files:
-        unit = free // CHUNKS_AT_ONCE * 2 // 15  # 1 + 2 + (a batch and the picture that begins the next) 1.5 + 3
+        unit = free // CHUNKS_AT_ONCE * 2 // 15  # 1 + 2 + (a batch and the image that begins the next) 1.5 + 3
         return Room(
             limit=spent + free,
-            picture=unit,
+            image=unit,
             peeking=unit,
             reading=2 * unit,
             batch=min(unit // 2, LARGEST_BATCH),
@@ -99,7 +99,7 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
     unit = (free - decoding) // CHUNKS_AT_ONCE // 8  # 1 + 3 + 1 + 3
     return Room(
         limit=spent + free,
-        picture=3 * unit // 2,
+        image=3 * unit // 2,
         peeking=unit,
         reading=3 * unit,
         batch=min(unit, LARGEST_BATCH),
@@ -109,7 +109,7 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
 
 
 def _least(decoded_bytes: int | None) -> int:
-    """Free bytes with which a file of a megabyte, or one decoded picture, passes through all steps."""
+    """Free bytes with which a file of a megabyte, or one decoded image, passes through all steps."""
     if decoded_bytes is None:
         return 15 * CHUNKS_AT_ONCE * MIB // 2
     return 8 * CHUNKS_AT_ONCE * max(decoded_bytes, MIB) * 8 // 3
@@ -177,7 +177,7 @@ def _groups(root: Path) -> list[tuple[Path, str]]:
 def give_back_large_blocks() -> None:
     """Makes the C library return each freed block of a megabyte to the system at once.
 
-    By default it keeps more and more of them, for each thread: twice what is in use with pictures of 7 MB. Only glibc
+    By default it keeps more and more of them, for each thread: twice what is in use with images of 7 MB. Only glibc
     does so, and only it has `mallopt`.
     """
     with contextlib.suppress(OSError, AttributeError):

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from beam_jobs.memory import Allowance
 from serving.console.flag_values import format_byte_size, parse_byte_size
 from serving.errors import UsageError
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.option_fields import Options, option, option_fields, options_class
 from serving.options import AnswerOptions, ConnectionOptions
@@ -116,7 +116,7 @@ class Throughput(Options):
 
 
 @options_class
-class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, PictureLimits, ModelOverrides):
+class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, ModelOverrides):
     """All that a user decides about a run."""
 
     inputs: Sequence[str] = option(

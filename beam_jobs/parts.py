@@ -22,7 +22,7 @@ from serving.images.limits import MISSING
 from serving.storage.base import Storage, join
 
 TOO_SLOW = "too_slow"
-"""The reason where a server that answers others does not answer about this picture in time."""
+"""The reason where a server that answers others does not answer about this image in time."""
 
 Verdict = Literal["predicted", "rejected", "failed"]
 

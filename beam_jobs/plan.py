@@ -85,7 +85,7 @@ class Plan(pydantic.BaseModel):
     base: str = pydantic.Field(default_factory=os.getcwd)
     """The folder that relative paths of the manifest are below: the first process's working directory."""
     sources: list[Source] = []
-    """Where the pictures were when they were listed."""
+    """Where the images were when they were listed."""
     left_out: dict[str, int] = {}
     """Files and folders that the listing saw and did not take, by why; see `beam_jobs.inputs.LEFT_OUT`."""
 
@@ -155,7 +155,7 @@ class RunFolder:
 
         Raises:
           OutputGone: the whole run is gone.
-          FlowImagesError: the list of its pictures is gone, or not as it was written.
+          FlowImagesError: the list of its images is gone, or not as it was written.
         """
         path = self.manifest_path(plan.manifest)
         try:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @option_flags(RejectionLimits)
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
 def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[str, ...]) -> None:
-    """Predict every picture of the inputs into one CSV.
+    """Predict every image of the inputs into one CSV.
 
-    Every picture ends in exactly one of predictions.csv, rejected.csv (its own fault) and failed.csv (the
+    Every image ends in exactly one of predictions.csv, rejected.csv (its own fault) and failed.csv (the
     system's). The same command continues a run that was stopped. Flags after -- are Beam's.
 
     Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 complete, but over --max-rejected or --max-failed; 75, 130 and
@@ -76,7 +76,7 @@ def _conclude(account: "Account", output: str, limits: RejectionLimits) -> None:
         click.echo(f"left out of the inputs: {words}")
     click.echo(f"predictions: {join(output, PREDICTIONS)}")
     if account.labelled:
-        click.echo(f"accuracy: {account.correct / account.labelled:.3f} of {account.labelled:,} labelled pictures")
+        click.echo(f"accuracy: {account.correct / account.labelled:.3f} of {account.labelled:,} labelled images")
     over = False
     for number, limit, flag, name in (
         (account.rejected, limits.max_rejected, "--max-rejected", REJECTED),

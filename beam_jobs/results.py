@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import IO, Any, NamedTuple
 
-from beam_jobs.manifest import Row, picture_id
+from beam_jobs.manifest import Row, image_id
 from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.remaining import missing_chunks
@@ -139,7 +139,7 @@ def _not_done(folder: RunFolder, plan: Plan, missing: Sequence[int]) -> str:
     first = folder.read_chunk(plan, missing[0])
     rows = sum(plan.manifest.rows_in(chunk) for chunk in missing)
     names = ", ".join(row.path for row in first[:3])
-    return f"{rows:,} of {plan.manifest.listed:,} pictures have no outcome yet ({names}, …): run the same command again"
+    return f"{rows:,} of {plan.manifest.listed:,} images have no outcome yet ({names}, …): run the same command again"
 
 
 def _columns(plan: Plan) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
@@ -159,7 +159,7 @@ def _prediction(plan: Plan, row: Row, outcome: Outcome) -> list[str]:
     labels = plan.model.contract.labels
     if plan.options.format == "kaggle":
         scores = outcome.scores or [1 / len(labels)] * len(labels)
-        return [picture_id(row), *map(format_score, scores)]
+        return [image_id(row), *map(format_score, scores)]
     fields = [row.path]
     for index, score in zip(outcome.classes, outcome.scores, strict=True):
         fields += [labels[index], format_score(score)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from beam_jobs import interrupt, progress, results
 from beam_jobs.chunk_predictor import ChunkOptions
-from beam_jobs.inputs import list_pictures
+from beam_jobs.inputs import list_images
 from beam_jobs.manifest import build_manifest
 from beam_jobs.options import PredictOptions, Throughput
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
@@ -191,7 +191,7 @@ class Run:
         if not is_utf8(base):
             raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
         own_files = [join(options.output, name) for name in results.RESULTS]
-        images = list_pictures(options.inputs, leave_out=[folder.state, *own_files], stores=self._stores)
+        images = list_images(options.inputs, leave_out=[folder.state, *own_files], stores=self._stores)
         classes = len(model.contract.labels)
         with tempfile.TemporaryFile() as file:
             manifest = build_manifest(

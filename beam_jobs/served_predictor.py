@@ -11,11 +11,11 @@ from beam_jobs.memory import Allowance, divide, give_back_large_blocks, resident
 from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
 from serving.images.encoder import Payload, make_encoder
-from serving.images.limits import PictureLimits, PictureRejected
+from serving.images.limits import ImageLimits, ImageRejected
 from serving.model_overrides import ModelOverrides
 from serving.options import RetryPolicy
 from serving.predictor import ImagePredictor
-from serving.sample_images import check_model_by_samples, draw_pictures
+from serving.sample_images import check_model_by_samples, draw_images
 from serving.tensorflow_import import import_tensorflow
 
 
@@ -25,7 +25,7 @@ def served_predictor(
     wire: Wire,
     read: Read[Source],
     *,
-    limits: PictureLimits,
+    limits: ImageLimits,
     options: ChunkOptions,
     memory: Allowance,
     retry: RetryPolicy,
@@ -92,8 +92,8 @@ def retry_by_many(policy: RetryPolicy, callers: int) -> RetryPolicy:
 def _known_good(encode: Callable[[bytes], Payload], contract: ModelContract) -> Payload | None:
     """An image that the model is sure to take; None where the run's limits are below its size."""
     try:
-        return encode(draw_pictures(contract.preprocessing.width, contract.preprocessing.height)[0])
-    except PictureRejected:
+        return encode(draw_images(contract.preprocessing.width, contract.preprocessing.height)[0])
+    except ImageRejected:
         return None
 
 

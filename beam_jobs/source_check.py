@@ -14,7 +14,7 @@ from serving.errors import FileError, Resumable, StorageError
 from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
 
 _ASKED = 64
-"""Pictures that are looked for before a source is said to be gone."""
+"""Images that are looked for before a source is said to be gone."""
 
 
 class SourceGone(StorageError, Resumable):
@@ -113,7 +113,7 @@ class SourceCheck:
                 return
             self._gone[source] = why  # the other readers of the chunk needn't look again
             raise SourceGone(
-                f"{shown(source.folder)} (`inputs` {shown(source.input)}) {why}. That is no picture's "
+                f"{shown(source.folder)} (`inputs` {shown(source.input)}) {why}. That is no image's "
                 "fault: bring it back, and the same command continues. If the files are gone for good, `fresh` lists "
                 "anew what is there"
             )
@@ -129,7 +129,7 @@ class SourceCheck:
             if look(one.path):
                 self._there[source] = one.path
                 return ""
-        found = f"of the {len(asked)} pictures that were looked for, such as {shown(asked[0].path)}"
+        found = f"of the {len(asked)} images that were looked for, such as {shown(asked[0].path)}"
         return f"has none {found}" if look == self._exists else f"can't be read any more: none {found}, can"
 
     def _folder_is_gone(self, source: Source) -> str:
@@ -173,7 +173,7 @@ class SourceCheck:
         return True
 
     def _choose(self, source: Source, chunks: tuple[int, ...]) -> list["_Known"]:
-        """Pictures of the source: of some chunks, of those beside them, and of some all over the run."""
+        """Images of the source: of some chunks, of those beside them, and of some all over the run."""
         every = range(self._plan.manifest.chunks)
         beside = {near for chunk in chunks for near in (chunk - 1, chunk, chunk + 1)}
         found = self._known_of(source, (beside & set(every)) | _quarters(every))

@@ -1,4 +1,4 @@
-"""Where the pictures of a run were when it was planned: what is asked about when some are gone later."""
+"""Where the images of a run were when it was planned: what is asked about when some are gone later."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ from serving.storage.base import Storage, absolute, is_web, scheme, within
 
 
 class Source(pydantic.BaseModel):
-    """A folder, mount or bucket that pictures were in."""
+    """A folder, mount or bucket that images were in."""
 
     model_config = pydantic.ConfigDict(frozen=True)
 
@@ -22,7 +22,7 @@ class Source(pydantic.BaseModel):
 
 
 class SourceFinder:
-    """Told of each picture as it is listed, finds the sources.
+    """Told of each image as it is listed, finds the sources.
 
     For each input and each file system or bucket under it, that is the folder that all are below. So a mount below a
     folder is a source of its own.
@@ -42,7 +42,7 @@ class SourceFinder:
         return list(reversed(distinct.values()))
 
     def note(self, given: str, path: str, seen: bool) -> None:
-        """Takes a picture into account.
+        """Takes an image into account.
 
         Args:
           given: the input that it is of.
@@ -53,7 +53,7 @@ class SourceFinder:
           UsageError: a list names a bucket that does not exist.
         """
         folder = "/".join(path.split("/")[:3]) if is_web(path) else path.rpartition("/")[0] or "/"
-        group = "" if path == absolute(given) else given  # pictures that are named one by one are as those of a list
+        group = "" if path == absolute(given) else given  # images that are named one by one are as those of a list
         if (given, folder) == self._last or not is_utf8(folder):
             return
         self._last = given, folder

@@ -16,7 +16,7 @@ from beam_jobs.served_predictor import retry_by_many, served_predictor
 from beam_jobs.source_check import SourceCheck
 from serving.client import PredictClient
 from serving.errors import FileError, ModelNotFound, Resumable
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.options import Endpoint, RetryPolicy
 from serving.retry import transient_in_time
 from serving.storage.base import output_errors
@@ -62,7 +62,7 @@ class ChunkWorker:
           UsageError: there is too little memory for any image.
         """
         options = spec.plan.options
-        limits = PictureLimits(max_image_bytes=options.max_image_bytes, max_image_pixels=options.max_image_pixels)
+        limits = ImageLimits(max_image_bytes=options.max_image_bytes, max_image_pixels=options.max_image_pixels)
         self._spec = spec
         self._stores = Stores(spec.storage, retry_by_many(spec.retry, spec.chunk.readers), interrupt.STOP)
         self._folder = RunFolder(self._stores.writable(spec.output), spec.output)

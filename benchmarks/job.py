@@ -1,10 +1,10 @@
-"""CPU seconds a picture: the whole job, client and server, against one process without a network.
+"""CPU seconds an image: the whole job, client and server, against one process without a network.
 
-    python benchmarks/job.py --model models/dogs --pictures photos/ [--count 1500 --rounds 3]
+    python benchmarks/job.py --model models/dogs --images photos/ [--count 1500 --rounds 3]
 
 The floor is one process that runs tf.data (read, decode, resize, batch) and the SavedModel. Both sides are whole
-processes with their children, measured by the operating system. Each is run with few and with many pictures, and the
-difference counts, so that what is stated is the cost of a picture and not that of importing TensorFlow, which stands
+processes with their children, measured by the operating system. Each is run with few and with many images, and the
+difference counts, so that what is stated is the cost of an image and not that of importing TensorFlow, which stands
 in a column of its own. All runs of a round follow one another; the ratio is the median over the rounds.
 """
 
@@ -54,12 +54,12 @@ def run(command: list[str]) -> Cost:
     return Cost(cpu, time.monotonic() - start)
 
 
-def link_pictures(source: Path, target: Path, count: int) -> None:
-    """Fills a folder with `count` links to the pictures of another, round and round."""
+def link_images(source: Path, target: Path, count: int) -> None:
+    """Fills a folder with `count` links to the images of another, round and round."""
     target.mkdir()
-    pictures = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-    for number, picture in zip(range(count), itertools.cycle(pictures), strict=False):
-        (target / f"{number:06}{picture.suffix}").symlink_to(picture.resolve())
+    images = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
+    for number, image in zip(range(count), itertools.cycle(images), strict=False):
+        (target / f"{number:06}{image.suffix}").symlink_to(image.resolve())
 
 
 def commands(model: Path, folder: Path, output: Path) -> dict[str, list[str]]:
@@ -76,15 +76,15 @@ def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     costs: dict[str, list[tuple[float, float, float]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        link_pictures(options.pictures, root / "few", FEW)
-        link_pictures(options.pictures, root / "many", options.count)
+        link_images(options.images, root / "few", FEW)
+        link_images(options.images, root / "many", options.count)
         for _ in range(options.rounds):
             few = {name: run(command) for name, command in commands(options.model, root / "few", root).items()}
             many = {name: run(command) for name, command in commands(options.model, root / "many", root).items()}
@@ -94,8 +94,8 @@ def main() -> None:
                 wall = (many[name].wall - few[name].wall) / extra
                 costs.setdefault(name, []).append((cpu, wall, few[name].cpu - FEW * cpu))
     floor = [cpu for cpu, _, _ in costs["in one process"]]
-    print(f"{options.count} pictures, {options.rounds} rounds, medians; ratio of CPU to 'in one process'\n")
-    print("| way | CPU ms a picture | wall ms a picture | start-up, CPU s | ratio | min to max |")
+    print(f"{options.count} images, {options.rounds} rounds, medians; ratio of CPU to 'in one process'\n")
+    print("| way | CPU ms an image | wall ms an image | start-up, CPU s | ratio | min to max |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, rounds in costs.items():
         cpu, wall, start = (statistics.median(column) for column in zip(*rounds, strict=True))

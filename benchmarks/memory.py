@@ -1,9 +1,9 @@
-"""Peak memory of the job's process with many large pictures, against its --max-memory.
+"""Peak memory of the job's process with many large images, against its --max-memory.
 
-    python benchmarks/memory.py --picture large.jpg [--count 400 --limits 512MiB 2GiB] -- FLAGS OF predict
+    python benchmarks/memory.py --image large.jpg [--count 400 --limits 512MiB 2GiB] -- FLAGS OF predict
 
 It runs `flow-images predict` with the flags (`--server HOST:PORT --model-name dogs --wire encoded`) over links to one
-picture, and prints the most that the process had in memory at once (VmHWM, so on Linux).
+image, and prints the most that the process had in memory at once (VmHWM, so on Linux).
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tests.faults.jobs import peak_memory
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--picture", type=Path, required=True)
+    parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--limits", nargs="+", default=["512MiB", "1GiB", "2GiB"])
     parser.add_argument("flags", nargs="*")
@@ -30,7 +30,7 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "in").mkdir()
         for number in range(options.count):
-            (folder / "in" / f"{number:06}{options.picture.suffix}").symlink_to(options.picture.resolve())
+            (folder / "in" / f"{number:06}{options.image.suffix}").symlink_to(options.image.resolve())
         for limit in options.limits:
             output = ("--output", folder / "out", "--fresh")
             most = peak_memory("--input", folder / "in", *output, "--max-memory", limit, *options.flags)

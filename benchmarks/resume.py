@@ -1,9 +1,9 @@
 """What it costs to lose nothing, as ratios and counts measured in one run on one machine.
 
-    python benchmarks/resume.py [--pictures 3072] [--paths 1000000] [--only ledger latency kill listing]
+    python benchmarks/resume.py [--images 3072] [--paths 1000000] [--only ledger latency kill listing]
 
 A real server in a process of its own answers with MobileNetV2 0.35 at 128 pixels: small, so that the job's own costs
-show. Files travel encoded; the pictures are drawn.
+show. Files travel encoded; the images are drawn.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def export(folder: str) -> None:
 
 
 def draw(folder: Path, count: int) -> Path:
-    """Pictures: 64 drawn ones under many names."""
+    """Images: 64 drawn ones under many names."""
     import numpy as np
     from PIL import Image
 
@@ -71,14 +71,14 @@ def draw(folder: Path, count: int) -> Path:
 
 
 class Bench:
-    """The server, the pictures and a way to run jobs."""
+    """The server, the images and a way to run jobs."""
 
-    def __init__(self, folder: Path, address: str, server_pid: int, pictures: Path) -> None:
-        self.folder, self.address, self.pictures = folder, address, pictures
+    def __init__(self, folder: Path, address: str, server_pid: int, images: Path) -> None:
+        self.folder, self.address, self.images = folder, address, images
         self._processes = psutil.Process(), psutil.Process(server_pid)
         self.labels = str(folder / "labels.txt")
         self.output = folder / "out"
-        self.count = len(list(pictures.iterdir()))
+        self.count = len(list(images.iterdir()))
 
     def cpu_s(self) -> float:
         """CPU seconds of client and server so far, which other work on the machine disturbs less than its clock."""
@@ -93,7 +93,7 @@ class Bench:
         shutil.rmtree(self.output, ignore_errors=True)
         endpoint = Endpoint(address=self.address, model_name=NAME)
         options = PredictOptions(
-            inputs=(str(self.pictures),), output=str(self.output), wire="encoded",
+            inputs=(str(self.images),), output=str(self.output), wire="encoded",
             labels=self.labels, image_size=(SIZE, SIZE),
         )  # fmt: skip
         started = time.perf_counter()
@@ -122,7 +122,7 @@ class Bench:
                 "--wire",
                 "encoded",
                 "--input",
-                str(self.pictures),
+                str(self.images),
                 "--output",
                 str(self.output),
             ],
@@ -262,7 +262,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()
 where = "s3://bucket/pictures" if kind == "bucket" else path
 with tempfile.TemporaryFile() as file:
-    made = manifest.build_manifest(inputs.list_pictures([where], stores=where_it_is), file, batch_size=32, shards=1,
+    made = manifest.build_manifest(inputs.list_images([where], stores=where_it_is), file, batch_size=32, shards=1,
                                    unique_ids=False)
 assert made.listed == count
 print(round(time.perf_counter() - started, 1), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
@@ -303,7 +303,7 @@ def measure_listing(folder: Path, count: int) -> dict[str, Any]:
 def main() -> None:
     """Measures and prints JSON, a line a part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=3072)
+    parser.add_argument("--images", type=int, default=3072)
     parser.add_argument("--paths", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="*", default=["listing", "ledger", "latency", "kill"])
     options = parser.parse_args()
@@ -314,11 +314,11 @@ def main() -> None:
         if set(options.only) == {"listing"}:
             return
         subprocess.run([sys.executable, __file__, "--export", name], check=True)
-        pictures = draw(folder / "in", options.pictures)
+        images = draw(folder / "in", options.images)
         from serving.server import ServerProcess
 
         with ServerProcess(folder / NAME, model_name=NAME) as server:
-            bench = Bench(folder, server.address, server.pid, pictures)
+            bench = Bench(folder, server.address, server.pid, images)
             bench.run()  # warms the server up
             for part, measure in (("ledger", measure_ledger), ("latency", measure_latency), ("kill", measure_kill)):
                 if part in options.only:

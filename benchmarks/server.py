@@ -59,7 +59,7 @@ def export(path: str) -> None:
 
 
 def floor(saved_model: str, work: Any, results: Any) -> None:
-    """A process that calls the signature in a loop for as many seconds as `work` says: pictures a second, CPU each."""
+    """A process that calls the signature in a loop for as many seconds as `work` says: images a second, CPU each."""
     import numpy as np
     import tensorflow as tf
 
@@ -205,11 +205,11 @@ def main() -> None:
                     for name, measure in measures.items():
                         rate, cpu = measure()
                         measured.setdefault(name, []).append((rate, cpu))
-                        print(f"  {name}: {rate:.1f} pictures/s, {cpu * 1000:.1f} CPU ms each", flush=True)
+                        print(f"  {name}: {rate:.1f} images/s, {cpu * 1000:.1f} CPU ms each", flush=True)
                 report("batches of 32, server / floor", measured["32"], measured["floor"])
                 report("batches of 32, batching on, server / floor", measured["32 batching"], measured["floor"])
                 report(
-                    f"{SINGLE_CLIENTS} clients with one picture, batching on / batches of 32",
+                    f"{SINGLE_CLIENTS} clients with one image, batching on / batches of 32",
                     measured["1 batching"],
                     measured["32"],
                 )
@@ -217,7 +217,7 @@ def main() -> None:
 
 
 def report(title: str, ours: list[tuple[float, float]], theirs: list[tuple[float, float]]) -> None:
-    """Prints the median ratio of the rates, and that of the pictures a CPU second, which other loads disturb less."""
+    """Prints the median ratio of the rates, and that of the images a CPU second, which other loads disturb less."""
     rates = [a[0] / b[0] for a, b in zip(ours, theirs, strict=True)]
     cpus = [b[1] / a[1] for a, b in zip(ours, theirs, strict=True)]
     print(f"{title}: {statistics.median(rates):.3f} ({' '.join(f'{ratio:.2f}' for ratio in rates)})", end="; ")

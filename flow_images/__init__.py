@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flow_images.results import LabelScore as LabelScore
     from flow_images.training import TrainedModel as TrainedModel
     from flow_images.training import train as train
-    from serving.images.limits import PictureLimits as ImageLimits
+    from serving.images.limits import ImageLimits as ImageLimits
     from serving.model_overrides import ModelOverrides as ModelOverrides
     from serving.options import TlsOptions as TlsOptions
     from serving.server import EmbeddedServer as EmbeddedServer
@@ -57,7 +57,7 @@ _HOMES = {
     "Classification": "flow_images.results",
     "Client": "flow_images.client",
     "EmbeddedServer": "serving.server",
-    "ImageLimits": "serving.images.limits:PictureLimits",
+    "ImageLimits": "serving.images.limits",
     "LabelScore": "flow_images.results",
     "ModelOverrides": "serving.model_overrides",
     "ServerProcess": "serving.server",
@@ -67,7 +67,7 @@ _HOMES = {
     "predict": "flow_images.prediction",
     "train": "flow_images.training",
 }
-"""The module of each name, and its name there where that is another."""
+"""The module of each name."""
 
 if not TYPE_CHECKING:  # a type checker knows the names from above, and no others
 
@@ -81,8 +81,7 @@ if not TYPE_CHECKING:  # a type checker knows the names from above, and no other
         elif name in ("beam", "errors"):
             value = importlib.import_module(f"flow_images.{name}")
         elif name in _HOMES:
-            module, _, attribute = _HOMES[name].partition(":")
-            value = getattr(importlib.import_module(module), attribute or name)
+            value = getattr(importlib.import_module(_HOMES[name]), name)
         else:
             raise AttributeError(f"module 'flow_images' has no attribute {name!r}")
         globals()[name] = value

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from flow_images.image_classifier import CLIENT_WIRES, ClassifierOptions
 from serving.channels import Route
 from serving.contract import Wire
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy, TlsOptions
 from serving.storage.options import StorageOptions
@@ -33,7 +33,7 @@ class BaseClient:
         top_k: int = 5,
         batch_size: int = 32,
         overrides: ModelOverrides | None = None,
-        limits: PictureLimits | None = None,
+        limits: ImageLimits | None = None,
         storage: StorageOptions | None = None,
     ) -> None:
         """Opens no connection yet; the first call does.
@@ -72,7 +72,7 @@ class BaseClient:
             top_k=top_k,
             batch_size=batch_size,
             overrides=overrides or ModelOverrides(),
-            limits=limits or PictureLimits(),
+            limits=limits or ImageLimits(),
         )
         self._open()
 

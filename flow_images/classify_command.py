@@ -6,22 +6,22 @@ import click
 
 from serving.connection import Connection
 from serving.console.option_flags import option_flags
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.option_fields import options_class
 from serving.options import AnswerOptions, ConnectionOptions
 
 
 @options_class
-class ClassifyOptions(ConnectionOptions, AnswerOptions, PictureLimits, ModelOverrides):
+class ClassifyOptions(ConnectionOptions, AnswerOptions, ImageLimits, ModelOverrides):
     """All that `flow-images classify` is told, but for the images."""
 
 
 @click.command()
-@click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @option_flags(ClassifyOptions)
-def classify(options: ClassifyOptions, pictures: Sequence[str]) -> None:
-    """Show the top classes of one or a few pictures.
+def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
+    """Show the top classes of one or a few images.
 
     Exits with 1 if one of them can't be classified; the others are shown all the same.
     """
@@ -43,10 +43,10 @@ def classify(options: ClassifyOptions, pictures: Sequence[str]) -> None:
             wire=wires,
             top_k=options.top_k,
             overrides=options.part(ModelOverrides),
-            limits=options.part(PictureLimits),
+            limits=options.part(ImageLimits),
         ) as client,
     ):
-        results = client.classify(pictures)
+        results = client.classify(images)
         wire = choose_wire(client.contract(), wires)
     print_table(results, f"{endpoint.model_name}, wire {wire}")
     if not all(result.ok for result in results):

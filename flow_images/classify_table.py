@@ -13,7 +13,7 @@ from serving.scores import format_score
 
 def print_table(results: Sequence[Classification], title: str) -> None:
     """Prints a row for each class of each image."""
-    image = Column("picture", overflow="fold")  # a path that is cut off names no file
+    image = Column("image", overflow="fold")  # a path that is cut off names no file
     table = Table(image, "label", "score", title=title, title_justify="left")
     for result in results:
         shown = printable(str(result.image))

@@ -35,7 +35,7 @@ COMMANDS = {
     "train": Command(
         "trainer.train_command",
         "train",
-        "Fine-tune a TensorFlow Hub model on labelled pictures and export it.",
+        "Fine-tune a TensorFlow Hub model on labelled images and export it.",
         "trainer",
     ),
     "serve": Command(
@@ -44,16 +44,16 @@ COMMANDS = {
     "predict": Command(
         "beam_jobs.predict_command",
         "predict",
-        "Predict a folder or bucket of pictures into one CSV.",
+        "Predict a folder or bucket of images into one CSV.",
         "predict,preprocess",
     ),
     "merge": Command(
         "beam_jobs.predict_command", "merge", "Write the results of a sharded run from its parts.", "predict"
     ),
     "classify": Command(
-        "flow_images.classify_command", "classify", "Show the top classes of a few pictures.", "preprocess"
+        "flow_images.classify_command", "classify", "Show the top classes of a few images.", "preprocess"
     ),
-    "demo": Command("flow_images.demo", "demo", "Run the whole main job on pictures that are drawn for it.", "all"),
+    "demo": Command("flow_images.demo", "demo", "Run the whole main job on images that are drawn for it.", "all"),
     "deploy": Command("k8s.deploy.deploy_command", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),
 }
 
@@ -92,7 +92,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="flow-images")
 def cli() -> None:
-    """Predict a bucket of pictures with a TensorFlow Hub model, every picture accounted for."""
+    """Predict a bucket of images with a TensorFlow Hub model, every image accounted for."""
 
 
 def main() -> NoReturn:

@@ -18,7 +18,7 @@ from serving.option_fields import Options, option, options_class
 from trainer.options import HIGHEST_SEED, MOST_EPOCHS
 
 if TYPE_CHECKING:
-    from trainer.labelled_images import LabelledPicture
+    from trainer.labelled_images import LabelledImage
     from trainer.stopping import Stopping
 
 _ROWS_SHOWN = 8
@@ -59,11 +59,11 @@ class DemoOptions(Options):
 def demo(options: DemoOptions) -> None:
     """Train, serve and predict on this machine, without internet.
 
-    One picture in five is kept from training; the job predicts those, so its accuracy is that of new pictures.
+    One image in five is kept from training; the job predicts those, so its accuracy is that of new images.
     """
     output, labels, images = Path(options.output), options.labels, options.images
     if images and not labels:
-        raise UsageError("--images needs --labels: the CSV that says what is in each picture")
+        raise UsageError("--images needs --labels: the CSV that says what is in each image")
     from trainer.outages import explaining
     from trainer.stopping import stoppable
 
@@ -123,27 +123,25 @@ class _Commands:
 
 def _prepare(output: Path, labels: str | None, images: str | None, hub_model: str | None, seed: int) -> str:
     """Writes train.csv and new.csv; returns the hub module."""
-    from trainer.labelled_images import check_pictures, read_labels, stratified_split
+    from trainer.labelled_images import check_images, read_labels, stratified_split
 
     def note(text: str) -> None:
         click.echo(f"flow-images: {text}", err=True)
 
-    pictures = check_pictures(read_labels(labels, images, note) if labels else _draw(output, seed))
+    labelled = check_images(read_labels(labels, images, note) if labels else _draw(output, seed))
     hub_model = hub_model or _make_module(output)
-    for_training, for_prediction = stratified_split(pictures, share=0.2, seed=seed)
+    for_training, for_prediction = stratified_split(labelled, share=0.2, seed=seed)
     _write(output / "train.csv", for_training)
     _write(output / "new.csv", for_prediction)
     return hub_model
 
 
-def _draw(output: Path, seed: int) -> "list[LabelledPicture]":
-    from trainer.demo_data import TEXTURES, draw_pictures
+def _draw(output: Path, seed: int) -> "list[LabelledImage]":
+    from trainer.demo_data import TEXTURES, draw_images
     from trainer.labelled_images import read_labels
 
-    click.echo(
-        f"Drawing pictures of {', '.join(TEXTURES)} in {output / 'pictures'}: they stand in for Kaggle's photos."
-    )
-    return read_labels(str(draw_pictures(output / "pictures", seed=seed)), str(output / "pictures" / "train"))
+    click.echo(f"Drawing images of {', '.join(TEXTURES)} in {output / 'pictures'}: they stand in for Kaggle's photos.")
+    return read_labels(str(draw_images(output / "pictures", seed=seed)), str(output / "pictures" / "train"))
 
 
 def _make_module(output: Path) -> str:
@@ -156,9 +154,9 @@ def _make_module(output: Path) -> str:
     return str(make_hub_module(output / "hub"))
 
 
-def _write(path: Path, pictures: "Sequence[LabelledPicture]") -> None:
+def _write(path: Path, images: "Sequence[LabelledImage]") -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label"), *pictures])
+        csv.writer(file).writerows([("path", "label"), *images])
 
 
 def _show(folder: Path) -> None:
@@ -172,4 +170,4 @@ def _show(folder: Path) -> None:
         table.add_row(*(printable(Path(row[index]).name if index == 0 else row[index]) for index in shown))
     console().print(table)
     run = json.loads((folder / "run.json").read_text())
-    click.echo(f"accuracy {run['accuracy']:.3f} on {len(rows)} pictures that the model has not seen")
+    click.echo(f"accuracy {run['accuracy']:.3f} on {len(rows)} images that the model has not seen")

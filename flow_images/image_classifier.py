@@ -12,7 +12,7 @@ from serving.contract import ModelContract, Wire
 from serving.discovery import choose_wire, find_contract
 from serving.errors import FileError, InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
-from serving.images.limits import PictureLimits, PictureRejected
+from serving.images.limits import ImageLimits, ImageRejected
 from serving.model_calls import ModelCalls
 from serving.model_overrides import ModelOverrides
 from serving.operations import Acquire, Lock, Operation, Work
@@ -43,7 +43,7 @@ class ClassifierOptions:
     batch_size: int = 32
     """Most images a request."""
     overrides: ModelOverrides = ModelOverrides()
-    limits: PictureLimits = PictureLimits()
+    limits: ImageLimits = ImageLimits()
 
     def __post_init__(self) -> None:
         for name in ("top_k", "batch_size"):
@@ -63,7 +63,7 @@ class ServedModel:
 
         Args:
           calls: to this version.
-          encode: from a file to what is sent; raises PictureRejected.
+          encode: from a file to what is sent; raises ImageRejected.
           read: reads files.
           options: of the classifier.
         """
@@ -115,7 +115,7 @@ class ServedModel:
         name, image = named
         try:
             return self._encode(file_of(image, self._options.limits, self._read))
-        except PictureRejected as error:
+        except ImageRejected as error:
             return Classification(image=name, verdict="rejected", reason=error.reason, message=error.message)
         except (FileError, OSError) as error:
             message = getattr(error, "strerror", None) or str(error)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from serving.errors import UsageError
-from serving.images.limits import PictureLimits, PictureRejected, bad_name, own_faults
+from serving.images.limits import ImageLimits, ImageRejected, bad_name, own_faults
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 Image = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels
@@ -42,14 +42,14 @@ def name_of(image: object, position: int) -> str | int:
     )
 
 
-def file_of(image: Image, limits: PictureLimits, read: Read) -> bytes:
+def file_of(image: Image, limits: ImageLimits, read: Read) -> bytes:
     """The bytes of an image's file; of pixels those of a PNG, which keeps each of them as it is.
 
     Floats are rounded to the 256 values that a file can hold. So there is one way from a file to what a model sees,
     with or without TensorFlow, and pixels can't go another.
 
     Raises:
-      PictureRejected: `missing`, `not_a_file`, `too_large`, `unreadable`, `bad_name`, or `not_an_image` for an array of
+      ImageRejected: `missing`, `not_a_file`, `too_large`, `unreadable`, `bad_name`, or `not_an_image` for an array of
         another shape, data type or range.
     """
     if isinstance(image, _FILE):
@@ -79,8 +79,8 @@ def _png_of(pixels: Pixels) -> bytes:
     return file.getvalue()
 
 
-def _not_an_image(message: str) -> PictureRejected:
-    return PictureRejected("not_an_image", message)
+def _not_an_image(message: str) -> ImageRejected:
+    return ImageRejected("not_an_image", message)
 
 
 def _shown(shape: Sequence[int]) -> str:

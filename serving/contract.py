@@ -1,4 +1,4 @@
-"""The model contract: all that a client must know of a model to ask it about pictures.
+"""The model contract: all that a client must know of a model to ask it about images.
 
 It is exported with the model, answered by the model's own `contract` signature, and therefore reachable through
 any server of the model. One JSON document, of this schema.
@@ -31,7 +31,7 @@ CONTRACT_ASSET = "contract.json"
 
 
 def golden_key(index: int) -> str:
-    """Key under which the `contract` signature answers golden picture `index`, as a whole file."""
+    """Key under which the `contract` signature answers golden image `index`, as a whole file."""
     return f"golden/{index}"
 
 
@@ -40,12 +40,12 @@ class _Frozen(pydantic.BaseModel):
 
 
 class Preprocessing(_Frozen):
-    """From the bytes of a picture file to float32 [height, width, 3], RGB. See `serving.images.preprocessing`."""
+    """From the bytes of an image file to float32 [height, width, 3], RGB. See `serving.images.preprocessing`."""
 
     height: Annotated[int, pydantic.Field(ge=1, le=8192)]
     width: Annotated[int, pydantic.Field(ge=1, le=8192)]
     orientation: Orientation = "ignore"
-    """`exif` turns a picture upright by its EXIF orientation; `ignore` takes the pixels as stored."""
+    """`exif` turns an image upright by its EXIF orientation; `ignore` takes the pixels as stored."""
     algorithm: int = pydantic.Field(default_factory=lambda fields: ALGORITHMS[fields["orientation"]])
     resize: Literal["bilinear"] = "bilinear"
     antialias: Literal[False] = False
@@ -61,7 +61,7 @@ class Preprocessing(_Frozen):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the canonical parameters: equal exactly if every picture gets the same pixels."""
+        """Hash of the canonical parameters: equal exactly if every image gets the same pixels."""
         return _digest(self.model_dump(mode="json"))
 
 
@@ -72,7 +72,7 @@ class SignatureRef(_Frozen):
     input: str
     output: str
     ok: str | None = None
-    """Output that says of each row whether its picture could be decoded; None where decoding is the client's."""
+    """Output that says of each row whether its image could be decoded; None where decoding is the client's."""
     batch: int | None = pydantic.Field(default=None, ge=1, exclude_if=lambda batch: batch is None)
     """Rows that every request must have; None for any number."""
 
@@ -85,7 +85,7 @@ STANDARD_SIGNATURES: dict[Wire, SignatureRef] = {
 
 
 class Golden(_Frozen):
-    """Pictures that travel with the model and what it answered for them when it was exported."""
+    """Images that travel with the model and what it answered for them when it was exported."""
 
     count: Annotated[int, pydantic.Field(ge=1)]
     references: dict[Wire, list[list[float]]]
@@ -98,7 +98,7 @@ class Golden(_Frozen):
 
 
 class ModelContract(_Frozen):
-    """What a served image classifier is: labels, preprocessing, signatures and golden pictures."""
+    """What a served image classifier is: labels, preprocessing, signatures and golden images."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     labels: Annotated[list[str], pydantic.Field(min_length=2)]
@@ -120,7 +120,7 @@ class ModelContract(_Frozen):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the whole contract: two models with the same one give the same answers to the same pictures."""
+        """Hash of the whole contract: two models with the same one give the same answers to the same images."""
         return _digest(self.model_dump(mode="json", exclude={"versions"}))
 
     def signature(self, wire: Wire) -> SignatureRef:
@@ -171,9 +171,9 @@ class ModelContract(_Frozen):
 
 
 def golden_distance(answers: Sequence[Sequence[float]], references: Sequence[Sequence[float]]) -> float:
-    """Mean over the pictures of the largest change of any probability, in 0..1.
+    """Mean over the images of the largest change of any probability, in 0..1.
 
-    The mean, because one picture near a decision boundary can move far by noise alone.
+    The mean, because one image near a decision boundary can move far by noise alone.
     """
     changes = [
         max(abs(a - r) for a, r in zip(answer, reference, strict=True))

@@ -13,7 +13,7 @@ from serving.operations import Operation
 _WIRE_BY_DTYPE: dict[str, Wire] = {"float32": "float32", "uint8": "uint8", "string": "encoded"}
 _SCORES = ("float32", "float64", "float16")
 _DRAWN_SIZE = 224
-"""Pixels of the drawn pictures that a model of unknown size is asked about."""
+"""Pixels of the drawn images that a model of unknown size is asked about."""
 
 
 def discover(client: PredictClient, plain: ModelOverrides) -> ModelContract:
@@ -34,7 +34,7 @@ def find_contract(calls: ModelCalls, plain: ModelOverrides) -> Operation[ModelCo
     if plain.given:
         given = ", ".join(f"`{name}`" for name in plain.given)
         raise UsageError(
-            f"{given}: this model brings its own contract (labels, picture size, signatures), so leave these out"
+            f"{given}: this model brings its own contract (labels, image size, signatures), so leave these out"
         )
     return contract
 
@@ -80,7 +80,7 @@ def _only(tensors: dict[str, TensorSpec], wanted: str | None, kind: str, signatu
 
 
 def _wire(what: str, images: TensorSpec) -> Wire:
-    """The wire form of an input, if it can take batches of RGB pictures.
+    """The wire form of an input, if it can take batches of RGB images.
 
     Raises:
       ContractError: it can't; with what would help.
@@ -88,7 +88,7 @@ def _wire(what: str, images: TensorSpec) -> Wire:
     dtype, shape = images
     if dtype not in _WIRE_BY_DTYPE:
         raise ContractError(
-            f"{what} is {dtype}; pictures can be sent as float32, uint8 or string (whole files): export the model with "
+            f"{what} is {dtype}; images can be sent as float32, uint8 or string (whole files): export the model with "
             "such an input, and a tf.cast behind it"
         )
     wire = _WIRE_BY_DTYPE[dtype]
@@ -101,17 +101,17 @@ def _wire(what: str, images: TensorSpec) -> Wire:
         return wire
     if len(shape) != 4:
         axis = ": it has no axis for the batch" if len(shape) == 3 else ""
-        raise ContractError(f"{shown}{axis}; pictures are sent as [N, height, width, 3]: export the model that way")
+        raise ContractError(f"{shown}{axis}; images are sent as [N, height, width, 3]: export the model that way")
     channels = shape[3]
     if shape[1] in (1, 3, 4) and channels not in (1, 3, 4):
         raise ContractError(
-            f"{shown}: channels first; pictures are sent with channels last, [N, height, width, 3]. Export the model "
+            f"{shown}: channels first; images are sent with channels last, [N, height, width, 3]. Export the model "
             "with channels last, or with a signature that transposes its input: tf.transpose(x, [0, 3, 1, 2])"
         )
     if channels not in (-1, 3):
-        kind = {1: "grey pictures (1 channel)", 4: "pictures with transparency (4 channels)"}
+        kind = {1: "grey images (1 channel)", 4: "images with transparency (4 channels)"}
         raise ContractError(
-            f"{shown}: it takes {kind.get(channels, f'{channels} channels')}; pictures are sent as RGB, 3 channels: "
+            f"{shown}: it takes {kind.get(channels, f'{channels} channels')}; images are sent as RGB, 3 channels: "
             "export the model with a signature that converts them"
         )
     return wire
@@ -128,7 +128,7 @@ def _check_output(what: str, scores: TensorSpec, labels: Sequence[str], plain: M
         return
     if len(shape) != 2:
         raise ContractError(
-            f"{what} is {dtype} {_shown(shape)}: expected [N, {len(labels)}], one row of scores a picture. Choose "
+            f"{what} is {dtype} {_shown(shape)}: expected [N, {len(labels)}], one row of scores an image. Choose "
             "another output with `output_name`, or export the model with one"
         )
     classes = shape[1]
@@ -149,14 +149,12 @@ def _image_size(wire: Wire, shape: tuple[int, ...] | None, wanted: tuple[int, in
         if wire == "encoded":
             return _DRAWN_SIZE, _DRAWN_SIZE  # files are sent as they are
         if -1 in known:
-            raise UsageError("the server does not tell the model's picture size: give `image_size`")
+            raise UsageError("the server does not tell the model's image size: give `image_size`")
         return known[0], known[1]
     width, height = wanted
     if any(told not in (-1, given) for told, given in zip(known, (height, width), strict=True)):
         takes = "any" if known[1] < 0 else known[1], "any" if known[0] < 0 else known[0]
-        raise ContractError(
-            f"`image_size` {width}x{height}: the model takes pictures of {takes[0]} x {takes[1]} pixels"
-        )
+        raise ContractError(f"`image_size` {width}x{height}: the model takes images of {takes[0]} x {takes[1]} pixels")
     return height, width
 
 

@@ -1,4 +1,4 @@
-"""Scores pictures with a served model, in the wire form of its contract: as operations, and for threads."""
+"""Scores images with a served model, in the wire form of its contract: as operations, and for threads."""
 
 import functools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from serving.client import PredictClient
 from serving.contract import Golden, ModelContract, Wire, golden_distance, golden_key
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer
 from serving.images.encoder import Payload, make_encoder
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.model_calls import ModelCalls
 from serving.operations import Operation, Work
 from serving.retry import repeat_rejected
@@ -20,16 +20,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Scores(NamedTuple):
-    """Answers for n pictures: row i belongs to picture i."""
+    """Answers for n images: row i belongs to image i."""
 
     probabilities: Array
     """Floats [n, classes]."""
     ok: Array
-    """bool [n]: False where the server could not decode the picture, whose row then means nothing."""
+    """bool [n]: False where the server could not decode the image, whose row then means nothing."""
 
 
 class ImageCalls:
-    """Operations about batches of pictures; every answer is checked against what was asked."""
+    """Operations about batches of images; every answer is checked against what was asked."""
 
     def __init__(self, calls: ModelCalls, contract: ModelContract, wire: Wire) -> None:
         """Raises ContractError where the model has no signature for the wire form."""
@@ -39,11 +39,11 @@ class ImageCalls:
         self._signature = contract.signature(wire)
         self._shape = (contract.preprocessing.height, contract.preprocessing.width, 3)
 
-    def predict(self, pictures: Sequence[Payload]) -> Operation[Scores]:
+    def predict(self, images: Sequence[Payload]) -> Operation[Scores]:
         """Scores a batch.
 
         Args:
-          pictures: n ≥ 1 payloads as `serving.images.encoder.make_encoder` gives them for this wire form.
+          images: n ≥ 1 payloads as `serving.images.encoder.make_encoder` gives them for this wire form.
 
         Returns:
           n rows.
@@ -54,17 +54,17 @@ class ImageCalls:
           ContractError: the answer has not as many classes as the contract has labels.
           ServingError: see `ModelCalls.predict`.
         """
-        batch = self._signature.batch or len(pictures)
+        batch = self._signature.batch or len(images)
         parts = []
-        for start in range(0, len(pictures), batch):
-            parts.append((yield from self._ask(pictures[start : start + batch])))
+        for start in range(0, len(images), batch):
+            parts.append((yield from self._ask(images[start : start + batch])))
         return _joined(parts)
 
-    def _ask(self, pictures: Sequence[Payload]) -> Operation[Scores]:
-        """One request; it is filled up with its last picture where the model takes so many and no fewer."""
+    def _ask(self, images: Sequence[Payload]) -> Operation[Scores]:
+        """One request; it is filled up with its last image where the model takes so many and no fewer."""
         signature = self._signature
         wanted = [signature.output, *([signature.ok] if signature.ok else [])]
-        sent = [*pictures, *[pictures[-1]] * ((signature.batch or 0) - len(pictures))]
+        sent = [*images, *[images[-1]] * ((signature.batch or 0) - len(images))]
         answer = yield from self._calls.predict(
             {signature.input: self._batch(sent)}, signature=signature.name, outputs=wanted
         )
@@ -82,7 +82,7 @@ class ImageCalls:
         ok = answer[signature.ok] if signature.ok else np.ones(rows, dtype=bool)
         if ok.shape != (rows,) or ok.dtype != bool:
             raise self._malformed(signature.ok or "", ok, f"bool [{rows}]")
-        return Scores(probabilities[: len(pictures)], ok[: len(pictures)])
+        return Scores(probabilities[: len(images)], ok[: len(images)])
 
     def _both(self, second: Array) -> Array:
         """Outputs [n, 2] of a model with one, which is the second label's: a logit, or a probability."""
@@ -90,10 +90,10 @@ class ImageCalls:
         return np.concatenate([first, second], axis=1)
 
     def check_golden(self) -> Operation[float]:
-        """Replays the golden pictures against the server, preprocessed as the job will do it.
+        """Replays the golden images against the server, preprocessed as the job will do it.
 
         Returns:
-          `golden_distance` from the references; 0 for a contract without golden pictures.
+          `golden_distance` from the references; 0 for a contract without golden images.
 
         Raises:
           ContractError: it is over the contract's tolerance.
@@ -101,31 +101,31 @@ class ImageCalls:
         golden = self.contract.golden
         if golden is None or self.wire not in golden.references:
             return 0.0
-        encode = yield Work(lambda: make_encoder(self.contract.preprocessing, self.wire, PictureLimits()))
+        encode = yield Work(lambda: make_encoder(self.contract.preprocessing, self.wire, ImageLimits()))
         files = []
         for index in range(golden.count):
             files.append((yield from self._calls.lookup(golden_key(index))))
-        pictures = yield Work(lambda: [encode(file) for file in files])
-        return _accept((yield from self._predict_in_parts(pictures)), golden, self.wire)
+        images = yield Work(lambda: [encode(file) for file in files])
+        return _accept((yield from self._predict_in_parts(images)), golden, self.wire)
 
-    def try_out(self, pictures: Sequence[Payload]) -> Operation[Scores]:
-        """Scores of pictures that nobody needs; what is refused now would be refused for every picture.
+    def try_out(self, images: Sequence[Payload]) -> Operation[Scores]:
+        """Scores of images that nobody needs; what is refused now would be refused for every image.
 
         Raises:
           ContractError: one is refused.
         """
         try:
-            return (yield from self._predict_in_parts(pictures))
+            return (yield from self._predict_in_parts(images))
         except InvalidRequest as error:
             raise ContractError(
-                f"signature {self._signature.name} does not take a picture of {self._shape[1]} x {self._shape[0]} "
-                f"pixels as {self.wire}: {error}. No picture was sent; see `signature`, `input_name`, `image_size` "
+                f"signature {self._signature.name} does not take an image of {self._shape[1]} x {self._shape[0]} "
+                f"pixels as {self.wire}: {error}. No image was sent; see `signature`, `input_name`, `image_size` "
                 "and `wire`"
             ) from error
 
-    def _predict_in_parts(self, pictures: Sequence[Payload]) -> Operation[Scores]:
+    def _predict_in_parts(self, images: Sequence[Payload]) -> Operation[Scores]:
         """Halves what the server refuses, which may allow only smaller batches."""
-        waiting, answered = [pictures], []
+        waiting, answered = [images], []
         while waiting:
             part = waiting.pop()
             try:
@@ -143,12 +143,12 @@ class ImageCalls:
             f"output {name} is {answer.dtype} {list(answer.shape)}, expected {expected}", self._calls.endpoint.address
         )
 
-    def _batch(self, pictures: Sequence[Payload]) -> list[Array] | list[bytes]:
+    def _batch(self, images: Sequence[Payload]) -> list[Array] | list[bytes]:
         if self.wire == "encoded":
-            return [bytes(picture) for picture in pictures]
-        arrays = [picture for picture in pictures if isinstance(picture, np.ndarray)]
-        if len(arrays) < len(pictures) or any(a.shape != self._shape or a.dtype != self.wire for a in arrays):
-            raise InvalidRequest(f"a picture must be {self.wire} {list(self._shape)}; nothing was sent")
+            return [bytes(image) for image in images]
+        arrays = [image for image in images if isinstance(image, np.ndarray)]
+        if len(arrays) < len(images) or any(a.shape != self._shape or a.dtype != self.wire for a in arrays):
+            raise InvalidRequest(f"an image must be {self.wire} {list(self._shape)}; nothing was sent")
         return arrays
 
 
@@ -160,9 +160,9 @@ class ImagePredictor:
         self.calls = ImageCalls(client.calls, contract, wire)
         self.run = client.run
 
-    def predict(self, pictures: Sequence[Payload]) -> Scores:
+    def predict(self, images: Sequence[Payload]) -> Scores:
         """See `ImageCalls.predict`."""
-        return self.run(self.calls.predict(pictures))
+        return self.run(self.calls.predict(images))
 
     def check_golden(self) -> float:
         """See `ImageCalls.check_golden`."""
@@ -178,7 +178,7 @@ def _accept(scores: Scores, golden: Golden, wire: Wire) -> float:
     if distance > golden.tolerance or not scores.ok.all():
         raise ContractError(
             f"the server does not answer as the model did when it was exported: over the {golden.count} golden "
-            f"pictures a probability differs by {distance:.3f} in the mean, {golden.tolerance:.3f} is allowed. "
-            "Preprocessing or model differ, so no picture was sent"
+            f"images a probability differs by {distance:.3f} in the mean, {golden.tolerance:.3f} is allowed. "
+            "Preprocessing or model differ, so no image was sent"
         )
     return distance

@@ -1,7 +1,7 @@
-"""Drawn pictures, and what a model without a contract has to show on them before a first real one is sent.
+"""Drawn images, and what a model without a contract has to show on them before a first real one is sent.
 
-Such a model has no golden pictures, so nobody knows what it should answer; but logits, and a model that is as good as
-blind because it was trained on another value range, show on any pictures.
+Such a model has no golden images, so nobody knows what it should answer; but logits, and a model that is as good as
+blind because it was trained on another value range, show on any images.
 """
 
 import functools
@@ -15,7 +15,7 @@ import numpy as np
 
 from serving.errors import ContractError
 from serving.images.encoder import Payload, make_encoder
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.model_overrides import INPUT_RANGES, ModelOverrides
 from serving.operations import Operation, Work
 from serving.predictor import ImageCalls, ImagePredictor
@@ -37,11 +37,11 @@ _CLEARER = 3.0
 
 
 _LARGEST = 512
-"""Pixels of a drawn picture's side at most: a model's size may be large, and resizing is what clients do anyway."""
+"""Pixels of a drawn image's side at most: a model's size may be large, and resizing is what clients do anyway."""
 
 
-def draw_pictures(width: int, height: int) -> list[bytes]:
-    """Files, any two of which differ as much as pictures can: colours, a gradient, stripes, noise; as JPEG."""
+def draw_images(width: int, height: int) -> list[bytes]:
+    """Files, any two of which differ as much as images can: colours, a gradient, stripes, noise; as JPEG."""
     from PIL import Image
 
     width, height = min(width, _LARGEST), min(height, _LARGEST)
@@ -68,7 +68,7 @@ def check_model_by_samples(predictor: ImagePredictor, plain: ModelOverrides, *, 
 
 
 def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions: bool = False) -> Operation[None]:
-    """Asks a model without a contract about drawn pictures, and warns where its value range may be wrong.
+    """Asks a model without a contract about drawn images, and warns where its value range may be wrong.
 
     Args:
       calls: to the model.
@@ -76,7 +76,7 @@ def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions:
       distributions: each row has to sum to 1, as in a Kaggle file.
 
     Raises:
-      ContractError: it refuses the pictures, or its answers are no probabilities.
+      ContractError: it refuses the images, or its answers are no probabilities.
     """
     scores = yield from _ask(calls)
     _check_probabilities(scores, plain, distributions)
@@ -87,11 +87,11 @@ def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions:
 
 
 def _ask(calls: ImageCalls, black: float = 0.0, white: float = 1.0) -> Operation[Array]:
-    """Scores of the drawn pictures, one by one, as their size may be large; of arrays in 0..1 also in other ranges."""
+    """Scores of the drawn images, one by one, as their size may be large; of arrays in 0..1 also in other ranges."""
     preprocessing = calls.contract.preprocessing
-    encode: Callable[[bytes], Payload] = yield Work(lambda: make_encoder(preprocessing, calls.wire, PictureLimits()))
+    encode: Callable[[bytes], Payload] = yield Work(lambda: make_encoder(preprocessing, calls.wire, ImageLimits()))
     rows = []
-    for file in draw_pictures(preprocessing.width, preprocessing.height):
+    for file in draw_images(preprocessing.width, preprocessing.height):
         payload = yield Work(functools.partial(encode, file))
         if (black, white) != (0.0, 1.0):
             payload = np.asarray(payload) * np.float32(white - black) + np.float32(black)
@@ -107,20 +107,20 @@ def _check_probabilities(scores: Array, plain: ModelOverrides, distributions: bo
     low, high = known.min(), known.max()
     if low < -_SLACK or high > 1 + _SLACK:
         raise ContractError(
-            f"the model's outputs for drawn pictures are no probabilities, but {low:.4g} to {high:.4g}. If they are "
+            f"the model's outputs for drawn images are no probabilities, but {low:.4g} to {high:.4g}. If they are "
             "logits, add `activation` softmax (one class is right) or sigmoid (each class by itself); to take them as "
-            "they are, `activation` none. No picture was sent"
+            "they are, `activation` none. No image was sent"
         )
     sums = scores.astype(np.float64).sum(axis=1)
     if distributions and (np.abs(sums - 1) > _SUM_SLACK).any():
         raise ContractError(
-            "a row of a Kaggle file has to sum to 1, the model's scores of drawn pictures sum to "
+            "a row of a Kaggle file has to sum to 1, the model's scores of drawn images sum to "
             f"{np.nanmin(sums):.4g} to {np.nanmax(sums):.4g}. If the outputs are logits, add `activation` softmax; to "
-            "write the scores as they are, `activation` none, or choose `format` csv. No picture was sent"
+            "write the scores as they are, `activation` none, or choose `format` csv. No image was sent"
         )
 
 
-_ANSWER = "the model's answer to drawn pictures that have nothing in common"
+_ANSWER = "the model's answer to drawn images that have nothing in common"
 
 
 def _warn(calls: ImageCalls, plain: ModelOverrides, contrast: float) -> Operation[None]:
@@ -148,7 +148,7 @@ def _warn(calls: ImageCalls, plain: ModelOverrides, contrast: float) -> Operatio
 
 
 def _contrast(scores: Array) -> float:
-    """Mean over pairs of pictures of the largest difference of a probability, in 0..1; NaN if a score is."""
+    """Mean over pairs of images of the largest difference of a probability, in 0..1; NaN if a score is."""
     if scores.min() < -_SLACK or scores.max() > 1 + _SLACK:  # logits that were asked for
         scores = activate(scores, "softmax")
     return float(np.mean([np.abs(one - other).max() for one, other in itertools.combinations(scores, 2)]))

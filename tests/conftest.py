@@ -1,4 +1,4 @@
-"""Shared fixtures: bucket servers, drawn pictures, a trained model, a server that serves it."""
+"""Shared fixtures: bucket servers, drawn images, a trained model, a server that serves it."""
 
 import base64
 import contextlib
@@ -97,7 +97,7 @@ def _start(command: list[str], url: str, log: Path, **environment: str) -> subpr
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a real S3 server (moto's), with the bucket `pictures`."""
+    """URL of a real S3 server (moto's), with the bucket `images`."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = _start(
@@ -109,7 +109,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     boto3.client(
         "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
-    ).create_bucket(Bucket="pictures")
+    ).create_bucket(Bucket="images")
     yield url
     process.terminate()
     process.wait()
@@ -125,17 +125,17 @@ def s3_folder(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    return f"s3://pictures/{tmp_path.name}"
+    return f"s3://images/{tmp_path.name}"
 
 
 @pytest.fixture(scope="session")
 def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a GCS emulator, with the bucket `pictures`."""
+    """URL of a GCS emulator, with the bucket `images`."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = _start(
         [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1", "--port", str(port),
-         "--in-memory", "--default-bucket", "pictures"], url,
+         "--in-memory", "--default-bucket", "images"], url,
         tmp_path_factory.mktemp("gcs") / "log",
     )  # fmt: skip
     yield url
@@ -148,7 +148,7 @@ def gs_folder(gcs_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """An empty gs:// folder of this test."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
-    return f"gs://pictures/{tmp_path.name}"
+    return f"gs://images/{tmp_path.name}"
 
 
 AZURITE = "azurite@3.35.0"
@@ -175,7 +175,7 @@ def _azurite() -> Path:
 
 @pytest.fixture(scope="session")
 def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Connection string of an Azure emulator, with the container `pictures`."""
+    """Connection string of an Azure emulator, with the container `images`."""
     program, port, key = _azurite(), free_port(), base64.b64encode(b"a key of the tests" * 3).decode()
     url = f"http://127.0.0.1:{port}"
     process = _start(
@@ -186,7 +186,7 @@ def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     connection = f"AccountName=tests;AccountKey={key};BlobEndpoint={url}/tests"
     from azure.storage.blob import BlobServiceClient
 
-    BlobServiceClient.from_connection_string(connection).create_container("pictures")
+    BlobServiceClient.from_connection_string(connection).create_container("images")
     yield connection
     process.terminate()
     process.wait()
@@ -196,7 +196,7 @@ def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def az_folder(azure_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An empty az:// folder of this test."""
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azure_server)
-    return f"az://pictures/{tmp_path.name}"
+    return f"az://images/{tmp_path.name}"
 
 
 IMAGE_SIZE = 64
@@ -205,15 +205,15 @@ MODEL_NAME = "textures"
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn pictures in Kaggle's layout: labels.csv and train/, 8 of each of 6 textures."""
-    from trainer.demo_data import draw_pictures
+    """Drawn images in Kaggle's layout: labels.csv and train/, 8 of each of 6 textures."""
+    from trainer.demo_data import draw_images
 
-    return draw_pictures(tmp_path_factory.mktemp("drawn"), per_class=8).parent
+    return draw_images(tmp_path_factory.mktemp("drawn"), per_class=8).parent
 
 
 @pytest.fixture(scope="session")
 def hub_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small module in TF Hub's reusable form, for pictures of IMAGE_SIZE."""
+    """A small module in TF Hub's reusable form, for images of IMAGE_SIZE."""
     from trainer.demo_data import make_hub_module
 
     return make_hub_module(tmp_path_factory.mktemp("hub") / "gabor", image_size=IMAGE_SIZE)
@@ -221,16 +221,16 @@ def hub_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model_store(tmp_path_factory: pytest.TempPathFactory, drawn: Path, hub_module: Path) -> Path:
-    """A model folder, STORE/NAME, with version 1: trained on the drawn pictures and exported."""
+    """A model folder, STORE/NAME, with version 1: trained on the drawn images and exported."""
     from trainer.export import export
     from trainer.labelled_images import read_labels
     from trainer.options import TrainOptions
     from trainer.train import train
 
-    pictures = read_labels(str(drawn / "labels.csv"), str(drawn / "train"))
-    trained = train(pictures, TrainOptions(hub_model=str(hub_module), image_size=IMAGE_SIZE, epochs=8))
+    images = read_labels(str(drawn / "labels.csv"), str(drawn / "train"))
+    trained = train(images, TrainOptions(hub_model=str(hub_module), image_size=IMAGE_SIZE, epochs=8))
     store = tmp_path_factory.mktemp("models")
-    export(trained.model, trained.labels, trained.preprocessing, [picture.path for picture in pictures],
+    export(trained.model, trained.labels, trained.preprocessing, [image.path for image in images],
            store=str(store), name=MODEL_NAME, version=1)  # fmt: skip
     return store / MODEL_NAME
 
@@ -249,5 +249,5 @@ def shared_data() -> Path:
     """Real photos and awkward files, which are not part of the project (FLOW_IMAGES_DATA, or ../shared/data)."""
     folder = Path(os.environ.get("FLOW_IMAGES_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no real pictures: {folder} is absent")
+        pytest.skip(f"no real images: {folder} is absent")
     return folder

@@ -61,7 +61,7 @@ def _gif_frame(width: int, height: int) -> bytes:
 
 
 def gif_with_remarks(count: int) -> bytes:
-    """A picture behind a remark of so many pieces of one byte."""
+    """An image behind a remark of so many pieces of one byte."""
     return _gif_screen() + b"\x21\xfe" + b"\1A" * count + b"\0" + _gif_frame(9, 9) + b";"
 
 

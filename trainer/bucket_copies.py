@@ -10,7 +10,7 @@ from pathlib import Path
 
 from serving.console.terminal import printable
 from serving.errors import DiskFull, FlowImagesError, UsageError
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.storage.base import FileInfo, Storage, scheme, shown
 from serving.storage.explained import explaining
 from serving.storage.local_file import TooLarge
@@ -28,7 +28,7 @@ class BucketCopies:
     that no label names, hidden ones, and those over the limit of an image, which keep their size.
     """
 
-    def __init__(self, stores: Callable[[str], Storage], note: Note, limits: PictureLimits | None = None) -> None:
+    def __init__(self, stores: Callable[[str], Storage], note: Note, limits: ImageLimits | None = None) -> None:
         """Copies nothing yet.
 
         Args:
@@ -37,7 +37,7 @@ class BucketCopies:
           limits: of images.
         """
         self._stores, self._note = stores, note
-        self._limits = limits or PictureLimits()
+        self._limits = limits or ImageLimits()
         self._root: Path | None = None
 
     def __enter__(self) -> "BucketCopies":
@@ -85,7 +85,7 @@ class BucketCopies:
         if not labels:
             return None, None, self.folder("folder", folder) if folder else None
         labels = self.file("labels", labels)
-        named = [row.picture for row in read_label_file(labels).rows]
+        named = [row.image for row in read_label_file(labels).rows]
         self.images(named)
         if images and scheme(images):
             names = {posixpath.normpath(name) for name in named}

@@ -1,4 +1,4 @@
-"""A folder with one folder of pictures a class. What a user sees in it is taken, refused or counted by its reason."""
+"""A folder with one folder of images a class. What a user sees in it is taken, refused or counted by its reason."""
 
 import os
 import stat
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
-from serving.images.limits import PictureLimits, PictureRejected, inspect_picture
+from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 
-PICTURE_ENDINGS = (
+IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".heic", ".heif",
     ".avif", ".jp2", ".jxl", ".svg", ".ico",
 )  # fmt: skip
-"""By which a user takes a file for a picture, whether it can be decoded or not."""
+"""By which a user takes a file for an image, whether it can be decoded or not."""
 
 
 _DEEPEST = 100
@@ -24,27 +24,27 @@ _Identity = tuple[int, int]
 
 
 class Found(NamedTuple):
-    """What is in a folder: pictures as (path, class), and what is left out, by reason."""
+    """What is in a folder: images as (path, class), and what is left out, by reason."""
 
-    pictures: list[tuple[str, str]]
+    images: list[tuple[str, str]]
     left_out: dict[str, list[str]]
 
 
-def find_pictures(folder: str) -> Found:
-    """Every picture of a folder, sorted, with the first folder of its path as its class; links are followed.
+def find_images(folder: str) -> Found:
+    """Every image of a folder, sorted, with the first folder of its path as its class; links are followed.
 
     Raises:
-      UsageError: the folder is missing, or something in it can't be taken: a picture in no class, a class without
-        pictures, a folder that can't be read, a link that leads nowhere or back, a pipe.
+      UsageError: the folder is missing, or something in it can't be taken: an image in no class, a class without
+        images, a folder that can't be read, a link that leads nowhere or back, a pipe.
     """
     found = Found([], defaultdict(list))
     root = _stat(folder) if os.path.lexists(folder) else None
     _walk(folder, None, ((root.st_dev, root.st_ino),) if root else (), set(), found)
-    classes = {label for _, label in found.pictures}
+    classes = {label for _, label in found.images}
     for entry in _entries(folder):
         if entry.is_dir() and not entry.name.startswith(".") and entry.name not in classes:
             raise UsageError(
-                f"`folder` {printable(folder)}: the class {printable(entry.name)} has no pictures; add some, or "
+                f"`folder` {printable(folder)}: the class {printable(entry.name)} has no images; add some, or "
                 "remove the folder"
             )
     return found
@@ -78,15 +78,15 @@ def _walk(
             _walk(entry.path, inner, (*above, identity), seen, found)
         elif not stat.S_ISREG(info.st_mode):
             raise UsageError(f"{printable(entry.path)} is neither a file nor a folder; remove it")
-        elif not _is_picture(entry.path):
-            found.left_out["no pictures"].append(entry.path)
+        elif not _is_image(entry.path):
+            found.left_out["no images"].append(entry.path)
         elif label is None:
             raise UsageError(
                 f"`folder` {printable(folder)}: {printable(entry.path)} is in no class; move it to "
                 f"{printable(os.path.join(folder, 'CLASS', entry.name))}"
             )
         else:
-            found.pictures.append((entry.path, label))
+            found.images.append((entry.path, label))
 
 
 def _entries(folder: str) -> list["os.DirEntry[str]"]:
@@ -123,16 +123,16 @@ def _class_name(entry: "os.DirEntry[str]") -> str:
     return entry.name
 
 
-def _is_picture(path: str) -> bool:
+def _is_image(path: str) -> bool:
     """By its name, or by its bytes."""
-    if path.lower().endswith(PICTURE_ENDINGS):
+    if path.lower().endswith(IMAGE_ENDINGS):
         return True
-    limits = PictureLimits()
+    limits = ImageLimits()
     try:
         with open(path, "rb") as file:
-            inspect_picture(file.read(limits.max_image_bytes), limits)
+            inspect_image(file.read(limits.max_image_bytes), limits)
     except OSError:
         return True  # to be named by whoever reads it
-    except PictureRejected as error:
+    except ImageRejected as error:
         return error.reason not in {"not_an_image", "empty"}
     return True

@@ -1,4 +1,4 @@
-"""Batches of pictures and one-hot labels for training, validation and testing."""
+"""Batches of images and one-hot labels for training, validation and testing."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @tf.autograph.experimental.do_not_convert
 def process_image(image_path: tf.Tensor, img_size: int = IMG_SIZE, orientation: str = "ignore") -> tf.Tensor:
-    """Reads a picture file as the model sees it.
+    """Reads an image file as the model sees it.
 
     Args:
       image_path: string scalar.
@@ -34,12 +34,12 @@ def process_image(image_path: tf.Tensor, img_size: int = IMG_SIZE, orientation: 
 
 
 def get_image_label(image_path: tf.Tensor, label: tf.Tensor, **options: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """A picture as `process_image` reads it (which takes the options), with its label untouched."""
+    """An image as `process_image` reads it (which takes the options), with its label untouched."""
     return process_image(image_path, **options), label
 
 
 def one_hot(labels: Sequence[str], names: Sequence[str]) -> Array:
-    """bool [pictures, classes]: True where the picture shows the class."""
+    """bool [images, classes]: True where the image shows the class."""
     return np.array(labels)[:, np.newaxis] == np.array(names)
 
 
@@ -53,15 +53,15 @@ def create_data_batches(
     seed: int | None = None,
     **options: Any,
 ) -> tf.data.Dataset:
-    """Batches of pictures, read and decoded in parallel.
+    """Batches of images, read and decoded in parallel.
 
-    Training data are shuffled anew in each epoch, over paths, so before any picture is read. Validation and test
+    Training data are shuffled anew in each epoch, over paths, so before any image is read. Validation and test
     data keep their order.
 
     Args:
-      X: paths of pictures.
-      y: bool [pictures, classes]; unused for test data.
-      batch_size: pictures a batch; the last may be smaller.
+      X: paths of images.
+      y: bool [images, classes]; unused for test data.
+      batch_size: images a batch; the last may be smaller.
       valid_data: validation data.
       test_data: data without labels.
       seed: makes the shuffle the same in each run.

@@ -1,4 +1,4 @@
-"""Pictures and a hub module that are drawn and made here, for a demonstration and tests without internet.
+"""Images and a hub module that are drawn and made here, for a demonstration and tests without internet.
 
 They stand in for Kaggle's photos and the TF Hub URL. Classes differ in texture, at any place, size, angle
 and brightness, under noise, and a little in tint: a model has to look at structure, and at the order of the channels.
@@ -45,8 +45,8 @@ TEXTURES: dict[str, Callable[[Array, Array], Array]] = {
 }  # fmt: skip
 
 
-def draw_picture(texture: str, random: np.random.Generator) -> Image.Image:
-    """One RGB picture of a texture, 240 to 420 pixels wide and high."""
+def draw_image(texture: str, random: np.random.Generator) -> Image.Image:
+    """One RGB image of a texture, 240 to 420 pixels wide and high."""
     width, height = (int(n) for n in random.integers(240, 421, size=2))
     angle, wavelength = random.uniform(0, np.pi), random.uniform(9, 28)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -62,8 +62,8 @@ def draw_picture(texture: str, random: np.random.Generator) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def draw_pictures(folder: str | Path, *, per_class: int = 25, seed: int = 0) -> Path:
-    """Draws labelled pictures in Kaggle's layout: `labels.csv` with id,breed and `train/<id>.jpg`.
+def draw_images(folder: str | Path, *, per_class: int = 25, seed: int = 0) -> Path:
+    """Draws labelled images in Kaggle's layout: `labels.csv` with id,breed and `train/<id>.jpg`.
 
     Returns:
       The path of labels.csv.
@@ -74,7 +74,7 @@ def draw_pictures(folder: str | Path, *, per_class: int = 25, seed: int = 0) -> 
     for number in range(per_class * len(TEXTURES)):
         texture = list(TEXTURES)[number % len(TEXTURES)]
         name = f"{seed:02}{number:05}"
-        draw_picture(texture, random).save(root / "train" / f"{name}.jpg", quality=int(random.integers(75, 96)))
+        draw_image(texture, random).save(root / "train" / f"{name}.jpg", quality=int(random.integers(75, 96)))
         rows.append((name, texture))
     with open(root / "labels.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "breed"), *rows])
@@ -85,12 +85,12 @@ def make_hub_module(folder: str | Path, *, image_size: int = 224, seed: int = 0)
     """Writes a small module in TF Hub's reusable form: the energy of Gabor filters, whatever way a texture is turned.
 
     Gabor filters: J. G. Daugman, "Uncertainty relation for resolution in space, spatial frequency, and orientation",
-    J. Opt. Soc. Am. A 2 (1985). The features are standardised over drawn pictures, so a dense layer learns fast.
+    J. Opt. Soc. Am. A 2 (1985). The features are standardised over drawn images, so a dense layer learns fast.
 
     Args:
       folder: where the SavedModel is written.
       image_size: height and width that it takes.
-      seed: of the pictures that it is standardised on.
+      seed: of the images that it is standardised on.
 
     Returns:
       The folder.
@@ -110,7 +110,7 @@ def make_hub_module(folder: str | Path, *, image_size: int = 224, seed: int = 0)
         rows = [tf.reduce_mean(images, axis=[1, 2])]
         for values in (mean, tf.sqrt(variance + 1e-6)):
             by_angle = tf.reshape(values, [-1, _SCALES, _ANGLES])
-            # Turning a picture rotates the angles: neither their order by size nor their spectrum changes.
+            # Turning an image rotates the angles: neither their order by size nor their spectrum changes.
             rows.append(tf.reshape(tf.sort(by_angle, axis=2), [-1, _SCALES * _ANGLES]))
             rows.append(tf.reshape(tf.abs(tf.signal.rfft(by_angle)), [-1, _SCALES * (_ANGLES // 2 + 1)]))
         return tf.concat(rows, axis=1)
@@ -126,7 +126,7 @@ def make_hub_module(folder: str | Path, *, image_size: int = 224, seed: int = 0)
 
     random = np.random.default_rng(seed + 1)
     drawn = [
-        np.asarray(draw_picture(texture, random).resize((image_size, image_size)), np.float32) / 255
+        np.asarray(draw_image(texture, random).resize((image_size, image_size)), np.float32) / 255
         for texture in TEXTURES
         for _ in range(6)
     ]
@@ -143,7 +143,7 @@ def make_hub_module(folder: str | Path, *, image_size: int = 224, seed: int = 0)
 _SCALES, _ANGLES, _KERNEL = 4, 8, 15
 _FEATURES = 3 + 2 * _SCALES * (_ANGLES + _ANGLES // 2 + 1)
 _WEIGHTS = np.where(np.arange(_FEATURES) < 3, 7.5, 1.5)
-"""Three colours among a hundred features would hardly be heard, and golden pictures not tell RGB from BGR."""
+"""Three colours among a hundred features would hardly be heard, and golden images not tell RGB from BGR."""
 
 
 def _gabor_filters() -> Array:

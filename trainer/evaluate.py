@@ -7,42 +7,42 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving.contract import Wire
-from trainer.labelled_images import LabelledPicture, read_again
+from trainer.labelled_images import LabelledImage, read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Ask = Callable[[Wire, Any], Array]
 
 
 class ClassAccuracy(NamedTuple):
-    """One class: how many pictures it has, how many of them were right."""
+    """One class: how many images it has, how many of them were right."""
 
     label: str
-    pictures: int
+    images: int
     right: int
 
 
 class Evaluation(NamedTuple):
-    """Accuracy over all pictures, and by class in label order."""
+    """Accuracy over all images, and by class in label order."""
 
     accuracy: float
     classes: list[ClassAccuracy]
 
 
-def evaluate(ask: Ask, pictures: Sequence[LabelledPicture], labels: Sequence[str], batch_size: int = 32) -> Evaluation:
-    """Share of the pictures whose most probable class is right.
+def evaluate(ask: Ask, images: Sequence[LabelledImage], labels: Sequence[str], batch_size: int = 32) -> Evaluation:
+    """Share of the images whose most probable class is right.
 
     Args:
       ask: the model; its wire form `encoded` is used, with which the model does all preprocessing itself.
-      pictures: at least one; no picture that the model was trained on, if the accuracy is to mean anything.
+      images: at least one; no image that the model was trained on, if the accuracy is to mean anything.
       labels: the model's.
-      batch_size: pictures a call.
+      batch_size: images a call.
     """
     hits: list[bool] = []
-    for start in range(0, len(pictures), batch_size):
-        batch = pictures[start : start + batch_size]
-        best = ask("encoded", [read_again(picture.path) for picture in batch]).argmax(axis=1)
-        hits += [labels[index] == picture.label for index, picture in zip(best, batch, strict=True)]
-    there = Counter(picture.label for picture in pictures)
-    right = Counter(picture.label for hit, picture in zip(hits, pictures, strict=True) if hit)
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        best = ask("encoded", [read_again(image.path) for image in batch]).argmax(axis=1)
+        hits += [labels[index] == image.label for index, image in zip(best, batch, strict=True)]
+    there = Counter(image.label for image in images)
+    right = Counter(image.label for hit, image in zip(hits, images, strict=True) if hit)
     classes = [ClassAccuracy(label, there[label], right[label]) for label in labels]
     return Evaluation(sum(hits) / len(hits), classes)

@@ -95,7 +95,7 @@ def export(
     model: Model,
     labels: Sequence[str],
     preprocessing: Preprocessing,
-    pictures: Sequence[str],
+    images: Sequence[str],
     *,
     store: str,
     name: str,
@@ -103,14 +103,14 @@ def export(
 ) -> str:
     """Publishes a model as `<store>/<name>/<version>/` and returns that path; see `exporting` and `Publication`."""
     target = Publication(store, name, version, Stores().writable(store))
-    with exporting(model, labels, preprocessing, pictures, target):
+    with exporting(model, labels, preprocessing, images, target):
         pass
     return target.path
 
 
 @contextlib.contextmanager
 def exporting(
-    model: Model, labels: Sequence[str], preprocessing: Preprocessing, pictures: Sequence[str], version: Publication
+    model: Model, labels: Sequence[str], preprocessing: Preprocessing, images: Sequence[str], version: Publication
 ) -> Iterator[Exported]:
     """Writes a version aside, and publishes it when the block ends without an error.
 
@@ -118,7 +118,7 @@ def exporting(
       model: what the signatures call.
       labels: class names in the order of the outputs.
       preprocessing: what the model was trained with.
-      pictures: paths to choose golden pictures from; the chosen files become part of the model.
+      images: paths to choose golden images from; the chosen files become part of the model.
       version: where it will be published.
 
     Raises:
@@ -127,9 +127,9 @@ def exporting(
       DiskFull, StorageUnavailable: a disk is full, or the store can't be reached.
     """
     if preprocessing.value_range != (0.0, 1.0):
-        raise ValueError("models are exported for pictures in 0..1")
+        raise ValueError("models are exported for images in 0..1")
     module = _Module(model, preprocessing)
-    golden = choose_golden(pictures, preprocessing)
+    golden = choose_golden(images, preprocessing)
     contract = ModelContract(
         labels=list(labels),
         preprocessing=preprocessing,

@@ -1,4 +1,4 @@
-"""Golden pictures: whole files that travel with a model, what it answers for them, and proof that they tell skew.
+"""Golden images: whole files that travel with a model, what it answers for them, and proof that they tell skew.
 
 Each known slip of preprocessing (channel order, value range, antialiasing, bicubic resizing) is tried on them at
 export: a client's check against a live server notices exactly those that move the answers beyond the tolerance.
@@ -27,20 +27,20 @@ breeds from six splits, TF32 as GPUs compute it (simulated) gave 0.004 to 0.010,
 MARGIN = 3.0
 """How many times the tolerance a slip should move the answers."""
 _MAX_BYTES = 256 * 1024
-"""Of a picture that is taken as it is: they all travel in the model's graph and in one answer."""
+"""Of an image that is taken as it is: they all travel in the model's graph and in one answer."""
 _SCREEN_SCALE = 2.5
-"""Size of a screened picture, in the model's: well above 1, so that resizing leaves pixels out."""
+"""Size of a screened image, in the model's: well above 1, so that resizing leaves pixels out."""
 
 
 def choose_golden(paths: Sequence[str], preprocessing: Preprocessing) -> list[bytes]:
-    """Sixteen picture files: up to eight as they are, the rest with a fine screen over them.
+    """Sixteen image files: up to eight as they are, the rest with a fine screen over them.
 
     How a photo is resized moves a model's answers little (bicubic for bilinear: 0.01 to 0.03), hardly more than a
     GPU's rounding does. Under a screen of about three pixels' period, enlarged, each way of resizing gives another
-    picture, while rounding stays what it was.
+    image, while rounding stays what it was.
 
     Args:
-      paths: pictures to choose from; evenly spaced ones are taken.
+      paths: images to choose from; evenly spaced ones are taken.
       preprocessing: the model's.
     """
     plain = [data for data in _spaced(paths, COUNT) if len(data) <= _MAX_BYTES][: COUNT // 2]
@@ -52,10 +52,10 @@ def choose_golden(paths: Sequence[str], preprocessing: Preprocessing) -> list[by
 
 
 def reference_answers(files: Sequence[bytes], preprocessing: Preprocessing, ask: Ask) -> Golden:
-    """What the model answers for golden pictures, for each wire form as a client sends it, and for each slip.
+    """What the model answers for golden images, for each wire form as a client sends it, and for each slip.
 
     Args:
-      files: whole picture files.
+      files: whole image files.
       preprocessing: the model's.
       ask: the model.
     """
@@ -69,18 +69,18 @@ def reference_answers(files: Sequence[bytes], preprocessing: Preprocessing, ask:
 
 
 def preprocessed(files: Sequence[bytes], preprocessing: Preprocessing, wire: Wire) -> Any:
-    """What a client sends of pictures: a batch for the signature of the wire form."""
+    """What a client sends of images: a batch for the signature of the wire form."""
     if wire == "encoded":
         return np.array(files, object)
     decode = _decoder(preprocessing, wire)
     return np.stack([decode(data) for data in files])
 
 
-_decoder = functools.lru_cache(make_decoder)  # tracing takes longer than decoding sixteen pictures
+_decoder = functools.lru_cache(make_decoder)  # tracing takes longer than decoding sixteen images
 
 
 def undetected_errors(golden: Golden) -> list[str]:
-    """Slips that a check against the golden pictures would not notice with its margin."""
+    """Slips that a check against the golden images would not notice with its margin."""
     return [name for name, distance in golden.controls.items() if distance < MARGIN * golden.tolerance]
 
 
@@ -91,7 +91,7 @@ class _Screen(NamedTuple):
     down: float
 
     def over(self, image: Array) -> Array:
-        """The picture [h, w, 3] in 0..1, darkened and brightened in turns."""
+        """The image [h, w, 3] in 0..1, darkened and brightened in turns."""
         rows, columns = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
         wave = np.sin(columns * 2 * np.pi / self.across) * np.sin(rows * 2 * np.pi / self.down)
         return (image * (1 + 0.8 * wave[..., np.newaxis])).clip(0, 1)
@@ -113,7 +113,7 @@ def _spaced(paths: Sequence[str], count: int) -> list[bytes]:
 
 
 def _slips(files: Sequence[bytes], preprocessing: Preprocessing) -> dict[str, Array]:
-    """The golden pictures as careless clients would preprocess them: float32 [n, height, width, 3]."""
+    """The golden images as careless clients would preprocess them: float32 [n, height, width, 3]."""
     right = preprocessed(files, preprocessing, "float32")
     size = [preprocessing.height, preprocessing.width]
     pixels = [decode_pixels(tf.constant(data), preprocessing) for data in files]

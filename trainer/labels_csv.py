@@ -9,19 +9,19 @@ from serving.storage.local_file import read_file
 from serving.text_files import decode_text
 
 _LAYOUTS = (("path", "label"), ("id", "breed"))
-"""Columns of the picture and of its class."""
+"""Columns of the image and of its class."""
 
 
 class Row(NamedTuple):
-    """A picture as the file names it, its class, and where that stands, for messages."""
+    """An image as the file names it, its class, and where that stands, for messages."""
 
-    picture: str
+    image: str
     label: str
     where: str
 
 
 class LabelFile(NamedTuple):
-    """The rows, and whether they name pictures by ids."""
+    """The rows, and whether they name images by ids."""
 
     rows: list[Row]
     has_ids: bool
@@ -31,7 +31,7 @@ def read_label_file(path: str) -> LabelFile:
     """Reads a CSV of labels.
 
     Raises:
-      UsageError: it can't be read, isn't UTF-8, has other columns or no rows, or a row names no picture or has a value
+      UsageError: it can't be read, isn't UTF-8, has other columns or no rows, or a row names no image or has a value
         too many.
     """
     name = f"`labels` {printable(path)}"
@@ -40,19 +40,19 @@ def read_label_file(path: str) -> LabelFile:
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from error
     columns, lines = read_rows(text, name)
-    picture, label = _layout(columns, name)
+    image, label = _layout(columns, name)
     rows = []
     for line, values in lines:
         where = f"{name}, line {line}"
-        row = Row(values[picture], values[label], where)
-        if not row.picture:
+        row = Row(values[image], values[label], where)
+        if not row.image:
             raise UsageError(
-                f"{where}: the label {printable(repr(row.label))} has no picture; fill in the column {picture}"
+                f"{where}: the label {printable(repr(row.label))} has no image; fill in the column {image}"
             )
         rows.append(row)
     if not rows:
-        raise UsageError(f"{name} names no picture: it needs lines below the first")
-    return LabelFile(rows, has_ids=picture == "id")
+        raise UsageError(f"{name} names no image: it needs lines below the first")
+    return LabelFile(rows, has_ids=image == "id")
 
 
 def _layout(columns: list[str], name: str) -> tuple[str, str]:

@@ -44,7 +44,7 @@ def create_model(
       A model from float32 [batch, height, width, 3] in 0..1 to float32 [batch, classes].
 
     Raises:
-      UsageError: the module can't be had, is none, or takes pictures of another size.
+      UsageError: the module can't be had, is none, or takes images of another size.
       MayPass: the module can't be had now.
     """
     layer = hub_layer(hub_url, fine_tune, note)
@@ -60,11 +60,11 @@ def create_model(
     except (TypeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(
-            f"`hub_model` {hub_url} can't be used on a batch of pictures as [0, 1] floats: {reason}"
+            f"`hub_model` {hub_url} can't be used on a batch of images as [0, 1] floats: {reason}"
         ) from error
     if model.output_shape != (None, output_shape):
         raise UsageError(
-            f"`hub_model` {hub_url} gives more than one row of features a picture ({layer.output_shape}): "
+            f"`hub_model` {hub_url} gives more than one row of features an image ({layer.output_shape}): "
             "take a feature_vector or classification module"
         )
     if fine_tune and not layer.trainable_weights:
@@ -88,4 +88,4 @@ def _check_size(module: Any, handle: str, input_shape: Sequence[int | None]) -> 
     fits = any(all(have in (None, want) for have, want in zip(size, wanted, strict=True)) for size in sizes)
     if sizes and not fits:
         takes = " or ".join(f"{size[0]} x {size[1]}" for size in sorted(sizes, key=str))
-        raise UsageError(f"`image_size` {wanted[0]}: the hub module {handle} takes pictures of {takes} pixels")
+        raise UsageError(f"`image_size` {wanted[0]}: the hub module {handle} takes images of {takes} pixels")

@@ -13,7 +13,7 @@ from serving.contract import Preprocessing
 from serving.errors import FlowImagesError, UsageError
 from serving.images.preprocessing import make_decoder
 from trainer.data import create_data_batches, one_hot
-from trainer.labelled_images import LabelledPicture, class_names, read_again, stratified_split
+from trainer.labelled_images import LabelledImage, class_names, read_again, stratified_split
 from trainer.model import create_model
 from trainer.options import TrainOptions
 
@@ -21,17 +21,17 @@ _LOG = logging.getLogger(__name__)
 
 
 class Trained(NamedTuple):
-    """A trained model, and which pictures it has and has not seen."""
+    """A trained model, and which images it has and has not seen."""
 
     model: tf_keras.Model
     labels: list[str]
     preprocessing: Preprocessing
-    training: list[LabelledPicture]
-    validation: list[LabelledPicture]
+    training: list[LabelledImage]
+    validation: list[LabelledImage]
 
 
 class Epoch(NamedTuple):
-    """What one pass over the training pictures gave."""
+    """What one pass over the training images gave."""
 
     number: int
     loss: float
@@ -40,33 +40,33 @@ class Epoch(NamedTuple):
 
 
 def train(
-    pictures: Sequence[LabelledPicture],
+    images: Sequence[LabelledImage],
     options: TrainOptions,
     *,
     on_batch: Callable[[], None] = lambda: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     note: Callable[[str], None] = _LOG.warning,
 ) -> Trained:
-    """Trains on one part of the pictures and validates on the other.
+    """Trains on one part of the images and validates on the other.
 
-    On a CPU the same pictures, options and library versions give the same weights.
+    On a CPU the same images, options and library versions give the same weights.
 
     Args:
-      pictures: checked by `trainer.labelled_images.check_pictures`.
+      images: checked by `trainer.labelled_images.check_images`.
       options: hyperparameters.
       on_batch: called after each step.
       on_epoch: called after each epoch.
       note: is told what of the hub module is waited for.
 
     Raises:
-      UsageError: the hub module can't be used, or a picture can't be decoded.
+      UsageError: the hub module can't be used, or an image can't be decoded.
       MayPass: the hub module can't be had now.
       FlowImagesError: training needs more memory than there is, or the loss is no number any more.
     """
     tf_keras.utils.set_random_seed(options.seed)
-    labels = class_names(pictures)
+    labels = class_names(images)
     preprocessing = options.preprocessing()
-    training, validation = stratified_split(pictures, share=options.validation_share, seed=options.seed)
+    training, validation = stratified_split(images, share=options.validation_share, seed=options.seed)
     size = options.image_size
     model = create_model(
         [None, size, size, 3],
@@ -90,7 +90,7 @@ def train(
             "batches; nothing was published"
         ) from error
     except tf.errors.OpError as error:
-        _name_culprits(pictures, preprocessing, error)
+        _name_culprits(images, preprocessing, error)
         reason = str(error.message).strip().partition("\n")[0]
         raise FlowImagesError(f"TensorFlow can't train: {reason}; nothing was published") from error
     served = tf_keras.Sequential(model.layers)  # without the optimizer, which a server has no use for
@@ -99,11 +99,11 @@ def train(
 
 
 def _batches(
-    pictures: Sequence[LabelledPicture], labels: Sequence[str], options: TrainOptions, *, valid_data: bool = False
+    images: Sequence[LabelledImage], labels: Sequence[str], options: TrainOptions, *, valid_data: bool = False
 ) -> tf.data.Dataset:
     return create_data_batches(
-        [picture.path for picture in pictures],
-        one_hot([picture.label for picture in pictures], labels),
+        [image.path for image in images],
+        one_hot([image.label for image in images], labels),
         batch_size=options.batch_size,
         valid_data=valid_data,
         seed=options.seed,
@@ -129,19 +129,19 @@ class _Report(tf_keras.callbacks.Callback):
         self._on_epoch(Epoch(epoch + 1, logs["loss"], logs["accuracy"], logs["val_accuracy"]))
 
 
-def _name_culprits(pictures: Sequence[LabelledPicture], preprocessing: Preprocessing, error: Exception) -> None:
-    """Looks for pictures that can't be decoded: a sound header says little, and TensorFlow names no file.
+def _name_culprits(images: Sequence[LabelledImage], preprocessing: Preprocessing, error: Exception) -> None:
+    """Looks for images that can't be decoded: a sound header says little, and TensorFlow names no file.
 
     Raises:
       UsageError: some can't.
     """
     decode = make_decoder(preprocessing, "float32")
     broken = []
-    for picture in pictures:
+    for image in images:
         try:
-            decode(read_again(picture.path))
+            decode(read_again(image.path))
         except tf.errors.InvalidArgumentError:
-            broken.append(printable(picture.path))
+            broken.append(printable(image.path))
     if broken:
         more = f" (and {len(broken) - 1} more: {', '.join(broken[1:10])})" if len(broken) > 1 else ""
         raise UsageError(

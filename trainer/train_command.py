@@ -12,7 +12,7 @@ from trainer.options import TrainJob
 from trainer.stopping import stoppable
 
 if TYPE_CHECKING:
-    from trainer.labelled_images import LabelledPicture
+    from trainer.labelled_images import LabelledImage
     from trainer.train import Epoch, Trained
     from trainer.training_run import TrainedModel, TrainingRun
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.command()
 @option_flags(TrainJob)
 def train(job: TrainJob) -> None:
-    """Fine-tune a TensorFlow Hub image model on labelled pictures, and export it for serving.
+    """Fine-tune a TensorFlow Hub image model on labelled images, and export it for serving.
 
     The model is published as STORE/NAME/VERSION, whole, with its labels and preprocessing inside, and with 16 golden
-    pictures: files of yours by which a prediction job checks that a server answers as the model did.
+    images: files of yours by which a prediction job checks that a server answers as the model did.
     """
     from trainer.training_run import TrainingRun
 
@@ -42,7 +42,7 @@ def _note(text: str) -> None:
     click.echo(f"flow-images: {with_flags(text)}", err=True)
 
 
-def _train(run: "TrainingRun", images: "list[LabelledPicture]", epochs: int) -> "Trained":
+def _train(run: "TrainingRun", images: "list[LabelledImage]", epochs: int) -> "Trained":
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     screen = console(stderr=True)
@@ -71,19 +71,19 @@ def _train(run: "TrainingRun", images: "list[LabelledPicture]", epochs: int) -> 
 def _conclude(model: "TrainedModel") -> None:
     from rich.table import Table
 
-    table = Table("class", "pictures", "right", title="Validation", title_justify="left")
+    table = Table("class", "images", "right", title="Validation", title_justify="left")
     for row in model.classes:
         table.add_row(row.label, str(row.images), str(row.right))
     console().print(table)
     click.echo(
-        f"accuracy {model.accuracy:.3f} on {model.validation_images} pictures that were not trained on; "
-        f"{len(model.labels)} classes, {model.training_images} pictures trained on"
+        f"accuracy {model.accuracy:.3f} on {model.validation_images} images that were not trained on; "
+        f"{len(model.labels)} classes, {model.training_images} images trained on"
     )
     if model.undetected:
         _note(
-            f"WARNING: the model's answers to its golden pictures hardly depend on {', '.join(model.undetected)}, so a "
+            f"WARNING: the model's answers to its golden images hardly depend on {', '.join(model.undetected)}, so a "
             "job will not notice a server or client that gets that wrong"
         )
     click.echo(f"model: {printable(model.path)}")
     path = printable(shlex.quote(model.path))
-    click.echo(f"next:  flow-images predict --model {path} --input 'PICTURES/**/*.jpg' --output out/")
+    click.echo(f"next:  flow-images predict --model {path} --input 'IMAGES/**/*.jpg' --output out/")

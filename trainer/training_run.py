@@ -19,7 +19,7 @@ from trainer.waiting import saying
 
 if TYPE_CHECKING:
     from trainer.evaluate import Evaluation
-    from trainer.labelled_images import LabelledPicture
+    from trainer.labelled_images import LabelledImage
     from trainer.train import Epoch, Trained
 
 _LOG = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class TrainingRun:
         """
         return self.publish(self.train(self.read_images()))
 
-    def read_images(self) -> "list[LabelledPicture]":
+    def read_images(self) -> "list[LabelledImage]":
         """The labelled images, checked, without copies of each other; and the place for the model is found."""
         with self._copies.original_names():
             images = self._read_images()
@@ -115,7 +115,7 @@ class TrainingRun:
 
     def train(
         self,
-        images: "list[LabelledPicture]",
+        images: "list[LabelledImage]",
         *,
         on_batch: Callable[[], None] = lambda: None,
         on_epoch: "Callable[[Epoch], None]" = lambda epoch: None,
@@ -146,7 +146,7 @@ class TrainingRun:
             evaluation = evaluate(exported.ask, trained.validation, trained.labels)
             if evaluation.accuracy < self._job.assert_accuracy:
                 raise FlowImagesError(
-                    f"accuracy {evaluation.accuracy:.3f} on {len(trained.validation)} validation pictures is below "
+                    f"accuracy {evaluation.accuracy:.3f} on {len(trained.validation)} validation images is below "
                     f"`assert_accuracy` {self._job.assert_accuracy}: no model was published"
                 )
             exported.add("training.json", self._record(trained, evaluation))
@@ -162,21 +162,21 @@ class TrainingRun:
             undetected=tuple(undetected_errors(contract.golden) if contract.golden else ()),
         )
 
-    def _read_images(self) -> "list[LabelledPicture]":
-        from trainer.labelled_images import check_pictures, read_folder, read_labels, unlabelled
+    def _read_images(self) -> "list[LabelledImage]":
+        from trainer.labelled_images import check_images, read_folder, read_labels, unlabelled
 
         job = self._job
         labels, images, folder = self._copies.sources(job.labels, job.images, job.folder)
-        with saying("reading and checking pictures", self._named):
+        with saying("reading and checking images", self._named):
             found = (
                 read_labels(labels, images, self._named, self._copies.local)
                 if labels
                 else read_folder(folder or "", self._named)
             )
-            checked = check_pictures(found)
+            checked = check_images(found)
             extra = unlabelled(found, images) if images else []
         if len(checked) < len(found):
-            self._named(f"{len(found) - len(checked)} of {len(found)} pictures are copies of others and are left out")
+            self._named(f"{len(found) - len(checked)} of {len(found)} images are copies of others and are left out")
         if extra and images:
             names = ", ".join(map(printable, extra[:3])) + (", …" if len(extra) > 3 else "")
             self._named(f"no label names {len(extra)} of the files in {printable(images)}; they are left out: {names}")
@@ -206,7 +206,7 @@ class TrainingRun:
             "training_pictures": len(trained.training),
             "validation_pictures": len(trained.validation),
             "accuracy": evaluation.accuracy,
-            "classes": {row.label: {"pictures": row.pictures, "right": row.right} for row in evaluation.classes},
+            "classes": {row.label: {"pictures": row.images, "right": row.right} for row in evaluation.classes},
         }
         return json.dumps(record, indent=1, ensure_ascii=False)
 
@@ -215,6 +215,6 @@ def _check_sources(job: TrainJob) -> None:
     if job.labels and job.folder:
         raise UsageError("give `labels` or `folder`, not both")
     if not job.labels and not job.folder:
-        raise UsageError("say where the pictures are: `labels` CSV (with `images` FOLDER), or `folder` FOLDER")
+        raise UsageError("say where the images are: `labels` CSV (with `images` FOLDER), or `folder` FOLDER")
     if job.images and not job.labels:
         raise UsageError("`images` goes with `labels`; a folder a class is `folder` alone")

@@ -13,7 +13,7 @@ def saying(what: str, note: Callable[[str], None]) -> Iterator[None]:
     """Notes after some seconds, and then again and again, that the block is not done yet.
 
     Args:
-      what: `checking 5 pictures`.
+      what: `checking 5 images`.
       note: is told, in a thread of its own.
     """
     done = threading.Event()

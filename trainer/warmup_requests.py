@@ -12,7 +12,7 @@ from serving.contract import CONTRACT_INPUT, CONTRACT_KEY, CONTRACT_SIGNATURE, S
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 
-def write_warmup(extra: Path, preprocessing: Preprocessing, picture: bytes) -> None:
+def write_warmup(extra: Path, preprocessing: Preprocessing, image: bytes) -> None:
     """Writes the TFRecord of PredictionLog that a server looks for.
 
     One request of one row for each signature: one that is over a server's max_batch_size would fail the load.
@@ -20,13 +20,13 @@ def write_warmup(extra: Path, preprocessing: Preprocessing, picture: bytes) -> N
     Args:
       extra: the version's `assets.extra` folder.
       preprocessing: the model's.
-      picture: a file for the signature that decodes.
+      image: a file for the signature that decodes.
     """
     shape = (1, preprocessing.height, preprocessing.width, 3)
     values: dict[Wire, Any] = {
         "float32": np.zeros(shape, np.float32),
         "uint8": np.zeros(shape, np.uint8),
-        "encoded": [picture],
+        "encoded": [image],
     }
     inputs = [(reference.name, reference.input, values[wire]) for wire, reference in STANDARD_SIGNATURES.items()]
     inputs.append((CONTRACT_SIGNATURE, CONTRACT_INPUT, [CONTRACT_KEY.encode()]))

@@ -16,7 +16,7 @@ from flow_images.beam.sharing import SharedInProcess
 from flow_images.beam.worker import Image, Worker, WorkerOptions
 from serving.contract import Wire
 from serving.errors import UsageError
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.options import RetryPolicy, TlsOptions
 from serving.storage.options import StorageOptions
@@ -73,7 +73,7 @@ class Classify(beam.PTransform):
         top_k: int = 5,
         batch_size: int = 32,
         overrides: ModelOverrides | None = None,
-        limits: PictureLimits | None = None,
+        limits: ImageLimits | None = None,
         readers: int = ChunkOptions().readers,
         max_memory: int | None = None,
         storage: StorageOptions | None = None,
@@ -111,7 +111,7 @@ class Classify(beam.PTransform):
             retry=RetryPolicy(deadline_s=deadline_s, patience_s=patience_s),
             wire=wire,
             overrides=overrides or ModelOverrides(),
-            limits=limits or PictureLimits(),
+            limits=limits or ImageLimits(),
             chunk=ChunkOptions(top_k=top_k, batch_size=batch_size, readers=readers),
             max_memory=max_memory,
             storage=storage or StorageOptions(),

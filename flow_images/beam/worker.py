@@ -14,7 +14,7 @@ from flow_images.results import Classification, LabelScore
 from serving.client import PredictClient
 from serving.contract import ModelContract, Wire
 from serving.discovery import choose_wire, discover
-from serving.images.limits import PictureLimits, bad_name, own_faults
+from serving.images.limits import ImageLimits, bad_name, own_faults
 from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
@@ -46,7 +46,7 @@ class WorkerOptions:
     retry: RetryPolicy
     wire: Wire | None
     overrides: ModelOverrides
-    limits: PictureLimits
+    limits: ImageLimits
     chunk: ChunkOptions
     max_memory: int | None
     storage: StorageOptions

@@ -105,7 +105,7 @@ def _at_most(most: int, why: str) -> Callable[[click.Context, click.Parameter, i
 
 _version = _at_most(2**63 - 1, "no server can hold such a version")
 _shards = _at_most(100_000, "a Job of Kubernetes can't have more pods")
-_batch_size = _at_most(4096, "a request can't have more pictures")
+_batch_size = _at_most(4096, "a request can't have more images")
 _replicas = _at_most(10_000, "no cluster has room for so many servers")
 _epochs = _at_most(100_000, "no training goes on so long")
 
@@ -130,7 +130,7 @@ def deploy() -> None:
     """Train, serve and predict on a Kubernetes cluster.
 
     The same manifests work without this command: kubectl apply -k. Exit codes: 0 done; 1 failed; 2 wrong usage;
-    3 predicted, but with more rejected or failed pictures than allowed; 75 stopped after all retries, or the cluster
+    3 predicted, but with more rejected or failed images than allowed; 75 stopped after all retries, or the cluster
     gives no answer: the same command with the same --output goes on; 130 and 143 interrupted.
     """
 
@@ -138,11 +138,11 @@ def deploy() -> None:
 @deploy.command()
 @_submits
 @click.option("--labels", help="labels.csv, as the pods see it.")
-@click.option("--images", help="The folder of its pictures, as the pods see it.")
+@click.option("--images", help="The folder of its images, as the pods see it.")
 @click.option("--hub-model", help="TensorFlow Hub module: URL or folder.")
 @click.option("--model-store", help="Where models are published, as the pods see it.")
 @click.option("--name", "model_name", callback=_model_name, help="The model's name.")
-@click.option("--epochs", type=click.IntRange(min=1), callback=_epochs, help="Passes over the pictures.")
+@click.option("--epochs", type=click.IntRange(min=1), callback=_epochs, help="Passes over the images.")
 @click.option(
     "--version",
     type=click.IntRange(min=1),
@@ -206,12 +206,12 @@ def rollback(version: int, model_name: str | None, **common: Any) -> None:
 
 @deploy.command()
 @_submits
-@click.option("--input", "listed_input", help="Folder, glob or list of pictures, as the pods see it.")
+@click.option("--input", "listed_input", help="Folder, glob or list of images, as the pods see it.")
 @click.option("--output", help="Folder for predictions.csv, as the pods see it. One that is unfinished is resumed.")
 @click.option("--model-name", callback=_model_name, help="The model's name.")
 @click.option("--server", help="HOST:PORT of a server elsewhere.")
-@click.option("--wire", type=click.Choice(["float32", "uint8", "encoded"]), help="How pictures are sent.")
-@click.option("--batch-size", type=click.IntRange(min=1), callback=_batch_size, help="Pictures in one request.")
+@click.option("--wire", type=click.Choice(["float32", "uint8", "encoded"]), help="How images are sent.")
+@click.option("--batch-size", type=click.IntRange(min=1), callback=_batch_size, help="Images in one request.")
 @click.option("--shards", type=click.IntRange(min=1), callback=_shards, help="How many pods share the work.")
 @click.option("--job-name", callback=_job_name, help="Name of the Job; by default predict- and the time.")
 @click.argument("more", nargs=-1, callback=_more)
@@ -227,7 +227,7 @@ def predict(
     more: tuple[str, ...],
     **common: Any,
 ) -> None:
-    """Predict a bucket or volume of pictures.
+    """Predict a bucket or volume of images.
 
     MORE, after --, goes to `flow-images predict` as it is, e.g. -- --model-version=7 --max-rejected=10.
     """
@@ -302,7 +302,7 @@ def _set_suspended(job: str, suspended: bool, **target: Any) -> None:
 @deploy.command()
 @_target
 @click.option("--all", "everything", is_flag=True, help="Also the servers and the Jobs that still run.")
-@click.option("--volumes", is_flag=True, help="Also the volumes: pictures, models and output are lost.")
+@click.option("--volumes", is_flag=True, help="Also the volumes: images, models and output are lost.")
 def cleanup(everything: bool, volumes: bool, **target: Any) -> None:
     """Delete finished Jobs, or all that was deployed.
 

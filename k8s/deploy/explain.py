@@ -8,7 +8,7 @@ Object = dict[str, Any]
 EXIT_CODES = {
     1: "failed, and a rerun won't help: its log says why",
     2: "wrong usage: its log names the option",
-    3: "complete, but more pictures were rejected or failed than allowed: see rejected.csv and failed.csv",
+    3: "complete, but more images were rejected or failed than allowed: see rejected.csv and failed.csv",
     75: "stopped, and is resumed by a retry",
     130: "interrupted, and is resumed by a retry",
     137: "killed from outside; is retried",

@@ -23,7 +23,7 @@ from serving.images.header import (
     WEBP_CODES_SIDE,
     WEBP_MOST_CODES,
 )
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 
 TOO_COSTLY = -1
 _STEPS = 50_000
@@ -54,7 +54,7 @@ class Cost(NamedTuple):
     """string [n]: the file, without the further frames of a GIF where they don't matter."""
 
 
-def decoding_cost(image_bytes: tf.Tensor, limits: PictureLimits) -> Cost:
+def decoding_cost(image_bytes: tf.Tensor, limits: ImageLimits) -> Cost:
     """What decoding each image of a batch costs.
 
     Args:
@@ -152,7 +152,7 @@ def _for_rows(chosen: tf.Tensor, function: Any, results: Any) -> Any:
     return tf.nest.map_structure(lambda result: tf.scatter_nd(rows, result, count), called)
 
 
-def _jpeg(image_bytes: tf.Tensor, chosen: tf.Tensor, limits: PictureLimits) -> tuple[tf.Tensor, tf.Tensor]:
+def _jpeg(image_bytes: tf.Tensor, chosen: tf.Tensor, limits: ImageLimits) -> tuple[tf.Tensor, tf.Tensor]:
     """Pixels, and memory: negative for too many scans."""
     frame, scan = _jpeg_headers(image_bytes, chosen)
     height, width = _number(frame, 5, 2, big=True), _number(frame, 7, 2, big=True)
@@ -241,7 +241,7 @@ def _has_scans(image_bytes: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 def _png(
-    image_bytes: tf.Tensor, head: tf.Tensor, chosen: tf.Tensor, limits: PictureLimits
+    image_bytes: tf.Tensor, head: tf.Tensor, chosen: tf.Tensor, limits: ImageLimits
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Pixels, memory, and the most bytes that compressed text may unpack to."""
     few = _begins(head[:, 12:], b"IHDR") & (INFLATION * _sizes(image_bytes) <= limits.max_text)

@@ -1,4 +1,4 @@
-"""What each wire form sends of a picture: decoding for `float32` and `uint8`, the checked file for `encoded`."""
+"""What each wire form sends of an image: decoding for `float32` and `uint8`, the checked file for `encoded`."""
 
 import contextlib
 import re
@@ -10,20 +10,20 @@ import numpy as np
 
 from serving.contract import Preprocessing, Wire
 from serving.images.header import RGB_BYTES, ImageHeader, needed_bytes
-from serving.images.limits import PictureLimits, PictureRejected, inspect_picture
+from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 from serving.tensorflow_import import import_tensorflow
 
 Payload = np.ndarray[Any, np.dtype[Any]] | bytes
 """float32 or uint8 [height, width, 3], or a whole file."""
 
 CORRUPT = "corrupt"
-NOT_DECODED = "the picture is damaged, of a kind that TensorFlow can't decode, or over the limits of the model"
+NOT_DECODED = "the image is damaged, of a kind that TensorFlow can't decode, or over the limits of the model"
 
 
 def make_encoder(
-    preprocessing: Preprocessing, wire: Wire, limits: PictureLimits, *, memory: int | None = None
+    preprocessing: Preprocessing, wire: Wire, limits: ImageLimits, *, memory: int | None = None
 ) -> Callable[[bytes], Payload]:
-    """A thread-safe function from a picture's bytes to its payload; it raises PictureRejected.
+    """A thread-safe function from an image's bytes to its payload; it raises ImageRejected.
 
     Of an animated GIF whose further frames don't matter, only the first frame is sent or decoded. TensorFlow is loaded
     only where pixels are decoded.
@@ -31,12 +31,12 @@ def make_encoder(
     Args:
       preprocessing: sizes and orientation.
       wire: what is sent.
-      limits: a picture over them is rejected before it is decoded.
-      memory: bytes that all pictures which are being decoded may take together; one that takes more is rejected. By
-        default what the largest ordinary picture takes, and one that takes more is decoded alone.
+      limits: an image over them is rejected before it is decoded.
+      memory: bytes that all images which are being decoded may take together; one that takes more is rejected. By
+        default what the largest ordinary image takes, and one that takes more is decoded alone.
     """
     if wire == "encoded":
-        return lambda data: needed_bytes(data, inspect_picture(data, limits))
+        return lambda data: needed_bytes(data, inspect_image(data, limits))
 
     import_tensorflow()
     import tensorflow as tf
@@ -48,10 +48,10 @@ def make_encoder(
     room = _Room(most)
 
     def decode(data: bytes) -> Payload:
-        header = inspect_picture(data, limits)
+        header = inspect_image(data, limits)
         cost = decoding_memory(header, preprocessing)
         if memory is not None and cost > memory:
-            raise PictureRejected(
+            raise ImageRejected(
                 "too_large",
                 f"decoding it takes {cost:,} bytes, over the {memory:,} that `max_memory` leaves: give it more",
             )
@@ -59,13 +59,13 @@ def make_encoder(
             try:
                 return decoder(needed_bytes(data, header))
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-                raise PictureRejected(CORRUPT, f"{NOT_DECODED}: {_cause(error.message)}") from error
+                raise ImageRejected(CORRUPT, f"{NOT_DECODED}: {_cause(error.message)}") from error
 
     return decode
 
 
 def decoding_memory(header: ImageHeader, preprocessing: Preprocessing) -> int:
-    """Bytes that decoding a picture for the `float32` or `uint8` form takes at its peak, the file not included."""
+    """Bytes that decoding an image for the `float32` or `uint8` form takes at its peak, the file not included."""
     turned = 2 * RGB_BYTES * header.width * header.height if preprocessing.orientation == "exif" else 0
     return max(header.memory, turned)
 

@@ -1,4 +1,4 @@
-r"""EXIF orientation inside a TensorFlow graph, so that training, server and job turn a picture alike.
+r"""EXIF orientation inside a TensorFlow graph, so that training, server and job turn an image alike.
 
 TensorFlow's decoders ignore the tag. It is looked for where each format has it:
 
@@ -28,7 +28,7 @@ def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
     Args:
       image: [height, width, channels].
-      orientation: int32 scalar, 1..8 as in EXIF; any other value leaves the picture as it is.
+      orientation: int32 scalar, 1..8 as in EXIF; any other value leaves the image as it is.
     """
     image = tf.cond(
         tf.reduce_any(tf.equal(orientation, [5, 6, 7, 8])),
@@ -41,7 +41,7 @@ def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 @tf.function
 def exif_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Orientation of a picture: int32 scalar in 1..8, and 1 where there is none or it can't be read.
+    """Orientation of an image: int32 scalar in 1..8, and 1 where there is none or it can't be read.
 
     Args:
       image_bytes: string scalar, a whole file of any format.

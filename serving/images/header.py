@@ -88,7 +88,7 @@ def read_header(data: bytes) -> ImageHeader:
     """
     kind = file_format(data)
     if kind is None:
-        raise BadHeader("the bytes are not a picture in any known format")
+        raise BadHeader("the bytes are not an image in any known format")
     try:
         header = _READERS[kind](data)
     except (struct.error, IndexError) as error:

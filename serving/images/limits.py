@@ -1,4 +1,4 @@
-"""Limits on a picture before it is decoded: a small file can decode to gigabytes, or for minutes."""
+"""Limits on an image before it is decoded: a small file can decode to gigabytes, or for minutes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from serving.storage.local_file import TooLarge
 MIB = 1024 * 1024
 
 
-class PictureRejected(Exception):
-    """A picture's own fault: `reason` is one word for scripts, `message` plain words for people."""
+class ImageRejected(Exception):
+    """An image's own fault: `reason` is one word for scripts, `message` plain words for people."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(reason, message)
@@ -20,7 +20,7 @@ class PictureRejected(Exception):
 
 
 @options_class
-class PictureLimits(Options):
+class ImageLimits(Options):
     """What an image may cost."""
 
     # The default is well over camera originals, and 32 such files in a request stay under gRPC's 2 GiB.
@@ -40,7 +40,7 @@ class PictureLimits(Options):
 
     @property
     def decoding_memory(self) -> int:
-        """Bytes that an ordinary picture of the largest size takes: RGB and a progressive JPEG's coefficients."""
+        """Bytes that an ordinary image of the largest size takes: RGB and a progressive JPEG's coefficients."""
         return 9 * self.max_image_pixels
 
 
@@ -50,73 +50,71 @@ MISSING = "missing"
 
 @contextlib.contextmanager
 def own_faults(max_bytes: int, room: int | None = None) -> Iterator[None]:
-    """Around the read of a picture's file: what is the file's own fault becomes PictureRejected.
+    """Around the read of an image's file: what is the file's own fault becomes ImageRejected.
 
     Args:
-      max_bytes: that a picture may have.
+      max_bytes: that an image may have.
       room: bytes that the reader had room for, if it may be less; TooLarge passes where only that was too little.
     """
     try:
         yield
     except FileNotFoundError as error:
-        raise PictureRejected(MISSING, "there is no such file any more, or never was") from error
+        raise ImageRejected(MISSING, "there is no such file any more, or never was") from error
     except IsADirectoryError as error:
-        raise PictureRejected("not_a_file", "a folder or a device, not a file") from error
+        raise ImageRejected("not_a_file", "a folder or a device, not a file") from error
     except TooLarge as error:
         size: int | None = error.args[0] if error.args else None
         if room is not None and room < max_bytes and (size is None or size <= max_bytes):
             raise
         found = "" if size is None else f"{size:,} bytes, "
-        raise PictureRejected(
-            "too_large", f"{found}over the limit of {max_bytes:,} bytes (`max_image_bytes`)"
-        ) from error
+        raise ImageRejected("too_large", f"{found}over the limit of {max_bytes:,} bytes (`max_image_bytes`)") from error
 
 
-def bad_name() -> PictureRejected:
+def bad_name() -> ImageRejected:
     """For a name that isn't UTF-8, which no text file could hold."""
-    return PictureRejected("bad_name", "the file's name is not UTF-8: rename it")
+    return ImageRejected("bad_name", "the file's name is not UTF-8: rename it")
 
 
-def inspect_picture(data: bytes, limits: PictureLimits) -> ImageHeader:
-    """The header of a picture, after checking that it may be decoded.
+def inspect_image(data: bytes, limits: ImageLimits) -> ImageHeader:
+    """The header of an image, after checking that it may be decoded.
 
     Raises:
-      PictureRejected: `empty`, `too_large`, `not_an_image`, `unsupported_format`, `too_many_pixels` or `too_costly`.
+      ImageRejected: `empty`, `too_large`, `not_an_image`, `unsupported_format`, `too_many_pixels` or `too_costly`.
     """
     if not data:
-        raise PictureRejected("empty", "the file has no bytes")
+        raise ImageRejected("empty", "the file has no bytes")
     if len(data) > limits.max_image_bytes:
-        raise PictureRejected(
+        raise ImageRejected(
             "too_large", f"{len(data):,} bytes, over the limit of {limits.max_image_bytes:,} (`max_image_bytes`)"
         )
     if file_format(data) is None and (name := _other_format(data)):
-        raise PictureRejected(
-            "unsupported_format", f"{name} pictures can't be decoded; {', '.join(FORMATS[:-1])} and {FORMATS[-1]} can"
+        raise ImageRejected(
+            "unsupported_format", f"{name} images can't be decoded; {', '.join(FORMATS[:-1])} and {FORMATS[-1]} can"
         )
     try:
         header = read_header(data)
     except BadHeader as error:
-        raise PictureRejected("not_an_image", str(error)) from error
+        raise ImageRejected("not_an_image", str(error)) from error
     _check(header, limits)
     return header
 
 
-def _check(header: ImageHeader, limits: PictureLimits) -> None:
+def _check(header: ImageHeader, limits: ImageLimits) -> None:
     size = f"{header.width} x {header.height} pixels"
     if header.frames > 1:
         size = f"{header.frames:,} frames of up to {size}, {header.pixels:,} in all"
     if header.pixels > limits.max_image_pixels:
-        raise PictureRejected(
+        raise ImageRejected(
             "too_many_pixels", f"{size}, over the limit of {limits.max_image_pixels:,} (`max_image_pixels`)"
         )
     if header.passes > limits.max_passes:
-        raise PictureRejected(
+        raise ImageRejected(
             "too_costly",
             f"{size} in {header.scans:,} scans: decoding goes over {header.passes:,} pixels, over the "
             f"limit of {limits.max_passes:,} (32 times `max_image_pixels`); save it with fewer scans",
         )
     if header.text > limits.max_text:
-        raise PictureRejected(
+        raise ImageRejected(
             "too_costly",
             f"text beside the pixels that may take {header.text:,} bytes, over the limit of {limits.max_text:,} "
             "(`max_image_pixels`); save it without the text",
@@ -136,7 +134,7 @@ _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b
 
 
 def _other_format(data: bytes) -> str | None:
-    """The name of a format that people would call a picture, but no server decodes; only its first bytes are asked."""
+    """The name of a format that people would call an image, but no server decodes; only its first bytes are asked."""
     if data[4:8] == b"ftyp":
         return _BRANDS.get(data[8:12])
     return next((name for magic, name in _MAGIC if data.startswith(magic)), None)

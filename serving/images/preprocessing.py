@@ -1,4 +1,4 @@
-"""From the bytes of a picture to the numbers that a model sees: the one definition.
+"""From the bytes of an image to the numbers that a model sees: the one definition.
 
 Training, the exported `serving_encoded` signature and the prediction job all call `decode_image`, so they can't
 differ. On JPEG its pixels are those of `tf.io.decode_jpeg`; it takes PNG, GIF (first frame), BMP and WebP, too.
@@ -13,23 +13,23 @@ import tensorflow as tf
 from serving.contract import Preprocessing, Wire
 from serving.images.decoding_cost import decoding_cost
 from serving.images.exif import exif_orientation, turn_upright
-from serving.images.limits import MIB, PictureLimits
+from serving.images.limits import MIB, ImageLimits
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 DECODING_MEMORY = 256 * MIB
-"""Bytes that the pictures of one request may take while they are decoded, unless a single one takes more."""
+"""Bytes that the images of one request may take while they are decoded, unless a single one takes more."""
 _PARALLEL = 64
-"""Pictures of a request that are decoded at once if there is room; a server has no more cores than that for one."""
+"""Images of a request that are decoded at once if there is room; a server has no more cores than that for one."""
 
 
 def decode_image(
     image_bytes: tf.Tensor, preprocessing: Preprocessing, orientation: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Decodes one picture and brings it to the model's size.
+    """Decodes one image and brings it to the model's size.
 
     Args:
-      image_bytes: string scalar, a whole picture file.
+      image_bytes: string scalar, a whole image file.
       preprocessing: sizes and orientation.
       orientation: int32 scalar, of its EXIF tag; None to look for it, if the preprocessing wants it.
 
@@ -37,16 +37,16 @@ def decode_image(
       float32 [height, width, 3], RGB, values in 0..1.
 
     Raises:
-      tf.errors.InvalidArgumentError: the bytes are not a picture that TensorFlow can decode.
+      tf.errors.InvalidArgumentError: the bytes are not an image that TensorFlow can decode.
     """
-    # Resized as bytes and then divided, which spares a float copy of the whole picture, four times its size. It gives
+    # Resized as bytes and then divided, which spares a float copy of the whole image, four times its size. It gives
     # the numbers of dividing first within 1.2e-7, less than one model's answers differ by, so the algorithm is still 1.
     size = [preprocessing.height, preprocessing.width]
     return tf.image.resize(_decode_bytes(image_bytes, preprocessing, orientation), size) * (1 / 255)
 
 
 def decode_pixels(image_bytes: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """The picture in its own size, as `decode_image` has it before resizing: float32 [h, w, 3], RGB, 0..1."""
+    """The image in its own size, as `decode_image` has it before resizing: float32 [h, w, 3], RGB, 0..1."""
     return tf.image.convert_image_dtype(_decode_bytes(image_bytes, preprocessing), tf.float32)
 
 
@@ -78,9 +78,9 @@ def to_range(images: tf.Tensor, value_range: tuple[float, float]) -> tf.Tensor:
 
 
 def decode_batch(
-    image_bytes: tf.Tensor, preprocessing: Preprocessing, limits: PictureLimits | None = None
+    image_bytes: tf.Tensor, preprocessing: Preprocessing, limits: ImageLimits | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes a batch in which any picture may be broken or hostile, without ever raising.
+    """Decodes a batch in which any image may be broken or hostile, without ever raising.
 
     An error of one row would fail the whole request, and with server-side batching other clients' requests too.
     tf.data is the one place in a graph where an error can be dropped, hence a pipeline over the rows. As many rows are
@@ -90,15 +90,15 @@ def decode_batch(
     Args:
       image_bytes: string [n].
       preprocessing: sizes and orientation.
-      limits: a picture over them is not decoded; by default those of `PictureLimits`.
+      limits: an image over them is not decoded; by default those of `ImageLimits`.
 
     Returns:
-      images float32 [n, height, width, 3] (zeros where a picture can't be decoded) and ok bool [n].
+      images float32 [n, height, width, 3] (zeros where an image can't be decoded) and ok bool [n].
     """
     with tf.device("/CPU:0"):  # a GPU would take longer to start each of the many small steps than to do it
-        memory, files = decoding_cost(image_bytes, limits or PictureLimits())
+        memory, files = decoding_cost(image_bytes, limits or ImageLimits())
     if preprocessing.orientation == "exif":
-        memory *= 2  # a turned copy beside the picture
+        memory *= 2  # a turned copy beside the image
     large = memory > DECODING_MEMORY
     small = (memory > 0) & ~large
     most = tf.reduce_max(tf.concat([tf.where(small, memory, 1), tf.ones([1], tf.int64)], axis=0))
@@ -151,7 +151,7 @@ def _decode_rows(
 
 
 def make_decoder(preprocessing: Preprocessing, wire: Wire) -> Callable[[bytes], Array]:
-    """A thread-safe function from a picture's bytes to what the wire form sends of it.
+    """A thread-safe function from an image's bytes to what the wire form sends of it.
 
     Returns:
       A function to [height, width, 3]: float32 in the value range for `float32`, or uint8 for `uint8`.

@@ -44,7 +44,7 @@ Value = Array | Sequence[Array] | Sequence[bytes]
 def input_entry(name: str, value: Value) -> list[bytes | memoryview]:
     """The pieces of a PredictRequest's entry `inputs[name]`, to be joined with those of the other fields.
 
-    Numbers travel as `tensor_content`; the typed fields cost a server 40 times as much. A batch of pictures is 19 MB,
+    Numbers travel as `tensor_content`; the typed fields cost a server 40 times as much. A batch of images is 19 MB,
     one of files 60 MB: joined from its rows it is copied once, where a message that is filled and serialised copies it
     four times.
     """

@@ -108,7 +108,7 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextlib.contextmanager
 def output_errors(output: str) -> Iterator[None]:
-    """For a run's own files, where no error is a picture's fault: each becomes one that is meant for a user."""
+    """For a run's own files, where no error is an image's fault: each becomes one that is meant for a user."""
     try:
         yield
     except OSError as error:

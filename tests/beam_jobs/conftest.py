@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.chunk_predictor import ChunkOptions
-from beam_jobs.inputs import list_pictures
+from beam_jobs.inputs import list_images
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.worker import WorkerSpec
 from serving.options import Endpoint, RetryPolicy
@@ -44,7 +44,7 @@ def finished(tmp_path: Path) -> tuple[RunFolder, Plan]:
 @pytest.fixture
 def spec(model: ModelServer, images: Path, tmp_path: Path) -> WorkerSpec:
     """Of a run of the images in chunks of four."""
-    folder, plan = planned(tmp_path / "out", list_pictures([str(images)]), CONTRACT, name=NAME)
+    folder, plan = planned(tmp_path / "out", list_images([str(images)]), CONTRACT, name=NAME)
     return WorkerSpec(
         output=folder.output,
         plan=plan,

@@ -12,27 +12,27 @@ from beam_jobs.memory import Allowance, divide
 from beam_jobs.parts import Outcome
 from serving.errors import InvalidRequest, RequestTooLarge
 from serving.images.encoder import Payload
-from serving.images.limits import PictureRejected
+from serving.images.limits import ImageRejected
 from serving.options import RetryPolicy
 from serving.predictor import Scores
 
 
 class FakePredictor:
-    """Scores a picture by its first byte; refuses requests that hold a `poison` byte."""
+    """Scores an image by its first byte; refuses requests that hold a `poison` byte."""
 
     def __init__(self, poison: bytes = b"", most: int = 10**6, innocent_refusals: int = 0) -> None:
         self.poison, self.most, self.innocent_refusals = poison, most, innocent_refusals
         self.sizes: list[int] = []
         self._lock = threading.Lock()
 
-    def predict(self, pictures: Sequence[Payload]) -> Scores:
-        first = [bytes(picture)[:1] for picture in pictures]
+    def predict(self, images: Sequence[Payload]) -> Scores:
+        first = [bytes(image)[:1] for image in images]
         with self._lock:
-            self.sizes.append(len(pictures))
+            self.sizes.append(len(images))
             if self.innocent_refusals:
                 self.innocent_refusals -= 1
-                raise InvalidRequest("another client's picture", "fake")
-        if len(pictures) > self.most:
+                raise InvalidRequest("another client's image", "fake")
+        if len(images) > self.most:
             raise RequestTooLarge("too large", "fake")
         if any(byte in self.poison for byte in first):
             raise InvalidRequest("refused", "fake")
@@ -50,7 +50,7 @@ def outcomes(files: Sequence[bytes], predictor: FakePredictor, **options: Any) -
 
     def encode(data: bytes) -> Payload:
         if not data:
-            raise PictureRejected("empty", "no bytes")
+            raise ImageRejected("empty", "no bytes")
         return data
 
     rows = [(i, Row(str(i))) for i in range(len(files))]

@@ -30,7 +30,7 @@ def test_a_row_that_trips_a_library_up_fails_alone() -> None:
     assert found[1].message == "string index out of range"
 
 
-def test_rejected_pictures_do_not_shrink_the_batches_of_others() -> None:
+def test_rejected_images_do_not_shrink_the_batches_of_others() -> None:
     predictor = FakePredictor()
     found = outcomes([b"a", b""] * 32, predictor, batch_size=8)
     assert verdicts(found) == "pr" * 32

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.glob_patterns import Below, glob_to_regex, is_hidden, split_pattern
-from beam_jobs.inputs import list_pictures
+from beam_jobs.inputs import list_images
 from serving.errors import UsageError
 from serving.storage.stores import open_store
 
@@ -68,7 +68,7 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_names_and_patterns_mean_the_same_everywhere(tree: str) -> None:
     found = {}
     for pattern in TABLE:
-        listing = list_pictures([f"{tree}/{pattern}"])
+        listing = list_images([f"{tree}/{pattern}"])
         found[pattern] = sorted(one.path.removeprefix(tree + "/") for one in listing), dict(listing.left_out)
     assert found == {pattern: (sorted(names), left_out) for pattern, (names, left_out) in TABLE.items()}
 
@@ -76,8 +76,8 @@ def test_names_and_patterns_mean_the_same_everywhere(tree: str) -> None:
 @pytest.mark.parametrize("pattern", ["z*.jpg", "p/z*/*.jpg", "nowhere/*.jpg", "a.jpg/*"])
 def test_what_matches_nothing_is_named(tree: str, pattern: str) -> None:
     with pytest.raises(UsageError) as error:
-        list(list_pictures([f"{tree}/a.jpg", f"{tree}/{pattern}"]))
-    assert f"`inputs` {tree}/{pattern} matches no picture" in str(error.value)
+        list(list_images([f"{tree}/a.jpg", f"{tree}/{pattern}"]))
+    assert f"`inputs` {tree}/{pattern} matches no image" in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs"])
@@ -90,7 +90,7 @@ def test_keys_that_no_disk_could_hold(kind: str, request: pytest.FixtureRequest)
         open_store(folder).create(f"{folder}/{key}", b"")
 
     def listed(pattern: str) -> tuple[list[str], dict[str, int]]:
-        listing = list_pictures([f"{folder}/{pattern}"])
+        listing = list_images([f"{folder}/{pattern}"])
         return sorted(one.path.removeprefix(folder + "/") for one in listing), dict(listing.left_out)
 
     assert listed("p") == (sorted(odd), {"hidden_folders": 1})
@@ -106,7 +106,7 @@ def test_keys_that_no_disk_could_hold(kind: str, request: pytest.FixtureRequest)
 def test_a_bucket_that_does_not_exist_is_said(kind: str, name: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(f"{kind}_folder")
     with pytest.raises(UsageError, match="there is no bucket 'nobody-s'"):
-        list(list_pictures([f"{kind}://{name}"]))
+        list(list_images([f"{kind}://{name}"]))
 
 
 def test_a_pattern_is_looked_for_below_its_last_plain_folder() -> None:

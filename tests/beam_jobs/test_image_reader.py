@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from beam_jobs.image_reader import PictureReader, Prepared, read_row
+from beam_jobs.image_reader import ImageReader, Prepared, read_row
 from beam_jobs.manifest import Row
 from beam_jobs.memory import MIB, Allowance, divide
-from serving.images.limits import PictureRejected
+from serving.images.limits import ImageRejected
 from serving.storage.local_file import TooLarge
 
 LIMIT = 256 * MIB
@@ -36,7 +36,7 @@ class Store:
 
 def prepare(store: Store, known: Sequence[int | None], max_bytes: int = 64 * MIB) -> list[Prepared]:
     rows = [(i, Row(str(i), size)) for i, size in enumerate(known)]
-    reader = PictureReader(read_row(store.read, max_bytes), lambda data: data, READERS, ROOM, None)
+    reader = ImageReader(read_row(store.read, max_bytes), lambda data: data, READERS, ROOM, None)
     try:
         return list(reader.prepare(rows, 16))
     finally:
@@ -46,7 +46,7 @@ def prepare(store: Store, known: Sequence[int | None], max_bytes: int = 64 * MIB
 @pytest.mark.parametrize("tells", [True, False])
 @pytest.mark.parametrize("known", [True, False])
 def test_small_and_large_files_come_whole_and_in_order(known: bool, tells: bool) -> None:
-    sizes = [10, 3 * MIB, 0, 5 * MIB, 20, ROOM.picture, 30]
+    sizes = [10, 3 * MIB, 0, 5 * MIB, 20, ROOM.image, 30]
     store = Store(sizes, tells=tells)
     found = prepare(store, sizes if known else [None] * len(sizes))
     assert [(one.row, one.bytes) for one in found] == list(enumerate(sizes))
@@ -69,7 +69,7 @@ def test_a_file_that_grew_since_it_was_listed_is_read_as_it_is() -> None:
 @pytest.mark.parametrize("tells", [True, False])
 @pytest.mark.parametrize("known", [True, False])
 def test_a_file_that_memory_has_no_room_for_is_rejected_by_that_flag(known: bool, tells: bool) -> None:
-    size = ROOM.picture + 1
+    size = ROOM.image + 1
     small, large = prepare(Store([10, size], tells=tells), [10, size if known else None])
     assert small.outcome is None
     assert large.outcome
@@ -83,10 +83,10 @@ def test_a_file_over_the_users_limit_is_rejected_by_that_flag() -> None:
     assert "over the limit of 2,097,152 bytes (`max_image_bytes`)" in one.outcome.message
 
 
-def test_a_file_that_is_not_there_is_the_pictures_fault() -> None:
+def test_a_file_that_is_not_there_is_the_images_fault() -> None:
     def read(path: str, limit: int) -> bytes:
         raise FileNotFoundError(path)
 
-    with pytest.raises(PictureRejected) as error:
+    with pytest.raises(ImageRejected) as error:
         read_row(read, 10)(Row("gone.jpg"), 10)
     assert error.value.reason == "missing"

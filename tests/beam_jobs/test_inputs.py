@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.inputs import Listed, list_pictures
+from beam_jobs.inputs import Listed, list_images
 from serving.errors import UsageError
 
 
 def listed(*inputs: str | Path, leave_out: Sequence[str] = ()) -> list[str]:
-    return sorted(one.path for one in list_pictures([str(i) for i in inputs], leave_out=leave_out))
+    return sorted(one.path for one in list_images([str(i) for i in inputs], leave_out=leave_out))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_lists_keep_names_that_are_hard_to_write(tmp_path: Path) -> None:
     hard = ["=1+1.jpg", 'quo"te.jpg', "com,ma.jpg", " blank .jpg", "犬.jpg", "new\nline.jpg"]
     with open(tmp_path / "l.csv", "w", newline="") as file:
         csv.writer(file).writerows([["id", "path", "label"], *[[str(i), p, "cat"] for i, p in enumerate(hard)]])
-    found = list(list_pictures([str(tmp_path / "l.csv")]))
+    found = list(list_images([str(tmp_path / "l.csv")]))
     assert found == [Listed(p, None, str(i), "cat") for i, p in enumerate(hard)]
 
 
@@ -69,11 +69,11 @@ def test_a_linked_folder_that_is_left_out_is_told(
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "far.jpg").touch()
     (folder / "link").symlink_to(elsewhere, target_is_directory=True)
-    listed = [one.path for one in list_pictures([str(folder)])]
+    listed = [one.path for one in list_images([str(folder)])]
     assert listed
     assert not [path for path in listed if path.endswith("far.jpg")]
     assert f"{folder}/link" in caplog.text
-    assert [one.path for one in list_pictures([f"{folder}/link"])] == [f"{folder}/link/far.jpg"]
+    assert [one.path for one in list_images([f"{folder}/link"])] == [f"{folder}/link/far.jpg"]
 
 
 def test_links_that_lead_in_circles_list_nothing_twice(folder: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_path_that_nobody_can_read_is_told_at_once(tmp_path: Path) -> None:
 
 def test_an_empty_id_or_label_is_none(tmp_path: Path) -> None:
     (tmp_path / "L.CSV").write_text("path,id,label,more\na.jpg,,,x\nb.jpg,,,\n")
-    found = list(list_pictures([str(tmp_path / "L.CSV")]))
+    found = list(list_images([str(tmp_path / "L.CSV")]))
     assert found == [Listed("a.jpg"), Listed("b.jpg")]
 
 
@@ -163,7 +163,7 @@ def test_blanks_around_a_name_are_kept_where_it_has_them(folder: Path) -> None:
 
 def test_what_is_left_out_is_counted_by_reason(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     (folder / "link").symlink_to(tmp_path_factory.mktemp("elsewhere"), target_is_directory=True)
-    listing = list_pictures([str(folder)], leave_out=[f"{folder}/notes.md"])
+    listing = list_images([str(folder)], leave_out=[f"{folder}/notes.md"])
     assert len(list(listing)) == 4
     assert listing.left_out == {"hidden_files": 1, "hidden_folders": 1, "linked_folders": 1, "own_files": 1}
 
@@ -177,13 +177,13 @@ def test_a_folder_that_is_named_twice_is_listed_twice_under_one_name(folder: Pat
 UNREADABLE = """
 import json, os, sys
 sys.path[:0] = {path!r}
-from beam_jobs.inputs import list_pictures
+from beam_jobs.inputs import list_images
 from serving.errors import UsageError
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 for one in sys.argv[1:]:
     try:
-        listing = list_pictures([one])
+        listing = list_images([one])
         print(json.dumps([sorted(os.path.basename(found.path) for found in listing), listing.left_out]))
     except UsageError as error:
         print(error)
@@ -233,11 +233,11 @@ def test_a_folder_that_may_not_be_read_is_named(folder: Path) -> None:
         ("s3:/bucket/x", "did you mean s3://bucket/x?"),
         ("fifo", "fifo: neither a file nor a folder"),
         ("itself", "itself: no such file or folder"),
-        ("empty", "empty matches no picture"),
-        ("empty.txt", "empty.txt matches no picture"),
-        ("header.csv", "header.csv matches no picture"),
-        ("*.png", "*.png matches no picture"),
-        ("hidden", "hidden matches no picture; quote globs ('photos/**/*.jpg') and check the path (left out: 1 hidden"),
+        ("empty", "empty matches no image"),
+        ("empty.txt", "empty.txt matches no image"),
+        ("header.csv", "header.csv matches no image"),
+        ("*.png", "*.png matches no image"),
+        ("hidden", "hidden matches no image; quote globs ('photos/**/*.jpg') and check the path (left out: 1 hidden"),
         ("~/x.jpg", "a shell replaces ~ only where a word begins"),
     ],
 )

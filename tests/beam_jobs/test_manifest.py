@@ -42,8 +42,8 @@ def test_a_large_listing_has_chunks_of_the_largest_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scores", "rows"), [(1, 256), (120, 256), (10_000, 25), (10**6, 1)])
 def test_a_chunk_holds_fewer_rows_of_many_scores(scores: int, rows: int) -> None:
-    pictures = (Listed(f"{i:06}") for i in range(5000))
-    manifest = build_manifest(pictures, io.BytesIO(), batch_size=32, shards=1, unique_ids=True, scores=scores)
+    images = (Listed(f"{i:06}") for i in range(5000))
+    manifest = build_manifest(images, io.BytesIO(), batch_size=32, shards=1, unique_ids=True, scores=scores)
     assert manifest.chunk_rows == rows
     assert sum(manifest.rows_in(chunk) for chunk in range(manifest.chunks)) == 5000
 
@@ -65,16 +65,16 @@ def test_unlike_names_are_unlike_rows_whatever_their_bytes(
     assert len(set(rows)) == manifest.listed == len(set(paths))
 
 
-def test_no_picture_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="matches no picture"):
+def test_no_image_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="matches no image"):
         build([], tmp_path / "m")
 
 
 @pytest.mark.parametrize(
-    "pictures",
+    "images",
     [[Listed("a/x.jpg"), Listed("b/x.png")], [Listed("a", None, "7"), Listed("7.jpg")]],
     ids=["stems", "given-id"],
 )
-def test_a_submission_file_needs_distinct_ids(pictures: list[Listed]) -> None:
+def test_a_submission_file_needs_distinct_ids(images: list[Listed]) -> None:
     with pytest.raises(UsageError, match="the same id"):
-        build_manifest(pictures, io.BytesIO(), batch_size=4, shards=1, unique_ids=True)
+        build_manifest(images, io.BytesIO(), batch_size=4, shards=1, unique_ids=True)

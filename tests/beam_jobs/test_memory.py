@@ -65,14 +65,14 @@ def test_this_process() -> None:
     st.integers(1, 512),
     st.none() | st.integers(1, 3 * MIB),
 )
-def test_the_shares_are_the_whole_and_hold_one_largest_picture(
+def test_the_shares_are_the_whole_and_hold_one_largest_image(
     limit: int, taken: int, readers: int, decoded_bytes: int | None
 ) -> None:
     room = divide(Allowance(limit), taken, readers=readers, decoded_bytes=decoded_bytes)
-    chunk = room.peeking + room.reading + room.asking + room.batch + (room.picture if decoded_bytes is None else 0)
+    chunk = room.peeking + room.reading + room.asking + room.batch + (room.image if decoded_bytes is None else 0)
     assert taken + room.decoding + 2 * chunk < limit
-    assert 2 * room.picture <= room.reading
-    assert 3 * (room.picture if decoded_bytes is None else decoded_bytes) <= room.asking
+    assert 2 * room.image <= room.reading
+    assert 3 * (room.image if decoded_bytes is None else decoded_bytes) <= room.asking
     assert decoded_bytes is None or decoded_bytes <= room.batch
 
 
@@ -80,7 +80,7 @@ def test_too_little_memory_is_wrong_usage_only_where_it_was_given(monkeypatch: p
     with pytest.raises(UsageError, match=r"`max_memory` 200MiB is too little.*at least (\d+)MiB"):
         divide(Allowance(200 * MIB), 190 * MIB, readers=64, decoded_bytes=None)
     monkeypatch.setattr("beam_jobs.memory.container_limit", lambda: 200 * MIB)
-    assert divide(Allowance(), 190 * MIB, readers=64, decoded_bytes=None).picture > 10 * MIB
+    assert divide(Allowance(), 190 * MIB, readers=64, decoded_bytes=None).image > 10 * MIB
 
 
 @pytest.mark.parametrize(

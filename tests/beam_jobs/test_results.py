@@ -71,15 +71,15 @@ def test_the_account_balances_whatever_becomes_of_the_rows(
     st.dictionaries(texts, st.tuples(texts, texts), min_size=1, max_size=12), st.lists(texts, min_size=2, unique=True)
 )
 def test_names_ids_and_labels_come_back_unaltered(
-    tmp_path_factory: pytest.TempPathFactory, pictures: dict[str, tuple[str, str]], labels: list[str]
+    tmp_path_factory: pytest.TempPathFactory, images: dict[str, tuple[str, str]], labels: list[str]
 ) -> None:
-    listed = [Listed(path, None, id_, label) for path, (id_, label) in pictures.items()]
+    listed = [Listed(path, None, id_, label) for path, (id_, label) in images.items()]
     folder, plan = planned(tmp_path_factory.mktemp("run"), listed, CONTRACT.model_copy(update={"labels": labels}))
     predict_all(folder, plan)
     results.merge(folder, plan, {})
     with open(Path(folder.output) / "predictions.csv", newline="", encoding="utf-8") as file:
         found = list(csv.reader(file))[1:]
-    assert [(row[0], row[-2], row[-1]) for row in found] == [(path, *pictures[path]) for path in sorted(pictures)]
+    assert [(row[0], row[-2], row[-1]) for row in found] == [(path, *images[path]) for path in sorted(images)]
     assert {row[1] for row in found} <= set(labels)
 
 
@@ -126,7 +126,7 @@ def test_paths_that_are_not_accounted_for_are_named(finished: tuple[RunFolder, P
 
 def test_a_lost_part_is_to_be_done_again(finished: tuple[RunFolder, Plan]) -> None:
     part(finished, 2).unlink()
-    with pytest.raises(Incomplete, match=r"2 of 10 pictures have no outcome yet \(008\.jpg, 009\.jpg") as error:
+    with pytest.raises(Incomplete, match=r"2 of 10 images have no outcome yet \(008\.jpg, 009\.jpg") as error:
         merge_folder(finished[0].output)
     assert error.value.exit_code == 75
 

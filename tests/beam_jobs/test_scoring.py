@@ -12,7 +12,7 @@ from serving.scores import rank
 from tests.beam_jobs.fake_predictor import FakePredictor, outcomes, verdicts
 
 
-def test_a_refused_picture_costs_only_itself() -> None:
+def test_a_refused_image_costs_only_itself() -> None:
     predictor = FakePredictor(poison=b"!")
     found = outcomes([b"a", b"b", b"!", b"c"] * 8, predictor, batch_size=16)
     assert verdicts(found) == "ppfp" * 8
@@ -20,11 +20,11 @@ def test_a_refused_picture_costs_only_itself() -> None:
     assert found[2].reason == "refused"
 
 
-def test_files_that_the_server_refuses_are_the_pictures_fault() -> None:
+def test_files_that_the_server_refuses_are_the_images_fault() -> None:
     assert verdicts(outcomes([b"a", b"!"], FakePredictor(poison=b"!"), decoded_by_server=True)) == "pr"
 
 
-def test_another_clients_bad_picture_does_not_condemn_ours() -> None:
+def test_another_clients_bad_image_does_not_condemn_ours() -> None:
     assert verdicts(outcomes([b"a"], FakePredictor(innocent_refusals=2))) == "p"
 
 
@@ -36,10 +36,10 @@ def test_a_batch_over_the_servers_limit_is_halved_until_it_fits() -> None:
 
 def test_a_server_that_falls_sick_condemns_nobody() -> None:
     class Sick(FakePredictor):
-        def predict(self, pictures: Sequence[Payload]) -> Scores:
+        def predict(self, images: Sequence[Payload]) -> Scores:
             if len(self.sizes) >= 2:
                 raise InvalidRequest("INTERNAL: the GPU is lost", "fake")
-            return super().predict(pictures)
+            return super().predict(images)
 
     with pytest.raises(ServerUnavailable, match=r"refuses what it has answered before.*the GPU is lost"):
         outcomes([b"a"] * 12, Sick(), batch_size=4, doubtful_retries=1)
@@ -47,9 +47,9 @@ def test_a_server_that_falls_sick_condemns_nobody() -> None:
 
 def test_the_servers_largest_batch_is_learned_once() -> None:
     class Small(FakePredictor):
-        def predict(self, pictures: Sequence[Payload]) -> Scores:
-            scores = super().predict(pictures)
-            if len(pictures) > 4:
+        def predict(self, images: Sequence[Payload]) -> Scores:
+            scores = super().predict(images)
+            if len(images) > 4:
                 raise InvalidRequest("Task size 16 is larger than maximum input batch size 4", "fake")
             return scores
 
@@ -60,7 +60,7 @@ def test_the_servers_largest_batch_is_learned_once() -> None:
 
 def test_an_unreachable_server_is_no_verdict() -> None:
     class Away(FakePredictor):
-        def predict(self, pictures: Sequence[Payload]) -> Scores:
+        def predict(self, images: Sequence[Payload]) -> Scores:
             raise ServerUnavailable("away", "fake")
 
     with pytest.raises(ServerUnavailable):
@@ -69,8 +69,8 @@ def test_an_unreachable_server_is_no_verdict() -> None:
 
 def test_an_answer_that_is_no_number_is_a_failure() -> None:
     class Nan(FakePredictor):
-        def predict(self, pictures: Sequence[Payload]) -> Scores:
-            return Scores(np.full((len(pictures), 2), np.nan, np.float32), np.ones(len(pictures), bool))
+        def predict(self, images: Sequence[Payload]) -> Scores:
+            return Scores(np.full((len(images), 2), np.nan, np.float32), np.ones(len(images), bool))
 
     assert outcomes([b"a"], Nan())[0].reason == "not_finite"
 
@@ -82,23 +82,23 @@ def test_equal_scores_stand_in_label_order() -> None:
 
 
 class Slow(FakePredictor):
-    """Misses the deadline with an `s` byte, with more than `most_in_time` pictures, or from a call on."""
+    """Misses the deadline with an `s` byte, with more than `most_in_time` images, or from a call on."""
 
     def __init__(self, most_in_time: int = 10**6, hangs_from: float = float("inf")) -> None:
         super().__init__()
         self.most_in_time, self.hangs_from, self.asked_slow = most_in_time, hangs_from, 0
 
-    def predict(self, pictures: Sequence[Payload]) -> Scores:
-        scores = super().predict(pictures)
-        slow = any(bytes(picture)[:1] == b"s" for picture in pictures)
-        if slow or len(pictures) > self.most_in_time or len(self.sizes) > self.hangs_from:
+    def predict(self, images: Sequence[Payload]) -> Scores:
+        scores = super().predict(images)
+        slow = any(bytes(image)[:1] == b"s" for image in images)
+        if slow or len(images) > self.most_in_time or len(self.sizes) > self.hangs_from:
             self.asked_slow += slow
             raise DeadlineExceeded("DEADLINE_EXCEEDED", "fake")
         return scores
 
 
 @pytest.mark.parametrize("place", [0, 13, 31])
-def test_a_slow_picture_costs_only_itself_and_few_deadlines(place: int) -> None:
+def test_a_slow_image_costs_only_itself_and_few_deadlines(place: int) -> None:
     files = [b"a"] * 32
     files[place] = b"s"
     predictor = Slow()
@@ -109,13 +109,13 @@ def test_a_slow_picture_costs_only_itself_and_few_deadlines(place: int) -> None:
     assert predictor.asked_slow == 5  # twice with all, once with its half, twice alone
 
 
-def test_a_slow_picture_alone_in_its_request_is_asked_about_twice() -> None:
+def test_a_slow_image_alone_in_its_request_is_asked_about_twice() -> None:
     predictor = Slow()
     assert verdicts(outcomes([b"s", b"a"], predictor, batch_size=1)) == "rp"
     assert predictor.asked_slow == 2
 
 
-def test_several_slow_pictures_and_refused_ones_in_one_batch() -> None:
+def test_several_slow_images_and_refused_ones_in_one_batch() -> None:
     class Mixed(Slow):
         def __init__(self) -> None:
             super().__init__()
@@ -126,12 +126,12 @@ def test_several_slow_pictures_and_refused_ones_in_one_batch() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("missed", range(1, 7))
-def test_a_hang_that_ends_makes_no_picture_slow(missed: int, batch_size: int) -> None:
+def test_a_hang_that_ends_makes_no_image_slow(missed: int, batch_size: int) -> None:
     """Whatever call is the first to be answered again."""
 
     class Hangs(FakePredictor):
-        def predict(self, pictures: Sequence[Payload]) -> Scores:
-            scores = super().predict(pictures)
+        def predict(self, images: Sequence[Payload]) -> Scores:
+            scores = super().predict(images)
             if 2 < len(self.sizes) <= 2 + missed:
                 raise DeadlineExceeded("DEADLINE_EXCEEDED", "fake")
             return scores
@@ -141,7 +141,7 @@ def test_a_hang_that_ends_makes_no_picture_slow(missed: int, batch_size: int) ->
 
 
 @pytest.mark.parametrize("answered", [0, 2])
-def test_a_server_that_hangs_makes_no_picture_slow(answered: int) -> None:
+def test_a_server_that_hangs_makes_no_image_slow(answered: int) -> None:
     with pytest.raises(DeadlineExceeded):
         outcomes([b"a"] * 32, Slow(hangs_from=answered), batch_size=4, requests_in_flight=1)
 

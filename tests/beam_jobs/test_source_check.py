@@ -1,4 +1,4 @@
-"""A picture that is gone, or all that was with it: told apart on real files, mounts and buckets."""
+"""An image that is gone, or all that was with it: told apart on real files, mounts and buckets."""
 
 import datetime
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.inputs import list_pictures
+from beam_jobs.inputs import list_images
 from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import Outcome, Parts
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
@@ -28,7 +28,7 @@ class Run:
 
     def __init__(self, output: Path, inputs: Sequence[object], base: str = "/") -> None:
         self.folder = RunFolder(Disk(), str(output))
-        listing = list_pictures([str(one) for one in inputs])
+        listing = list_images([str(one) for one in inputs])
         with open(output / "manifest", "wb") as file:
             manifest = build_manifest(listing, file, batch_size=8, shards=1, unique_ids=False)
         os.makedirs(self.folder.state)
@@ -67,7 +67,7 @@ class Run:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     for number in range(COUNT):
         path = folder / ("deep/er" if number % 2 else "flat") / f"{number:02}.jpg"
@@ -111,46 +111,46 @@ GONE = pytest.mark.parametrize("go", [shutil.rmtree, emptied, replaced, a_file, 
 INPUTS = pytest.mark.parametrize("kind", ["folder", "glob", "names"])
 
 
-def inputs_of(kind: str, pictures: Path) -> list[object]:
+def inputs_of(kind: str, images: Path) -> list[object]:
     found: dict[str, list[object]] = {
-        "folder": [pictures],
-        "glob": [f"{pictures}/**/*.jpg"],
-        "names": list(files(pictures)),
+        "folder": [images],
+        "glob": [f"{images}/**/*.jpg"],
+        "names": list(files(images)),
     }
     return found[kind]
 
 
 @GONE
 @INPUTS
-def test_a_source_that_is_gone_is_no_pictures_fault(
-    pictures: Path, output: Path, kind: str, go: Callable[[Path], None]
+def test_a_source_that_is_gone_is_no_images_fault(
+    images: Path, output: Path, kind: str, go: Callable[[Path], None]
 ) -> None:
-    run = Run(output, inputs_of(kind, pictures))
-    first = files(pictures)[0]
-    go(pictures)
-    with pytest.raises(SourceGone, match=f"{pictures}.*the same command continues.*`fresh`") as error:
+    run = Run(output, inputs_of(kind, images))
+    first = files(images)[0]
+    go(images)
+    with pytest.raises(SourceGone, match=f"{images}.*the same command continues.*`fresh`") as error:
         run.missing(first)
     assert error.value.exit_code == 75
     with pytest.raises(SourceGone):
         run.check.before_reading([1, 2])
 
 
-def test_a_file_that_cannot_be_read_is_only_that_one(pictures: Path, output: Path) -> None:
-    run = Run(output, [pictures])
-    for path in files(pictures)[:7]:
+def test_a_file_that_cannot_be_read_is_only_that_one(images: Path, output: Path) -> None:
+    run = Run(output, [images])
+    for path in files(images)[:7]:
         make_unreadable(path)
         run.check.after_unreadable(str(path), [0])
 
 
-def test_files_that_all_cannot_be_read_are_a_source_that_is_gone(pictures: Path, output: Path) -> None:
-    run = Run(output, [pictures])
+def test_files_that_all_cannot_be_read_are_a_source_that_is_gone(images: Path, output: Path) -> None:
+    run = Run(output, [images])
     check = run.check
-    first = files(pictures)[0]
+    first = files(images)[0]
     check.after_unreadable(str(first), [0])
-    for path in files(pictures):
+    for path in files(images):
         make_unreadable(path)
     run.missing(first)  # it is there, and so are all the others
-    with pytest.raises(SourceGone, match=f"{pictures} .*can't be read any more: none of the .* pictures") as error:
+    with pytest.raises(SourceGone, match=f"{images} .*can't be read any more: none of the .* images") as error:
         check.after_unreadable(str(first), [0])
     assert error.value.exit_code == 75
 
@@ -164,9 +164,9 @@ def test_a_lone_file_that_cannot_be_read_is_no_source(tmp_path: Path, output: Pa
 
 @INPUTS
 @pytest.mark.parametrize("kept", [1, 7, COUNT - 1])
-def test_some_files_that_are_gone_are_only_those(pictures: Path, output: Path, kind: str, kept: int) -> None:
-    run = Run(output, inputs_of(kind, pictures))
-    there = files(pictures)
+def test_some_files_that_are_gone_are_only_those(images: Path, output: Path, kind: str, kept: int) -> None:
+    run = Run(output, inputs_of(kind, images))
+    there = files(images)
     for path in there[kept:]:
         path.unlink()
     for path in (there[kept], there[-1]):
@@ -177,16 +177,16 @@ def test_some_files_that_are_gone_are_only_those(pictures: Path, output: Path, k
 @GONE
 @pytest.mark.parametrize("ending", ["txt", "csv"])
 def test_what_was_read_before_proves_a_lists_source(
-    pictures: Path, output: Path, tmp_path: Path, ending: str, go: Callable[[Path], None]
+    images: Path, output: Path, tmp_path: Path, ending: str, go: Callable[[Path], None]
 ) -> None:
     """Of a list nothing is known to have been there, until it was read: by this process, or as its parts say."""
-    paths = [*map(str, files(pictures)), f"{pictures}/never.jpg"]
+    paths = [*map(str, files(images)), f"{images}/never.jpg"]
     (tmp_path / f"l.{ending}").write_text("\n".join(["path"] * (ending == "csv") + paths))
     run = Run(output, [tmp_path / f"l.{ending}"])
     run.missing(paths[-1])
     check = run.check
     check.saw(paths[3])
-    go(pictures)
+    go(images)
     with pytest.raises(SourceGone):
         check.after_missing(paths[0], [0])
     run.predict(0)
@@ -194,46 +194,46 @@ def test_what_was_read_before_proves_a_lists_source(
         run.missing(paths[-2])
 
 
-def test_what_another_shard_read_proves_a_lists_source(pictures: Path, output: Path, tmp_path: Path) -> None:
+def test_what_another_shard_read_proves_a_lists_source(images: Path, output: Path, tmp_path: Path) -> None:
     """Wherever in the list that is."""
-    paths = [f"{pictures}/{number:03}.jpg" for number in range(8 * 20)]
+    paths = [f"{images}/{number:03}.jpg" for number in range(8 * 20)]
     for path in paths:
         Path(path).write_bytes(b"x")
     (tmp_path / "l.txt").write_text("\n".join(paths))
     run = Run(output, [tmp_path / "l.txt"])
     run.predict(2)
-    replaced(pictures)
+    replaced(images)
     with pytest.raises(SourceGone):
         run.missing(paths[8 * 12])
 
 
-def test_a_list_of_what_never_was_is_a_list_of_missing_pictures(pictures: Path, output: Path, tmp_path: Path) -> None:
-    (tmp_path / "l.txt").write_text("/nowhere/a.jpg\n/nowhere/b.jpg\n" + f"{pictures}/c.jpg\n{pictures}/d.jpg\n")
+def test_a_list_of_what_never_was_is_a_list_of_missing_images(images: Path, output: Path, tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("/nowhere/a.jpg\n/nowhere/b.jpg\n" + f"{images}/c.jpg\n{images}/d.jpg\n")
     run = Run(output, [tmp_path / "l.txt"])
     run.check.before_reading([0])
-    for path in ("/nowhere/a.jpg", f"{pictures}/c.jpg"):
+    for path in ("/nowhere/a.jpg", f"{images}/c.jpg"):
         run.missing(path)
 
 
 def test_a_relative_list_is_looked_for_where_the_run_began(
-    pictures: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "l.txt").write_text("\n".join(str(path.relative_to(tmp_path)) for path in files(pictures)))
+    (tmp_path / "l.txt").write_text("\n".join(str(path.relative_to(tmp_path)) for path in files(images)))
     monkeypatch.chdir(tmp_path)
     run = Run(output, ["l.txt"], base=absolute("."))
     monkeypatch.chdir("/")
     run.check.before_reading([0])
     where = run.plan.locate("in/flat/00.jpg")
-    assert where == str(pictures / "flat" / "00.jpg")
-    shutil.rmtree(pictures)
+    assert where == str(images / "flat" / "00.jpg")
+    shutil.rmtree(images)
     with pytest.raises(SourceGone):
         run.missing(where)
 
 
-def test_of_several_inputs_one_may_be_gone(pictures: Path, output: Path, tmp_path: Path) -> None:
+def test_of_several_inputs_one_may_be_gone(images: Path, output: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(pictures, other)
-    run = Run(output, [pictures, other])
+    shutil.copytree(images, other)
+    run = Run(output, [images, other])
     shutil.rmtree(other)
     with pytest.raises(SourceGone, match=str(other)):
         run.missing(other / "flat" / "00.jpg")
@@ -241,8 +241,8 @@ def test_of_several_inputs_one_may_be_gone(pictures: Path, output: Path, tmp_pat
     run.check.before_reading([0])  # nothing of the other one is to be read in it
     with pytest.raises(SourceGone):
         run.check.before_reading([last])
-    (pictures / "flat" / "00.jpg").unlink()
-    run.missing(pictures / "flat" / "00.jpg")
+    (images / "flat" / "00.jpg").unlink()
+    run.missing(images / "flat" / "00.jpg")
 
 
 def test_links_to_nothing_prove_nothing(output: Path, tmp_path: Path) -> None:
@@ -254,32 +254,32 @@ def test_links_to_nothing_prove_nothing(output: Path, tmp_path: Path) -> None:
     run.missing(tmp_path / "in" / "a.jpg")
 
 
-def test_links_into_a_folder_that_is_gone(pictures: Path, output: Path, tmp_path: Path) -> None:
+def test_links_into_a_folder_that_is_gone(images: Path, output: Path, tmp_path: Path) -> None:
     (tmp_path / "links").mkdir()
-    for path in files(pictures):
+    for path in files(images):
         (tmp_path / "links" / path.name).symlink_to(path)
     run = Run(output, [tmp_path / "links"])
     run.check.before_reading([0])
-    shutil.rmtree(pictures)
+    shutil.rmtree(images)
     with pytest.raises(SourceGone):
         run.missing(tmp_path / "links" / "00.jpg")
 
 
-def test_a_source_that_is_back_is_found(pictures: Path, output: Path) -> None:
-    run = Run(output, [pictures])
+def test_a_source_that_is_back_is_found(images: Path, output: Path) -> None:
+    run = Run(output, [images])
     check = run.check
-    pictures.rename(pictures.parent / "away")
+    images.rename(images.parent / "away")
     with pytest.raises(SourceGone):
         check.before_reading([0])
-    (pictures.parent / "away").rename(pictures)
+    (images.parent / "away").rename(images)
     check.forget()
     check.before_reading([0])
 
 
 @pytest.fixture
-def mounted(pictures: Path) -> Iterator[Path]:
-    """A file system of its own below the pictures, with as many in it."""
-    mount = pictures / "mount"
+def mounted(images: Path) -> Iterator[Path]:
+    """A file system of its own below the images, with as many in it."""
+    mount = images / "mount"
     mount.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", mount], capture_output=True).returncode:
         pytest.skip("mounting needs root")
@@ -289,12 +289,12 @@ def mounted(pictures: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
 
 
-def test_a_mount_below_the_input_is_a_source_of_its_own(pictures: Path, output: Path, mounted: Path) -> None:
-    run = Run(output, [pictures])
+def test_a_mount_below_the_input_is_a_source_of_its_own(images: Path, output: Path, mounted: Path) -> None:
+    run = Run(output, [images])
     subprocess.run(["umount", mounted], check=True)
     with pytest.raises(SourceGone, match=f"{mounted} .*is empty now"):
         run.missing(mounted / "03.jpg")
-    run.missing(pictures / "flat" / "00.jpg")
+    run.missing(images / "flat" / "00.jpg")
 
 
 @pytest.mark.parametrize("place", ["s3_folder", "gs_folder"])

@@ -101,17 +101,17 @@ def test_a_servers_memory_does_not_grow_with_the_rows_of_a_request(hostile: Path
     from serving.predictor import ImagePredictor
     from serving.server import ServerProcess
 
-    picture = (hostile / "plain.png").read_bytes()
+    image = (hostile / "plain.png").read_bytes()
     with ServerProcess(str(model_store), model_name=MODEL_NAME) as server:
         endpoint = Endpoint(address=server.address, model_name=MODEL_NAME)
         with PredictClient(endpoint) as client:
             contract = client.contract()
             assert contract
             predictor = ImagePredictor(client, contract, "encoded")
-            alone = predictor.predict([picture]).probabilities
+            alone = predictor.predict([image]).probabilities
             rows = -(-1500 * MIB // (12 * contract.preprocessing.height * contract.preprocessing.width))
             with peak_of(psutil.Process(server.pid)) as measured:
-                scores = predictor.predict([picture, *[b""] * rows, picture])
+                scores = predictor.predict([image, *[b""] * rows, image])
     assert scores.ok.tolist() == [True, *[False] * rows, True]
     assert abs(scores.probabilities[[0, -1]] - alone).max() < 1e-4
     assert measured[-1] - measured[0] < 700 * MIB

@@ -44,7 +44,7 @@ def account(output: Path) -> tuple[int, int, int, int]:
 
 
 def plain_loop(model_store: Path, paths: Sequence[str]) -> dict[str, tuple[str, float]]:
-    """Label and score of each picture, one by one in this process."""
+    """Label and score of each image, one by one in this process."""
     import tensorflow as tf
 
     from serving.images.preprocessing import make_decoder
@@ -98,7 +98,7 @@ def test_run_json_says_what_was_done(predict: Predict, drawn: Path, model_store:
     assert run["started"] <= run["finished"]
 
 
-def test_broken_pictures_cost_only_themselves(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+def test_broken_images_cost_only_themselves(predict: Predict, drawn: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     shutil.copytree(drawn / "train", folder)
     whole = sorted(folder.iterdir())[0].read_bytes()
@@ -122,20 +122,20 @@ def test_broken_pictures_cost_only_themselves(predict: Predict, drawn: Path, tmp
 
 
 def test_names_that_break_other_csvs_come_back_unaltered(predict: Predict, drawn: Path, tmp_path: Path) -> None:
-    picture = sorted((drawn / "train").iterdir())[0]
+    image = sorted((drawn / "train").iterdir())[0]
     names = ["=1+1.jpg", 'quo"te.jpg', "com,ma.jpg", "new\nline.jpg", "cr\r.jpg", " blank.jpg", "犬 &.jpg", "@x.jpg"]
     for name in names:
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
-        shutil.copy(picture, tmp_path / "in" / name)
+        shutil.copy(image, tmp_path / "in" / name)
     assert predict("--input", tmp_path / "in", "--output", tmp_path / "out").exit_code == 0
     found = [row["path"] for row in rows(tmp_path / "out" / "predictions.csv")]
     assert found == sorted(f"{tmp_path}/in/{name}" for name in names)
 
 
 def test_a_csv_keeps_its_ids_and_labels(predict: Predict, drawn: Path, tmp_path: Path) -> None:
-    pictures = rows(drawn / "labels.csv")
+    images = rows(drawn / "labels.csv")
     with open(tmp_path / "in.csv", "w", newline="") as file:
-        table = [[f"{drawn}/train/{row['id']}.jpg", row["id"], row["breed"]] for row in pictures]
+        table = [[f"{drawn}/train/{row['id']}.jpg", row["id"], row["breed"]] for row in images]
         csv.writer(file).writerows([["path", "id", "label"], *table, table[0]])
     result = predict("--input", tmp_path / "in.csv", "--output", tmp_path / "out")
     found = rows(tmp_path / "out" / "predictions.csv")
@@ -223,7 +223,7 @@ def test_memory_may_change_when_a_run_goes_on(predict: Predict, drawn: Path, tmp
 
 
 @pytest.mark.parametrize("flag", ["--max-image-pixels", "--max-image-bytes"])
-def test_limits_below_the_models_own_size_reject_pictures(
+def test_limits_below_the_models_own_size_reject_images(
     predict: Predict, drawn: Path, tmp_path: Path, flag: str
 ) -> None:
     result = predict("--input", drawn / "train", "--output", tmp_path / "out", "--wire", "encoded", flag, "100")
@@ -265,7 +265,7 @@ def test_shards_together_write_what_one_run_writes(predict: Predict, drawn: Path
         assert float(row["score"]) == pytest.approx(float(expected["score"]), abs=1e-4)
 
 
-def test_too_many_rejected_pictures_end_with_3(predict: Predict, tmp_path: Path, drawn: Path) -> None:
+def test_too_many_rejected_images_end_with_3(predict: Predict, tmp_path: Path, drawn: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(b"x")
     shutil.copy(sorted((drawn / "train").iterdir())[0], tmp_path / "in" / "b.jpg")

@@ -14,8 +14,8 @@ import grpc
 
 Fault = tuple[grpc.StatusCode, str]
 Spoil = Callable[[bytes], bytes]
-BEFORE_PICTURES = 18
-"""Predict calls for the contract, 16 golden pictures and their scores."""
+BEFORE_IMAGES = 18
+"""Predict calls for the contract, 16 golden images and their scores."""
 
 
 class Front(grpc.GenericRpcHandler):
@@ -23,7 +23,7 @@ class Front(grpc.GenericRpcHandler):
 
     def __init__(self, upstream: str, *, credentials: grpc.ServerCredentials | None = None) -> None:
         self.spared = 0
-        """Predict calls that nothing happens to, at first; BEFORE_PICTURES of them come before any picture."""
+        """Predict calls that nothing happens to, at first; BEFORE_IMAGES of them come before any image."""
         self.refused_share = 0.0
         """Of the other Predict calls."""
         self.refusals: tuple[Fault, ...] = (
@@ -71,11 +71,11 @@ class Front(grpc.GenericRpcHandler):
         self._upstream.close()
 
     def hold_after(self, requests: int) -> None:
-        """Clears `open` once so many requests for pictures were let through, in all: a middle of the run that stays.
+        """Clears `open` once so many requests for images were let through, in all: a middle of the run that stays.
 
         Of the 14 that `start` makes; after 7, some chunk has its part.
         """
-        self._held_from = BEFORE_PICTURES + requests + 1
+        self._held_from = BEFORE_IMAGES + requests + 1
 
     @property
     def held(self) -> bool:

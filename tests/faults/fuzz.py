@@ -36,8 +36,8 @@ def draw_files() -> list[bytes]:
         frames = []
         for _ in range(3 if options.get("save_all") else 1):
             colours = chance.integers(0, 255, (5, 6, 3)).astype(np.uint8)
-            picture = Image.fromarray(colours).resize((61, 47), Image.Resampling.BICUBIC)
-            frames.append(picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode))
+            image = Image.fromarray(colours).resize((61, 47), Image.Resampling.BICUBIC)
+            frames.append(image.convert("I").convert("I;16") if mode == "I;16" else image.convert(mode))
         buffer = io.BytesIO()
         more = {"append_images": frames[1:]} if len(frames) > 1 else {}
         frames[0].save(buffer, kind, **options, **more)
@@ -72,11 +72,11 @@ def damage(files: Sequence[bytes], chance: random.Random) -> bytes:
 
 def verdict(decode: object, data: bytes) -> str:
     """`decoded`, or the reason of the rejection."""
-    from serving.images.limits import PictureRejected
+    from serving.images.limits import ImageRejected
 
     try:
         decode(data)  # type: ignore[operator]
-    except PictureRejected as error:
+    except ImageRejected as error:
         return error.reason if error.message else "without a message"
     return "decoded"
 
@@ -92,9 +92,9 @@ def main() -> None:
 
     from serving.contract import Preprocessing
     from serving.images.encoder import make_encoder
-    from serving.images.limits import PictureLimits
+    from serving.images.limits import ImageLimits
 
-    limits = PictureLimits(max_image_pixels=4_000_000)
+    limits = ImageLimits(max_image_pixels=4_000_000)
     decode = make_encoder(Preprocessing(height=64, width=64, orientation="exif"), "float32", limits)
     files = draw_files()
     assert {verdict(decode, data) for data in files} <= {"decoded", "corrupt"}

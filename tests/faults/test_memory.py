@@ -1,4 +1,4 @@
-"""The memory of a real job with many large pictures stays under --max-memory, in each wire form."""
+"""The memory of a real job with many large images stays under --max-memory, in each wire form."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cheap SavedModel that takes pictures in each form, and 7 MB of a photo of 12 megapixels."""
+    """A cheap SavedModel that takes images in each form, and 7 MB of a photo of 12 megapixels."""
     import tensorflow as tf
 
     def pixels(dtype: tf.DType) -> tf.types.experimental.GenericFunction:
@@ -48,28 +48,28 @@ def address(place: Path) -> Iterator[str]:
         yield running.address
 
 
-def peak(address: str, place: Path, folder: Path, pictures: int, *flags: str) -> int:
+def peak(address: str, place: Path, folder: Path, images: int, *flags: str) -> int:
     """Most bytes that the job's process had in memory at once."""
     (folder / "in").mkdir()
-    for number in range(pictures):
+    for number in range(images):
         (folder / "in" / f"{number:04}.jpg").symlink_to(place / "large.jpg")
     files = ("--labels", place / "labels.txt", "--input", folder / "in", "--output", folder / "out")
     return peak_memory("--server", address, "--model-name", "model", "--image-size", "224", *files, *flags)
 
 
 @pytest.mark.parametrize(
-    ("wire", "pictures", "mebibytes"),
+    ("wire", "images", "mebibytes"),
     [("encoded", 160, 512), ("encoded", 160, 1843), ("uint8", 30, 1280), ("float32", 30, 1843)],
 )  # 1843 MiB are nine tenths of the limit in k8s/base/predict.yaml
 def test_the_peak_stays_under_the_limit(
-    address: str, place: Path, tmp_path: Path, wire: str, pictures: int, mebibytes: int
+    address: str, place: Path, tmp_path: Path, wire: str, images: int, mebibytes: int
 ) -> None:
-    found = peak(address, place, tmp_path, pictures, "--signature", wire, "--max-memory", f"{mebibytes}MiB")
+    found = peak(address, place, tmp_path, images, "--signature", wire, "--max-memory", f"{mebibytes}MiB")
     assert found < mebibytes * 2**20
-    assert account(tmp_path / "out") == (pictures, pictures, 0, 0)
+    assert account(tmp_path / "out") == (images, images, 0, 0)
 
 
-def test_pictures_that_can_not_fit_are_rejected_by_that_flag(address: str, place: Path, tmp_path: Path) -> None:
+def test_images_that_can_not_fit_are_rejected_by_that_flag(address: str, place: Path, tmp_path: Path) -> None:
     flags = ("--signature", "encoded", "--max-memory", "384MiB", "--max-rejected", "100%")
     assert peak(address, place, tmp_path, 3, *flags) < 384 * 2**20
     found = rows(tmp_path / "out" / "rejected.csv")

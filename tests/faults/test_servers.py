@@ -1,4 +1,4 @@
-"""Real servers that die, change or share: kill -9, new versions, unloading, another client's bad picture."""
+"""Real servers that die, change or share: kill -9, new versions, unloading, another client's bad image."""
 
 import shutil
 import threading
@@ -136,11 +136,11 @@ def test_connections_cut_in_the_middle_of_a_message(
     assert_same(tmp_path / "out", undisturbed)
 
 
-def test_an_embedded_server_that_cannot_start_is_one_message(pictures: Path, tmp_path: Path) -> None:
+def test_an_embedded_server_that_cannot_start_is_one_message(images: Path, tmp_path: Path) -> None:
     (tmp_path / "broken" / "1").mkdir(parents=True)
     (tmp_path / "broken" / "1" / "saved_model.pb").write_bytes(b"no model")
     job = Job(tmp_path / "log", "--model", tmp_path / "broken", "--wire", "encoded",
-              "--input", pictures, "--output", tmp_path / "out")  # fmt: skip
+              "--input", images, "--output", tmp_path / "out")  # fmt: skip
     assert job.wait() == 1
     assert "--model" in job.said
     assert "Traceback" not in job.said
@@ -189,21 +189,21 @@ def shared(plain: Path) -> Iterator[str]:
         yield running.address
 
 
-def ask_plain(plain: Path, pictures: Path, output: Path) -> list[object]:
+def ask_plain(plain: Path, images: Path, output: Path) -> list[object]:
     return ["--model-name", "plain", "--labels", plain / "labels.txt", "--image-size", IMAGE_SIZE,
-            "--input", pictures, "--output", output]  # fmt: skip
+            "--input", images, "--output", output]  # fmt: skip
 
 
-def test_one_poison_picture_in_each_batch(
-    start: START, shared: str, plain: Path, pictures: Path, drawn: Path, tmp_path: Path
+def test_one_poison_image_in_each_batch(
+    start: START, shared: str, plain: Path, images: Path, drawn: Path, tmp_path: Path
 ) -> None:
     clean = start(shared, flags=ask_plain(plain, drawn / "train", tmp_path / "clean"))
     assert clean.wait() == 0, clean.said
     folder = Path(shutil.copytree(drawn / "train", tmp_path / "in"))
-    poison = (pictures / "0.jpg").read_bytes()  # its header is whole, so only decoding shows
-    for number, picture in enumerate(sorted((drawn / "train").iterdir())):
+    poison = (images / "0.jpg").read_bytes()  # its header is whole, so only decoding shows
+    for number, image in enumerate(sorted((drawn / "train").iterdir())):
         if number % 3 == 0:
-            (folder / f"{picture.stem}-poison.jpg").write_bytes(poison)
+            (folder / f"{image.stem}-poison.jpg").write_bytes(poison)
     job = start(shared, flags=ask_plain(plain, folder, tmp_path / "out"))
     assert job.wait() == 0, job.said
     assert account(tmp_path / "out") == Account(64, 48, 16, 0)
@@ -220,23 +220,23 @@ def test_a_batch_over_the_servers_limit(start: START, shared: str, plain: Path, 
     assert account(tmp_path / "out") == Account(48, 48, 0, 0)
 
 
-def test_a_model_that_would_refuse_every_picture_is_found_out(
+def test_a_model_that_would_refuse_every_image_is_found_out(
     start: START, shared: str, plain: Path, drawn: Path, tmp_path: Path
 ) -> None:
     ask = [*ask_plain(plain, drawn / "train", tmp_path / "out"), "--wire", "float32", "--signature", "pixels"]
     wrong = start(shared, flags=[*ask, "--image-size", 25])
     assert wrong.wait() == 1
-    assert "does not take a picture of 25 x 25 pixels as float32" in wrong.said
+    assert "does not take an image of 25 x 25 pixels as float32" in wrong.said
     assert not (tmp_path / "out" / "predictions.csv").exists()
     right = start(shared, flags=[*ask, "--image-size", 24])
     assert right.wait() == 0, right.said
     assert account(tmp_path / "out") == Account(48, 48, 0, 0)
 
 
-def test_another_clients_bad_pictures_condemn_none_of_ours(
-    start: START, shared: str, plain: Path, pictures: Path, drawn: Path, tmp_path: Path
+def test_another_clients_bad_images_condemn_none_of_ours(
+    start: START, shared: str, plain: Path, images: Path, drawn: Path, tmp_path: Path
 ) -> None:
-    poison, over, refused = (pictures / "0.jpg").read_bytes(), threading.Event(), []
+    poison, over, refused = (images / "0.jpg").read_bytes(), threading.Event(), []
 
     def disturb() -> None:
         with PredictClient(Endpoint(address=shared, model_name="plain")) as client:

@@ -1,4 +1,4 @@
-"""A real server that is slow: for one picture, which costs only itself, or for all, which is no picture's fault."""
+"""A real server that is slow: for one image, which costs only itself, or for all, which is no image's fault."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ MARK = (255, 0, 255)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel of files that loops on a picture of MARK's colour, and on every one while there is a file `slow`."""
+    """A SavedModel of files that loops on an image of MARK's colour, and on every one while there is a file `slow`."""
     import tensorflow as tf
 
     place = tmp_path_factory.mktemp("slow")
@@ -50,8 +50,8 @@ def address(place: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(40):
         colour = ((200, 20, 20), (20, 200, 20), (20, 20, 200))[number % 3]
@@ -59,33 +59,33 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def predict(address: str, place: Path, pictures: Path, *more: object) -> Job:
-    number = len(list(pictures.parent.glob("log-*")))
+def predict(address: str, place: Path, images: Path, *more: object) -> Job:
+    number = len(list(images.parent.glob("log-*")))
     return Job(
-        pictures.parent / f"log-{number}", "--server", address, "--model-name", "model", "--labels",
-        place / "labels.txt", "--image-size", 24, "--input", pictures, "--output", pictures.parent / "out", *more,
+        images.parent / f"log-{number}", "--server", address, "--model-name", "model", "--labels",
+        place / "labels.txt", "--image-size", 24, "--input", images, "--output", images.parent / "out", *more,
         environment=dict(os.environ),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_a_slow_picture_costs_only_itself(address: str, place: Path, pictures: Path, batch_size: int) -> None:
-    Image.new("RGB", (24, 24), MARK).save(pictures / "13.png")
-    job = predict(address, place, pictures, "--deadline", 4, "--batch-size", batch_size)
+def test_a_slow_image_costs_only_itself(address: str, place: Path, images: Path, batch_size: int) -> None:
+    Image.new("RGB", (24, 24), MARK).save(images / "13.png")
+    job = predict(address, place, images, "--deadline", 4, "--batch-size", batch_size)
     assert job.wait() == 0, job.said
-    assert account(pictures.parent / "out") == (40, 39, 1, 0)
-    (row,) = rows(pictures.parent / "out" / "rejected.csv")
-    assert row["path"] == str(pictures / "13.png")
+    assert account(images.parent / "out") == (40, 39, 1, 0)
+    (row,) = rows(images.parent / "out" / "rejected.csv")
+    assert row["path"] == str(images / "13.png")
     assert (row["stage"], row["reason"]) == ("predict", "too_slow")
     assert "4 s" in row["message"]
     assert "`deadline_s`" in row["message"]
 
 
-def test_a_server_that_is_slow_for_all_rejects_nobody(address: str, place: Path, pictures: Path) -> None:
+def test_a_server_that_is_slow_for_all_rejects_nobody(address: str, place: Path, images: Path) -> None:
     flags = ["--deadline", 2, "--patience", 8, "--batch-size", 1]
     with Front(address) as front:
         front.hold_after(7)
-        job = predict(front.address, place, pictures, *flags)
+        job = predict(front.address, place, images, *flags)
         wait_until(lambda: front.held, job)
         (place / "slow").touch()
         try:
@@ -94,6 +94,6 @@ def test_a_server_that_is_slow_for_all_rejects_nobody(address: str, place: Path,
         finally:
             (place / "slow").unlink()
     assert "DEADLINE_EXCEEDED" in job.said
-    last = predict(address, place, pictures, "--batch-size", 1)
+    last = predict(address, place, images, "--batch-size", 1)
     assert last.wait() == 0, last.said
-    assert account(pictures.parent / "out") == (40, 40, 0, 0)
+    assert account(images.parent / "out") == (40, 40, 0, 0)

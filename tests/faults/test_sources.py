@@ -1,4 +1,4 @@
-"""Runs whose pictures go away in the middle, all or some: nothing is written about what is no picture's fault."""
+"""Runs whose images go away in the middle, all or some: nothing is written about what is no image's fault."""
 
 import json
 import os
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture
-def folder(pictures: Path, tmp_path: Path) -> Path:
-    """The pictures, in a folder that may go."""
-    return Path(shutil.copytree(pictures, tmp_path / "in"))
+def folder(images: Path, tmp_path: Path) -> Path:
+    """The images, in a folder that may go."""
+    return Path(shutil.copytree(images, tmp_path / "in"))
 
 
 def stopped(start: START, front: Front, flags: list[object], output: Path) -> int:
@@ -32,11 +32,11 @@ def stopped(start: START, front: Front, flags: list[object], output: Path) -> in
     return len(parts(output))
 
 
-def as_in(output: Path, folder: Path, pictures: Path) -> Path:
-    """The results, as if the pictures had been in their first folder."""
+def as_in(output: Path, folder: Path, images: Path) -> Path:
+    """The results, as if the images had been in their first folder."""
     for name in ("predictions.csv", "rejected.csv", "failed.csv"):
         path = output / name
-        path.write_bytes(path.read_bytes().replace(str(folder).encode(), str(pictures).encode()))
+        path.write_bytes(path.read_bytes().replace(str(folder).encode(), str(images).encode()))
     return output
 
 
@@ -52,7 +52,7 @@ def empty(folder: Path) -> None:
 @pytest.mark.parametrize("go", [away, empty])
 @pytest.mark.parametrize("kind", ["folder", "glob", "list"])
 def test_a_folder_that_is_gone_stops_the_run_until_it_is_back(
-    start: START, front: Front, folder: Path, pictures: Path, undisturbed: Path, tmp_path: Path, kind: str,
+    start: START, front: Front, folder: Path, images: Path, undisturbed: Path, tmp_path: Path, kind: str,
     go: Callable[[Path], None],
 ) -> None:  # fmt: skip
     output = tmp_path / "out"
@@ -73,11 +73,11 @@ def test_a_folder_that_is_gone_stops_the_run_until_it_is_back(
     (tmp_path / "away").rename(folder)
     last = start(front.address, flags=flags)
     assert last.wait() == 0, last.said
-    assert_same(as_in(output, folder, pictures), undisturbed)
+    assert_same(as_in(output, folder, images), undisturbed)
 
 
 def test_a_folder_that_goes_while_the_run_reads_it(
-    start: START, front: Front, folder: Path, pictures: Path, undisturbed: Path, tmp_path: Path
+    start: START, front: Front, folder: Path, images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     front.hold_after(7)
@@ -93,11 +93,11 @@ def test_a_folder_that_goes_while_the_run_reads_it(
     (tmp_path / "away").rename(folder)
     again = start(front.address, flags=["--input", folder, "--output", output])
     assert again.wait() == 0, again.said
-    assert_same(as_in(output, folder, pictures), undisturbed)
+    assert_same(as_in(output, folder, images), undisturbed)
 
 
 def test_a_few_that_are_gone_are_missing_and_asked_for_again_when_back(
-    start: START, front: Front, folder: Path, pictures: Path, undisturbed: Path, tmp_path: Path
+    start: START, front: Front, folder: Path, images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     output, flags = tmp_path / "out", ["--input", folder, "--output", tmp_path / "out"]
     stopped(start, front, flags, output)
@@ -118,7 +118,7 @@ def test_a_few_that_are_gone_are_missing_and_asked_for_again_when_back(
     (tmp_path / "away" / gone[2].name).rename(gone[2])
     last = start(front.address, "--retry-failed", flags=flags)
     assert last.wait() == 0, last.said
-    assert_same(as_in(output, folder, pictures), undisturbed)
+    assert_same(as_in(output, folder, images), undisturbed)
 
 
 def test_a_relative_input_said_elsewhere_is_not_the_same(
@@ -157,10 +157,10 @@ def test_what_is_left_out_is_said_and_counted(start: START, front: Front, folder
     assert left_out == {"hidden_files": 1, "hidden_folders": 1, "linked_folders": 1}
 
 
-def test_a_bucket_that_is_emptied_under_a_run(start: START, front: Front, s3_folder: str, pictures: Path) -> None:
+def test_a_bucket_that_is_emptied_under_a_run(start: START, front: Front, s3_folder: str, images: Path) -> None:
     storage, flags = open_store(s3_folder), ["--input", f"{s3_folder}/in", "--output", f"{s3_folder}/out"]
-    for picture in pictures.iterdir():
-        storage.create(f"{s3_folder}/in/{picture.name}", picture.read_bytes())
+    for image in images.iterdir():
+        storage.create(f"{s3_folder}/in/{image.name}", image.read_bytes())
     front.hold_after(7)
     job = start(front.address, "--readers", 1, flags=flags)
     wait_until(lambda: front.held and list(storage.walk(f"{s3_folder}/out/_state/parts")), job)

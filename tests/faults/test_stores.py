@@ -28,29 +28,29 @@ def store(s3_server: str) -> Iterator[StoreFront]:
 
 
 @pytest.fixture
-def bucket(s3_folder: str, pictures: Path) -> str:
-    """The pictures in a bucket."""
-    fill(s3_folder, pictures)
+def bucket(s3_folder: str, images: Path) -> str:
+    """The images in a bucket."""
+    fill(s3_folder, images)
     return s3_folder
 
 
-def fill(bucket: str, pictures: Path) -> None:
+def fill(bucket: str, images: Path) -> None:
     storage = open_store(bucket)
-    for picture in pictures.iterdir():
-        storage.create(f"{bucket}/in/{picture.name}", picture.read_bytes())
+    for image in images.iterdir():
+        storage.create(f"{bucket}/in/{image.name}", image.read_bytes())
 
 
 def at(store: StoreFront) -> StorageOptions:
     return StorageOptions(s3=S3Options(endpoint_url=store.url))
 
 
-def download(bucket: str, output: Path, pictures: Path) -> Path:
+def download(bucket: str, output: Path, images: Path) -> Path:
     """The run's results, as if they had been on a disk."""
     storage = open_store(bucket)
     output.mkdir()
     for name in ("predictions.csv", "rejected.csv", "failed.csv", "run.json"):
         text = storage.read(f"{bucket}/out/{name}").decode()
-        (output / name).write_bytes(text.replace(f"{bucket}/in/", f"{pictures}/").encode())
+        (output / name).write_bytes(text.replace(f"{bucket}/in/", f"{images}/").encode())
     return output
 
 
@@ -59,28 +59,28 @@ def in_bucket(bucket: str) -> list[object]:
 
 
 def test_a_store_that_answers_503_now_and_then(
-    start: START, server: str, store: StoreFront, bucket: str, pictures: Path, undisturbed: Path, tmp_path: Path
+    start: START, server: str, store: StoreFront, bucket: str, images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     store.unavailable_share = 0.2
     job = start(server, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
     assert job.wait() == 0, job.said
     assert store.refused
-    assert_same(download(bucket, tmp_path / "out", pictures), undisturbed)
+    assert_same(download(bucket, tmp_path / "out", images), undisturbed)
 
 
 @pytest.mark.parametrize(("folder", "upstream"), [("s3_folder", "s3_server"), ("gs_folder", "gcs_server")])
 def test_answers_of_a_store_that_are_cut_off(
-    start: START, server: str, folder: str, upstream: str, pictures: Path, undisturbed: Path, tmp_path: Path,
+    start: START, server: str, folder: str, upstream: str, images: Path, undisturbed: Path, tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     bucket = request.getfixturevalue(folder)
-    fill(bucket, pictures)
+    fill(bucket, images)
     with StoreFront(request.getfixturevalue(upstream)) as store:
         store.cut_share = 0.1
         job = start(server, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url, STORAGE_EMULATOR_HOST=store.url)
         assert job.wait(240) == 0, job.said
         assert store.refused
-    assert_same(download(bucket, tmp_path / "out", pictures), undisturbed)
+    assert_same(download(bucket, tmp_path / "out", images), undisturbed)
 
 
 def test_a_listing_that_is_cut_off_is_no_shorter_listing(store: StoreFront, bucket: str) -> None:
@@ -93,8 +93,8 @@ def test_a_listing_that_is_cut_off_is_no_shorter_listing(store: StoreFront, buck
     ("code", "kind"),
     [("ExpiredToken", StorageUnavailable), ("InvalidAccessKeyId", StorageDenied), ("AccessDenied", PermissionError)],
 )
-def test_what_is_refused_for_all_pictures_is_no_fault_of_one(
-    store: StoreFront, bucket: str, pictures: Path, code: str, kind: type[Exception]
+def test_what_is_refused_for_all_images_is_no_fault_of_one(
+    store: StoreFront, bucket: str, images: Path, code: str, kind: type[Exception]
 ) -> None:
     store.denied, store.denied_code = "0.jpg", code
     with pytest.raises(kind) as error:
@@ -103,7 +103,7 @@ def test_what_is_refused_for_all_pictures_is_no_fault_of_one(
 
 
 def test_a_store_that_answers_nothing_but_503_stops_the_run_resumable(
-    start: START, front: Front, store: StoreFront, bucket: str, pictures: Path, undisturbed: Path, tmp_path: Path
+    start: START, front: Front, store: StoreFront, bucket: str, images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     front.hold_after(7)
     storage = open_store(bucket)
@@ -118,13 +118,13 @@ def test_a_store_that_answers_nothing_but_503_stops_the_run_resumable(
     store.unavailable_share = 0.0
     again = start(front.address, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
     assert again.wait() == 0, again.said
-    assert_same(download(bucket, tmp_path / "out", pictures), undisturbed)
+    assert_same(download(bucket, tmp_path / "out", images), undisturbed)
 
 
 def test_what_failed_is_asked_again_and_nothing_else(
-    start: START, front: Front, store: StoreFront, bucket: str, pictures: Path, undisturbed: Path, tmp_path: Path
+    start: START, front: Front, store: StoreFront, bucket: str, images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    names = sorted(path.name for path in pictures.glob("*.jpg") if path.stat().st_size > 1000)
+    names = sorted(path.name for path in images.glob("*.jpg") if path.stat().st_size > 1000)
     store.denied = names[20]
     job = start(front.address, flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
     assert job.wait() == 3, job.said
@@ -140,8 +140,8 @@ def test_what_failed_is_asked_again_and_nothing_else(
     asked = front.asked
     again = start(front.address, "--retry-failed", flags=in_bucket(bucket), AWS_ENDPOINT_URL=store.url)
     assert again.wait() == 0, again.said
-    assert front.asked - asked <= 1 + 17 + 16 + 1  # the contract, the golden pictures, and one request
-    assert_same(download(bucket, tmp_path / "out", pictures), undisturbed)
+    assert front.asked - asked <= 1 + 17 + 16 + 1  # the contract, the golden images, and one request
+    assert_same(download(bucket, tmp_path / "out", images), undisturbed)
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["listing", "reads"])
@@ -242,12 +242,12 @@ def test_a_place_that_may_not_be_written_to_is_one_line(start: START, server: st
     assert "Traceback" not in job.said
 
 
-def test_half_of_the_pictures_corrupt(start: START, server: str, pictures: Path, tmp_path: Path) -> None:
+def test_half_of_the_images_corrupt(start: START, server: str, images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     folder.mkdir()
-    for number, picture in enumerate(sorted(pictures.glob("*.jpg"))):
-        data = picture.read_bytes()
-        (folder / picture.name).write_bytes(data if number % 2 else data[: len(data) // 3])
+    for number, image in enumerate(sorted(images.glob("*.jpg"))):
+        data = image.read_bytes()
+        (folder / image.name).write_bytes(data if number % 2 else data[: len(data) // 3])
     job = start(server, "--max-rejected", "60%", flags=["--input", folder, "--output", tmp_path / "out"])
     assert job.wait() == 0, job.said
     names = sorted(path.name for path in folder.iterdir())

@@ -222,13 +222,13 @@ def test_a_server_that_is_away_is_resumable(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_classify_shows_each_picture_or_its_reason(model_store: Path, drawn: Path, tmp_path: Path) -> None:
-    picture = sorted((drawn / "train").iterdir())[0]
+def test_classify_shows_each_image_or_its_reason(model_store: Path, drawn: Path, tmp_path: Path) -> None:
+    image = sorted((drawn / "train").iterdir())[0]
     (tmp_path / "page.jpg").write_text("<html>")
-    done = flow_images("classify", picture, tmp_path / "page.jpg", "--model", model_store, "--top-k", 2)
+    done = flow_images("classify", image, tmp_path / "page.jpg", "--model", model_store, "--top-k", 2)
     assert done.returncode == 1, done.stderr
-    assert str(picture) in done.stdout
-    assert "the bytes are not a picture in any known format" in done.stdout
+    assert str(image) in done.stdout
+    assert "the bytes are not an image in any known format" in done.stdout
 
 
 def test_the_demonstration_trains_serves_and_predicts(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_the_demonstration_trains_serves_and_predicts(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "they stand in for Kaggle's photos" in done.stdout
     assert "it stands in for a TF Hub URL" in done.stdout
-    assert "WARNING" not in done.stderr  # its golden pictures tell every slip of preprocessing
+    assert "WARNING" not in done.stderr  # its golden images tell every slip of preprocessing
     assert "30 listed = 30 predicted + 0 rejected + 0 failed" in done.stdout
     accuracy = float(done.stdout.rpartition("accuracy ")[2].split()[0])
     assert accuracy > 0.4  # of 6 classes: 0.17 by chance

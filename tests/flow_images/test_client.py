@@ -24,7 +24,7 @@ from serving.errors import (
     ServerUnavailable,
     UsageError,
 )
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.server import EmbeddedServer
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
@@ -121,7 +121,7 @@ def test_a_result_is_json(client: Client, files: list[Path]) -> None:
 
 
 def test_limits_are_the_callers(server: str, files: list[Path]) -> None:
-    with Client(server, MODEL_NAME, limits=PictureLimits(max_image_bytes=10)) as client:
+    with Client(server, MODEL_NAME, limits=ImageLimits(max_image_bytes=10)) as client:
         assert [result.reason for result in client.classify([files[0], pixels_of(files[0])])] == ["too_large"] * 2
 
 
@@ -135,8 +135,8 @@ def test_what_is_no_image_at_all_is_the_programs_mistake(client: Client) -> None
 def test_an_image_in_a_bucket_is_read(client: Client, files: list[Path], s3_folder: str) -> None:
     import boto3
 
-    key = f"{s3_folder.removeprefix('s3://pictures/')}/a.png"
-    boto3.client("s3").put_object(Bucket="pictures", Key=key, Body=files[0].read_bytes())
+    key = f"{s3_folder.removeprefix('s3://images/')}/a.png"
+    boto3.client("s3").put_object(Bucket="images", Key=key, Body=files[0].read_bytes())
     there, missing = client.classify([f"{s3_folder}/a.png", f"{s3_folder}/b.png"])
     assert same(there, client.classify(files[0]))
     assert missing.reason == "missing"

@@ -1,4 +1,4 @@
-"""What the pods of tier (c) work on: drawn pictures of one colour a class, and a module that sees colours."""
+"""What the pods of tier (c) work on: drawn images of one colour a class, and a module that sees colours."""
 
 import csv
 import random
@@ -10,7 +10,7 @@ from PIL import Image
 Colour = tuple[int, int, int]
 
 
-def draw_pictures(folder: Path, classes: Mapping[str, Colour], *, each: int) -> None:
+def draw_images(folder: Path, classes: Mapping[str, Colour], *, each: int) -> None:
     """Writes train/*.jpg and labels.csv in Kaggle's layout, and as many new ones in photos/, class after class."""
     chance = random.Random(0)
     for place in ("train", "photos"):
@@ -26,7 +26,7 @@ def draw_pictures(folder: Path, classes: Mapping[str, Colour], *, each: int) -> 
 
 
 def make_hub_module(folder: Path) -> None:
-    """Writes a TensorFlow Hub module without weights: the mean colour of each of 16 tiles of a picture."""
+    """Writes a TensorFlow Hub module without weights: the mean colour of each of 16 tiles of an image."""
     import tensorflow as tf
 
     class Colours(tf.Module):
@@ -43,6 +43,6 @@ def make_hub_module(folder: Path) -> None:
 
 
 def draw(colour: Colour, chance: random.Random, size: tuple[int, int] = (240, 200)) -> Image.Image:
-    """A noisy picture: random spots, mixed with the colour of its class."""
+    """A noisy image: random spots, mixed with the colour of its class."""
     noise = Image.frombytes("RGB", (16, 16), chance.randbytes(3 * 16 * 16)).resize(size)
     return Image.blend(Image.new("RGB", size, colour), noise, 0.3)

@@ -137,7 +137,7 @@ def test_predict_makes_as_many_pods_as_shards(team: Team, run: Deploy) -> None:
     [
         ("1", 1, "ended with exit code 1 (failed, and a rerun won't help"),
         ("2", 2, "ended with exit code 2 (wrong usage"),
-        ("3", 3, "ended with exit code 3 (complete, but more pictures were rejected or failed"),
+        ("3", 3, "ended with exit code 3 (complete, but more images were rejected or failed"),
     ],
 )
 def test_what_a_rerun_cannot_mend_fails_at_once(

@@ -126,7 +126,7 @@ WRONG: dict[str, Callable[[list[Object]], object]] = {
     ),
     "claim": lambda o: one(o, "PersistentVolumeClaim", "models")["metadata"].update(name="store"),
     "variable": lambda o: _container(o, "Job", "train")["args"].append("--seed=$(SEED)"),
-    "writable pictures": lambda o: [m.pop("readOnly", 0) for m in _container(o, "Job", "train")["volumeMounts"]],
+    "writable images": lambda o: [m.pop("readOnly", 0) for m in _container(o, "Job", "train")["volumeMounts"]],
     "no disk limit": lambda o: _serving(o)["resources"]["limits"].pop("ephemeral-storage"),
     "no label": lambda o: one(o, "Service", "serving")["metadata"].pop("labels"),
     "no memory limit": lambda o: _serving(o)["resources"]["limits"].pop("memory"),

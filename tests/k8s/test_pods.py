@@ -24,7 +24,7 @@ from tests.k8s.builds import K8S, compose
 from tests.k8s.cluster.control_plane import free_ports
 from tests.k8s.cluster.node import ADDRESS, NAME, Node, missing
 from tests.k8s.command import Ran, deploy
-from tests.k8s.inputs import draw, draw_pictures, make_hub_module
+from tests.k8s.inputs import draw, draw_images, make_hub_module
 
 pytestmark = [
     pytest.mark.k8s,
@@ -106,15 +106,15 @@ def site() -> Iterator[Site]:
         made = Site(node, folder)
         for place in made.volumes.values():
             place.mkdir(parents=True)
-        draw_pictures(made.own / "pictures", CLASSES, each=20)
-        make_hub_module(made.own / "pictures/hub")
+        draw_images(made.own / "pictures", CLASSES, each=20)
+        make_hub_module(made.own / "images/hub")
         _overlay(made.overlay)
         node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_volumes(made.volumes)))
         yield made
 
 
 def _overlay(folder: Path) -> None:
-    """The overlay `local`, with small pictures and few epochs."""
+    """The overlay `local`, with small images and few epochs."""
     compose(folder, "overlays/local", [])
     written = yaml.safe_load((folder / "kustomization.yaml").read_text())
     train = {"HUB_MODEL": "/pictures/hub", "EPOCHS": "15"}
@@ -192,7 +192,7 @@ def test_one_apply_trains_serves_and_predicts(site: Site) -> None:
 
 @pytest.fixture(scope="module")
 def many(site: Site) -> str:
-    """So many and such large pictures that something can happen while they are predicted."""
+    """So many and such large images that something can happen while they are predicted."""
     folder = site.volumes["pictures"] / "many"
     folder.mkdir()
     for i, colour in enumerate(CLASSES.values()):
@@ -208,11 +208,11 @@ def _has_begun(site: Site, run: str) -> bool:
     return any(folder.glob("_state/parts/*/*.jsonl")) and not (folder / "predictions.csv").exists()
 
 
-def _complete(site: Site, run: str, *, version: int, pictures: int = MANY) -> None:
+def _complete(site: Site, run: str, *, version: int, images: int = MANY) -> None:
     report = site.report(run)
-    assert (report["listed"], report["predicted"], report["failed"], report["rejected"]) == (pictures, pictures, 0, 0)
+    assert (report["listed"], report["predicted"], report["failed"], report["rejected"]) == (images, images, 0, 0)
     assert report["model"]["version"] == version
-    assert [Path(row["path"]).name for row in site.rows(run)] == [f"{i:05d}.jpg" for i in range(pictures)]
+    assert [Path(row["path"]).name for row in site.rows(run)] == [f"{i:05d}.jpg" for i in range(images)]
 
 
 def test_a_rolling_restart_costs_no_row(site: Site, many: str) -> None:
@@ -325,7 +325,7 @@ def test_wrong_usage_fails_at_once(site: Site) -> None:
 
 @pytest.fixture
 def store(site: Site) -> Any:
-    """An S3 on the node's address, with the pictures and the first model."""
+    """An S3 on the node's address, with the images and the first model."""
     boto3 = pytest.importorskip("boto3")
     (port,) = free_ports(ADDRESS, 1)
     site.node.start("s3", [sys.executable, "-m", "moto.server", "-H", ADDRESS, "-p", str(port)])
@@ -333,8 +333,8 @@ def store(site: Site) -> Any:
     client = boto3.client("s3", endpoint_url=f"http://{ADDRESS}:{port}", **keys)
     site.until("S3 answers", lambda: _answers(ADDRESS, port))
     client.create_bucket(Bucket="bucket")
-    for picture in (site.volumes["pictures"] / "photos").iterdir():
-        client.upload_file(str(picture), "bucket", f"photos/{picture.name}")
+    for image in (site.volumes["pictures"] / "photos").iterdir():
+        client.upload_file(str(image), "bucket", f"photos/{image.name}")
     _upload(client, site.volumes["models"] / "dogs/1", "models/dogs/1")
     return client
 

@@ -1,4 +1,4 @@
-"""The client against the embedded server: answers, refusals, contract, golden pictures."""
+"""The client against the embedded server: answers, refusals, contract, golden images."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ from serving.errors import (
     UsageError,
 )
 from serving.images.encoder import make_encoder
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy, TlsOptions, bearer_token
 from serving.predictor import ImagePredictor
@@ -51,7 +51,7 @@ def test_the_endpoint_tells_all_that_a_job_needs(client: PredictClient, model_st
 
 
 @pytest.mark.parametrize("wire", ["float32", "uint8", "encoded"])
-def test_golden_pictures_are_answered_as_at_export(client: PredictClient, contract: ModelContract, wire: str) -> None:
+def test_golden_images_are_answered_as_at_export(client: PredictClient, contract: ModelContract, wire: str) -> None:
     assert ImagePredictor(client, contract, wire).check_golden() < 1e-4  # type: ignore[arg-type]
 
 
@@ -59,7 +59,7 @@ def test_a_server_that_answers_otherwise_is_found_out(client: PredictClient, con
     assert contract.golden
     shifted = [[*row[1:], row[0]] for row in contract.golden.references["uint8"]]
     golden = Golden(**contract.golden.model_dump() | {"references": {"uint8": shifted}})
-    with pytest.raises(ContractError, match="16 golden pictures"):
+    with pytest.raises(ContractError, match="16 golden images"):
         ImagePredictor(client, contract.model_copy(update={"golden": golden}), "uint8").check_golden()
 
 
@@ -71,7 +71,7 @@ def test_every_slip_of_preprocessing_is_found_out(client: PredictClient, contrac
 
     assert contract.golden
     files = [client.lookup(golden_key(i)) for i in range(contract.golden.count)]
-    decode = make_encoder(contract.preprocessing, "float32", PictureLimits())
+    decode = make_encoder(contract.preprocessing, "float32", ImageLimits())
     right = np.stack([decode(data) for data in files])
     size = [IMAGE_SIZE, IMAGE_SIZE]
     images = [tf.image.convert_image_dtype(tf.io.decode_image(d, 3, expand_animations=False), "float32") for d in files]
@@ -99,14 +99,14 @@ def test_undecodable_rows_are_marked_and_others_scored(
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32), np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.float64), b"bytes"],
     ids=["rank", "dtype", "kind"],
 )
-def test_a_wrong_picture_is_never_sent(contract: ModelContract, picture: object) -> None:
+def test_a_wrong_image_is_never_sent(contract: ModelContract, image: object) -> None:
     away = PredictClient(Endpoint(address="127.0.0.1:1", model_name="x"), retry=ONCE)
     with pytest.raises(InvalidRequest, match="nothing was sent"):
-        ImagePredictor(away, contract, "float32").predict([picture])  # type: ignore[list-item]
+        ImagePredictor(away, contract, "float32").predict([image])  # type: ignore[list-item]
 
 
 def test_a_wrong_shape_is_refused_by_the_server_itself(client: PredictClient) -> None:
@@ -194,7 +194,7 @@ def test_a_bearer_token_that_cannot_be_sent_is_not_shown(monkeypatch: pytest.Mon
 
 
 def test_the_client_needs_no_tensorflow(server: str, drawn: Path) -> None:
-    picture = sorted((drawn / "train").iterdir())[0]
+    image = sorted((drawn / "train").iterdir())[0]
     script = f"""
 import sys
 sys.modules["tensorflow"] = None
@@ -202,7 +202,7 @@ from serving.client import PredictClient
 from serving.options import Endpoint
 from serving.predictor import ImagePredictor
 client = PredictClient(Endpoint(address="{server}", model_name="{MODEL_NAME}"))
-scores = ImagePredictor(client, client.contract(), "encoded").predict([open("{picture}", "rb").read()])
+scores = ImagePredictor(client, client.contract(), "encoded").predict([open("{image}", "rb").read()])
 print(scores.probabilities.tolist())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -213,13 +213,13 @@ def test_classify_shows_a_table_and_tells_what_it_can_not(server: str, drawn: Pa
     from flow_images.classify_command import classify
 
     (tmp_path / "broken.jpg").write_bytes(b"x")
-    picture = sorted((drawn / "train").iterdir())[0]
+    image = sorted((drawn / "train").iterdir())[0]
     arguments = ["--server", server, "--model-name", MODEL_NAME, "--wire", "encoded", "--top-k", "2"]
     runner = CliRunner(env={"COLUMNS": "200"})
-    good = runner.invoke(classify, [str(picture), *arguments])
+    good = runner.invoke(classify, [str(image), *arguments])
     assert good.exit_code == 0, good.output
-    assert picture.name in good.output
-    mixed = runner.invoke(classify, [str(tmp_path / "broken.jpg"), str(picture), *arguments])
+    assert image.name in good.output
+    mixed = runner.invoke(classify, [str(tmp_path / "broken.jpg"), str(image), *arguments])
     assert mixed.exit_code == 1
-    assert "not a picture" in mixed.output
-    assert picture.name in mixed.output
+    assert "not an image" in mixed.output
+    assert image.name in mixed.output

@@ -51,7 +51,7 @@ def test_a_fingerprint_changes_with_every_parameter(other: dict[str, object]) ->
     assert Preprocessing.model_validate({"height": 8, "width": 8} | other).fingerprint != same.fingerprint
 
 
-def test_a_model_that_turns_pictures_is_of_another_algorithm_than_an_older_one() -> None:
+def test_a_model_that_turns_images_is_of_another_algorithm_than_an_older_one() -> None:
     """A release that looks for the tag in more places must not ask a model that was trained before it."""
     size = {"height": 8, "width": 8}
     assert Preprocessing.model_validate(size).algorithm == ALGORITHMS["ignore"] == 1

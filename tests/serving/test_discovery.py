@@ -1,4 +1,4 @@
-"""Models without a contract, as others make them: asked right, or refused in words before a picture is sent."""
+"""Models without a contract, as others make them: asked right, or refused in words before an image is sent."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ Signatures = dict[str, tuple[list[int | None] | None, tf.DType, Callable[[tf.Ten
 
 
 def means(images: tf.Tensor) -> tf.Tensor:
-    """float32 [n, 3]: the mean red, green and blue of pictures in 0..1."""
+    """float32 [n, 3]: the mean red, green and blue of images in 0..1."""
     return tf.reduce_mean(tf.ensure_shape(images, SHAPE), [1, 2])
 
 
@@ -100,8 +100,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Four pictures of one colour each, `dim` being of no colour."""
+def images(tmp_path: Path) -> Path:
+    """Four images of one colour each, `dim` being of no colour."""
     (tmp_path / "in").mkdir()
     for name, colour in COLOURS.items():
         Image.new("RGB", (48, 32), colour).save(tmp_path / "in" / f"{name}.png")
@@ -114,33 +114,33 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def predict(address: str, pictures: Path) -> Run:
+def predict(address: str, images: Path) -> Run:
     from beam_jobs.predict_command import predict as command
 
     def run(*flags: object, labels: str = "labels.txt", output: str = "out") -> Result:
         return CliRunner().invoke(command, [
-            "--server", address, "--model-name", "plain", "--input", str(pictures), "--labels",
-            str(pictures.parent / labels), "--output", str(pictures.parent / output), *map(str, flags),
+            "--server", address, "--model-name", "plain", "--input", str(images), "--labels",
+            str(images.parent / labels), "--output", str(images.parent / output), *map(str, flags),
         ])  # fmt: skip
 
     return run
 
 
 @pytest.fixture
-def classify(address: str, pictures: Path) -> Run:
+def classify(address: str, images: Path) -> Run:
     from flow_images.classify_command import classify as command
 
     def run(*flags: object, labels: str = "labels.txt") -> Result:
         return CliRunner(env={"COLUMNS": "200"}).invoke(command, [
-            str(pictures / "blue.png"), "--server", address, "--model-name", "plain",
-            "--labels", str(pictures.parent / labels), *map(str, flags),
+            str(images / "blue.png"), "--server", address, "--model-name", "plain",
+            "--labels", str(images.parent / labels), *map(str, flags),
         ])  # fmt: skip
 
     return run
 
 
-def rows(pictures: Path, output: str = "out") -> list[dict[str, str]]:
-    with open(pictures.parent / output / "predictions.csv", newline="", encoding="utf-8") as file:
+def rows(images: Path, output: str = "out") -> list[dict[str, str]]:
+    with open(images.parent / output / "predictions.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -171,12 +171,12 @@ def softmax(colour: tuple[int, int, int]) -> Any:
 )
 @pytest.mark.parametrize("format_", ["csv", "kaggle"])
 def test_scores_are_the_models(
-    predict: Run, pictures: Path, caplog: pytest.LogCaptureFixture, signature: str, flags: list[str], format_: str
+    predict: Run, images: Path, caplog: pytest.LogCaptureFixture, signature: str, flags: list[str], format_: str
 ) -> None:
     done = predict("--signature", signature, "--format", format_, "--top-k", 3, *flags)
     assert done.exit_code == 0, done.exception or done.output
     assert not caplog.records
-    for row in rows(pictures):
+    for row in rows(images):
         if format_ == "kaggle":
             found = [float(row[label]) for label in "rgb"]
             expected = softmax(COLOURS[row["id"]])
@@ -189,10 +189,10 @@ def test_scores_are_the_models(
 
 
 @pytest.mark.parametrize(("signature", "flags"), [("one", []), ("one_logit", ["--activation", "sigmoid"])])
-def test_a_single_score_is_the_second_labels(predict: Run, pictures: Path, signature: str, flags: list[str]) -> None:
+def test_a_single_score_is_the_second_labels(predict: Run, images: Path, signature: str, flags: list[str]) -> None:
     done = predict("--signature", signature, *flags, "--format", "kaggle", labels="two.txt")
     assert done.exit_code == 0, done.exception
-    for row in rows(pictures):
+    for row in rows(images):
         yes = 1 / (1 + np.exp(8 - 20 * COLOURS[row["id"]][2] / 255))
         assert [float(row["no"]), float(row["yes"])] == pytest.approx([1 - yes, yes], rel=1e-3)
 
@@ -203,15 +203,15 @@ def test_a_single_score_is_the_second_labels(predict: Run, pictures: Path, signa
         ("channels_first", [], r"\[N, 3, 16, 24\]: channels first.*tf\.transpose"),
         ("channels_first", ["--image-size", 24], "channels first"),
         ("channels_first_unknown", ["--image-size", 24], "channels first"),
-        ("grey", [], r"grey pictures \(1 channel\).*RGB"),
+        ("grey", [], r"grey images \(1 channel\).*RGB"),
         ("alpha", [], r"transparency \(4 channels\).*RGB"),
         ("alone", [], r"\[16, 24, 3\]: it has no axis for the batch"),
-        ("flat", [], r"\[N, 1152\]; pictures are sent as \[N, height, width, 3\]"),
+        ("flat", [], r"\[N, 1152\]; images are sent as \[N, height, width, 3\]"),
         ("file_alone", [], r"string \[\]; files are sent as strings \[N\]"),
-        ("float16", [], "is float16; pictures can be sent as float32"),
-        ("bfloat16", [], "is bfloat16; pictures can be sent as float32"),
-        ("float64", [], "is float64; pictures can be sent as float32"),
-        ("int32", [], "is int32; pictures can be sent as float32"),
+        ("float16", [], "is float16; images can be sent as float32"),
+        ("bfloat16", [], "is bfloat16; images can be sent as float32"),
+        ("float64", [], "is float64; images can be sent as float32"),
+        ("int32", [], "is int32; images can be sent as float32"),
         ("map", [], r"\[N, 1, 1, 3\]: expected \[N, 3\]"),
         ("best", [], "is int64: scores must be float32"),
         ("brain", [], "is bfloat16: scores must be float32"),
@@ -219,39 +219,39 @@ def test_a_single_score_is_the_second_labels(predict: Run, pictures: Path, signa
         ("two_outputs", [], "embedding.*choose with `output_name`"),
         ("unknown_size", [], "give `image_size`"),
         ("unknown_width", [], "give `image_size`"),
-        ("unknown_width", ["--image-size", 24], "24x24: the model takes pictures of any x 16 pixels"),
-        ("serving_default", ["--image-size", f"{HEIGHT}x{WIDTH}"], "16x24: the model takes pictures of 24 x 16"),
-        ("unknown_rank", ["--image-size", 24], "does not take a picture of 24 x 24 pixels"),
+        ("unknown_width", ["--image-size", 24], "24x24: the model takes images of any x 16 pixels"),
+        ("serving_default", ["--image-size", f"{HEIGHT}x{WIDTH}"], "16x24: the model takes images of 24 x 16"),
+        ("unknown_rank", ["--image-size", 24], "does not take an image of 24 x 24 pixels"),
         ("uint8", ["--input-range", "-1..1"], "`input_range` is for models that take float32; x takes uint8"),
         ("nothing", [], "no signature 'nothing'; it has .*logits"),
         ("logits", [], r"no probabilities, but -8 to 1.*`activation` softmax.*`activation` none"),
         ("one_logit", ["--activation", "sigmoid"], "3 labels, the model 1 classes"),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_a_picture_is_sent(
-    predict: Run, classify: Run, pictures: Path, signature: str, flags: list[object], says: str
+def test_what_cannot_be_right_is_refused_before_a_image_is_sent(
+    predict: Run, classify: Run, images: Path, signature: str, flags: list[object], says: str
 ) -> None:
     for done in (predict("--signature", signature, *flags), classify("--signature", signature, *flags)):
         assert isinstance(done.exception, FlowImagesError)
         assert done.exception.exit_code in (1, 2)
         with pytest.raises(FlowImagesError, match=says):
             raise done.exception
-    assert not (pictures.parent / "out").exists()
+    assert not (images.parent / "out").exists()
 
 
 @pytest.mark.parametrize("flags", [[], ["--activation", "sigmoid"]])
-def test_a_kaggle_file_needs_rows_that_sum_to_one(predict: Run, pictures: Path, flags: list[str]) -> None:
+def test_a_kaggle_file_needs_rows_that_sum_to_one(predict: Run, images: Path, flags: list[str]) -> None:
     signature = "logits" if flags else "many"
     refused = predict("--signature", signature, "--format", "kaggle", *flags)
     assert "has to sum to 1" in str(refused.exception)
-    assert not (pictures.parent / "out").exists()
+    assert not (images.parent / "out").exists()
     assert predict("--signature", signature, *flags).exit_code == 0  # in a CSV each class stands by itself
 
 
-def test_outputs_are_taken_as_they_are_if_that_is_said(predict: Run, classify: Run, pictures: Path) -> None:
+def test_outputs_are_taken_as_they_are_if_that_is_said(predict: Run, classify: Run, images: Path) -> None:
     done = predict("--signature", "logits", "--activation", "none", "--format", "kaggle")
     assert done.exit_code == 0, done.exception
-    for row in rows(pictures):
+    for row in rows(images):
         expected = 20 * np.array(COLOURS[row["id"]]) / 255 - 8
         assert [float(row[label]) for label in "rgb"] == pytest.approx(expected.tolist(), abs=1e-4)
     assert classify("--signature", "logits", "--activation", "none").exit_code == 0
@@ -290,15 +290,15 @@ def test_a_range_that_may_be_wrong_is_warned_of(
     ids=["activation", "range", "labels"],
 )
 def test_a_run_goes_on_with_what_decides_its_scores(
-    predict: Run, pictures: Path, finished: bool, other: dict[str, Any], named: str
+    predict: Run, images: Path, finished: bool, other: dict[str, Any], named: str
 ) -> None:
-    (pictures.parent / "others.txt").write_text("b\ng\nr\n")
+    (images.parent / "others.txt").write_text("b\ng\nr\n")
     ask = ["--signature", "logits"]
     assert predict(*ask, "--activation", "softmax").exit_code == 0
-    run = json.loads((pictures.parent / "out" / "run.json").read_text())
+    run = json.loads((images.parent / "out" / "run.json").read_text())
     assert run["options"]["activation"] == "softmax"
     if not finished:
-        for part in (pictures.parent / "out" / "_state" / "parts").rglob("0-*"):
+        for part in (images.parent / "out" / "_state" / "parts").rglob("0-*"):
             part.unlink()
     refused = predict(*ask, *other["flags"], labels=other.get("labels", "labels.txt"))
     assert isinstance(refused.exception, FlowImagesError)
@@ -308,9 +308,9 @@ def test_a_run_goes_on_with_what_decides_its_scores(
 
 
 @pytest.mark.parametrize(("black", "white"), [(0.0, 255.0), (-1.0, 1.0)])
-def test_a_value_range_is_the_float32_forms_alone(pictures: Path, black: float, white: float) -> None:
+def test_a_value_range_is_the_float32_forms_alone(images: Path, black: float, white: float) -> None:
     usual = Preprocessing(height=HEIGHT, width=WIDTH)
-    data = (pictures / "red.png").read_bytes()
+    data = (images / "red.png").read_bytes()
     plain = make_decoder(usual, "float32")(data)
     ranged = Preprocessing(height=HEIGHT, width=WIDTH, value_range=(black, white))
     np.testing.assert_allclose(make_decoder(ranged, "float32")(data), plain * (white - black) + black, rtol=1e-6)

@@ -373,8 +373,8 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(s3_folder: str, s3_serve
     import boto3
 
     publish(s3_folder, 7)
-    key = f"{s3_folder.removeprefix('s3://pictures/')}/dogs/7/../../../evil"
-    boto3.client("s3").put_object(Bucket="pictures", Key=key, Body=b"")
+    key = f"{s3_folder.removeprefix('s3://images/')}/dogs/7/../../../evil"
+    boto3.client("s3").put_object(Bucket="images", Key=key, Body=b"")
     storage = storage_for(s3_folder)
     with pytest.raises(NameLeadsOut, match="would be written outside"):
         fetch(versions(f"{s3_folder}/dogs", storage)[7], tmp_path / "models" / "dogs", storage)

@@ -8,11 +8,11 @@ from click.testing import CliRunner
 
 import flow_images.cli
 from serving.errors import DiskFull, UsageError
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from serving.storage.stores import Stores
 from tests.conftest import IMAGE_SIZE
 from trainer.bucket_copies import BucketCopies
-from trainer.labelled_images import check_pictures, read_folder, read_labels, unlabelled
+from trainer.labelled_images import check_images, read_folder, read_labels, unlabelled
 
 Put = Callable[..., None]
 
@@ -24,7 +24,7 @@ def notes() -> list[str]:
 
 @pytest.fixture
 def copies(notes: list[str]) -> Iterator[BucketCopies]:
-    with BucketCopies(Stores(), notes.append, PictureLimits(max_image_bytes=50_000)) as copies:
+    with BucketCopies(Stores(), notes.append, ImageLimits(max_image_bytes=50_000)) as copies:
         yield copies
 
 
@@ -60,9 +60,9 @@ def test_only_what_a_label_names_is_copied_with_its_bytes(put: Put, s3_folder: s
     assert (Path(images) / "a.jpg").read_bytes() == b"A"
     assert (Path(images) / "b.png").read_bytes() == b"B"
     assert (Path(images) / "other.jpg").read_bytes() == bytes(len("not read"))
-    pictures = read_labels(labels, images)
-    assert [(Path(path).name, label) for path, label in pictures] == [("a.jpg", "pug"), ("b.png", "boxer")]
-    assert unlabelled(pictures, images) == ["other.jpg"]
+    labelled = read_labels(labels, images)
+    assert [(Path(path).name, label) for path, label in labelled] == [("a.jpg", "pug"), ("b.png", "boxer")]
+    assert unlabelled(labelled, images) == ["other.jpg"]
 
 
 def test_a_folder_is_copied_without_what_is_hidden(put: Put, s3_folder: str, copies: BucketCopies, drawn: Path) -> None:
@@ -86,14 +86,14 @@ def test_images_that_a_csv_names_in_buckets_are_copied(
     assert Path(copies.local(f"{s3_folder}/a.jpg")).read_bytes() == b"A"
     with pytest.raises(UsageError) as told, copies.original_names():
         read_labels(str(labels), local=copies.local)
-    assert f"line 3: there is no picture {s3_folder}/gone.jpg" in str(told.value)
+    assert f"line 3: there is no image {s3_folder}/gone.jpg" in str(told.value)
 
 
 def test_messages_name_the_bucket_and_not_the_copy(put: Put, s3_folder: str, copies: BucketCopies) -> None:
     put({"photos/pug/1.jpg": b"no image", "photos/boxer/2.jpg": b"none"})
     _, _, folder = copies.sources(None, None, f"{s3_folder}/photos")
     with pytest.raises(UsageError) as told, copies.original_names():
-        check_pictures(read_folder(str(folder)))
+        check_images(read_folder(str(folder)))
     assert f"{s3_folder}/photos/boxer/2.jpg: " in str(told.value)
     assert "/flow-images-train-" not in str(told.value)
 
@@ -102,7 +102,7 @@ def test_a_file_over_the_limit_is_refused_without_being_read(put: Put, s3_folder
     put({"photos/pug/1.jpg": bytes(60_000)})
     _, _, folder = copies.sources(None, None, f"{s3_folder}/photos")
     with pytest.raises(UsageError, match=r"1\.jpg: 60,000 bytes, over the limit of 50,000"):
-        check_pictures(read_folder(str(folder)), PictureLimits(max_image_bytes=50_000))
+        check_images(read_folder(str(folder)), ImageLimits(max_image_bytes=50_000))
 
 
 def test_copies_are_gone_at_the_end(put: Put, s3_folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Batches: the seed's pixels and specs, a shuffle that shuffles, labels that stay with their pictures."""
+"""Batches: the seed's pixels and specs, a shuffle that shuffles, labels that stay with their images."""
 
 from pathlib import Path
 
@@ -15,20 +15,20 @@ def paths(drawn: Path) -> list[str]:
 
 
 def rows(data: tf.data.Dataset) -> list[int]:
-    """Numbers of the pictures of a data set, in its order; label i is one-hot at i."""
+    """Numbers of the images of a data set, in its order; label i is one-hot at i."""
     return [int(row) for _, labels in data for row in np.argmax(labels, axis=1)]
 
 
 def test_process_image_is_the_seeds_recipe(paths: list[str]) -> None:
     pixels = tf.io.decode_jpeg(tf.io.read_file(paths[0]), channels=3)
     expected = tf.image.resize(tf.image.convert_image_dtype(pixels, tf.float32), [IMG_SIZE, IMG_SIZE])
-    # Resized before it is divided by 255, which spares a float copy of the whole picture: the last bit may differ.
+    # Resized before it is divided by 255, which spares a float copy of the whole image: the last bit may differ.
     np.testing.assert_allclose(process_image(paths[0]), expected, rtol=0, atol=1.8e-7)
     image, label = get_image_label(paths[0], "pug", img_size=32)
     assert (image.shape, label) == ((32, 32, 3), "pug")
 
 
-def test_different_paths_give_different_pictures(paths: list[str]) -> None:
+def test_different_paths_give_different_images(paths: list[str]) -> None:
     assert np.abs(process_image(paths[0], 32) - process_image(paths[1], 32)).max() > 0.1
 
 
@@ -59,7 +59,7 @@ def test_validation_and_test_data_keep_their_order(paths: list[str]) -> None:
     np.testing.assert_array_equal(test, np.stack([process_image(path, 16) for path in paths]))
 
 
-def test_a_label_stays_with_its_picture(paths: list[str]) -> None:
+def test_a_label_stays_with_its_image(paths: list[str]) -> None:
     data = create_data_batches(paths, np.eye(10, dtype=bool), batch_size=4, seed=3, img_size=16)
     for images, labels in data:
         for image, number in zip(images, np.argmax(labels, axis=1), strict=True):

@@ -1,4 +1,4 @@
-"""Drawn pictures are what a demonstration says they are."""
+"""Drawn images are what a demonstration says they are."""
 
 import csv
 from collections import Counter
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainer.demo_data import TEXTURES, draw_pictures
+from trainer.demo_data import TEXTURES, draw_images
 
 
-def test_pictures_are_labelled_jpegs_of_many_sizes_larger_than_a_models_input(tmp_path: Path) -> None:
-    labels = draw_pictures(tmp_path, per_class=3)
+def test_images_are_labelled_jpegs_of_many_sizes_larger_than_a_models_input(tmp_path: Path) -> None:
+    labels = draw_images(tmp_path, per_class=3)
     with open(labels, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert Counter(row["breed"] for row in rows) == dict.fromkeys(TEXTURES, 3)
@@ -23,7 +23,7 @@ def test_pictures_are_labelled_jpegs_of_many_sizes_larger_than_a_models_input(tm
 def test_the_seed_decides_every_byte(tmp_path: Path) -> None:
     files = {}
     for name, seed in {"a": 1, "b": 1, "c": 2}.items():
-        draw_pictures(tmp_path / name, per_class=1, seed=seed)
+        draw_images(tmp_path / name, per_class=1, seed=seed)
         files[name] = [path.read_bytes() for path in sorted((tmp_path / name / "train").iterdir())]
     assert files["a"] == files["b"]
     assert set(files["a"]).isdisjoint(files["c"])

@@ -70,10 +70,10 @@ def test_signatures_are_those_of_the_table(loaded: Any) -> None:
         for name, signature in loaded.signatures.items()
     }
     scores = {"probabilities": ([None, 6], "float32")}
-    picture = [None, SIDE, SIDE, 3]
+    image = [None, SIDE, SIDE, 3]
     assert {name: tuple(specs) for name, specs in found.items()} == {
-        "serving_default": ({"images": (picture, "float32")}, scores),
-        "serving_uint8": ({"images": (picture, "uint8")}, scores),
+        "serving_default": ({"images": (image, "float32")}, scores),
+        "serving_uint8": ({"images": (image, "uint8")}, scores),
         "serving_encoded": ({"image_bytes": ([None], "string")}, scores | {"ok": ([None], "bool")}),
         "contract": ({"keys": ([None], "string")}, {"values": ([None], "string")}),
     }
@@ -121,10 +121,10 @@ def test_a_session_as_in_a_server_refuses_a_wrong_shape_too(version: Path) -> No
                 run(np.zeros(shape, np.float32))
 
 
-def test_a_broken_picture_is_not_ok_and_changes_no_other_row(loaded: Any, golden: list[bytes]) -> None:
+def test_a_broken_image_is_not_ok_and_changes_no_other_row(loaded: Any, golden: list[bytes]) -> None:
     signature = loaded.signatures["serving_encoded"]
     alone = signature(tf.constant(golden[:2]))
-    mixed = signature(tf.constant([b"", golden[0], b"no picture", golden[1], golden[0][:100]]))
+    mixed = signature(tf.constant([b"", golden[0], b"no image", golden[1], golden[0][:100]]))
     assert mixed["ok"].numpy().tolist() == [False, True, False, True, False]
     np.testing.assert_allclose(mixed["probabilities"].numpy()[[1, 3]], alone["probabilities"], atol=1e-5)
     assert signature(tf.constant([b"?", b"!"]))["ok"].numpy().tolist() == [False, False]
@@ -144,7 +144,7 @@ def test_an_unknown_key_is_answered_with_nothing(loaded: Any) -> None:
 
 
 @pytest.mark.parametrize("wire", WIRES)
-def test_the_model_answers_its_golden_pictures_as_recorded(
+def test_the_model_answers_its_golden_images_as_recorded(
     loaded: Any, contract: ModelContract, golden: list[bytes], wire: Wire
 ) -> None:
     assert contract.golden is not None
@@ -182,7 +182,7 @@ def test_a_slip_that_the_model_does_not_see_is_named(contract: ModelContract) ->
     assert undetected_errors(blind) == ["antialias"]
 
 
-def test_golden_pictures_are_the_users_and_screened_ones(contract: ModelContract, drawn: Path) -> None:
+def test_golden_images_are_the_users_and_screened_ones(contract: ModelContract, drawn: Path) -> None:
     paths = [str(path) for path in sorted((drawn / "train").iterdir())]
     files = choose_golden(paths, contract.preprocessing)
     assert len(files) == len(set(files)) == 16

@@ -1,4 +1,4 @@
-"""Which picture shows what, and every way in which that can be unclear."""
+"""Which image shows what, and every way in which that can be unclear."""
 
 import os
 import shutil
@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from serving.errors import UsageError
-from serving.images.limits import PictureLimits
+from serving.images.limits import ImageLimits
 from trainer.labelled_images import (
-    LabelledPicture,
-    check_pictures,
+    LabelledImage,
+    check_images,
     read_folder,
     read_labels,
     stratified_split,
@@ -21,7 +21,7 @@ from trainer.labelled_images import (
 )
 
 
-def picture(path: Path, shade: int = 0) -> Path:
+def image(path: Path, shade: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), (shade, 10, 20)).save(path)
     return path
@@ -29,9 +29,9 @@ def picture(path: Path, shade: int = 0) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Four different pictures, a.jpg to d.jpg."""
+    """Four different images, a.jpg to d.jpg."""
     for shade, name in enumerate("abcd"):
-        picture(tmp_path / "images" / f"{name}.jpg", 60 * shade)
+        image(tmp_path / "images" / f"{name}.jpg", 60 * shade)
     return tmp_path / "images"
 
 
@@ -47,7 +47,7 @@ def test_kaggles_layout(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_csv_of_paths_keeps_commas_quotes_and_other_columns_apart(images: Path, tmp_path: Path) -> None:
-    odd = picture(images / 'c, "1".jpg')
+    odd = image(images / 'c, "1".jpg')
     text = f'\ufeffnote,path,label\nx,"{str(odd).replace(chr(34), chr(34) * 2)}","pug, small"\n'
     assert read_labels(csv_file(tmp_path, text)) == [(str(odd), "pug, small")]
 
@@ -59,15 +59,15 @@ def test_relative_paths_of_a_csv_are_looked_for_in_images(images: Path, tmp_path
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        pytest.param("id,breed\na,pug\nzz,pug\n", ["line 3", "zz.jpg", "drop the line"], id="no-picture"),
+        pytest.param("id,breed\na,pug\nzz,pug\n", ["line 3", "zz.jpg", "drop the line"], id="no-image"),
         pytest.param("id,breed\na,\n", ["line 2", "a.jpg", "no label"], id="no-label"),
-        pytest.param("id,breed\n,pug\n", ["line 2", "'pug'", "no picture"], id="label-without-id"),
+        pytest.param("id,breed\n,pug\n", ["line 2", "'pug'", "no image"], id="label-without-id"),
         pytest.param("id,breed\na,pug,big\n", ["line 2", "2 values"], id="too-many-values"),
         pytest.param("id,breed\na\n", ["line 2", "2 values"], id="too-few-values"),
         pytest.param('id,breed\na,"pug\n', ["line 2", "quotes"], id="open-quote"),
         pytest.param("name,kind\na,pug\n", ["id,breed or path,label", "name,kind"], id="other-columns"),
         pytest.param("", ["found none"], id="empty"),
-        pytest.param("id,breed\n\n", ["names no picture"], id="no-lines"),
+        pytest.param("id,breed\n\n", ["names no image"], id="no-lines"),
         pytest.param("id,breed\na,dépôt\n".encode("latin-1"), ["line 2", "not UTF-8"], id="latin-1"),
     ],
 )
@@ -90,68 +90,68 @@ def test_a_csv_that_is_missing_or_needs_images_says_so(tmp_path: Path) -> None:
 
 def test_a_folder_a_class_leaves_hidden_files_out(tmp_path: Path) -> None:
     for name in ("pug/1.jpg", "pug/more/2.png", "boxer/3.jpg", ".thumbs/4.jpg", "boxer/.DS_Store"):
-        picture(tmp_path / name) if name.endswith("g") else (tmp_path / name).write_text("")
+        image(tmp_path / name) if name.endswith("g") else (tmp_path / name).write_text("")
     found = [(Path(path).name, label) for path, label in read_folder(str(tmp_path))]
     assert found == [("3.jpg", "boxer"), ("1.jpg", "pug"), ("2.png", "pug")]
 
 
-def test_a_picture_beside_the_class_folders_is_refused(tmp_path: Path) -> None:
-    picture(tmp_path / "pug" / "1.jpg")
-    stray = picture(tmp_path / "stray.jpg")
+def test_a_image_beside_the_class_folders_is_refused(tmp_path: Path) -> None:
+    image(tmp_path / "pug" / "1.jpg")
+    stray = image(tmp_path / "stray.jpg")
     with pytest.raises(UsageError, match=f"{stray} is in no class"):
         read_folder(str(tmp_path))
     with pytest.raises(UsageError, match="no such folder"):
         read_folder(str(tmp_path / "absent"))
 
 
-def labelled(images: Path, labels: str) -> list[LabelledPicture]:
-    return [LabelledPicture(str(images / f"{name}.jpg"), label) for name, label in zip("abcd", labels, strict=True)]
+def labelled(images: Path, labels: str) -> list[LabelledImage]:
+    return [LabelledImage(str(images / f"{name}.jpg"), label) for name, label in zip("abcd", labels, strict=True)]
 
 
-def test_sound_pictures_pass(images: Path) -> None:
-    assert check_pictures(labelled(images, "xxyy")) == labelled(images, "xxyy")
+def test_sound_images_pass(images: Path) -> None:
+    assert check_images(labelled(images, "xxyy")) == labelled(images, "xxyy")
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"), [("xxxx", "at least 2 classes, found 'x'"), ("xxxy", "class 'y' has 1 picture")]
+    ("labels", "told"), [("xxxx", "at least 2 classes, found 'x'"), ("xxxy", "class 'y' has 1 image")]
 )
 def test_classes_that_cannot_be_learnt_are_named(images: Path, labels: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        check_pictures(labelled(images, labels))
+        check_images(labelled(images, labels))
 
 
-def test_no_pictures_at_all() -> None:
+def test_no_images_at_all() -> None:
     with pytest.raises(UsageError, match="found none"):
-        check_pictures([])
+        check_images([])
 
 
-def test_a_picture_named_twice_is_refused_however_it_is_written(images: Path) -> None:
-    twice = LabelledPicture(f"{images}/../images/a.jpg", "x")
+def test_a_image_named_twice_is_refused_however_it_is_written(images: Path) -> None:
+    twice = LabelledImage(f"{images}/../images/a.jpg", "x")
     with pytest.raises(UsageError, match=r"images/\.\./images/a\.jpg is labelled twice"):
-        check_pictures([*labelled(images, "xxyy"), twice])
+        check_images([*labelled(images, "xxyy"), twice])
 
 
 def test_copies_of_a_file_count_once_and_must_agree(images: Path) -> None:
     shutil.copy(images / "a.jpg", images / "e.jpg")
     copy = str(images / "e.jpg")
-    assert check_pictures([*labelled(images, "xxyy"), LabelledPicture(copy, "x")]) == labelled(images, "xxyy")
+    assert check_images([*labelled(images, "xxyy"), LabelledImage(copy, "x")]) == labelled(images, "xxyy")
     with pytest.raises(UsageError, match=r"a\.jpg and .*e\.jpg are the same file, once labelled 'x' and once 'y'"):
-        check_pictures([*labelled(images, "xxyy"), LabelledPicture(copy, "y")])
+        check_images([*labelled(images, "xxyy"), LabelledImage(copy, "y")])
 
 
-def test_a_file_that_is_no_picture_or_too_large_is_named(images: Path) -> None:
+def test_a_file_that_is_no_image_or_too_large_is_named(images: Path) -> None:
     (images / "b.jpg").write_text("<html>")
-    with pytest.raises(UsageError, match=r"b\.jpg: the bytes are not a picture.*mend or remove it"):
-        check_pictures(labelled(images, "xxyy"))
+    with pytest.raises(UsageError, match=r"b\.jpg: the bytes are not an image.*mend or remove it"):
+        check_images(labelled(images, "xxyy"))
     with pytest.raises(UsageError, match=r"a\.jpg: 8 x 8 pixels, over the limit"):
-        check_pictures(labelled(images, "xxyy"), PictureLimits(max_image_pixels=10))
+        check_images(labelled(images, "xxyy"), ImageLimits(max_image_pixels=10))
 
 
 def test_files_without_a_label_are_found(images: Path) -> None:
     (images / ".hidden").write_text("")
     (images / "gone.jpg").symlink_to("nowhere")
     (images / "more").mkdir()
-    below = LabelledPicture(str(picture(images / "used" / "deep" / "e.jpg", 250)), "x")
+    below = LabelledImage(str(image(images / "used" / "deep" / "e.jpg", 250)), "x")
     assert unlabelled([*labelled(images, "xxyy"), below], str(images)) == ["gone.jpg", "more/"]
     (images / "gone.jpg").unlink()
     (images / "more").rmdir()
@@ -161,12 +161,12 @@ def test_files_without_a_label_are_found(images: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_no_picture_is_in_two_splits_and_every_class_is_in_both(share: float, seed: int) -> None:
-    pictures = [
-        LabelledPicture(f"{label}{i}", label) for label, count in (("a", 2), ("b", 7), ("c", 40)) for i in range(count)
+def test_no_image_is_in_two_splits_and_every_class_is_in_both(share: float, seed: int) -> None:
+    images = [
+        LabelledImage(f"{label}{i}", label) for label, count in (("a", 2), ("b", 7), ("c", 40)) for i in range(count)
     ]
-    training, validation = stratified_split(pictures, share=share, seed=seed)
-    assert sorted(training + validation) == sorted(pictures)
+    training, validation = stratified_split(images, share=share, seed=seed)
+    assert sorted(training + validation) == sorted(images)
     assert set(training).isdisjoint(validation)
     for part in (training, validation):
         assert {label for _, label in part} == {"a", "b", "c"}
@@ -175,10 +175,10 @@ def test_no_picture_is_in_two_splits_and_every_class_is_in_both(share: float, se
 
 
 def test_the_split_depends_on_the_seed_and_not_on_the_order() -> None:
-    pictures = [LabelledPicture(f"{label}{i}", label) for label in "ab" for i in range(20)]
-    first = stratified_split(pictures, share=0.5, seed=1)
-    assert stratified_split(pictures[::-1], share=0.5, seed=1) == first
-    assert stratified_split(pictures, share=0.5, seed=2) != first
+    images = [LabelledImage(f"{label}{i}", label) for label in "ab" for i in range(20)]
+    first = stratified_split(images, share=0.5, seed=1)
+    assert stratified_split(images[::-1], share=0.5, seed=1) == first
+    assert stratified_split(images, share=0.5, seed=2) != first
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["unix", "dos", "old mac"])
@@ -269,30 +269,30 @@ def test_a_label_that_is_like_no_other_is_taken_as_it_is(images: Path, tmp_path:
 
 
 def test_ids_that_are_file_names_are_taken_and_told(images: Path, tmp_path: Path) -> None:
-    picture(images / "e.png")
+    image(images / "e.png")
     notes: list[str] = []
     read = read_labels(csv_file(tmp_path, "id,breed\na.jpg,pug\ne.png,pug\n"), str(images), notes.append)
     assert [path for path, _ in read] == [str(images / "a.jpg"), str(images / "e.png")]
     assert f"2: {images / 'a.jpg'}, {images / 'e.png'}" in notes[0]
-    picture(images / "a.jpg.jpg")
+    image(images / "a.jpg.jpg")
     with pytest.raises(UsageError, match=r"line 2: the id may mean .*a\.jpg or .*a\.jpg\.jpg"):
         read_labels(csv_file(tmp_path, "id,breed\na.jpg,pug\n"), str(images))
 
 
 @pytest.mark.parametrize("name", ["z.png", "Z.jpg", "z.jpeg"])
-def test_a_missing_picture_is_named_with_the_one_that_is_there(images: Path, tmp_path: Path, name: str) -> None:
-    there = picture(images / name)
-    with pytest.raises(UsageError, match=f"no picture {images / 'z.jpg'}, but there is {there}"):
+def test_a_missing_image_is_named_with_the_one_that_is_there(images: Path, tmp_path: Path, name: str) -> None:
+    there = image(images / name)
+    with pytest.raises(UsageError, match=f"no image {images / 'z.jpg'}, but there is {there}"):
         read_labels(csv_file(tmp_path, "id,breed\nz,pug\n"), str(images))
 
 
 def test_everything_in_a_folder_is_taken_or_counted(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     for shade, name in enumerate(["pug/1.jpg", "pug/deep/2.png", "pug/no_ending", "boxer/3.jpg"]):
-        picture(tmp_path / "x.png", shade).rename(tmp_path / "x")
+        image(tmp_path / "x.png", shade).rename(tmp_path / "x")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "x").rename(folder / name)
-    picture(tmp_path / "elsewhere" / "4.jpg")
+    image(tmp_path / "elsewhere" / "4.jpg")
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "boxer" / "5.jpg").symlink_to(tmp_path / "elsewhere" / "4.jpg")
     (folder / "pug" / "again").symlink_to(folder / "pug" / "deep")
@@ -305,7 +305,7 @@ def test_everything_in_a_folder_is_taken_or_counted(tmp_path: Path) -> None:
         ("no_ending", "pug"),
     ]  # fmt: skip
     told = "\n".join(notes)
-    assert "no pictures, left out" in told
+    assert "no images, left out" in told
     for count in ("hidden, left out of " + f"{folder}: 2: ", f"{folder}: 4: ", f"same class, left out of {folder}: 1"):
         assert count in told
 
@@ -318,7 +318,7 @@ def test_everything_in_a_folder_is_taken_or_counted(tmp_path: Path) -> None:
         pytest.param(lambda class_: (class_ / "x.jpg").symlink_to("gone.jpg"), "x.jpg is a link that leads", id="link"),
         pytest.param(lambda class_: (class_.parent / "cat").symlink_to("gone"), "cat is a link that leads", id="class"),
         pytest.param(lambda class_: os.mkfifo(class_ / "x.jpg"), "x.jpg is neither a file", id="pipe"),
-        pytest.param(lambda class_: (class_.parent / "cat").mkdir(), "class cat has no pictures", id="empty class"),
+        pytest.param(lambda class_: (class_.parent / "cat").mkdir(), "class cat has no images", id="empty class"),
         pytest.param(
             lambda class_: os.mkdir(os.fsencode(class_.parent) + b"/d\xe9p"), r"d\\xe9p.* not UTF-8", id="latin-1 class"
         ),
@@ -328,7 +328,7 @@ def test_what_cannot_be_taken_of_a_folder_is_refused_by_name(
     tmp_path: Path, spoil: Callable[[Path], None], told: str
 ) -> None:
     for name in ("pug/1.jpg", "boxer/2.jpg"):
-        picture(tmp_path / "photos" / name)
+        image(tmp_path / "photos" / name)
     spoil(tmp_path / "photos" / "pug")
     with pytest.raises(UsageError, match=told):
         read_folder(str(tmp_path / "photos"))
@@ -336,14 +336,14 @@ def test_what_cannot_be_taken_of_a_folder_is_refused_by_name(
 
 def test_a_folder_or_file_that_may_not_be_read_is_refused_by_name(tmp_path: Path, nobody: Callable[[], None]) -> None:
     for name in ("pug/1.jpg", "boxer/2.jpg"):
-        picture(tmp_path / "photos" / name)
+        image(tmp_path / "photos" / name)
     (tmp_path / "photos" / "pug" / "1.jpg").chmod(0)
     (tmp_path / "photos" / "boxer").chmod(0)
     nobody()
     with pytest.raises(UsageError, match="boxer can't be read: Permission denied"):
         read_folder(str(tmp_path / "photos"))
     with pytest.raises(UsageError, match=r"1\.jpg: Permission denied"):
-        check_pictures([LabelledPicture(str(tmp_path / "photos" / "pug" / "1.jpg"), "pug")])
+        check_images([LabelledImage(str(tmp_path / "photos" / "pug" / "1.jpg"), "pug")])
 
 
 @pytest.fixture
@@ -357,7 +357,7 @@ def nobody(tmp_path: Path) -> Iterator[Callable[[], None]]:
     os.seteuid(user)
 
 
-def test_links_to_one_picture_are_copies_of_it(images: Path) -> None:
+def test_links_to_one_image_are_copies_of_it(images: Path) -> None:
     (images / "e.jpg").symlink_to(images / "a.jpg")
-    linked = LabelledPicture(str(images / "e.jpg"), "x")
-    assert check_pictures([*labelled(images, "xxyy"), linked]) == labelled(images, "xxyy")
+    linked = LabelledImage(str(images / "e.jpg"), "x")
+    assert check_images([*labelled(images, "xxyy"), linked]) == labelled(images, "xxyy")

@@ -111,7 +111,7 @@ def test_a_module_that_gives_a_map_of_features_is_refused(tmp_path: Path) -> Non
 
 def test_a_module_for_something_else_is_refused(tmp_path: Path) -> None:
     handle = save(tmp_path / "m", lambda x: x, [None, 7])
-    with pytest.raises(UsageError, match="can't be used on a batch of pictures"):
+    with pytest.raises(UsageError, match="can't be used on a batch of images"):
         create_model(SHAPE, 5, handle)
 
 

@@ -177,7 +177,7 @@ def test_the_demo_passes_a_signal_on(
     assert list((tmp_path / "models" / "demo").iterdir()) == []
 
 
-def test_the_demo_stops_while_it_makes_its_pictures(start: Start, tmp_path: Path) -> None:
+def test_the_demo_stops_while_it_makes_its_images(start: Start, tmp_path: Path) -> None:
     run = start("demo", "--output", tmp_path)
     run.wait_until(lambda: list((tmp_path / "pictures").rglob("*.jpg")))
     assert run.stop(signal.SIGTERM) == 143

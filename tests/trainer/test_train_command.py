@@ -25,12 +25,12 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def flags(drawn: Path, hub_module: Path, tmp_path: Path) -> list[object]:
-    """A complete command over the drawn pictures."""
+    """A complete command over the drawn images."""
     return ["--labels", drawn / "labels.csv", "--images", drawn / "train", "--hub-model", hub_module, "--image-size",
             IMAGE_SIZE, "--model-store", tmp_path / "models", "--name", "textures", "--version", 5]  # fmt: skip
 
 
-def test_pictures_become_a_model_that_has_learnt(flags: list[object], tmp_path: Path) -> None:
+def test_images_become_a_model_that_has_learnt(flags: list[object], tmp_path: Path) -> None:
     done = run(*flags, "--epochs", 30)
     assert done.exception is None, done.output
     version = tmp_path / "models" / "textures" / "5"
@@ -38,7 +38,7 @@ def test_pictures_become_a_model_that_has_learnt(flags: list[object], tmp_path: 
     assert f"flow-images predict --model {version} " in done.output
     assert done.stderr.count("epoch ") == 30
     record = json.loads((version / "assets.extra" / "training.json").read_text())
-    assert f"accuracy {record['accuracy']:.3f} on 12 pictures" in done.output
+    assert f"accuracy {record['accuracy']:.3f} on 12 images" in done.output
     assert record["accuracy"] > 0.4  # 6 classes: 0.17 by chance
     assert record["training_pictures"] + record["validation_pictures"] == 48
     assert {name: found["pictures"] for name, found in record["classes"].items()} == dict.fromkeys(
@@ -65,7 +65,7 @@ def test_an_existing_version_is_refused_before_anything_is_trained(flags: list[o
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        pytest.param([], "say where the pictures are", id="nothing"),
+        pytest.param([], "say where the images are", id="nothing"),
         pytest.param(["--labels", "a.csv", "--folder", "b"], "not both", id="both"),
         pytest.param(["--folder", "b", "--images", "c"], "--images goes with --labels", id="images"),
         pytest.param(["--folder", "/nowhere"], "`folder` /nowhere: no such folder", id="absent"),
@@ -155,7 +155,7 @@ def test_odd_names_of_files_and_labels_are_shown_as_they_are(drawn: Path, hub_mo
 
 
 def test_what_is_left_out_is_told(drawn: Path, hub_module: Path, tmp_path: Path) -> None:
-    (tmp_path / "m" / "x" / "1").mkdir(parents=True)  # so that it ends when the pictures were read
+    (tmp_path / "m" / "x" / "1").mkdir(parents=True)  # so that it ends when the images were read
     lines = (drawn / "labels.csv").read_text().splitlines()
     (tmp_path / "some.csv").write_text("\n".join(lines[:-1]) + "\n")
     done = run("--labels", tmp_path / "some.csv", "--images", drawn / "train", "--model-store", tmp_path / "m",
@@ -182,6 +182,6 @@ def test_real_photos(shared_data: Path, tmp_path: Path) -> None:
     contract = ModelContract.from_json((tmp_path / "dogs" / "1" / "assets.extra" / "contract.json").read_bytes())
     assert contract.golden is not None
     assert undetected_errors(contract.golden) == []
-    pictures = read_labels(str(photos / "labels.csv"), str(photos / "train"))
-    training, validation = stratified_split(pictures, share=0.2, seed=0)
-    assert {picture.path for picture in training}.isdisjoint(picture.path for picture in validation)
+    images = read_labels(str(photos / "labels.csv"), str(photos / "train"))
+    training, validation = stratified_split(images, share=0.2, seed=0)
+    assert {image.path for image in training}.isdisjoint(image.path for image in validation)

@@ -1,6 +1,6 @@
 """PredictRequest and PredictResponse on the wire, without copying what is large.
 
-Python's protobuf copies a bytes field when it parses and again when it is read: with a batch of pictures that is tens
+Python's protobuf copies a bytes field when it parses and again when it is read: with a batch of images that is tens
 of milliseconds. So large `tensor_content`s are cut out of the request as views before the rest, now small, is parsed
 as usual; and responses are joined from pieces. Anything unusual (a repeated key, a stray field) goes through protobuf
 whole.

@@ -40,7 +40,7 @@ def test_a_value_that_is_no_text_is_refused() -> None:
         (["train", f"--version={2**63}"], "no server can hold such a version"),
         (["train", "--epochs=100001"], "is more than 100000"),
         (["predict", "--shards=100001"], "a Job of Kubernetes can't have more pods"),
-        (["predict", "--batch-size=4097"], "a request can't have more pictures"),
+        (["predict", "--batch-size=4097"], "a request can't have more images"),
         (["serve", "--replicas=2147483648"], "is more than 10000"),
         (["status", "-n", "a/b"], "expected up to 63 lower case letters"),
         (["suspend", "../pods/p"], "expected up to 52 lower case letters"),

@@ -16,13 +16,13 @@ from serving.contract import Preprocessing
 from serving.images.decoding_cost import decoding_cost
 from serving.images.encoder import make_encoder
 from serving.images.header import GIF_FRAME, BadHeader, needed_bytes, read_header
-from serving.images.limits import PictureLimits, PictureRejected, inspect_picture
+from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 from serving.images.preprocessing import decode_batch
 from tests.faults.fuzz import damage, draw_files
 from tests.hostile import compressed_text, gif_of_frames, gif_with_remarks, jpeg_of_scans, png_with, webp_of_codes
 
 SMALL = Preprocessing(height=32, width=24)
-LIMITS = PictureLimits(max_image_pixels=4_000_000)
+LIMITS = ImageLimits(max_image_pixels=4_000_000)
 
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
@@ -39,9 +39,9 @@ def decoded(data: bytes) -> np.ndarray | None:
     return pixels
 
 
-def reason(data: bytes, limits: PictureLimits = LIMITS) -> str:
-    with pytest.raises(PictureRejected) as error:
-        inspect_picture(data, limits)
+def reason(data: bytes, limits: ImageLimits = LIMITS) -> str:
+    with pytest.raises(ImageRejected) as error:
+        inspect_image(data, limits)
     assert error.value.message
     return error.value.reason
 
@@ -90,8 +90,8 @@ def test_the_graph_reads_what_python_reads() -> None:
     accepted = 0
     for data, its_memory, its_needed in zip(files, memory, needed, strict=True):
         try:
-            header = inspect_picture(data, LIMITS)
-        except PictureRejected as error:
+            header = inspect_image(data, LIMITS)
+        except ImageRejected as error:
             if error.reason in ("too_many_pixels", "too_costly"):
                 assert its_memory <= 0
         else:
@@ -112,10 +112,10 @@ def test_what_is_beside_the_pixels_is_counted() -> None:
         (png_with((b"tEXt", b"a\0" + b"b" * 5_000_000)), 10_000_000),
     ):
         assert agrees(data)
-        assert least < inspect_picture(data, LIMITS).memory < 5 * least
+        assert least < inspect_image(data, LIMITS).memory < 5 * least
     assert reason(gif_with_remarks(2_000_000)) == "too_costly"
     after = gif_of_frames((9, 9, 1))[:-1] + gif_with_remarks(2_000_000)[19:]
-    assert inspect_picture(after, LIMITS).memory < 1000  # remarks behind the only frame that matters are cut off
+    assert inspect_image(after, LIMITS).memory < 1000  # remarks behind the only frame that matters are cut off
 
 
 def test_a_narrow_jpeg_is_whole_blocks_wide() -> None:
@@ -138,17 +138,17 @@ def test_a_sequential_jpeg_whose_only_scan_lacks_a_component_is_kept_whole() -> 
 
 def test_an_animation_costs_its_first_frame() -> None:
     data = gif_of_frames((300, 200, 80))
-    header = inspect_picture(data, PictureLimits(max_image_pixels=60_000))
+    header = inspect_image(data, ImageLimits(max_image_pixels=60_000))
     assert (header.width, header.height, header.frames, header.memory) == (300, 200, 1, 4 * 60_000 + GIF_FRAME)
     assert len(needed_bytes(data, header)) < len(data) / 50
     assert agrees(data)
-    assert make_encoder(SMALL, "encoded", PictureLimits())(data) == needed_bytes(data, header)
+    assert make_encoder(SMALL, "encoded", ImageLimits())(data) == needed_bytes(data, header)
 
 
 def test_frames_that_change_the_canvas_are_counted() -> None:
     data = gif_of_frames((10, 10, 1), (300, 200, 40))
     assert agrees(data)
-    assert inspect_picture(data, LIMITS).pixels == 100 + 40 * 60_000
+    assert inspect_image(data, LIMITS).pixels == 100 + 40 * 60_000
     assert reason(gif_of_frames((10, 10, 1), (300, 200, 80))) == "too_many_pixels"
     # Two thin frames span a canvas that is larger than both.
     assert reason(gif_of_frames((9000, 1, 1), (1, 9000, 1))) == "too_many_pixels"
@@ -157,12 +157,12 @@ def test_frames_that_change_the_canvas_are_counted() -> None:
 def test_scans_are_bounded_by_the_size() -> None:
     ordinary = io.BytesIO()
     Image.new("RGB", (2000, 2000)).save(ordinary, "JPEG", progressive=True)
-    assert 5 < inspect_picture(ordinary.getvalue(), LIMITS).scans < 20
+    assert 5 < inspect_image(ordinary.getvalue(), LIMITS).scans < 20
     many = jpeg_of_scans(64, 48, 3000)
-    assert inspect_picture(many, LIMITS).scans == 3000
+    assert inspect_image(many, LIMITS).scans == 3000
     assert agrees(many)
-    with pytest.raises(PictureRejected, match=r"2000 x 1990 pixels in 40 scans.*`max_image_pixels`") as error:
-        inspect_picture(jpeg_of_scans(2000, 1990, 40), LIMITS)
+    with pytest.raises(ImageRejected, match=r"2000 x 1990 pixels in 40 scans.*`max_image_pixels`") as error:
+        inspect_image(jpeg_of_scans(2000, 1990, 40), LIMITS)
     assert error.value.reason == "too_costly"
 
 
@@ -195,13 +195,13 @@ def test_sequential_scans_of_one_component_each_are_counted_too() -> None:
 def test_a_png_with_much_text_is_predicted_and_one_with_a_bomb_is_not() -> None:
     text = png_with(compressed_text(2_000_000), (b"tEXt", b"Title\0" + b"x" * 2_000_000))
     assert agrees(text)
-    assert make_encoder(SMALL, "float32", PictureLimits())(text).shape == (32, 24, 3)  # type: ignore[union-attr]
-    assert reason(png_with(*[compressed_text(7_900_000)] * 500), PictureLimits()) == "too_costly"
+    assert make_encoder(SMALL, "float32", ImageLimits())(text).shape == (32, 24, 3)  # type: ignore[union-attr]
+    assert reason(png_with(*[compressed_text(7_900_000)] * 500), ImageLimits()) == "too_costly"
 
 
 def test_no_librarys_limit_speaks() -> None:
-    limits = PictureLimits(max_image_pixels=400_000_000)
-    header = inspect_picture(
+    limits = ImageLimits(max_image_pixels=400_000_000)
+    header = inspect_image(
         png_with(size=(1, 1)).replace(struct.pack(">II", 1, 1), struct.pack(">II", 19_000, 19_000)), limits
     )
     assert header.pixels == 361_000_000
@@ -216,8 +216,8 @@ def test_no_librarys_limit_speaks() -> None:
     ],
 )  # fmt: skip
 def test_other_formats_are_named(data: bytes, name: str) -> None:
-    with pytest.raises(PictureRejected, match=f"{name} pictures can't be decoded") as error:
-        inspect_picture(data + bytes(50), LIMITS)
+    with pytest.raises(ImageRejected, match=f"{name} images can't be decoded") as error:
+        inspect_image(data + bytes(50), LIMITS)
     assert error.value.reason == "unsupported_format"
 
 

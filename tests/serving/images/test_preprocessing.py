@@ -1,4 +1,4 @@
-"""The one preprocessing: the seed's pixels, every format, no picture that spoils a batch."""
+"""The one preprocessing: the seed's pixels, every format, no image that spoils a batch."""
 
 import functools
 import io
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from serving.contract import Preprocessing
 from serving.images.encoder import make_encoder
 from serving.images.exif import exif_orientation
-from serving.images.limits import PictureLimits, PictureRejected, inspect_picture
+from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 from serving.images.preprocessing import decode_batch, decode_pixels, make_decoder, to_uint8
 
 SMALL = Preprocessing(height=32, width=24)
@@ -72,7 +72,7 @@ def test_uint8_is_float32_rounded() -> None:
 
 @pytest.mark.parametrize("broken", [[], [0], [4], [1, 3], [0, 1, 2, 3, 4]], ids=lambda rows: f"rows-{rows}")
 def test_broken_rows_of_a_batch_are_not_ok_and_others_are_as_alone(broken: list[int]) -> None:
-    files = [b"no picture" if i in broken else encoded("JPEG", (50 + i, 40)) for i in range(5)]
+    files = [b"no image" if i in broken else encoded("JPEG", (50 + i, 40)) for i in range(5)]
     images, ok = decode_batch(tf.constant(files), SMALL)
     assert ok.numpy().tolist() == [i not in broken for i in range(5)]
     decode = make_decoder(SMALL, "float32")
@@ -109,7 +109,7 @@ def oriented(data: bytes) -> int:
 
 @functools.cache
 def decoder(size: tuple[int, int], orientation: Literal["ignore", "exif"]) -> Callable[[bytes], Any]:
-    """To pictures of a width and height; tracing is slow."""
+    """To images of a width and height; tracing is slow."""
     return make_decoder(Preprocessing(height=size[1], width=size[0], orientation=orientation), "float32")
 
 
@@ -240,18 +240,18 @@ def test_a_file_that_keeps_its_reader_busy_is_given_up(endless: bytes) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_picture_over_a_limit_is_not_decoded(data: Callable[[], bytes], reason: str) -> None:
-    with pytest.raises(PictureRejected) as error:
-        inspect_picture(
-            data(), PictureLimits(max_image_bytes=10**6 if reason != "too_large" else 20_000, max_image_pixels=20_000)
+def test_a_image_over_a_limit_is_not_decoded(data: Callable[[], bytes], reason: str) -> None:
+    with pytest.raises(ImageRejected) as error:
+        inspect_image(
+            data(), ImageLimits(max_image_bytes=10**6 if reason != "too_large" else 20_000, max_image_pixels=20_000)
         )
     assert error.value.reason == reason
     assert error.value.message
 
 
-def test_a_damaged_picture_is_rejected_with_tensorflows_words() -> None:
-    payload = make_encoder(SMALL, "float32", PictureLimits())
-    with pytest.raises(PictureRejected) as error:
+def test_a_damaged_image_is_rejected_with_tensorflows_words() -> None:
+    payload = make_encoder(SMALL, "float32", ImageLimits())
+    with pytest.raises(ImageRejected) as error:
         payload(encoded("JPEG")[:-300])
     assert error.value.reason == "corrupt"
     assert "JPEG" in error.value.message

@@ -27,7 +27,7 @@ def write_model(base: Path, version: int = 1) -> Path:
     module.counter = tf.Variable(0, dtype=tf.int64)
     module.weights = tf.Variable(tf.ones([2, 3]))
     module.table = tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(["contract", "golden/0"], ["{}", "picture"]), "missing"
+        tf.lookup.KeyValueTensorInitializer(["contract", "golden/0"], ["{}", "image"]), "missing"
     )
 
     def gate(path: tf.Tensor) -> dict[str, tf.Tensor]:

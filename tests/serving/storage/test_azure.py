@@ -33,16 +33,16 @@ def test_an_account_and_its_key(account: dict[str, str], name: str, key: str, mo
     monkeypatch.setenv(name, account["AccountName"])
     monkeypatch.setenv(key, account["AccountKey"])
     monkeypatch.setenv("AZURE_STORAGE_SERVICE_ENDPOINT", account["BlobEndpoint"])
-    assert not open_store("az://").exists("az://pictures/none")
+    assert not open_store("az://").exists("az://images/none")
 
 
 def test_a_signature_and_what_it_does_not_allow(account: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_SERVICE_ENDPOINT", account["BlobEndpoint"])
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "?" + signature(account, "r"))
     store = open_store("az://")
-    assert not store.exists("az://pictures/none")
+    assert not store.exists("az://images/none")
     with pytest.raises(PermissionError):
-        store.create("az://pictures/denied", b"x")
+        store.create("az://images/denied", b"x")
 
 
 @pytest.mark.parametrize("given", ["account_url", "connection_string"])
@@ -54,7 +54,7 @@ def test_options_come_before_the_environment(
     )
     signed = f"{account['BlobEndpoint']}?{signature(account, 'r')}"
     options = AzureOptions(**{given: signed if given == "account_url" else azure_server})
-    assert not open_store("az://", StorageOptions(azure=options)).exists("az://pictures/none")
+    assert not open_store("az://", StorageOptions(azure=options)).exists("az://images/none")
 
 
 def test_a_signature_that_ended_stops_the_run_and_is_not_shown(
@@ -64,7 +64,7 @@ def test_a_signature_that_ended_stops_the_run_and_is_not_shown(
     token = signature(account, "r", days=-1)
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", token)
     with pytest.raises(StorageDenied) as error:
-        open_store("az://").read("az://pictures/x")
+        open_store("az://").read("az://images/x")
     assert "sig=" not in str(error.value)
 
 
@@ -72,7 +72,7 @@ def test_a_signature_is_not_shown_where_nobody_answers(monkeypatch: pytest.Monke
     monkeypatch.setenv("AZURE_STORAGE_SERVICE_ENDPOINT", "http://127.0.0.1:1/x")
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2026&sig=secret")
     with pytest.raises(StorageUnavailable) as error:
-        open_store("az://").read("az://pictures/x")
+        open_store("az://").read("az://images/x")
     assert "secret" not in str(error.value)
 
 

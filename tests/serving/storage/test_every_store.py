@@ -201,7 +201,7 @@ def test_a_bucket_that_does_not_exist_is_not_found(bucket: Place, call: Callable
     assert not storage.exists(f"{folder[:2]}://nobody-s/x")
 
 
-@pytest.mark.parametrize("path", ["{}://", "{}://pictures", "{}://pictures/", "{}://-/x", "{}://UPPER CASE/x"])
+@pytest.mark.parametrize("path", ["{}://", "{}://images", "{}://images/", "{}://-/x", "{}://UPPER CASE/x"])
 def test_a_place_that_cannot_be_is_a_file_that_is_not_there(path: str, bucket: Place) -> None:
     storage, folder = bucket
     with pytest.raises(FileNotFoundError):
