@@ -1,4 +1,4 @@
-"""`flow-images classify`."""
+"""`flow-images classify`: its options, and the call that shows the top classes of a few images."""
 
 from collections.abc import Sequence
 

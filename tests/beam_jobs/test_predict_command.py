@@ -32,7 +32,7 @@ def test_a_runner_elsewhere_needs_a_server_that_it_can_reach(tmp_path: Path) -> 
     words = ["--input", str(tmp_path), "--output", f"{tmp_path}/out", "--model", f"{tmp_path}/m"]
     found = CliRunner().invoke(predict, [*words, "--", "--runner=PortableRunner", "--job_endpoint=localhost:1"])
     assert isinstance(found.exception, UsageError)
-    assert "--model starts its server on this machine" in str(found.exception)
+    assert "`model` starts its server on this machine" in str(found.exception)
 
 
 @pytest.mark.parametrize("command", [[predict, "--input", "x", *NOBODY], [merge]], ids=["predict", "merge"])
