@@ -11,7 +11,7 @@ import click
 from beam_jobs import interrupt
 from beam_jobs.options import MergeOptions, PredictOptions, RejectionLimits
 from serving.console.option_flags import option_flags
-from serving.console.signals import hearing
+from serving.console.signals import handling_signals
 from serving.errors import EXIT_OVER_LIMIT, Transient
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _stoppable() -> Iterator[None]:
         interrupt.request_stop()
 
     try:
-        with hearing(handle):
+        with handling_signals(handle):
             yield
     except Exception as error:
         # What a stop breaks off may fail in any way; without one, an error is an error.
