@@ -32,8 +32,7 @@ def read_list(data: bytes, path: str, exists: Callable[[str], bool]) -> Iterator
     Args:
       data: the whole file.
       path: of the file, for messages and its ending.
-      exists: is there such a file? Asked only about names that look like a slip: in another encoding, or with blanks
-        around them.
+      exists: is there such a file? Asked only about names with blanks around them.
 
     Raises:
       UsageError: it is not UTF-8, a row is not as the first line says, or a path is empty; with the line.

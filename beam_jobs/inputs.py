@@ -49,7 +49,7 @@ def list_images(
 
 
 class Listing:
-    """The images of some inputs. Iterated once; then it knows what was left out, and where images were."""
+    """The images of some inputs. To be iterated once; then it has what was left out, and where images were."""
 
     def __init__(self, inputs: Sequence[str], leave_out: Sequence[str], stores: Callable[[str], Storage]) -> None:
         """See `list_images`."""
@@ -58,7 +58,7 @@ class Listing:
         self._stores = stores
         self._places = SourceFinder(stores)
         self.left_out: Counter[str] = Counter()
-        """Files and folders that were seen and not taken, by why."""
+        """Number of files and folders that were left out, by reason."""
         self._unfollowed: list[str] = []
         self._unreadable: list[str] = []
 

@@ -87,10 +87,10 @@ class Plan(pydantic.BaseModel):
     sources: list[Source] = []
     """Where the images were when they were listed."""
     left_out: dict[str, int] = {}
-    """Files and folders that the listing saw and did not take, by why; see `beam_jobs.inputs.LEFT_OUT`."""
+    """Number of files and folders that the listing left out, by reason; see `beam_jobs.inputs.LEFT_OUT`."""
 
     def locate(self, path: str) -> str:
-        """Where the file of a row is, whatever the working directory of who asks."""
+        """Where the file of a row is, whatever the caller's working directory."""
         return path if scheme(path) else os.path.join(self.base, path)
 
     def check(self, options: ResultOptions, model: PlannedModel, output: str) -> None:

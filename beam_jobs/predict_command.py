@@ -111,7 +111,7 @@ def _stoppable() -> Iterator[None]:
         with handling_signals(handle):
             yield
     except Exception as error:
-        # What a stop breaks off may fail in any way; without one, an error is an error.
+        # Work that a stop breaks off may fail in any way; without a stop the error counts.
         if not received:
             if isinstance(error, Transient):
                 error.args = (f"{error.args[0]}; what is done is kept: the same command continues", *error.args[1:])

@@ -1,4 +1,4 @@
-"""Where the images of a run were when it was planned: what is asked about when some are gone later."""
+"""Where the images of a run were when it was planned; checked when some are gone later."""
 
 import itertools
 import os
@@ -22,7 +22,7 @@ class Source(pydantic.BaseModel):
 
 
 class SourceFinder:
-    """Told of each image as it is listed, finds the sources.
+    """Finds the sources; it is told of each image as it is listed.
 
     For each input and each file system or bucket under it, that is the folder that all are below. So a mount below a
     folder is a source of its own.
@@ -110,7 +110,7 @@ def is_empty(folder: str) -> bool:
 
 
 def is_utf8(text: str) -> bool:
-    """Has a path no bytes that aren't (which stand as lone surrogates)?"""
+    """Is a path UTF-8? Other bytes stand in it as lone surrogates (PEP 383)."""
     try:
         text.encode()
     except UnicodeEncodeError:

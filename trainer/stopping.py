@@ -11,7 +11,7 @@ from serving.console.signals import handling_signals
 
 
 class Stopped(BaseException):
-    """Raised in the main thread by the first signal; no error, so that nobody takes it for one."""
+    """Raised in the main thread by the first signal; not an Exception, so that no handler of errors catches it."""
 
 
 class Stopping:
@@ -92,7 +92,7 @@ def stoppable(
         with handling_signals(on_signal, stopping.stop):
             yield stopping
     except BaseException:
-        # What a stop breaks off may fail in any way; without one, an error is an error.
+        # Work that a stop breaks off may fail in any way; without a stop the error counts.
         if stopping.number is None:
             raise
     finally:
