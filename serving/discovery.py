@@ -1,4 +1,4 @@
-"""What a client must know of a model, from its endpoint alone; options fill in for a model without a contract."""
+"""Finds a model's contract by its endpoint alone; for a model without one, options say what the server doesn't."""
 
 from collections.abc import Sequence
 

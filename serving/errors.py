@@ -1,4 +1,4 @@
-"""What can go wrong, as a caller asks about it.
+"""The errors that are meant for a user, as one tree.
 
 Each base class answers one question: did it go wrong at all (`FlowImagesError`), is it my input (`UsageError`), did the
 server (`ServingError`) or the storage (`StorageError`) fail, may the same command go on later (`Resumable`), is another
@@ -40,11 +40,9 @@ FlowImagesError                 every error that is meant for a user
 │   ├── VersionGone             the run's model version is not served any more [beam_jobs.worker] (75)
 │   ├── Interrupted             a stop was asked for [beam_jobs.interrupt] (75)
 │   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
-│   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
-│   ├── PublishedElsewhere      two publish one version at the same moment [serving.model_store.publish] (75)
+│   ├── PublishedElsewhere      somebody else publishes the same version just now [serving.model_store.publish] (75)
 │   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)
 │   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
-├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
 ├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
 ├── BrokenPart                  a part of a run was changed after it was written [beam_jobs.parts]
 └── DeployError                 the cluster refuses, or something is missing there [k8s.deploy.errors]

@@ -266,7 +266,7 @@ class ModelCalls:
         """The error with what only the client knows: the proxy, and whether it ever got through."""
         message = error.args[0]
         if self._reached:
-            # What was a server of models a moment ago will be one again.
+            # It has answered before, so it is away for a moment.
             return ServerUnavailable(*error.args) if isinstance(error, WrongAddress) else error
         if isinstance(error, DeadlineExceeded):
             message += f" after {self._policy.deadline_s:g} s: {yield Work(self._why_silent)}"
@@ -277,7 +277,7 @@ class ModelCalls:
         return type(error)(message, *error.args[1:])
 
     def _needs_tls(self) -> bool:
-        """Asked once: gRPC can't tell a server that wants TLS from one that is just starting."""
+        """Does the server want TLS? Tried once: gRPC can't tell such a server from one that is just starting."""
         if self.endpoint.tls is not None or self._tried_tls:
             return False
         self._tried_tls = True

@@ -109,7 +109,7 @@ class ImageCalls:
         return _accept((yield from self._predict_in_parts(images)), golden, self.wire)
 
     def try_out(self, images: Sequence[Payload]) -> Operation[Scores]:
-        """Scores of images that nobody needs; what is refused now would be refused for every image.
+        """Scores of drawn images. A refusal is a ContractError, as every other image would be refused, too.
 
         Raises:
           ContractError: one is refused.

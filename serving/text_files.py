@@ -1,4 +1,4 @@
-"""Text files that users write: lists of labels, lists of paths, CSVs. They are UTF-8, with or without a mark."""
+"""Decodes text files that users write (lists and CSVs): UTF-8, with or without a byte order mark."""
 
 import codecs
 

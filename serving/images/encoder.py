@@ -1,4 +1,4 @@
-"""What each wire form sends of an image: decoding for `float32` and `uint8`, the checked file for `encoded`."""
+"""Prepares an image for a wire form: decoded for `float32` and `uint8`, the checked file for `encoded`."""
 
 import contextlib
 import re
