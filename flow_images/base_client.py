@@ -1,4 +1,4 @@
-"""The arguments that `Client` and `AsyncClient` have in common, and what is made of them."""
+"""The constructor that `Client` and `AsyncClient` have in common."""
 
 import threading
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _CALLERS = 200
 
 
 class BaseClient:
-    """A model on a server, as plain values; what asks it is added by `Client` and `AsyncClient`."""
+    """Checks and keeps the arguments of a client. Its subclasses open the channel."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class BaseClient:
             TensorFlow needed here), then `uint8`, `float32`, as the model has it.
           top_k: classes of each result.
           batch_size: most images a request.
-          overrides: what a model without a contract can't tell: labels, image size, value range.
+          overrides: what the server can't tell of a model without a contract: labels, image size, value range.
           limits: largest file and most pixels of an image.
           storage: how buckets are reached; None for what the environment says.
 
@@ -77,7 +77,7 @@ class BaseClient:
         self._open()
 
     def _open(self) -> None:
-        """Makes the channel, and what asks through it."""
+        """Makes the channel and the classifier that uses it."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

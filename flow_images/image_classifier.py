@@ -24,7 +24,7 @@ from serving.scores import Array, rank
 CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
 """The wire forms in the order in which a client prefers them: a photo's file is small, and needs no TensorFlow here."""
 _LONE_ATTEMPTS = 3
-"""How often a single image is asked about that the server refuses: others' images may fail our requests."""
+"""How often a single image is asked about that the server refuses: other clients' images may fail our requests."""
 _READERS = 8
 """Images of a batch that are read and encoded at once."""
 
@@ -94,7 +94,7 @@ class ServedModel:
                 continue
             try:
                 scores = yield from self._ask([payload for _, payload in part])
-            except InvalidRequest as error:  # any of them may be to blame, or none
+            except InvalidRequest as error:  # any of the images may be the cause, or none
                 half = len(part) // 2
                 if half:
                     waiting += [part[half:], part[:half]]

@@ -1,4 +1,4 @@
-"""What a caller may give as an image, and how it becomes the bytes of an image file."""
+"""Turns what a caller may give as an image into the bytes of an image file."""
 
 import io
 import os

@@ -24,8 +24,8 @@ Note = Callable[[str], None]
 class BucketCopies:
     """A temporary folder with copies of a bucket's files, each below its address: `…/gs/BUCKET/train/1.jpg`.
 
-    What is not of use is there without its content, so that the copy of a folder looks as the folder does: files
-    that no label names, hidden ones, and those over the limit of an image, which keep their size.
+    Files that are not needed are empty files of the same name, so that checks of the copied folder give the same
+    results: files that no label names, hidden ones, and those over the limit of an image, which keep their size.
     """
 
     def __init__(self, stores: Callable[[str], Storage], note: Note, limits: ImageLimits | None = None) -> None:
@@ -181,7 +181,7 @@ class BucketCopies:
 
 
 def _leave_empty(folder: Path, key: str, size: int) -> None:
-    """Makes a file that is only looked at: of its size, and without its bytes."""
+    """Makes a sparse file of a size, in place of one whose bytes are not needed."""
     place = Path(os.path.normpath(folder / key))
     if place.is_relative_to(folder):
         place.parent.mkdir(parents=True, exist_ok=True)

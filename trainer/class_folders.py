@@ -1,4 +1,4 @@
-"""A folder with one folder of images a class. What a user sees in it is taken, refused or counted by its reason."""
+"""A folder with one folder of images a class. Each entry is taken, refused, or left out and counted by its reason."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""How good an exported model is, asked as a client asks it: whole files, through its own signature."""
+"""Measures an exported model as a client uses it: whole files, through its own signature."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -53,7 +53,7 @@ class TrainedModel:
 
 
 class TrainingRun:
-    """One training, in three steps: `read_images`, `train`, `publish`. A context manager that removes what is aside.
+    """One training, in three steps: `read_images`, `train`, `publish`. A context manager that removes temporary files.
 
     The steps are apart so that a command can show the progress of each; `run` does them all.
     """
@@ -199,7 +199,7 @@ class TrainingRun:
         return target
 
     def _record(self, trained: "Trained", evaluation: "Evaluation") -> str:
-        """What the model was made of, for whoever finds it in a store."""
+        """How the model was made, as JSON that is published with it."""
         options = self._job.part(TrainOptions)
         record = {
             "options": dataclasses.asdict(options) | {"learning_rate": options.rate},

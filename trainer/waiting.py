@@ -1,4 +1,4 @@
-"""Says what is waited for, so that no run is silent for long."""
+"""Tells the user what a run is doing while a step takes long."""
 
 import contextlib
 import threading

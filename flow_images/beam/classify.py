@@ -132,7 +132,7 @@ class Classify(beam.PTransform):
 
 
 class _Element(NamedTuple):
-    """An element that waits for its result, and what the result comes out with."""
+    """An element that waits for its result, with the key, timestamp, window and pane of the result."""
 
     image: Image
     key: tuple[Any, ...]
