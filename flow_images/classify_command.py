@@ -27,6 +27,7 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
     """
     from flow_images.classify_table import print_table
     from flow_images.client import Client
+    from flow_images.image_classifier import NOT_FINITE
     from serving.contract import WIRES
     from serving.discovery import choose_wire
 
@@ -49,5 +50,5 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
         results = client.classify(images)
         wire = choose_wire(client.contract(), wires)
     print_table(results, f"{endpoint.model_name}, wire {wire}")
-    if not all(result.ok for result in results):
+    if not all(result.ok or result.reason == NOT_FINITE for result in results):  # which a warning was about
         raise click.exceptions.Exit(1)

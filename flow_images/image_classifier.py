@@ -23,6 +23,8 @@ from serving.scores import Array, rank
 
 CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
 """The wire forms in the order in which a client prefers them: a photo's file is small, and needs no TensorFlow here."""
+NOT_FINITE = "not_finite"
+"""The reason where the model answers NaN."""
 _LONE_ATTEMPTS = 3
 """How often a single image is asked about that the server refuses: other clients' images may fail our requests."""
 _READERS = 8
@@ -138,7 +140,7 @@ class ServedModel:
         if not ok:
             return Classification(image=name, verdict="rejected", reason=CORRUPT, message=NOT_DECODED)
         if not np.isfinite(probabilities).all():
-            return Classification(image=name, verdict="failed", reason="not_finite", message="the model answered NaN")
+            return Classification(image=name, verdict="failed", reason=NOT_FINITE, message="the model answered NaN")
         classes, scores = rank(probabilities, self._options.top_k)
         top = tuple(LabelScore(self.contract.labels[one], score) for one, score in zip(classes, scores, strict=True))
         return Classification(image=name, verdict="predicted", top=top)

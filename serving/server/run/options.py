@@ -4,6 +4,7 @@ Every field but those under "Ours" is a flag of `tensorflow_model_server` under 
 """
 
 import dataclasses
+import typing
 from collections.abc import Sequence
 from typing import Any
 
@@ -139,7 +140,7 @@ def parse_flags(argv: Sequence[str]) -> tuple[ServerOptions, list[str]]:
     Raises:
       FlagError: a known flag's value does not parse.
     """
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(ServerOptions)}
+    kinds = _kinds()
     values: dict[str, object] = {}
     unknown: list[str] = []
     for position, argument in enumerate(argv):
@@ -154,6 +155,11 @@ def parse_flags(argv: Sequence[str]) -> tuple[ServerOptions, list[str]]:
     return ServerOptions(**values), unknown  # type: ignore[arg-type]
 
 
+def _kinds() -> dict[str, str]:
+    """The type of each flag, as the binary's usage names it."""
+    return {name: kind.__name__ for name, kind in typing.get_type_hints(ServerOptions).items()}
+
+
 def _value(name: str, kind: str, text: str) -> object:
     try:
         if kind == "bool":
@@ -165,9 +171,9 @@ def _value(name: str, kind: str, text: str) -> object:
 
 def usage(program: str) -> str:
     """The text that `--help` and a bad value print."""
-    lines = [f"usage: {program}", "Flags:"]
+    lines, kinds = [f"usage: {program}", "Flags:"], _kinds()
     for field in dataclasses.fields(ServerOptions):
-        lines.append(f"\t--{field.name}={field.default!s:<24}\t{field.type}\t{field.metadata['help']}")
+        lines.append(f"\t--{field.name}={field.default!s:<24}\t{kinds[field.name]}\t{field.metadata['help']}")
     return "\n".join(lines) + "\n"
 
 
