@@ -25,7 +25,6 @@ from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.class_names import read_labels
 from serving.client import PredictClient
-from serving.contract import Wire
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
 from serving.options import Endpoint
@@ -33,6 +32,7 @@ from serving.predictor import ImagePredictor
 from serving.storage.base import absolute, join, output_errors
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
+from serving.wire import Wire
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
 """Gives the endpoint to ask while a block runs. It is told the run's model version, if a run is resumed; and called

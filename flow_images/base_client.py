@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from flow_images.image_classifier import CLIENT_WIRES, ClassifierOptions
 from serving.channels import Route
-from serving.contract import Wire
 from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.options import Endpoint, RetryPolicy, TlsOptions
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
+from serving.wire import Wire
 
 _CALLERS = 200
 """Calls that may be under way at once without using up each other's retries."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from flow_images.image_inputs import Image, Read, file_of
 from flow_images.results import Classification, LabelScore, Verdict
-from serving.contract import ModelContract, Wire
+from serving.contract import ModelContract
 from serving.discovery import choose_wire, find_contract
 from serving.errors import FileError, InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
@@ -20,6 +20,7 @@ from serving.predictor import ImageCalls, Scores
 from serving.retry import repeat_rejected
 from serving.sample_images import check_by_samples
 from serving.scores import Array, rank
+from serving.wire import Wire
 
 CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
 """The wire forms in the order in which a client prefers them: a photo's file is small, and needs no TensorFlow here."""

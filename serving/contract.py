@@ -12,8 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import pydantic
 
 from serving.errors import ContractError
-from serving.wire import WIRES as WIRES
-from serving.wire import Wire as Wire
+from serving.wire import Wire
 
 SCHEMA_VERSION: Final = 1
 Orientation = Literal["ignore", "exif"]

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from serving.class_names import read_labels
 from serving.client import PredictClient
-from serving.contract import WIRES, ModelContract, Preprocessing, SignatureRef, Wire
+from serving.contract import ModelContract, Preprocessing, SignatureRef
 from serving.errors import ContractError, UsageError
 from serving.model_calls import ModelCalls, ModelMetadata, TensorSpec
 from serving.model_overrides import DEFAULT_RANGE, INPUT_RANGES, ModelOverrides
 from serving.operations import Operation
+from serving.wire import WIRES, Wire
 
 _WIRE_BY_DTYPE: dict[str, Wire] = {"float32": "float32", "uint8": "uint8", "string": "encoded"}
 _SCORES = ("float32", "float64", "float16")

@@ -13,9 +13,15 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from google.protobuf import message
 
-from serving import contract as contract_
 from serving.channels import MAX_MESSAGE_BYTES
-from serving.contract import ModelContract
+from serving.contract import (
+    CONTRACT_INPUT,
+    CONTRACT_KEY,
+    CONTRACT_OUTPUT,
+    CONTRACT_SIGNATURE,
+    STANDARD_SIGNATURES,
+    ModelContract,
+)
 from serving.errors import (
     AccessDenied,
     DeadlineExceeded,
@@ -119,7 +125,7 @@ class ModelCalls:
         self,
         inputs: Mapping[str, tensor_codec.Value],
         *,
-        signature: str = contract_.STANDARD_SIGNATURES["float32"].name,
+        signature: str = STANDARD_SIGNATURES["float32"].name,
         outputs: Sequence[str] = (),
     ) -> Operation[dict[str, Array]]:
         """Runs a signature once.
@@ -217,11 +223,11 @@ class ModelCalls:
         Raises:
           ServingError: as `predict`.
         """
-        name = contract_.CONTRACT_OUTPUT
+        name = CONTRACT_OUTPUT
 
         def once() -> Operation[bytes]:
-            asked = {contract_.CONTRACT_INPUT: [key.encode()]}
-            answer = yield from self.predict(asked, signature=contract_.CONTRACT_SIGNATURE, outputs=[name])
+            asked = {CONTRACT_INPUT: [key.encode()]}
+            answer = yield from self.predict(asked, signature=CONTRACT_SIGNATURE, outputs=[name])
             values = answer[name]
             if values.shape != (1,) or not isinstance(values[0], bytes):
                 raise MalformedAnswer(f"output {name} is no single string", self.endpoint.address)
@@ -236,9 +242,9 @@ class ModelCalls:
           ContractError: there is one that this release can't keep.
         """
         metadata = yield from self.metadata()
-        if contract_.CONTRACT_SIGNATURE not in metadata.signatures:
+        if CONTRACT_SIGNATURE not in metadata.signatures:
             return None
-        return ModelContract.from_json((yield from self.lookup(contract_.CONTRACT_KEY)))
+        return ModelContract.from_json((yield from self.lookup(CONTRACT_KEY)))
 
     def _spec(self, signature: str = "") -> pb.ModelSpec:
         spec = pb.ModelSpec(name=self.endpoint.model_name, signature_name=signature)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.contract import Wire
+from serving.wire import Wire
 from trainer.labelled_images import LabelledImage, read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]

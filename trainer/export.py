@@ -21,7 +21,6 @@ from serving.contract import (
     STANDARD_SIGNATURES,
     ModelContract,
     Preprocessing,
-    Wire,
     golden_distance,
     golden_key,
 )
@@ -29,6 +28,7 @@ from serving.errors import FlowImagesError
 from serving.images.preprocessing import decode_batch, from_uint8
 from serving.model_store.publish import Publication
 from serving.storage.stores import Stores
+from serving.wire import Wire
 from trainer.golden import choose_golden, preprocessed, reference_answers
 from trainer.outages import explaining
 from trainer.warmup_requests import write_warmup

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from serving.contract import WIRES, Golden, Preprocessing, Wire, golden_distance
+from serving.contract import Golden, Preprocessing, golden_distance
 from serving.images.header import needed_bytes
 from serving.images.preprocessing import decode_image, decode_pixels, make_decoder
+from serving.wire import WIRES, Wire
 from trainer.labelled_images import read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]

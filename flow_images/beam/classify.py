@@ -14,12 +14,12 @@ from beam_jobs.chunk_predictor import ChunkOptions
 from flow_images.beam.endpoint import make_endpoint, pinned
 from flow_images.beam.sharing import SharedInProcess
 from flow_images.beam.worker import Image, Worker, WorkerOptions
-from serving.contract import Wire
 from serving.errors import UsageError
 from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.options import RetryPolicy, TlsOptions
 from serving.storage.options import StorageOptions
+from serving.wire import Wire
 
 _FAILURES = "failures"
 

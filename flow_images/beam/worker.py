@@ -12,7 +12,7 @@ from beam_jobs.served_predictor import check_answers, retry_by_many, served_pred
 from beam_jobs.sources import is_utf8
 from flow_images.results import Classification, LabelScore
 from serving.client import PredictClient
-from serving.contract import ModelContract, Wire
+from serving.contract import ModelContract
 from serving.discovery import choose_wire, discover
 from serving.images.limits import ImageLimits, bad_name, own_faults
 from serving.model_overrides import ModelOverrides
@@ -22,6 +22,7 @@ from serving.retry import transient_in_time
 from serving.storage.local_file import TooLarge
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
+from serving.wire import Wire
 
 
 class Image(NamedTuple):

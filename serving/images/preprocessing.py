@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from serving.contract import Preprocessing, Wire
+from serving.contract import Preprocessing
 from serving.images.decoding_cost import decoding_cost
 from serving.images.exif import exif_orientation, turn_upright
 from serving.images.limits import MIB, ImageLimits
+from serving.wire import Wire
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
