@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from beam_jobs.glob_patterns import Below, has_magic, split_pattern
 from beam_jobs.input_lists import is_list, read_list
-from beam_jobs.sources import Source, SourceFinder, is_utf8
+from beam_jobs.sources import Source, SourceFinder
 from serving.errors import UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
 from serving.storage.disk import disk_errors
 from serving.storage.stores import Stores
+from serving.text_files import is_utf8
 
 _LOG = logging.getLogger(__name__)
 _EVERYTHING = Below("**")

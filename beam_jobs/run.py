@@ -20,10 +20,9 @@ from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries
 from beam_jobs.results import Account
 from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_check import SourceCheck
-from beam_jobs.sources import is_utf8
 from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
-from serving.class_names import read_labels
+from serving.class_names import read_class_names
 from serving.client import PredictClient
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
@@ -32,6 +31,7 @@ from serving.predictor import ImagePredictor
 from serving.storage.base import absolute, join, output_errors
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
+from serving.text_files import is_utf8
 from serving.wire import Wire
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
@@ -111,7 +111,7 @@ class Run:
         name, version = self._options.asked or (plan.model.name, None)
         contract, labels = plan.model.contract, self._options.overrides.labels
         if labels is not None and contract.golden is None:
-            contract = contract.model_copy(update={"labels": read_labels(labels)})
+            contract = contract.model_copy(update={"labels": read_class_names(labels)})
         return PlannedModel(name=name, version=plan.model.version if version is None else version, contract=contract)
 
     def _has_work(self, plan: Plan) -> bool:

@@ -8,6 +8,7 @@ import pydantic
 
 from serving.errors import UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, within
+from serving.text_files import is_utf8
 
 
 class Source(pydantic.BaseModel):
@@ -107,12 +108,3 @@ def is_empty(folder: str) -> bool:
     """Has a folder of a disk nothing in it?"""
     with os.scandir(folder) as entries:
         return next(entries, None) is None
-
-
-def is_utf8(text: str) -> bool:
-    """Is a path UTF-8? Other bytes stand in it as lone surrogates (PEP 383)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

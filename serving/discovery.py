@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from serving.class_names import read_labels
+from serving.class_names import read_class_names
 from serving.client import PredictClient
 from serving.contract import ModelContract, Preprocessing, SignatureRef
 from serving.errors import ContractError, UsageError
@@ -45,7 +45,7 @@ def _describe(metadata: ModelMetadata, plain: ModelOverrides) -> ModelContract:
         raise UsageError(
             "the model has no contract, so its labels are unknown: give `labels` FILE with one label a line"
         )
-    labels = read_labels(plain.labels)
+    labels = read_class_names(plain.labels)
     name = plain.signature or "serving_default"
     if name not in metadata.signatures:
         raise ContractError(

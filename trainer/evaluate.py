@@ -14,7 +14,7 @@ Ask = Callable[[Wire, Any], Array]
 
 
 class ClassAccuracy(NamedTuple):
-    """One class: how many images it has, how many of them were right."""
+    """A class, how many images it was measured on, and how many of them were right."""
 
     label: str
     images: int

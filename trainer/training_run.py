@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, UsageError
@@ -18,19 +18,11 @@ from trainer.options import TrainJob, TrainOptions
 from trainer.waiting import saying
 
 if TYPE_CHECKING:
-    from trainer.evaluate import Evaluation
+    from trainer.evaluate import ClassAccuracy, Evaluation
     from trainer.labelled_images import LabelledImage
     from trainer.train import Epoch, Trained
 
 _LOG = logging.getLogger(__name__)
-
-
-class ClassResult(NamedTuple):
-    """A class, how many images it was measured on, and how many of them were right."""
-
-    label: str
-    images: int
-    right: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +36,7 @@ class TrainedModel:
     """Class names; position i names output i."""
     accuracy: float
     """Share of the validation images that were right, 0..1; none of them was trained on."""
-    classes: tuple[ClassResult, ...]
+    classes: "tuple[ClassAccuracy, ...]"
     """The same by class, in the order of the labels."""
     training_images: int
     validation_images: int
@@ -156,7 +148,7 @@ class TrainingRun:
             version=int(self._target.path.rsplit("/", 1)[1]),
             labels=tuple(trained.labels),
             accuracy=evaluation.accuracy,
-            classes=tuple(ClassResult(*row) for row in evaluation.classes),
+            classes=tuple(evaluation.classes),
             training_images=len(trained.training),
             validation_images=len(trained.validation),
             undetected=tuple(undetected_errors(contract.golden) if contract.golden else ()),
