@@ -115,7 +115,7 @@ class Listing:
     def _listed_in(self, one: str, storage: Storage) -> Iterator[Listed]:
         for named in read_list(storage.read(one), one, lambda path: self._stores(path).exists(path)):
             try:
-                self._stores(named.path)  # a scheme that nobody can read is told before anything is sent
+                self._stores(named.path)  # refuses an unknown scheme before anything is sent
             except UsageError as error:
                 raise UsageError(f"`inputs` {shown(one)}, line {named.line}: {error}") from error
             yield Listed(named.path, None, named.id, named.label)

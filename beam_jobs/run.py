@@ -35,8 +35,8 @@ from serving.text_files import is_utf8
 from serving.wire import Wire
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
-"""Gives the endpoint to ask while a block runs. It is told the run's model version, if a run is resumed; and called
-only if there is something to ask, as it may start a server."""
+"""Gives the endpoint to ask while a block runs. Its argument is the run's model version, if a run is resumed. It is
+called only if there is something to ask, as it may start a server."""
 
 
 class Run:
@@ -60,8 +60,8 @@ class Run:
           options: all that the user decides.
           connect: gives the endpoint to ask.
           storage: how stores of images and results are reached; None for what Beam's flags and the environment say.
-          on_start: told the plan and the number of rows to do, when the first image is about to be read.
-          on_progress: told the number of rows that have just been done; called from several threads, and only by a
+          on_start: called with the plan and the number of rows to do, before the first image is read.
+          on_progress: called with the number of rows that have just been done, from several threads, and only by a
             runner in this process.
 
         Raises:

@@ -14,7 +14,7 @@ from serving.options import AnswerOptions, ConnectionOptions
 
 @options_class
 class ClassifyOptions(ConnectionOptions, AnswerOptions, ImageLimits, ModelOverrides):
-    """All that `flow-images classify` is told, but for the images."""
+    """The options of `flow-images classify`."""
 
 
 @click.command()

@@ -26,7 +26,7 @@ _ROWS_SHOWN = 8
 
 @options_class
 class DemoOptions(Options):
-    """All that `flow-images demo` is told."""
+    """The options of `flow-images demo`."""
 
     output: str = option("Folder for all that is made.", default="demo", metavar="FOLDER")
     labels: str | None = option(

@@ -179,7 +179,7 @@ class ImageClassifier:
             return self._model
         yield Acquire(self._lock)
         try:
-            if self._model is None or self._model is gone:  # nobody else was first
+            if self._model is None or self._model is gone:  # no other caller was first
                 self._model = yield from self._connect()
             return self._model
         finally:

@@ -193,7 +193,7 @@ class StorageUnavailable(StorageError, Transient):
 
 
 class DiskFull(StorageError, Resumable):
-    """No room, or over a quota: not tried again by itself, as somebody has to make room."""
+    """No room, or over a quota: not retried automatically, as the user has to make room."""
 
 
 _BY_CODE: dict[grpc.StatusCode, type[ServingError]] = {

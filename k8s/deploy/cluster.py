@@ -44,7 +44,7 @@ class Cluster:
         self.namespace = namespace
         configuration = client.Configuration()
         configuration.retries = 1
-        # It warns of each retry; that nobody answers is said once, by us.
+        # It warns of each retry; our error is enough.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
             config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)

@@ -96,7 +96,7 @@ def rollout_problem(deployment: Object) -> str | None:
 
 
 def refused_pods(events: Sequence[Object]) -> str | None:
-    """What the API server said to a controller that could not make a pod."""
+    """The API server's reason why a controller could not make a pod, or None."""
     for event in reversed(events):
         if event.get("reason") == "FailedCreate":
             return f"its pods are refused: {_reason(event)}"

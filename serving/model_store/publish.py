@@ -260,7 +260,7 @@ class _Bucket:
         return self._storage.create(path, data) or self._holds(path, data)
 
     def _is_mine(self, target: str) -> bool:
-        """Has nobody else begun to publish there since?"""
+        """Is the mark there still ours?"""
         return self._holds(f"{target}/{PUBLISHING}", self._token)
 
     def _holds(self, path: str, data: bytes) -> bool:
