@@ -156,19 +156,23 @@ COMMAND_MODULES = {
     "k8s/pods/train_with_bucket.py",
     "k8s/pods/wait_for_model.py",
     "flow_images/classify_command.py",
-    "serving/connection_flags.py",
     "trainer/train_command.py",
 }
 MAY_HAVE_FLAGS = COMMAND_MODULES | {
     "k8s/deploy/submit.py",  # writes a command line for a pod
     "serving/console/field_names.py",  # is about flags
+    # State each option, its flag and its help included.
+    "beam_jobs/options.py",
+    "serving/option_fields.py",
+    "serving/options.py",
+    "trainer/options.py",
 }
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w…])")
 """One of ours: Beam's own have underscores."""
 BEAM_FLAG = "--flag"
 """How `beam_jobs.beam_flags` says that any of Beam's is written."""
-NO_FIELDS = {"edit"}
-"""A role of Kubernetes."""
+NO_FIELDS = {"edit", "train"}
+"""A role of Kubernetes, and a command."""
 FIELD = re.compile(r"`([a-z]\w*(?:\.\w+)*)`", re.ASCII)
 
 
