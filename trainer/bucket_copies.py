@@ -16,7 +16,7 @@ from serving.storage.explained import explaining
 from serving.storage.local_file import TooLarge
 from serving.storage.transfer import download, files_below, together
 from trainer.labels_csv import read_label_file
-from trainer.waiting import saying
+from trainer.slow_steps import reporting
 
 Note = Callable[[str], None]
 
@@ -97,7 +97,7 @@ class BucketCopies:
         if not scheme(path):
             return path
         name = f"`{field}` {printable(shown(path))}"
-        with explaining(f"{name} can't be read"), saying(f"reading {printable(shown(path))}", self._note):
+        with explaining(f"{name} can't be read"), reporting(f"reading {printable(shown(path))}", self._note):
             place = self._place(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(self._stores(path).read(path))
@@ -109,7 +109,7 @@ class BucketCopies:
         if not wanted:
             return
         self._note(f"copying {len(wanted):,} images to {self._folder()}")
-        with saying(f"copying {len(wanted):,} images", self._note), explaining("the images can't be copied"):
+        with reporting(f"copying {len(wanted):,} images", self._note), explaining("the images can't be copied"):
             together(self._copy_image, wanted)
 
     def _copy_image(self, path: str) -> None:
@@ -140,7 +140,7 @@ class BucketCopies:
             return path
         name = f"`{field}` {printable(shown(path))}"
         place = self._place(path)
-        with explaining(f"{name} can't be read"), saying(f"listing {printable(shown(path))}", self._note):
+        with explaining(f"{name} can't be read"), reporting(f"listing {printable(shown(path))}", self._note):
             storage = self._stores(path)
             found = files_below(storage, path)
         if not found:
@@ -154,7 +154,7 @@ class BucketCopies:
             )
         said = f"{len(copied):,} files ({size / 1e6:,.0f} MB) from {printable(shown(path))}"
         self._note(f"copying {said} to {self._folder()}")
-        with explaining(f"{name} can't be copied"), saying(f"copying {said}", self._note):
+        with explaining(f"{name} can't be copied"), reporting(f"copying {said}", self._note):
             download(storage, copied, place)
             for key in found.keys() - copied.keys():
                 _leave_empty(place, key, found[key].size or 0)

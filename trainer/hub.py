@@ -23,7 +23,7 @@ from serving.errors import UsageError
 from serving.model_store.versions import MODEL_FILE
 from trainer.hub_handle import check_hub_handle, is_archive, is_url
 from trainer.outages import MayPass, explained, explaining
-from trainer.waiting import saying
+from trainer.slow_steps import reporting
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
@@ -87,7 +87,7 @@ def _downloaded(handle: str, name: str, note: Callable[[str], None]) -> str:
     pause = _FIRST_PAUSE_S
     for number in range(1, _TRIES + 1):
         try:
-            with _network_timeout(), saying(f"waiting for the hub module {printable(handle)}", note):
+            with _network_timeout(), reporting(f"waiting for the hub module {printable(handle)}", note):
                 folder: str = hub.resolve(handle)
                 return folder
         except (OSError, EOFError, http.client.HTTPException, zlib.error) as error:

@@ -15,7 +15,7 @@ from serving.tensorflow_import import import_tensorflow
 from trainer.bucket_copies import BucketCopies
 from trainer.hub_handle import check_hub_handle
 from trainer.options import TrainJob, TrainOptions
-from trainer.waiting import saying
+from trainer.slow_steps import reporting
 
 if TYPE_CHECKING:
     from trainer.evaluate import ClassAccuracy, Evaluation
@@ -132,7 +132,7 @@ class TrainingRun:
         golden = [image.path for image in trained.validation]
         with (
             self._copies.original_names(),
-            saying("checking and publishing the model", self._note),
+            reporting("checking and publishing the model", self._note),
             exporting(trained.model, trained.labels, trained.preprocessing, golden, self._target) as exported,
         ):
             evaluation = evaluate(exported.ask, trained.validation, trained.labels)
@@ -159,7 +159,7 @@ class TrainingRun:
 
         job = self._job
         labels, images, folder = self._copies.sources(job.labels, job.images, job.folder)
-        with saying("reading and checking images", self._named):
+        with reporting("reading and checking images", self._named):
             found = (
                 read_labels(labels, images, self._named, self._copies.local)
                 if labels
@@ -180,7 +180,7 @@ class TrainingRun:
 
     def _find_target(self) -> Publication:
         job = self._job
-        with saying(f"waiting for {printable(job.model_store)}", self._note):
+        with reporting(f"waiting for {printable(job.model_store)}", self._note):
             target = Publication(job.model_store, job.name, job.version, self._stores.writable(job.model_store))
             higher = target.higher()
         if higher is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from k8s.deploy import explain, interrupt
+from k8s.deploy import explain, remains
 from k8s.deploy.cluster import Cluster, Log, Object
 from k8s.deploy.errors import DeployError, Unreachable
 from k8s.deploy.ownership import PART_OF
@@ -143,7 +143,7 @@ class Follower:
                     thread.start()
 
     def _copy_log(self, log: Log, start: str) -> None:
-        interrupt.leave_signals_to_main_thread()
+        remains.leave_signals_to_main_thread()
         for line in log.lines():
             self._say(start + line)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one line that says what remains in the cluster and how to go on, and exit code 130 or 143."""
+"""What remains in the cluster when the command is interrupted or loses it: one line, and exit code 130, 143 or 75."""
 
 import contextlib
 import signal
@@ -20,7 +20,7 @@ class _Stopped(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def explained(remains: Remains) -> Iterator[None]:
+def explaining_remains(remains: Remains) -> Iterator[None]:
     """Turns a signal, or a cluster that gives no answer, into an error that also says what remains.
 
     To be entered in the main thread.
