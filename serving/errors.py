@@ -41,10 +41,8 @@ FlowImagesError                 every error that is meant for a user
 │   ├── Interrupted             a stop was asked for [beam_jobs.interrupt] (75)
 │   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
 │   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
-│   ├── PublishedElsewhere      two publish one version at the same moment [serving.model_store.publish] (75)
 │   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)
 │   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
-├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
 ├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
 ├── BrokenPart                  a part of a run was changed after it was written [beam_jobs.parts]
 └── DeployError                 the cluster refuses, or something is missing there [k8s.deploy.errors]
