@@ -8,6 +8,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 from apache_beam.transforms.window import BoundedWindow
+from apache_beam.typehints.decorators import IOTypeHints
 from apache_beam.utils.windowed_value import PaneInfo, WindowedValue
 
 from beam_jobs.chunk_predictor import ChunkOptions
@@ -112,6 +113,10 @@ class Classify(beam.PTransform):
             max_memory=max_memory,
             storage=StorageOptions() if storage is None else storage,
         )
+
+    def default_type_hints(self) -> IOTypeHints:
+        """None: Beam would take them from `expand`, and warn at each use that there are two outputs."""
+        return IOTypeHints.empty()
 
     def expand(self, images: PCollection) -> Classified:
         """The step that pins the version, and the step that classifies."""

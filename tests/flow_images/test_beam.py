@@ -270,6 +270,12 @@ def test_wrong_arguments_are_refused_before_the_pipeline_runs(arguments: dict[st
         Classify(**{"server": "localhost:8500", "model_name": "dogs"} | arguments)
 
 
+def test_a_pipeline_is_built_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    built = beam.Pipeline() | beam.Create(["a.jpg"]) | Classify("localhost:8500", "dogs")
+    assert built.predictions is not built.failures
+    assert not caplog.records
+
+
 class _Thing:
     def __init__(self, key: str) -> None:
         self.key, self.closed = key, False
