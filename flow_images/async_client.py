@@ -7,7 +7,7 @@ from typing import Self, TypeVar, overload
 
 from flow_images.base_client import BaseClient
 from flow_images.image_classifier import ImageClassifier
-from flow_images.image_inputs import Image, is_one_image, name_of
+from flow_images.image_inputs import Image, is_one_image, named_images
 from flow_images.results import Classification
 from serving.channels import AsyncChannel
 from serving.contract import STANDARD_SIGNATURES, ModelContract
@@ -55,7 +55,7 @@ class AsyncClient(BaseClient):
 
     async def classify_each(self, images: Iterable[Image]) -> AsyncIterator[Classification]:
         """See `Client.classify_each`."""
-        named = ((name_of(image, place), image) for place, image in enumerate(images))
+        named = named_images(images)
         while batch := list(itertools.islice(named, self._options.batch_size)):
             for one in await self._run(self._classifier.classify(batch)):
                 yield one

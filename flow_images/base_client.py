@@ -7,7 +7,7 @@ from flow_images.image_classifier import CLIENT_WIRES, ClassifierOptions
 from serving.channels import Route
 from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
-from serving.options import Endpoint, RetryPolicy, TlsOptions
+from serving.options import RetryPolicy, TlsOptions, make_endpoint
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
 from serving.wire import Wire
@@ -59,21 +59,20 @@ class BaseClient:
         Raises:
           UsageError: a value that can't be used.
         """
-        if tls is True:
-            tls = TlsOptions()
-        self._endpoint = Endpoint(address=server, model_name=model_name, version=version, tls=tls or None)
+        self._endpoint = make_endpoint(server, model_name, version, tls)
         budget = _CALLERS * RetryPolicy().budget
         self._policy = RetryPolicy(deadline_s=deadline_s, patience_s=patience_s, budget=budget)
-        self._stop = threading.Event()
-        self._stores = Stores(storage, self._policy, self._stop)
-        self._route = Route(self._endpoint, token)
         self._options = ClassifierOptions(
-            wires=CLIENT_WIRES if wire is None else (wire,) if isinstance(wire, str) else tuple(wire),
+            wires=CLIENT_WIRES if wire is None else [wire] if isinstance(wire, str) else wire,
             top_k=top_k,
             batch_size=batch_size,
-            overrides=overrides or ModelOverrides(),
-            limits=limits or ImageLimits(),
+            overrides=ModelOverrides() if overrides is None else overrides,
+            limits=ImageLimits() if limits is None else limits,
+            storage=StorageOptions() if storage is None else storage,
         )
+        self._stop = threading.Event()
+        self._stores = Stores(self._options.storage, self._policy, self._stop)
+        self._route = Route(self._endpoint, token)
         self._open()
 
     def _open(self) -> None:

@@ -7,7 +7,7 @@ from typing import Self, TypeVar, overload
 
 from flow_images.base_client import BaseClient
 from flow_images.image_classifier import ImageClassifier
-from flow_images.image_inputs import Image, is_one_image, name_of
+from flow_images.image_inputs import Image, is_one_image, named_images
 from flow_images.results import Classification
 from serving.channels import BlockingChannel
 from serving.contract import STANDARD_SIGNATURES, ModelContract
@@ -71,7 +71,7 @@ class Client(BaseClient):
 
     def classify_each(self, images: Iterable[Image]) -> Iterator[Classification]:
         """As `classify`, for any number of images: one batch of them is held at a time."""
-        named = ((name_of(image, place), image) for place, image in enumerate(images))
+        named = named_images(images)
         while batch := list(itertools.islice(named, self._options.batch_size)):
             yield from self._run(self._classifier.classify(batch))
 

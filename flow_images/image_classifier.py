@@ -1,6 +1,5 @@
 """Classifies images with a served model, as operations: what `Client` and `AsyncClient` have in common."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,10 +15,12 @@ from serving.images.limits import ImageLimits, ImageRejected
 from serving.model_calls import ModelCalls
 from serving.model_overrides import ModelOverrides
 from serving.operations import Acquire, Lock, Operation, Work
+from serving.option_fields import Options, option, options_class
 from serving.predictor import ImageCalls, Scores
 from serving.retry import repeat_rejected
 from serving.sample_images import check_by_samples
 from serving.scores import Array, rank
+from serving.storage.options import StorageOptions
 from serving.wire import Wire
 
 CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
@@ -35,25 +36,23 @@ Named = tuple[str | int, Image]
 """An image and what its result calls it."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ClassifierOptions:
-    """How images are sent and what is answered."""
+@options_class
+class ClassifierOptions(Options):
+    """How images are read and sent, and what is answered."""
 
     wires: Sequence[Wire] = CLIENT_WIRES
     """Forms in which to send images; the first that the model has is taken."""
-    top_k: int = 5
-    """Classes of each result; where the model has fewer, all of them."""
-    batch_size: int = 32
-    """Most images a request."""
-    overrides: ModelOverrides = ModelOverrides()
-    limits: ImageLimits = ImageLimits()
+    top_k: int = option("Classes of each result; where the model has fewer, all of them.", default=5, least=1)
+    batch_size: int = option("Most images a request.", default=32, least=1)
+    overrides: ModelOverrides = option("What a model without a contract can't tell.", default=ModelOverrides())
+    limits: ImageLimits = option("What an image may cost.", default=ImageLimits())
+    storage: StorageOptions = option("How buckets are reached.", default=StorageOptions())
 
     def __post_init__(self) -> None:
-        for name in ("top_k", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"`{name}` must be at least 1, not {getattr(self, name)}")
-        if not self.wires or not set(self.wires) <= set(CLIENT_WIRES):
-            raise UsageError(f"`wire` must be one of {', '.join(CLIENT_WIRES)}, not {', '.join(self.wires)}")
+        super().__post_init__()
+        wires = self.wires if isinstance(self.wires, list | tuple) else ()
+        if not wires or any(wire not in CLIENT_WIRES for wire in wires):
+            raise UsageError(f"`wire` must be one of {', '.join(CLIENT_WIRES)}, or a list of these, not {self.wires}")
 
 
 class ServedModel:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,19 @@ def is_one_image(images: object) -> bool:
     if isinstance(images, np.ndarray):
         return images.ndim != 4
     return isinstance(images, (str, os.PathLike, *_FILE))
+
+
+def named_images(images: Iterable[Image]) -> Iterator[tuple[str | int, Image]]:
+    """Each image of a collection, and what its result calls it.
+
+    Raises:
+      UsageError: at once, it is no collection; or later, one of its items is no image.
+    """
+    if hasattr(images, "read") or not hasattr(images, "__iter__"):  # a file gives lines, which are no images
+        raise UsageError(
+            f"give a path, the bytes of a file, an array of pixels, or a list of these, not {type(images).__name__}"
+        )
+    return ((name_of(image, place), image) for place, image in enumerate(images))
 
 
 def name_of(image: object, position: int) -> str | int:

@@ -30,6 +30,7 @@ from serving.errors import (
     RequestTooLarge,
     ServerUnavailable,
     ServingError,
+    UsageError,
     WrongAddress,
 )
 from serving.network.grpc_errors import translated
@@ -141,11 +142,13 @@ class ModelCalls:
         Raises:
           InvalidRequest: refused by the server, RequestTooLarge over a size limit, MalformedAnswer where an output
             is missing or can't be read.
+          UsageError: an input that can't be sent.
           ModelNotFound: no such model or version; also when another version answered than the pinned one.
           Transient: still failing after `RetryPolicy.patience_s`, or the retry budget is spent.
         """
+        outputs = [outputs] if isinstance(outputs, str) else outputs
         rest = pb.PredictRequest(model_spec=self._spec(signature), output_filter=outputs)
-        pieces = [rest.SerializeToString(), *chain.from_iterable(starmap(tensor_codec.input_entry, inputs.items()))]
+        pieces = [rest.SerializeToString(), *chain.from_iterable(starmap(_input_entry, inputs.items()))]
         if sum(map(len, pieces)) > MAX_MESSAGE_BYTES:
             raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
         request = b"".join(pieces)
@@ -308,6 +311,13 @@ class ModelCalls:
         wanted = self.endpoint.version
         if wanted is not None and answered != wanted:
             raise ModelNotFound(f"version {answered} answered for version {wanted}", self.endpoint.address)
+
+
+def _input_entry(name: str, value: tensor_codec.Value) -> list[bytes | memoryview]:
+    try:
+        return tensor_codec.input_entry(name, value)
+    except TypeError as error:
+        raise UsageError(f"input {name}: {error}") from error
 
 
 def _specs(infos: Mapping[str, pb.TensorInfo]) -> dict[str, TensorSpec]:

@@ -130,7 +130,7 @@ class OptionField:
         return _number_text(value) if isinstance(value, int | float) else str(value)
 
     def accept(self, value: Any) -> Any:
-        """The value as the field's type has it: paths become text, lists tuples.
+        """The value as the field's type has it: paths become text, lists tuples, and a flag's text what it says.
 
         Raises:
           UsageError: it is of another type, out of bounds or no choice.
@@ -142,12 +142,20 @@ class OptionField:
                 raise self._wrong(f"{', '.join(self.choices[:-1])} or {self.choices[-1]}", repr(value))
             return value
         try:
-            accepted = self._converted(value)
+            accepted = self._converted(self._parsed(value))
         except TypeError as error:
             raise self._wrong(self._kind_in_words(), repr(value)) from error
         if not all(map(self._is_within, accepted if self.type is tuple else [accepted])):
             raise self._wrong(self._bounds(), self.text(accepted))
         return accepted
+
+    def _parsed(self, value: Any) -> Any:
+        if not (isinstance(value, str) and "parse" in self.details):
+            return value
+        try:
+            return self.details["parse"](value)
+        except ValueError as error:
+            raise UsageError(f"`{self.name}` {value!r}: {error}") from error
 
     def _converted(self, value: Any) -> Any:
         if self.type is not tuple:
@@ -280,13 +288,19 @@ def as_keywords(options: Callable[P, T]) -> Callable[[Callable[[T], R]], Callabl
     """
 
     def decorate(function: Callable[[T], R]) -> Callable[P, R]:
+        result = inspect.signature(function).return_annotation
+        signature = inspect.signature(options).replace(return_annotation=result)
+
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:  # whose words name no function; the dataclass would name itself
+                raise TypeError(f"{function.__name__}() {error}") from None
             return function(options(*args, **kwargs))
 
         # For `help` and editors: the keywords, in place of the one argument that `wraps` would show.
-        result = inspect.signature(function).return_annotation
-        called.__signature__ = inspect.signature(options).replace(return_annotation=result)  # type: ignore[attr-defined]
+        called.__signature__ = signature  # type: ignore[attr-defined]
         return called
 
     return decorate

@@ -1,7 +1,6 @@
 """Options of a connection: server, model, TLS, time-outs, retries, and what is asked for. Checked once."""
 
 import contextlib
-import dataclasses
 import os
 import ssl
 from collections.abc import Iterator
@@ -21,18 +20,19 @@ TOKEN_VARIABLE = "FLOW_IMAGES_TOKEN"
 """Environment variable of the bearer token: a flag would show in the process list."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TlsOptions:
+@options_class
+class TlsOptions(Options):
     """TLS, and mTLS with a client certificate. Paths of PEM files."""
 
-    ca: str | None = None
-    """Certificates to trust; None for the system's."""
-    cert: str | None = None
-    key: str | None = None
-    server_name: str | None = None
-    """Name that the server's certificate is checked against, if it isn't the address's."""
+    ca: str | None = option("Certificates to trust; None for the system's.", default=None)
+    cert: str | None = option("Client certificate.", default=None)
+    key: str | None = option("Its key.", default=None)
+    server_name: str | None = option(
+        "Name that the server's certificate is checked against, if it isn't the address's.", default=None
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bool(self.cert) != bool(self.key):
             raise UsageError("a client certificate needs its key: give both `tls.cert` and `tls.key`")
 
@@ -69,18 +69,18 @@ class TlsOptions:
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Endpoint:
+@options_class
+class Endpoint(Options):
     """A model on a server."""
 
     address: str
     """HOST:PORT, several IP:PORT with commas, dns:///HOST:PORT, or unix:/PATH."""
-    model_name: str
-    version: int | None = None
-    """Version to ask; None for the latest."""
-    tls: TlsOptions | None = None
+    model_name: str = option("Name of the model on the server.")
+    version: int | None = option("Version to ask; None for the latest.", default=None, least=0, most=HIGHEST_VERSION)
+    tls: TlsOptions | None = option("TLS, if the server has it.", default=None)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.model_name:
             raise UsageError("the model's name is empty: give `model_name`")
         target_of(self.address)
@@ -89,6 +89,16 @@ class Endpoint:
     def target(self) -> str:
         """gRPC's target; see `target_of`."""
         return target_of(self.address)
+
+
+def make_endpoint(server: str, model_name: str, version: int | None, tls: TlsOptions | bool | None) -> Endpoint:
+    """The endpoint of keywords as `flow_images.Client` takes them.
+
+    Raises:
+      UsageError: a value of another type, an address of no known form, or an empty name.
+    """
+    tls = TlsOptions() if tls is True else None if tls is False else tls
+    return Endpoint(address=server, model_name=model_name, version=version, tls=tls)
 
 
 @options_class
@@ -219,6 +229,8 @@ def bearer_token(endpoint: Endpoint, token: str | None = None) -> str | None:
     """
     named = f"the bearer token in {TOKEN_VARIABLE}" if token is None else "the bearer token"
     token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
+    if not isinstance(token, str):
+        raise UsageError(f"{named} must be text, not {type(token).__name__}")
     token = token.strip()  # one that is read from a file often ends with its line
     if not (token.isascii() and token.isprintable()):
         raise UsageError(f"{named} has characters that can't be sent")

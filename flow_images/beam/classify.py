@@ -8,16 +8,16 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 from apache_beam.transforms.window import BoundedWindow
+from apache_beam.typehints.decorators import IOTypeHints
 from apache_beam.utils.windowed_value import PaneInfo, WindowedValue
 
 from beam_jobs.chunk_predictor import ChunkOptions
-from flow_images.beam.endpoint import make_endpoint, pinned
+from flow_images.beam.endpoint import pinned
 from flow_images.beam.sharing import SharedInProcess
 from flow_images.beam.worker import Image, Worker, WorkerOptions
-from serving.errors import UsageError
 from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
-from serving.options import RetryPolicy, TlsOptions
+from serving.options import AnswerOptions, RetryPolicy, TlsOptions, make_endpoint
 from serving.storage.options import StorageOptions
 from serving.wire import Wire
 
@@ -102,20 +102,21 @@ class Classify(beam.PTransform):
           UsageError: a wrong value.
         """
         super().__init__()
-        if top_k < 1:
-            raise UsageError(f"top_k must be at least 1, not {top_k}")
-        if batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+        answers = AnswerOptions(wire=wire, top_k=top_k)
         self._options = WorkerOptions(
             endpoint=make_endpoint(server, model_name, version, tls),
             retry=RetryPolicy(deadline_s=deadline_s, patience_s=patience_s),
-            wire=wire,
-            overrides=overrides or ModelOverrides(),
-            limits=limits or ImageLimits(),
-            chunk=ChunkOptions(top_k=top_k, batch_size=batch_size, readers=readers),
+            wire=answers.wire,
+            overrides=ModelOverrides() if overrides is None else overrides,
+            limits=ImageLimits() if limits is None else limits,
+            chunk=ChunkOptions(top_k=answers.top_k, batch_size=batch_size, readers=readers),
             max_memory=max_memory,
-            storage=storage or StorageOptions(),
+            storage=StorageOptions() if storage is None else storage,
         )
+
+    def default_type_hints(self) -> IOTypeHints:
+        """None: Beam would take them from `expand`, and warn at each use that there are two outputs."""
+        return IOTypeHints.empty()
 
     def expand(self, images: PCollection) -> Classified:
         """The step that pins the version, and the step that classifies."""

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
-from flow_images.beam.endpoint import make_endpoint, pinned
+from flow_images.beam.endpoint import pinned
 from serving.client import PredictClient
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer, RequestTooLarge, UsageError
 from serving.model_calls import Signature, TensorSpec
-from serving.options import Endpoint, RetryPolicy, TlsOptions
+from serving.option_fields import Options, option, options_class
+from serving.options import Endpoint, RetryPolicy, TlsOptions, make_endpoint
 from serving.protos.tensor_codec import Value
 from serving.retry import retry_rejected
 
@@ -19,6 +20,16 @@ Field = Array | np.generic | bytes | float
 """One example's value of one tensor: the row without the batch axis, or a byte string of a string tensor."""
 Example = Field | Mapping[str, Field]
 """One example: the value of the signature's only input, or a value for each input by its name."""
+
+
+@options_class
+class _HandlerOptions(Options):
+    """What is asked for, and how many examples at once."""
+
+    signature: str = option("Name of the signature.")
+    outputs: Sequence[str] = option("Names of the outputs.")
+    batch_size: int = option("Examples a request.", least=1)
+    max_batch_duration_secs: float | None = option("Seconds to wait for a batch to fill.", least=0)
 
 
 class TFServingModelHandler(ModelHandler[Example, PredictionResult, "ServedSignature"]):
@@ -78,15 +89,21 @@ class TFServingModelHandler(ModelHandler[Example, PredictionResult, "ServedSigna
         Raises:
           UsageError: a wrong value.
         """
-        if batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+        options = _HandlerOptions(
+            signature=signature,
+            outputs=outputs,
+            batch_size=batch_size,
+            max_batch_duration_secs=max_batch_duration_secs,
+        )
         super().__init__(
-            min_batch_size=batch_size, max_batch_size=batch_size, max_batch_duration_secs=max_batch_duration_secs
+            min_batch_size=options.batch_size,
+            max_batch_size=options.batch_size,
+            max_batch_duration_secs=options.max_batch_duration_secs,
         )
         self._endpoint = make_endpoint(server, model_name, version, tls)
         self._retry = RetryPolicy(deadline_s=deadline_s, patience_s=patience_s)
-        self._signature = signature
-        self._outputs = tuple(outputs)
+        self._signature = options.signature
+        self._outputs = options.outputs
 
     def load_model(self) -> "ServedSignature":
         """Opens a channel, pins the version and asks for the signature.

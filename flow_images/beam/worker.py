@@ -15,6 +15,7 @@ from serving.contract import ModelContract
 from serving.discovery import choose_wire, discover
 from serving.images.limits import ImageLimits, bad_name, own_faults
 from serving.model_overrides import ModelOverrides
+from serving.option_fields import Options, option, options_class
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.retry import transient_in_time
@@ -39,18 +40,18 @@ class Image(NamedTuple):
         return None if self.data is None else len(self.data)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerOptions:
+@options_class
+class WorkerOptions(Options):
     """All that a worker needs to know: plain values, which can be pickled and compared."""
 
     endpoint: Endpoint
     retry: RetryPolicy
     wire: Wire | None
-    overrides: ModelOverrides
-    limits: ImageLimits
+    overrides: ModelOverrides = option("What a model without a contract can't tell.")
+    limits: ImageLimits = option("What an image may cost.")
     chunk: ChunkOptions
-    max_memory: int | None
-    storage: StorageOptions
+    max_memory: int | None = option("Bytes that the process may take; None to find out.", least=1)
+    storage: StorageOptions = option("How buckets are reached.")
 
     def at(self, version: int) -> Self:
         """The same for one version of the model."""

@@ -25,6 +25,8 @@ def target_of(address: str) -> str:
     Raises:
       UsageError: it is none of these; the message has the spelling that may be meant.
     """
+    if not isinstance(address, str):
+        raise UsageError(f"`server` must be text such as localhost:{DEFAULT_PORT}, not {address!r}")
     if address.startswith(_SCHEMES):
         _check_target(address)
         return address

@@ -57,6 +57,9 @@ class Http(Storage):
             if answer.status == 416:
                 return b""
             if answer.status == 206:
+                found = answer.headers.get("content-range", "")
+                if not found.startswith(f"bytes {start}-"):
+                    raise FileError(f"{shown(path)}: the server sent {found or 'another part'} for bytes from {start}")
                 return self._receive(answer, end - start)
             return self._receive(answer, end)[start:]  # the server knows no ranges
 

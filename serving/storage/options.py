@@ -11,7 +11,8 @@ import dataclasses
 class S3Options:
     """Amazon S3, or a store that speaks its protocol."""
 
-    endpoint_url: str | None = None
+    endpoint_url: str | None = dataclasses.field(default=None, repr=False)
+    """It may hold a password."""
     region: str | None = None
     access_key_id: str | None = None
     secret_access_key: str | None = dataclasses.field(default=None, repr=False)

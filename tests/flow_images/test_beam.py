@@ -251,11 +251,29 @@ def test_an_element_of_another_kind_is_refused(server: str, element: Any, messag
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"top_k": 0}, "top_k"), ({"batch_size": 0}, "batch_size"), ({"patience_s": -1}, "patience_s")],
+    [
+        ({"top_k": 0}, "top_k"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"patience_s": -1}, "patience_s"),
+        ({"server": None}, "server"),
+        ({"version": "1"}, "version"),
+        ({"tls": "ca.pem"}, "tls"),
+        ({"wire": "jpeg"}, "wire"),
+        ({"overrides": {}}, "overrides"),
+        ({"limits": 5}, "limits"),
+        ({"max_memory": "1G"}, "max_memory"),
+        ({"storage": "s3"}, "storage"),
+    ],
 )
 def test_wrong_arguments_are_refused_before_the_pipeline_runs(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Classify("localhost:8500", "dogs", **arguments)
+        Classify(**{"server": "localhost:8500", "model_name": "dogs"} | arguments)
+
+
+def test_a_pipeline_is_built_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    built = beam.Pipeline() | beam.Create(["a.jpg"]) | Classify("localhost:8500", "dogs")
+    assert built.predictions is not built.failures
+    assert not caplog.records
 
 
 class _Thing:
@@ -439,6 +457,16 @@ def test_run_inference_fails_when_the_server_goes_away(small_server: str) -> Non
         with pytest.raises(Exception, match="UNAVAILABLE: gone; tried for"):
             infer(TFServingModelHandler(front.address, "m", batch_size=2, **BRIEF), rows(10))
     assert front.asked > 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"signature": None}, {"outputs": 3}, {"batch_size": "many"}, {"max_batch_duration_secs": -1}, {"tls": "ca.pem"}],
+)
+def test_wrong_arguments_of_a_handler_are_refused(arguments: dict[str, Any]) -> None:
+    [name] = arguments
+    with pytest.raises(UsageError, match=f"`{name}`"):
+        TFServingModelHandler("localhost:8500", "m", **arguments)
 
 
 def test_what_run_inference_asks_a_handler_about() -> None:

@@ -132,6 +132,37 @@ def test_what_is_no_image_at_all_is_the_programs_mistake(client: Client) -> None
         client.classify("ftp://host/a.jpg")
 
 
+@pytest.mark.parametrize("kind", [None, 3, "file", "Pillow"])
+def test_what_is_no_collection_of_images_is_named(client: Client, files: list[Path], kind: Any) -> None:
+    opened: dict[Any, Any] = {"file": files[0].open("rb"), "Pillow": Image.open(files[0])}
+    with pytest.raises(UsageError, match="or a list of these, not"):
+        client.classify(opened.get(kind, kind))
+    for one in opened.values():
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("text", "not str"),
+        (1, "not int"),
+        ([b"a", "b"], "not list"),
+        (np.array([None]), "object"),
+        (np.zeros(1, np.complex64), "complex64"),
+        ([np.zeros(1, np.float32), np.zeros(1, np.int32)], "one data type"),
+        ([np.zeros(1), np.zeros(2)], "shape"),
+    ],
+)
+def test_an_input_that_cannot_be_sent_is_named(client: Client, value: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=f"input images: .*{says}"):
+        client.predict({"images": value})
+
+
+def test_one_output_needs_no_list(client: Client) -> None:
+    images = np.zeros([1, IMAGE_SIZE, IMAGE_SIZE, 3], np.float32)
+    assert client.predict({"images": images}, outputs="probabilities").keys() == {"probabilities"}
+
+
 def test_an_image_in_a_bucket_is_read(client: Client, files: list[Path], s3_folder: str) -> None:
     import boto3
 
@@ -183,6 +214,18 @@ def test_a_model_that_is_not_there_is_an_error(server: str) -> None:
         ({"patience_s": -1}, "patience_s"),
         ({"token": "secret"}, "only sent over TLS"),
         ({"wire": "jpeg"}, "jpeg"),
+        ({"wire": 3}, "`wire`"),
+        ({"server": 8500}, "`server` must be text"),
+        ({"model_name": 3}, "`model_name`"),
+        ({"version": "1"}, "`version`"),
+        ({"version": -1}, "`version`"),
+        ({"tls": "ca.pem"}, "`tls`"),
+        ({"tls": True, "token": b"secret"}, "bearer token must be text"),
+        ({"top_k": 1.5}, "`top_k`"),
+        ({"batch_size": True}, "`batch_size`"),
+        ({"overrides": {}}, "`overrides`"),
+        ({"limits": 5}, "`limits`"),
+        ({"storage": "s3"}, "`storage`"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_asked(arguments: dict[str, Any], says: str) -> None:

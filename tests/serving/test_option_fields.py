@@ -37,6 +37,18 @@ def test_what_is_meant_is_accepted() -> None:
     assert Job(names="alone").names == ("alone",)
 
 
+@options_class
+class Parsed(Options):
+    size: int | None = option("Bytes.", default=None, parse=lambda text: int(text.removesuffix("B")), least=1)
+
+
+def test_the_text_of_a_flag_is_accepted_too() -> None:
+    assert Parsed(size="7B").size == Parsed(size=7).size == 7  # type: ignore[arg-type]
+    for wrong in ("7x", "0B"):
+        with pytest.raises(UsageError, match="`size`"):
+            Parsed(size=wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -83,7 +95,9 @@ def test_a_function_of_keywords() -> None:
         return job.width * len(job.names)
 
     assert count(names=["x", "y"], width=5) == 10
-    with pytest.raises(TypeError, match="names"):
+    with pytest.raises(TypeError, match=r"^count\(\) missing .*names"):
         count(width=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^count\(\) got an unexpected keyword argument 'widht'"):
+        count(names=["x"], widht=5)  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="`width`"):
         count(names=["x"], width=0)

@@ -80,6 +80,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
         start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
         return self.send(206, BODY[start : end + 1], Content_Range=f"bytes {start}-{end}/{len(BODY)}")
 
+    def answer_elsewhere(self) -> None:
+        self.send(206, BODY, Content_Range=f"bytes 0-{len(BODY) - 1}/{len(BODY)}")
+
     def answer_unsized(self) -> None:
         self.send_response(200)
         self.send_header("Connection", "close")
@@ -163,6 +166,11 @@ def test_a_file_is_read_whole_and_in_part(web: Web, store: Storage, name: str) -
     assert store.read(url, limit=len(BODY)) == BODY
     assert store.read_range(url, 300, 310) == BODY[300:310]
     assert store.exists(url)
+
+
+def test_another_part_than_asked_for_is_not_taken_for_it(web: Web, store: Storage) -> None:
+    with pytest.raises(FileError, match="bytes 0-"):
+        store.read_range(f"{web.url}/elsewhere.jpg", 300, 310)
 
 
 @pytest.mark.parametrize("name", ["plain", "unsized", "chunked", "endless"])
