@@ -14,7 +14,7 @@ from serving.options import AnswerOptions, ConnectionOptions
 
 @options_class
 class ClassifyOptions(ConnectionOptions, AnswerOptions, ImageLimits, ModelOverrides):
-    """The options of `flow-images classify`."""
+    """Which model to ask about a few images, and what to show of its answers."""
 
 
 @click.command()

@@ -123,9 +123,10 @@ def main() -> NoReturn:
         command = next((COMMANDS[word] for word in sys.argv[1:] if word in COMMANDS), None)
         if command is None:
             raise
-        encoded = error.name == "tensorflow" and command.name in {"predict", "classify"}
+        missing = str(error.name).partition(".")[0]
+        encoded = missing == "tensorflow" and command.name in {"predict", "classify"}
         click.echo(
-            f"flow-images {command.name}: {error.name} is not installed: "
+            f"flow-images {command.name}: {missing} is not installed: "
             f"pip install 'flow-images[{command.extras}]'" + (", or take --wire encoded" if encoded else ""),
             err=True,
         )

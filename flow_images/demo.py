@@ -26,7 +26,7 @@ _ROWS_SHOWN = 8
 
 @options_class
 class DemoOptions(Options):
-    """The options of `flow-images demo`."""
+    """Which images the demonstration runs on, how long it trains, and where it writes."""
 
     output: str = option("Folder for all that is made.", default="demo", metavar="FOLDER")
     labels: str | None = option(

@@ -31,8 +31,8 @@ from serving.errors import (
     ServerUnavailable,
     ServingError,
     WrongAddress,
-    translated,
 )
+from serving.network.grpc_errors import translated
 from serving.network.proxy import Proxy
 from serving.network.tls_probe import speaks_tls
 from serving.operations import Call, Operation, Work
