@@ -279,7 +279,7 @@ def test_options_that_would_mix_results_are_refused_before_anybody_is_asked(make
         "top_k 2 there, 1 now": {"top_k": 1},
         "format 'csv' there, 'kaggle' now": {"format": "kaggle"},
         "shards 1 there, 2 now": {"shard": Shard(0, 2)},
-        "model_name 'brightness' there, 'other' now": {"asked": ("other", None)},
+        "model_name 'brightness' there, 'other' now": {"model_name": "other"},
     }
     for says, change in changes.items():
         with pytest.raises(UsageError, match=says):
