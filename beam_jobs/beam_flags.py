@@ -1,4 +1,4 @@
-"""Beam's own flags, the ones after `--`: parsed, and refused where Beam would only warn or would lose rows.
+"""Parses Beam's own flags, the ones after `--`; refuses those that Beam would only warn of, or that lose rows.
 
 No message shows the value of a flag, as it may be a secret.
 """

@@ -5,7 +5,7 @@ import re
 from typing import Literal
 
 Decision = Literal["yes", "no", "hidden"]
-"""`hidden`: it would be meant, but its name, or that of a folder on the way, begins with a dot."""
+"""`hidden`: it would match, but its name, or that of a folder on the way, begins with a dot."""
 
 _MAGIC = re.compile(r"[*?[]")
 _TOKENS = re.compile(r"\*\*+|\*|\?|\[!?\]?[^]]*\]|.", re.DOTALL)
@@ -15,7 +15,7 @@ _FOLDER = rf"(?:{_SHOWN}[^/]*/)*"
 
 
 def has_magic(text: str) -> bool:
-    """Has it a character that makes it a pattern?"""
+    """Does it have a character that makes it a pattern?"""
     return _MAGIC.search(text) is not None
 
 
@@ -60,7 +60,7 @@ def _one_name(pattern: str) -> str:
 
 
 class Below:
-    """What a pattern means below its folder, asked folder by folder on the way down."""
+    """What a pattern matches below its folder, asked folder by folder on the way down."""
 
     def __init__(self, pattern: str) -> None:
         """`**` for everything."""
@@ -73,7 +73,7 @@ class Below:
         self._whole = _both(pattern)
 
     def follows_links(self, level: int) -> bool:
-        """Are links to folders followed at this depth? Not where any depth is meant: they may lead in circles."""
+        """Are links to folders followed at this depth? Not below `**`, where they may lead in circles."""
         return level < len(self._levels)
 
     def enters(self, level: int, name: str) -> Decision:
@@ -85,7 +85,7 @@ class Below:
         return "hidden" if is_hidden(name) and not self._into_hidden else "yes"
 
     def takes(self, path: str) -> Decision:
-        """Is a file meant? `path` begins below the folder."""
+        """Does a file match? `path` begins below the folder."""
         return _decide(self._whole, path)
 
 

@@ -1,7 +1,7 @@
-"""From rows to what is sent of their images: read and decoded ahead of need, within bytes.
+"""Reads and decodes the images of rows ahead of the requests, within a limit of bytes.
 
-Files' sizes are often unknown before they are opened. So a first attempt reads a file only if it is small, and tells
-the size of one that is not; a second reads the others, in a window where each has a place of its size.
+Files' sizes are often unknown before they are opened. So a first attempt reads a file only if it is small, and gives
+the size of one that is not; a second attempt reads the larger ones, within a window that counts their bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -96,7 +96,7 @@ class ImageReader(Generic[Source]):
             self._submit_large, first, window, room=room.reading, cost=self._large_cost, held=_held, promptly=True
         )
         for one in second:
-            while isinstance(one, _Large):  # it grew after its place was kept: it is read here, one at a time
+            while isinstance(one, _Large):  # it grew after its bytes were counted: it is read here, one at a time
                 one = self._prepare(one.number, one.source, room.image)
             yield one
 
@@ -140,9 +140,9 @@ class ImageReader(Generic[Source]):
             return _rejected(number, error)
         except (FileError, PermissionError) as error:
             return _failed(number, error)
-        except FlowImagesError:  # no row's fault: the run has to stop
+        except FlowImagesError:  # not the fault of a row: the run has to stop
             raise
-        except Exception as error:  # a slip of a library over one hostile row must not end the run of all others
+        except Exception as error:  # a library's error on one hostile row must not end the run of all others
             return _failed(number, error)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from serving.csv_rows import read_rows
 from serving.errors import UsageError
 from serving.storage.base import scheme, shown, without_query
-from serving.text_files import decode_text
+from serving.text_files import decode_text, is_utf8
 
 
 class Named(NamedTuple):
@@ -32,8 +32,7 @@ def read_list(data: bytes, path: str, exists: Callable[[str], bool]) -> Iterator
     Args:
       data: the whole file.
       path: of the file, for messages and its ending.
-      exists: is there such a file? Asked only about names that look like a slip: in another encoding, or with blanks
-        around them.
+      exists: is there such a file? Asked only about names with blanks around them.
 
     Raises:
       UsageError: it is not UTF-8, a row is not as the first line says, or a path is empty; with the line.
@@ -42,7 +41,7 @@ def read_list(data: bytes, path: str, exists: Callable[[str], bool]) -> Iterator
     text = decode_text(data, name, errors="surrogateescape")
     for one in _lines(text) if without_query(path).lower().endswith(".txt") else _rows(text, name):
         where = f"{name}, line {one.line}"
-        if not all(map(_is_utf8, (one.path, one.id, one.label))):
+        if not all(map(is_utf8, (one.path, one.id or "", one.label or ""))):
             _refuse_other_encoding(one, where)
         if one.path != one.path.strip() and not exists(one.path) and exists(one.path.strip()):
             raise UsageError(
@@ -65,12 +64,8 @@ def _rows(text: str, name: str) -> Iterator[Named]:
         yield Named(line, values["path"], values.get("id") or None, values.get("label") or None)
 
 
-def _is_utf8(text: str | None) -> bool:
-    return text is None or not any("\udc80" <= character <= "\udcff" for character in text)
-
-
 def _refuse_other_encoding(one: Named, where: str) -> None:
     """A name on a disk may hold any bytes, so it is one if there is such a file; else the list is no UTF-8."""
     on_disk = scheme(one.path) == "" and os.path.lexists(one.path.encode("utf-8", "surrogateescape"))
-    if not (on_disk and _is_utf8(one.id) and _is_utf8(one.label)):
+    if not (on_disk and is_utf8(one.id or "") and is_utf8(one.label or "")):
         raise UsageError(f"{where} is not UTF-8 (the file may be Latin-1 or Windows-1252): save it as UTF-8")

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from beam_jobs.glob_patterns import Below, has_magic, split_pattern
 from beam_jobs.input_lists import is_list, read_list
-from beam_jobs.sources import Source, SourceFinder, is_utf8
+from beam_jobs.sources import Source, SourceFinder
 from serving.errors import UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
 from serving.storage.disk import disk_errors
 from serving.storage.stores import Stores
+from serving.text_files import is_utf8
 
 _LOG = logging.getLogger(__name__)
 _EVERYTHING = Below("**")
@@ -49,7 +50,7 @@ def list_images(
 
 
 class Listing:
-    """The images of some inputs. Iterated once; then it knows what was left out, and where images were."""
+    """The images of some inputs. To be iterated once; then it has what was left out, and where images were."""
 
     def __init__(self, inputs: Sequence[str], leave_out: Sequence[str], stores: Callable[[str], Storage]) -> None:
         """See `list_images`."""
@@ -58,7 +59,7 @@ class Listing:
         self._stores = stores
         self._places = SourceFinder(stores)
         self.left_out: Counter[str] = Counter()
-        """Files and folders that were seen and not taken, by why."""
+        """Number of files and folders that were left out, by reason."""
         self._unfollowed: list[str] = []
         self._unreadable: list[str] = []
 
@@ -114,7 +115,7 @@ class Listing:
     def _listed_in(self, one: str, storage: Storage) -> Iterator[Listed]:
         for named in read_list(storage.read(one), one, lambda path: self._stores(path).exists(path)):
             try:
-                self._stores(named.path)  # a scheme that nobody can read is told before anything is sent
+                self._stores(named.path)  # refuses an unknown scheme before anything is sent
             except UsageError as error:
                 raise UsageError(f"`inputs` {shown(one)}, line {named.line}: {error}") from error
             yield Listed(named.path, None, named.id, named.label)

@@ -41,7 +41,7 @@ def raise_if_stopped() -> None:
 
 @contextlib.contextmanager
 def run_in_progress() -> Iterator[None]:
-    """To be held by each run. The last one to end withdraws the request to stop, so that a later run can start."""
+    """Entered by each run. The last one to end withdraws the request to stop, so that a later run can start."""
     global _runs
     with _lock:
         _runs += 1

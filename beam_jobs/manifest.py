@@ -34,8 +34,8 @@ class Row(NamedTuple):
     id: str | None = None
     label: str | None = None
     unnameable: bool = False
-    """The name isn't UTF-8; `path` shows the bytes as escapes (and a backslash as two, so that unlike names look
-    unlike), and the file can't be asked for."""
+    """The name isn't UTF-8; `path` shows the bytes as escapes (and a backslash as two, so that different names look
+    different), and the file can't be read."""
     seen: bool = False
     """The file was there when it was listed."""
 

@@ -27,7 +27,7 @@ a container that can't hold them ends the run, not their rows."""
 
 
 class Allowance(NamedTuple):
-    """What was said of the memory that a process may take."""
+    """How much memory a process may take, as the user has it."""
 
     given: int | None = None
     """Bytes; None for what is usual where it runs."""

@@ -91,7 +91,7 @@ class RejectionLimits(Options):
 
 @options_class
 class MergeOptions(RejectionLimits):
-    """All that `flow-images merge` is told."""
+    """The options of `flow-images merge`."""
 
     output: str = option("The run's output folder.")
 

@@ -1,8 +1,8 @@
 """Parts: the outcome of each row of one chunk, in one file that is written whole or not at all.
 
-A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun are
-all harmless. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
-found out.
+A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun do no
+harm. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
+detected.
 
 **Generations.** Generation 0 is the run itself: it has a part for every chunk. Each `retry_failed` adds a generation,
 1 and so on, with parts for only the rows whose outcome may change: those that had failed, were missing or were too

@@ -17,10 +17,11 @@ from beam_jobs.manifest import Manifest, Row
 from beam_jobs.options import PredictOptions
 from beam_jobs.parts import Parts
 from beam_jobs.sources import Source
-from serving.contract import ModelContract, Wire
+from serving.contract import ModelContract
 from serving.errors import FlowImagesError, Resumable, StorageError, UsageError
 from serving.model_overrides import DEFAULT_RANGE
 from serving.storage.base import Storage, absolute, join, scheme, shown
+from serving.wire import Wire
 
 STATE = "_state"
 """Folder below the output that holds manifest, plan and parts."""
@@ -87,10 +88,10 @@ class Plan(pydantic.BaseModel):
     sources: list[Source] = []
     """Where the images were when they were listed."""
     left_out: dict[str, int] = {}
-    """Files and folders that the listing saw and did not take, by why; see `beam_jobs.inputs.LEFT_OUT`."""
+    """Number of files and folders that the listing left out, by reason; see `beam_jobs.inputs.LEFT_OUT`."""
 
     def locate(self, path: str) -> str:
-        """Where the file of a row is, whatever the working directory of who asks."""
+        """Where the file of a row is, whatever the caller's working directory."""
         return path if scheme(path) else os.path.join(self.base, path)
 
     def check(self, options: ResultOptions, model: PlannedModel, output: str) -> None:

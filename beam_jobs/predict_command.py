@@ -11,7 +11,7 @@ import click
 from beam_jobs import interrupt
 from beam_jobs.options import MergeOptions, PredictOptions, RejectionLimits
 from serving.console.option_flags import option_flags
-from serving.console.signals import hearing
+from serving.console.signals import handling_signals
 from serving.errors import EXIT_OVER_LIMIT, Transient
 
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ def _stoppable() -> Iterator[None]:
         interrupt.request_stop()
 
     try:
-        with hearing(handle):
+        with handling_signals(handle):
             yield
     except Exception as error:
-        # What a stop breaks off may fail in any way; without one, an error is an error.
+        # Work that a stop breaks off may fail in any way; without a stop the error counts.
         if not received:
             if isinstance(error, Transient):
                 error.args = (f"{error.args[0]}; what is done is kept: the same command continues", *error.args[1:])

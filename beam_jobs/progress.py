@@ -1,14 +1,14 @@
 """Progress of the runs in this process: workers report rows that have their outcome, and callers listen.
 
 Beam pickles what it runs, so a worker in this process can't be given a callback: it reports here, by the id of its run.
-The workers that a runner starts on other machines report to nobody.
+The progress of workers that a runner starts on other machines is not reported.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
 
 Listener = Callable[[int], None]
-"""Told a number of rows that have just got their outcome; called from several threads."""
+"""Called with the number of rows that have just got their outcome, from several threads."""
 
 _listeners: list[tuple[str, Listener]] = []
 

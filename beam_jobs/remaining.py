@@ -1,6 +1,6 @@
 """What is left to do: chunks without a part, and for `retry_failed` the rows whose outcome may change.
 
-What a generation is, is said in `beam_jobs.parts`.
+`beam_jobs.parts` says what a generation is.
 """
 
 from collections.abc import Mapping

@@ -32,7 +32,7 @@ class Incomplete(Resumable):
 
 
 class Account(NamedTuple):
-    """How many images a run listed, and what became of them."""
+    """How many images a run listed, and how many of them have each outcome."""
 
     listed: int
     """Distinct paths of the inputs."""
@@ -46,7 +46,7 @@ class Account(NamedTuple):
     correct: int
     """Those of them whose best class is the right answer."""
     left_out: Mapping[str, int]
-    """Files and folders that the listing saw and did not take, by reason."""
+    """Number of files and folders that the listing left out, by reason."""
 
     @property
     def balanced(self) -> bool:

@@ -20,12 +20,10 @@ from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries
 from beam_jobs.results import Account
 from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_check import SourceCheck
-from beam_jobs.sources import is_utf8
 from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
-from serving.class_names import read_labels
+from serving.class_names import read_class_names
 from serving.client import PredictClient
-from serving.contract import Wire
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
 from serving.options import Endpoint
@@ -33,10 +31,12 @@ from serving.predictor import ImagePredictor
 from serving.storage.base import absolute, join, output_errors
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
+from serving.text_files import is_utf8
+from serving.wire import Wire
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
-"""Gives the endpoint to ask while a block runs. It is told the run's model version, if a run is resumed; and called
-only if there is something to ask, as it may start a server."""
+"""Gives the endpoint to ask while a block runs. Its argument is the run's model version, if a run is resumed. It is
+called only if there is something to ask, as it may start a server."""
 
 
 class Run:
@@ -60,8 +60,8 @@ class Run:
           options: all that the user decides.
           connect: gives the endpoint to ask.
           storage: how stores of images and results are reached; None for what Beam's flags and the environment say.
-          on_start: told the plan and the number of rows to do, when the first image is about to be read.
-          on_progress: told the number of rows that have just been done; called from several threads, and only by a
+          on_start: called with the plan and the number of rows to do, before the first image is read.
+          on_progress: called with the number of rows that have just been done, from several threads, and only by a
             runner in this process.
 
         Raises:
@@ -102,8 +102,8 @@ class Run:
         options = self._options
         plan = None if options.fresh else self._folder.load_plan()
         if plan:
-            plan.check(ResultOptions.of(options, options.wire or plan.options.wire), self._wanted_model(plan),
-                       options.output)  # fmt: skip
+            wire = options.wire or plan.options.wire
+            plan.check(ResultOptions.of(options, wire), self._wanted_model(plan), options.output)
         return plan
 
     def _wanted_model(self, plan: Plan) -> PlannedModel:
@@ -111,7 +111,7 @@ class Run:
         name, version = self._options.asked or (plan.model.name, None)
         contract, labels = plan.model.contract, self._options.overrides.labels
         if labels is not None and contract.golden is None:
-            contract = contract.model_copy(update={"labels": read_labels(labels)})
+            contract = contract.model_copy(update={"labels": read_class_names(labels)})
         return PlannedModel(name=name, version=plan.model.version if version is None else version, contract=contract)
 
     def _has_work(self, plan: Plan) -> bool:
@@ -133,7 +133,7 @@ class Run:
         return plan
 
     def _check_sources(self, plan: Plan) -> None:
-        """Looks whether the images are still where they were, before a server is asked or started."""
+        """Checks that the images are still where they were, before a server is asked or started."""
         parts = self._folder.parts(plan)
         chunks = remaining_work(plan, parts).share(*self._options.shard).chunks
         SourceCheck(plan, self._folder, parts, self._stores).before_reading(chunks)
@@ -154,7 +154,7 @@ class Run:
         return plan, endpoint if plan.id == ours.id else self._join(plan, server)
 
     def _join(self, plan: Plan, server: Endpoint) -> Endpoint:
-        """The endpoint with the plan's version pinned, which is found to serve the plan's model."""
+        """The endpoint with the plan's version pinned, after checking that it serves the plan's model."""
         endpoint = server
         if server.version is None:
             endpoint = dataclasses.replace(server, version=plan.model.version)
@@ -172,7 +172,7 @@ class Run:
             yield client
 
     def _served_model(self, client: PredictClient, wire: Wire | None) -> tuple[PlannedModel, Wire]:
-        """What the server says of the model, and the wire form to ask it in."""
+        """The model as the server describes it, and the wire form to use."""
         with _version_needed(client.endpoint):
             contract = discover(client, self._options.overrides)
         endpoint = client.endpoint
@@ -216,7 +216,7 @@ class Run:
         )
 
     def _predict_chunks(self, plan: Plan, endpoint: Endpoint, work: RemainingWork) -> None:
-        """Gives each chunk of this shard's share its part."""
+        """Writes the part of each chunk of this shard's share."""
         from beam_jobs.runner import run_pipeline
 
         interrupt.raise_if_stopped()
@@ -240,9 +240,9 @@ class Run:
         )
 
     def _merge(self, plan: Plan) -> Account:
-        return results.merge(self._folder, plan, self._logged_options())
+        return results.merge(self._folder, plan, self._recorded_options())
 
-    def _logged_options(self) -> dict[str, Any]:
+    def _recorded_options(self) -> dict[str, Any]:
         """What run.json says besides the plan's options."""
         from beam_jobs.beam_flags import flag_names
 
@@ -269,7 +269,7 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
 
 @contextlib.contextmanager
 def _version_needed(endpoint: Endpoint) -> Iterator[None]:
-    """Says what to do where the server does not serve the pinned version (any more)."""
+    """Turns ModelNotFound for the pinned version into VersionGone, which says what to do."""
     try:
         yield
     except ModelNotFound as error:

@@ -1,4 +1,4 @@
-"""Errors of a worker on their way through a Beam runner: found again as the worker raised them.
+"""Finds a worker's error again as the worker raised it, after it went through a Beam runner.
 
 The local runner adds the name of a step to the message. A runner elsewhere sends the error as text between processes.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from serving.errors import FlowImagesError
 
 _STEP = re.compile(r" \[while running '[^']*'\]")
-"""What Beam adds to an error's message. A user cares for the file or the server, not for the step."""
+"""What Beam adds to an error's message. Users need the file or the server, not the step."""
 
 
 @contextlib.contextmanager

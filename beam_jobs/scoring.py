@@ -1,4 +1,4 @@
-"""From prepared images to outcomes: what a refusal, a missed deadline and a wrong answer say about which image."""
+"""Asks about prepared images and gives each its outcome, also after refusals, missed deadlines and wrong answers."""
 
 import logging
 import re
@@ -39,7 +39,7 @@ class ChunkOptions(Throughput):
     lone_retries: int = 2
     """How often an image whose request was refused is asked again, alone, before it counts as refused."""
     doubtful_retries: int = 9
-    """The same once an image was refused that then got its scores: others' bad images fail our requests."""
+    """The same once an image was refused that then got its scores: other clients' bad images may fail our requests."""
     decoded_by_server: bool = False
     """Images are sent as files to a model that fails on a bad one, so a refusal is the image's own fault."""
     deadline_misses: int = 2
@@ -84,7 +84,7 @@ class Scorer:
         self._deadline_s = retry.deadline_s
         self._stop = stop
         self._retrier = Retrier(retry, stop, retried=missed)
-        # Set when an image was refused and then accepted: from then on refusals may be other clients' doing.
+        # Set when an image was refused and then accepted: from then on another client may cause refusals.
         self._doubt = threading.Event()
         self._largest = options.batch_size
         self._slow_batches = 0
@@ -101,7 +101,7 @@ class Scorer:
         known = {one.row: one.outcome for one in batch if one.outcome}
         doubted = self._doubt.is_set()
         known |= {outcome.row: outcome for outcome in (self._score(images) if images else ())}
-        if self._doubt.is_set() and not doubted:  # earlier refusals were taken at their word: ask about them again
+        if self._doubt.is_set() and not doubted:  # another client may have caused the earlier refusals: ask again
             again = [one for one in images if known[one.row].reason == _REFUSED]
             known |= {one.row: self._score_alone(one, None) for one in again}
         return [known[one.row] for one in batch]
@@ -136,7 +136,7 @@ class Scorer:
         return self._score(images[:half], misses) + self._score(images[half:], misses)
 
     def _note_answer(self, images: Sequence[Prepared]) -> None:
-        if self._answered is None or images[0].bytes < self._answered.bytes:  # a small one is soon asked about
+        if self._answered is None or images[0].bytes < self._answered.bytes:  # a small one is quick to ask about again
             self._answered = images[0]
         if 2 * len(images) > self._largest:
             self._slow_batches = 0
@@ -201,7 +201,7 @@ class Scorer:
         return outcomes
 
     def _note_slow_batch(self, size: int) -> None:
-        """No image of it was slow alone: where that goes on, the server can't answer so many within the deadline."""
+        """Counts a batch of which no image was slow alone; after some, smaller batches are sent."""
         self._slow_batches += 1
         if self._slow_batches > self._options.requests_in_flight:  # of those in flight together, one cause is likely
             self._largest, self._slow_batches = max(1, min(self._largest, size // 2)), 0

@@ -1,4 +1,4 @@
-"""Tells one image that is gone from a whole source that is: no image is at fault for a mount that went away."""
+"""Tells whether one image is gone, or its whole source, such as a mount: then no image is at fault."""
 
 import functools
 import threading
@@ -31,7 +31,7 @@ class SourceCheck:
     """Asked only when an image can't be read, or before a run goes on. Safe to use from several threads."""
 
     def __init__(self, plan: Plan, folder: RunFolder, parts: Parts, stores: Callable[[str], Storage]) -> None:
-        """Looks at nothing yet.
+        """Reads nothing yet.
 
         Args:
           plan: of the run.
@@ -51,16 +51,16 @@ class SourceCheck:
         self._asking = threading.Lock()
         self._some = functools.lru_cache(maxsize=64)(self._choose)
 
-    def saw(self, path: str) -> None:
+    def note_read(self, path: str) -> None:
         """Takes note of a file that was read."""
         self._recent.append(path)
 
     def forget(self) -> None:
-        """A source that is gone may be back."""
+        """Forgets which sources were gone, as they may be back."""
         self._gone.clear()
 
     def before_reading(self, chunks: Sequence[int]) -> None:
-        """Looks whether the sources of some chunks are there, by three of them.
+        """Checks whether the sources of three of the chunks are there.
 
         Raises:
           SourceGone: one isn't.
@@ -72,7 +72,7 @@ class SourceCheck:
                     self._check(source, (chunk,), self._exists)
 
     def after_missing(self, path: str, chunks: Sequence[int]) -> None:
-        """Looks whether it is only this one file that is gone.
+        """Checks whether only this one file is gone.
 
         Args:
           path: of the file, where it was looked for.
@@ -86,7 +86,7 @@ class SourceCheck:
             self._check(source, tuple(sorted(chunks)), self._exists, but=path)
 
     def after_unreadable(self, path: str, chunks: Sequence[int]) -> None:
-        """Looks whether it is only this one file that can't be read, although it is there.
+        """Checks whether this is the only file that can't be read, although it is there.
 
         Args:
           path: of the file.
@@ -173,11 +173,11 @@ class SourceCheck:
         return True
 
     def _choose(self, source: Source, chunks: tuple[int, ...]) -> list["_Known"]:
-        """Images of the source: of some chunks, of those beside them, and of some all over the run."""
+        """Images of the source: from some chunks, from their neighbours, and from all over the run."""
         every = range(self._plan.manifest.chunks)
         beside = {near for chunk in chunks for near in (chunk - 1, chunk, chunk + 1)}
         found = self._known_of(source, (beside & set(every)) | _quarters(every))
-        if not any(one.was_there for one in found):  # of a list only what was read says more, wherever that is
+        if not any(one.was_there for one in found):  # a list proves nothing, so look for images that were read
             found += self._known_of(source, _quarters(sorted(self._parts.done(0))))
         known, named = ([one for one in found if one.was_there == kind] for kind in (True, False))
         return _spread(known) + _spread(named)

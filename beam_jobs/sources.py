@@ -1,4 +1,4 @@
-"""Where the images of a run were when it was planned: what is asked about when some are gone later."""
+"""Where the images of a run were when it was planned; checked when some are gone later."""
 
 import itertools
 import os
@@ -8,6 +8,7 @@ import pydantic
 
 from serving.errors import UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, within
+from serving.text_files import is_utf8
 
 
 class Source(pydantic.BaseModel):
@@ -22,7 +23,7 @@ class Source(pydantic.BaseModel):
 
 
 class SourceFinder:
-    """Told of each image as it is listed, finds the sources.
+    """Finds the sources; it is told of each image as it is listed.
 
     For each input and each file system or bucket under it, that is the folder that all are below. So a mount below a
     folder is a source of its own.
@@ -107,12 +108,3 @@ def is_empty(folder: str) -> bool:
     """Has a folder of a disk nothing in it?"""
     with os.scandir(folder) as entries:
         return next(entries, None) is None
-
-
-def is_utf8(text: str) -> bool:
-    """Has a path no bytes that aren't (which stand as lone surrogates)?"""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

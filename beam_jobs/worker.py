@@ -101,7 +101,7 @@ class ChunkWorker:
         self._opened.close()
 
     def work(self, chunk: int) -> Counter[str]:
-        """Gives the chunk its part, unless it has one; the numbers of its rows by verdict.
+        """Writes the part of a chunk, unless it has one, and returns the number of its rows by verdict.
 
         Raises:
           ServingError, StorageUnavailable: the run has to stop; the chunk has no part.
@@ -157,7 +157,7 @@ class ChunkWorker:
         return [(outcome.row, rows[outcome.row]) for outcome in latest if outcome.may_change]
 
     def _read(self, path: str, limit: int) -> bytes:
-        """The bytes of an image. If it can't be read, its whole source is looked for first."""
+        """The bytes of an image; where they can't be read, its whole source is checked first."""
         where = self._spec.plan.locate(path)
         storage = self._stores(where)
         try:
@@ -168,5 +168,5 @@ class ChunkWorker:
         except FileError:
             self._sources.after_unreadable(where, list(self._under_way))
             raise
-        self._sources.saw(where)
+        self._sources.note_read(where)
         return data

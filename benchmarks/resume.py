@@ -1,4 +1,4 @@
-"""What it costs to lose nothing, as ratios and counts measured in one run on one machine.
+"""What resuming, checks and limits cost, as ratios and counts measured in one run on one machine.
 
     python benchmarks/resume.py [--images 3072] [--paths 1000000] [--only ledger latency kill listing]
 

@@ -1,23 +1,23 @@
-"""The arguments that `Client` and `AsyncClient` have in common, and what is made of them."""
+"""The constructor that `Client` and `AsyncClient` have in common."""
 
 import threading
 from collections.abc import Sequence
 
 from flow_images.image_classifier import CLIENT_WIRES, ClassifierOptions
 from serving.channels import Route
-from serving.contract import Wire
 from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.options import RetryPolicy, TlsOptions, make_endpoint
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
+from serving.wire import Wire
 
 _CALLERS = 200
 """Calls that may be under way at once without using up each other's retries."""
 
 
 class BaseClient:
-    """A model on a server, as plain values; what asks it is added by `Client` and `AsyncClient`."""
+    """Checks and keeps the arguments of a client. Its subclasses open the channel."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class BaseClient:
             TensorFlow needed here), then `uint8`, `float32`, as the model has it.
           top_k: classes of each result.
           batch_size: most images a request.
-          overrides: what a model without a contract can't tell: labels, image size, value range.
+          overrides: what the server can't tell of a model without a contract: labels, image size, value range.
           limits: largest file and most pixels of an image.
           storage: how buckets are reached; None for what the environment says.
 
@@ -76,7 +76,7 @@ class BaseClient:
         self._open()
 
     def _open(self) -> None:
-        """Makes the channel, and what asks through it."""
+        """Makes the channel and the classifier that uses it."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from serving.options import AnswerOptions, ConnectionOptions
 
 @options_class
 class ClassifyOptions(ConnectionOptions, AnswerOptions, ImageLimits, ModelOverrides):
-    """All that `flow-images classify` is told, but for the images."""
+    """Which model to ask about a few images, and what to show of its answers."""
 
 
 @click.command()
@@ -28,8 +28,8 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
     from flow_images.classify_table import print_table
     from flow_images.client import Client
     from flow_images.image_classifier import NOT_FINITE
-    from serving.contract import WIRES
     from serving.discovery import choose_wire
+    from serving.wire import WIRES
 
     wires = (options.wire,) if options.wire else WIRES
     with (

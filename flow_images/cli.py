@@ -59,10 +59,10 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Knows its commands by name and help; loads the one that is asked for."""
+    """The group of commands; it loads only the module of the one that runs."""
 
     running: click.Command | None = None
-    """The one that was asked for."""
+    """The one that runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -98,9 +98,9 @@ def cli() -> None:
 def main() -> NoReturn:
     """Runs the command and ends the process with its exit code, which `serving.errors` lists.
 
-    An error of ours becomes one line on stderr; what the arguments say wrongly is an exit code 2, as click has it.
+    An error of ours becomes one line on stderr; wrong arguments end it with 2, as click does.
     """
-    _insist_on_utf8()
+    _restart_in_utf8()
     # TensorFlow's and gRPC's start-up messages are not for users; a value that is set already is respected. What gRPC
     # logs as an error is raised as one, too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -123,9 +123,10 @@ def main() -> NoReturn:
         command = next((COMMANDS[word] for word in sys.argv[1:] if word in COMMANDS), None)
         if command is None:
             raise
-        encoded = error.name == "tensorflow" and command.name in {"predict", "classify"}
+        missing = str(error.name).partition(".")[0]
+        encoded = missing == "tensorflow" and command.name in {"predict", "classify"}
         click.echo(
-            f"flow-images {command.name}: {error.name} is not installed: "
+            f"flow-images {command.name}: {missing} is not installed: "
             f"pip install 'flow-images[{command.extras}]'" + (", or take --wire encoded" if encoded else ""),
             err=True,
         )
@@ -137,7 +138,7 @@ def main() -> NoReturn:
 
 
 class _Messages(logging.Handler):
-    """Log records as lines on whatever stderr is when they come: a progress bar makes room for them there."""
+    """Writes log records as lines to the current `sys.stderr`, which a progress bar may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         # Not by click, which looks through the stream that the bar has put there.
@@ -152,7 +153,7 @@ def _shown(message: object) -> str:
     return paragraph(with_flags(str(message), cli.running))
 
 
-def _insist_on_utf8() -> None:
+def _restart_in_utf8() -> None:
     """Starts the program again in Python's UTF-8 mode where a locale has another encoding.
 
     Names of files and texts of users are UTF-8 whatever the locale; read as Latin-1 they would name other files.

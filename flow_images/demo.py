@@ -26,7 +26,7 @@ _ROWS_SHOWN = 8
 
 @options_class
 class DemoOptions(Options):
-    """All that `flow-images demo` is told."""
+    """Which images the demonstration runs on, how long it trains, and where it writes."""
 
     output: str = option("Folder for all that is made.", default="demo", metavar="FOLDER")
     labels: str | None = option(
@@ -99,7 +99,7 @@ class _Commands:
         command = python_command("flow_images", *words)
         try:
             with stopping.later():
-                # In a session of its own, so that it hears a Ctrl-C once: from us.
+                # In a session of its own, so that it gets one signal for a Ctrl-C: ours.
                 self._running = subprocess.Popen(command, env=python_environment(), start_new_session=True)
             code = self._running.wait()
         except BaseException:

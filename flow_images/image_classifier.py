@@ -7,7 +7,7 @@ import numpy as np
 
 from flow_images.image_inputs import Image, Read, file_of
 from flow_images.results import Classification, LabelScore, Verdict
-from serving.contract import ModelContract, Wire
+from serving.contract import ModelContract
 from serving.discovery import choose_wire, find_contract
 from serving.errors import FileError, InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
@@ -21,13 +21,14 @@ from serving.retry import repeat_rejected
 from serving.sample_images import check_by_samples
 from serving.scores import Array, rank
 from serving.storage.options import StorageOptions
+from serving.wire import Wire
 
 CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
 """The wire forms in the order in which a client prefers them: a photo's file is small, and needs no TensorFlow here."""
 NOT_FINITE = "not_finite"
 """The reason where the model answers NaN."""
 _LONE_ATTEMPTS = 3
-"""How often a single image is asked about that the server refuses: others' images may fail our requests."""
+"""How often a single image is asked about that the server refuses: other clients' images may fail our requests."""
 _READERS = 8
 """Images of a batch that are read and encoded at once."""
 
@@ -95,7 +96,7 @@ class ServedModel:
                 continue
             try:
                 scores = yield from self._ask([payload for _, payload in part])
-            except InvalidRequest as error:  # any of them may be to blame, or none
+            except InvalidRequest as error:  # any of the images may be the cause, or none
                 half = len(part) // 2
                 if half:
                     waiting += [part[half:], part[:half]]
@@ -177,7 +178,7 @@ class ImageClassifier:
             return self._model
         yield Acquire(self._lock)
         try:
-            if self._model is None or self._model is gone:  # nobody else was first
+            if self._model is None or self._model is gone:  # no other caller was first
                 self._model = yield from self._connect()
             return self._model
         finally:

@@ -1,4 +1,4 @@
-"""What a caller may give as an image, and how it becomes the bytes of an image file."""
+"""Turns what a caller may give as an image into the bytes of an image file."""
 
 import io
 import os
@@ -9,6 +9,7 @@ import numpy as np
 
 from serving.errors import UsageError
 from serving.images.limits import ImageLimits, ImageRejected, bad_name, own_faults
+from serving.text_files import is_utf8
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 Image = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels
@@ -70,7 +71,7 @@ def file_of(image: Image, limits: ImageLimits, read: Read) -> bytes:
     if isinstance(image, np.ndarray):
         return _png_of(image)
     path = os.fsdecode(image)
-    if any("\ud800" <= letter <= "\udfff" for letter in path):
+    if not is_utf8(path):
         raise bad_name()
     with own_faults(limits.max_image_bytes):
         return read(path, limits.max_image_bytes)

@@ -32,7 +32,7 @@ def predict(options: PredictOptions) -> Account:
     Returns:
       The numbers of images that were listed, predicted, rejected (their own fault) and failed (the system's); and of
       those whose right label the input has, how many were predicted right. How many may be rejected is for the caller
-      to judge.
+      to decide.
 
     Raises:
       UsageError: wrong input, or keywords that contradict each other or the job in `output`; nothing was sent.

@@ -1,4 +1,4 @@
-"""What is known of an image after the model was asked about it."""
+"""The results of classifying images."""
 
 import dataclasses
 from typing import Any, Literal, NamedTuple
@@ -47,7 +47,7 @@ class Classification:
         return self.top[0].score if self.top else None
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON can hold it: `image`, `verdict`, `label`, `score`, `top`, `reason`, `message`."""
+        """The result as values for JSON: `image`, `verdict`, `label`, `score`, `top`, `reason`, `message`."""
         return {
             "image": self.image,
             "verdict": self.verdict,

@@ -1,4 +1,4 @@
-"""Lines on the terminal: text from the cluster, from files and from logs is shown, and commands nothing."""
+"""Writes text from the cluster, from files and from logs to the terminal, without its control sequences."""
 
 import re
 

@@ -115,7 +115,7 @@ class BlockingChannel:
             raise
 
     def is_connected(self) -> bool:
-        """False where there is no connection; True also where that can't be told."""
+        """False where there is no connection; True also where that is unknown."""
         states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
         with contextlib.suppress(ValueError, queue.Empty):  # of a channel that was closed meanwhile
             self._channel.subscribe(states.put)
@@ -196,7 +196,7 @@ class AsyncChannel:
         return self._methods[name]
 
     def is_connected(self) -> bool:
-        """False where there is no connection; True also where that can't be told. Any thread may ask."""
+        """False where there is no connection; True also where that is unknown. Any thread may ask."""
         try:
             return self._channel is None or self._channel.get_state() is grpc.ChannelConnectivity.READY
         except grpc.aio.UsageError:  # it was closed meanwhile

@@ -18,7 +18,7 @@ _COLUMNS = {"id", "path", "label", "labels", "breed", "class", "name", "index"}
 """Names of columns in the header of a CSV that somebody takes for such a file."""
 
 
-def read_labels(path: str) -> list[str]:
+def read_class_names(path: str) -> list[str]:
     """Labels of a text file; empty lines at its end are none.
 
     Labels that look alike or have blanks around them are warned of, as a model may be trained on such.

@@ -1,4 +1,4 @@
-"""Where a prediction's server comes from: an endpoint that is there, or an embedded server that is started for it."""
+"""The server of a prediction: one that is running, or an embedded server that is started for it."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from serving.storage.stores import Stores
 
 
 class Connection:
-    """An endpoint that is there, or an embedded server to start; checked before anything is listed or asked."""
+    """A server that is running, or an embedded one to start; checked before anything is listed or asked."""
 
     def __init__(self, options: ConnectionOptions) -> None:
         """Looks into the files and folders that the options name.
@@ -45,7 +45,7 @@ class Connection:
             tls=tls_options,
         )
         if options.server:
-            bearer_token(self._endpoint)  # is refused before anything is listed or asked
+            bearer_token(self._endpoint)  # a bad token is refused before anything is listed or asked
 
     @property
     def asked(self) -> tuple[str, int | None]:

@@ -1,4 +1,4 @@
-"""The model contract: all that a client must know of a model to ask it about images.
+"""The model contract: all that a client has to know of a model to ask it about images.
 
 It is exported with the model, answered by the model's own `contract` signature, and therefore reachable through
 any server of the model. One JSON document, of this schema.
@@ -12,8 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import pydantic
 
 from serving.errors import ContractError
-from serving.wire import WIRES as WIRES
-from serving.wire import Wire as Wire
+from serving.wire import Wire
 
 SCHEMA_VERSION: Final = 1
 Orientation = Literal["ignore", "exif"]
@@ -51,7 +50,7 @@ class Preprocessing(_Frozen):
     antialias: Literal[False] = False
     channels: Literal["RGB"] = "RGB"
     value_range: tuple[pydantic.FiniteFloat, pydantic.FiniteFloat] = (0.0, 1.0)
-    """What black and white become in the `float32` wire form; `uint8` has 0..255, and files are the model's matter."""
+    """What black and white become in the `float32` wire form; `uint8` has 0..255, and files are sent as they are."""
 
     @pydantic.model_validator(mode="after")
     def _range_rises(self) -> Self:

@@ -1,4 +1,4 @@
-"""Rows of CSVs that users write. What a spreadsheet would silently mend is refused, with its line."""
+"""Reads CSVs that users write. What a spreadsheet would silently correct is refused, with its line."""
 
 import csv
 import io

@@ -1,14 +1,15 @@
-"""What a client must know of a model, from its endpoint alone; options fill in for a model without a contract."""
+"""Finds a model's contract by its endpoint alone; for a model without one, options say what the server doesn't."""
 
 from collections.abc import Sequence
 
-from serving.class_names import read_labels
+from serving.class_names import read_class_names
 from serving.client import PredictClient
-from serving.contract import WIRES, ModelContract, Preprocessing, SignatureRef, Wire
+from serving.contract import ModelContract, Preprocessing, SignatureRef
 from serving.errors import ContractError, UsageError
 from serving.model_calls import ModelCalls, ModelMetadata, TensorSpec
 from serving.model_overrides import DEFAULT_RANGE, INPUT_RANGES, ModelOverrides
 from serving.operations import Operation
+from serving.wire import WIRES, Wire
 
 _WIRE_BY_DTYPE: dict[str, Wire] = {"float32": "float32", "uint8": "uint8", "string": "encoded"}
 _SCORES = ("float32", "float64", "float16")
@@ -44,7 +45,7 @@ def _describe(metadata: ModelMetadata, plain: ModelOverrides) -> ModelContract:
         raise UsageError(
             "the model has no contract, so its labels are unknown: give `labels` FILE with one label a line"
         )
-    labels = read_labels(plain.labels)
+    labels = read_class_names(plain.labels)
     name = plain.signature or "serving_default"
     if name not in metadata.signatures:
         raise ContractError(

@@ -13,9 +13,15 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from google.protobuf import message
 
-from serving import contract as contract_
 from serving.channels import MAX_MESSAGE_BYTES
-from serving.contract import ModelContract
+from serving.contract import (
+    CONTRACT_INPUT,
+    CONTRACT_KEY,
+    CONTRACT_OUTPUT,
+    CONTRACT_SIGNATURE,
+    STANDARD_SIGNATURES,
+    ModelContract,
+)
 from serving.errors import (
     AccessDenied,
     DeadlineExceeded,
@@ -26,8 +32,8 @@ from serving.errors import (
     ServingError,
     UsageError,
     WrongAddress,
-    translated,
 )
+from serving.network.grpc_errors import translated
 from serving.network.proxy import Proxy
 from serving.network.tls_probe import speaks_tls
 from serving.operations import Call, Operation, Work
@@ -120,7 +126,7 @@ class ModelCalls:
         self,
         inputs: Mapping[str, tensor_codec.Value],
         *,
-        signature: str = contract_.STANDARD_SIGNATURES["float32"].name,
+        signature: str = STANDARD_SIGNATURES["float32"].name,
         outputs: Sequence[str] = (),
     ) -> Operation[dict[str, Array]]:
         """Runs a signature once.
@@ -220,11 +226,11 @@ class ModelCalls:
         Raises:
           ServingError: as `predict`.
         """
-        name = contract_.CONTRACT_OUTPUT
+        name = CONTRACT_OUTPUT
 
         def once() -> Operation[bytes]:
-            asked = {contract_.CONTRACT_INPUT: [key.encode()]}
-            answer = yield from self.predict(asked, signature=contract_.CONTRACT_SIGNATURE, outputs=[name])
+            asked = {CONTRACT_INPUT: [key.encode()]}
+            answer = yield from self.predict(asked, signature=CONTRACT_SIGNATURE, outputs=[name])
             values = answer[name]
             if values.shape != (1,) or not isinstance(values[0], bytes):
                 raise MalformedAnswer(f"output {name} is no single string", self.endpoint.address)
@@ -239,9 +245,9 @@ class ModelCalls:
           ContractError: there is one that this release can't keep.
         """
         metadata = yield from self.metadata()
-        if contract_.CONTRACT_SIGNATURE not in metadata.signatures:
+        if CONTRACT_SIGNATURE not in metadata.signatures:
             return None
-        return ModelContract.from_json((yield from self.lookup(contract_.CONTRACT_KEY)))
+        return ModelContract.from_json((yield from self.lookup(CONTRACT_KEY)))
 
     def _spec(self, signature: str = "") -> pb.ModelSpec:
         spec = pb.ModelSpec(name=self.endpoint.model_name, signature_name=signature)
@@ -269,7 +275,7 @@ class ModelCalls:
         """The error with what only the client knows: the proxy, and whether it ever got through."""
         message = error.args[0]
         if self._reached:
-            # What was a server of models a moment ago will be one again.
+            # It has answered before, so it is away for a moment.
             return ServerUnavailable(*error.args) if isinstance(error, WrongAddress) else error
         if isinstance(error, DeadlineExceeded):
             message += f" after {self._policy.deadline_s:g} s: {yield Work(self._why_silent)}"
@@ -280,7 +286,7 @@ class ModelCalls:
         return type(error)(message, *error.args[1:])
 
     def _needs_tls(self) -> bool:
-        """Asked once: gRPC can't tell a server that wants TLS from one that is just starting."""
+        """Does the server want TLS? Tried once: gRPC can't tell such a server from one that is just starting."""
         if self.endpoint.tls is not None or self._tried_tls:
             return False
         self._tried_tls = True

@@ -1,4 +1,4 @@
-"""What a user says of a SavedModel that has no contract."""
+"""Options that describe a SavedModel without a contract."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ DEFAULT_RANGE: InputRange = "0..1"
 
 @options_class
 class ModelOverrides(Options):
-    """All that is needed of a model without a contract; None is taken from the server where it can tell."""
+    """What has to be known of a model without a contract; None is taken from the server where it says so."""
 
     labels: str | None = option("For a model without a contract: a file with a label a line.", default=None)
     image_size: tuple[int, int] | None = option(

@@ -1,4 +1,4 @@
-"""Operations: what a client does, apart from how its calls are made.
+"""Operations: what a client does, separate from how its calls are made.
 
 An operation is a generator. It yields each step that has to wait for something (a call to the server, a pause, blocking
 work, a lock), is sent the step's result, and returns its own value. `drive` runs one in a thread, `drive_async` on an
@@ -18,7 +18,7 @@ class Lock(Protocol):
         """Takes it."""
 
     def release(self) -> None:
-        """Gives it back, without waiting."""
+        """Releases it, without waiting."""
 
 
 class Call(NamedTuple):

@@ -1,4 +1,4 @@
-"""Options as fields of frozen dataclasses: help, bounds, flag and check of each stand once, at its field.
+"""Options as fields of frozen dataclasses: help, bounds and flag of each are written once, at its field.
 
     epochs: int = option("Passes over the training images.", default=15, least=1, most=100_000)
 
@@ -37,7 +37,7 @@ OptionsT = TypeVar("OptionsT", bound="Options")
 
 
 class Details(TypedDict, total=False):
-    """What there may be to say of an option besides its help, type and default."""
+    """Optional details of an option, besides its help, type and default."""
 
     least: float
     """Least value, or least of each number of a tuple."""
@@ -89,7 +89,7 @@ def options_class(kind: type[T]) -> type[T]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class OptionField:
-    """An option, with all that is known of it."""
+    """An option: its field's name, help, type, default and details."""
 
     name: str
     """Of the field."""

@@ -1,4 +1,4 @@
-"""Which server and model to ask, how patiently, and for what: plain values, checked once."""
+"""Options of a connection: server, model, TLS, time-outs, retries, and what is asked for. Checked once."""
 
 import contextlib
 import os
@@ -157,7 +157,7 @@ class RetryPolicy(Timeouts):
 
 @options_class
 class ConnectionOptions(Timeouts):
-    """Which server and model to ask, and how patiently: one that is there, or an embedded server, started for it."""
+    """Which server and model to ask, and how long to retry. With `model`, an embedded server is started."""
 
     server: str | None = option(
         f"TensorFlow Serving's gRPC address, usually port {DEFAULT_PORT}. Several IP:PORT with commas, or a name with "

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving.client import PredictClient
-from serving.contract import Golden, ModelContract, Wire, golden_distance, golden_key
+from serving.contract import Golden, ModelContract, golden_distance, golden_key
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import ImageLimits
@@ -15,6 +15,7 @@ from serving.model_calls import ModelCalls
 from serving.operations import Operation, Work
 from serving.retry import repeat_rejected
 from serving.scores import activate
+from serving.wire import Wire
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -109,7 +110,7 @@ class ImageCalls:
         return _accept((yield from self._predict_in_parts(images)), golden, self.wire)
 
     def try_out(self, images: Sequence[Payload]) -> Operation[Scores]:
-        """Scores of images that nobody needs; what is refused now would be refused for every image.
+        """Scores of drawn images. A refusal is a ContractError, as every other image would be refused, too.
 
         Raises:
           ContractError: one is refused.

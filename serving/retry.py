@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def transient(error: BaseException) -> bool:
-    """May another try mend it?"""
+    """May another try succeed?"""
     return isinstance(error, Transient)
 
 
@@ -30,18 +30,19 @@ def missed(error: BaseException) -> bool:
 
 
 def transient_in_time(error: BaseException) -> bool:
-    """Transient, but for a missed deadline: for a caller who has to know of each of these."""
+    """Transient, except a missed deadline: for a caller that has to see each of these."""
     return transient(error) and not missed(error)
 
 
 def repeat_rejected(operation: Callable[[], Operation[T]], attempts: Callable[[], int] = lambda: 10) -> Operation[T]:
-    """The value of an operation whose refusal may be no fault of its own: it is begun again after one.
+    """The value of an operation that is begun again after a refusal, as that may not be its own fault.
 
     Where a server batches requests together, another client's bad one can fail ours.
 
     Args:
       operation: begins it.
-      attempts: how often at most; asked after each refusal, as one may learn meanwhile whether others are to blame.
+      attempts: how often at most; asked after each refusal, as the caller may learn meanwhile whether other requests
+        cause it.
 
     Raises:
       InvalidRequest: the last refusal; RequestTooLarge at once, as size is the request's own.
@@ -67,7 +68,7 @@ def retry_rejected(
 
 
 def _repeat(operation: Callable[[], Operation[T]], loop: tenacity.Retrying) -> Operation[T]:
-    """Runs an operation until the loop is content; the pauses of the loop become steps."""
+    """Runs an operation until the loop ends; the pauses of the loop become steps."""
     pauses: list[float] = []
     loop.sleep = pauses.append
     for attempt in loop:
@@ -139,8 +140,8 @@ class Retrier:
         Args:
           policy: patience, waits and budget.
           stop: when set, ends the waits between tries.
-          waiting: tells the user; by default of failed tries only.
-          retried: says which errors another try may mend.
+          waiting: tells the user what is waited for; by default only after failed tries.
+          retried: says after which errors it is tried again.
         """
         self._policy = policy
         self._budget = RetryBudget(policy)
@@ -196,7 +197,7 @@ class Retrier:
 
     def _count(self, state: tenacity.RetryCallState) -> None:
         self._retries += 1
-        # A single refusal is an everyday matter; a second one in a row is worth a word to who waits.
+        # A single failed try is common; the user is told from the second one in a row.
         error = state.outcome and state.outcome.exception()
         if state.attempt_number > 1 and error:
             self._waiting.refused(error.args[0], state.start_time)

@@ -1,7 +1,7 @@
-"""Drawn images, and what a model without a contract has to show on them before a first real one is sent.
+"""Checks a model without a contract on drawn images, before the first real one is sent.
 
-Such a model has no golden images, so nobody knows what it should answer; but logits, and a model that is as good as
-blind because it was trained on another value range, show on any images.
+Such a model has no golden images, so the right answers are unknown. But any images show whether the outputs are logits,
+and whether all answers are nearly the same, as when the model was trained on another value range.
 """
 
 import functools
@@ -28,12 +28,12 @@ _SLACK = 1e-3
 """By how much arithmetic may take a probability over 0 or 1."""
 _SUM_SLACK = 1e-2
 """The same for the sum of a row; of float16, too."""
-_FAINT, _BLIND = 0.15, 0.02
+_LOW_CONTRAST, _NO_CONTRAST = 0.15, 0.02
 """Of `_contrast`: below the first another value range is tried, below the second the answers can't be told apart. With
 MobileNetV2 and random heads it is 0.2 to 0.6 in the right range; if 0..1 is sent for 0..255, 0.0003 to 0.12, a quarter
 of the right one's or less. Between 0..1 and -1..1 it tells nothing."""
-_CLEARER = 3.0
-"""Times by which another range's contrast is higher if it is the right one."""
+_BETTER_FACTOR = 3.0
+"""How many times higher the contrast of the right range is, at least."""
 
 
 _LARGEST = 512
@@ -72,7 +72,7 @@ def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions:
 
     Args:
       calls: to the model.
-      plain: the flags; what they say is taken as said.
+      plain: the flags; what they say is not checked.
       distributions: each row has to sum to 1, as in a Kaggle file.
 
     Raises:
@@ -82,7 +82,7 @@ def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions:
     _check_probabilities(scores, plain, distributions)
     if np.isnan(scores).any():
         _LOG.warning("%s is no number (NaN)%s", _ANSWER, "" if plain.input_range else ": see `input_range`")
-    elif plain.input_range is None and (contrast := _contrast(scores)) < _FAINT:
+    elif plain.input_range is None and (contrast := _contrast(scores)) < _LOW_CONTRAST:
         yield from _warn(calls, plain, contrast)
 
 
@@ -132,7 +132,7 @@ def _warn(calls: ImageCalls, plain: ModelOverrides, contrast: float) -> Operatio
         for name, (black, white) in INPUT_RANGES.items():
             contrasts[name] = _contrast((yield from _ask(calls, black, white)))
         best = max(contrasts, key=lambda name: np.nan_to_num(contrasts[name]))
-        if contrasts[best] > max(_CLEARER * contrast, _BLIND):
+        if contrasts[best] > max(_BETTER_FACTOR * contrast, _NO_CONTRAST):
             _LOG.warning(
                 "%s differs little (by %.2g in the mean), but by %.2g if they are sent in %s: if that is the range the "
                 "model was trained on, add `input_range` %s; if it is 0..1, `input_range` 0..1",
@@ -143,12 +143,12 @@ def _warn(calls: ImageCalls, plain: ModelOverrides, contrast: float) -> Operatio
                 best,
             )
             return
-    if contrast < _BLIND:
+    if contrast < _NO_CONTRAST:
         _LOG.warning("%s hardly differs (by %.2g in the mean): see %s", _ANSWER, contrast, ", ".join(doubtful))
 
 
 def _contrast(scores: Array) -> float:
     """Mean over pairs of images of the largest difference of a probability, in 0..1; NaN if a score is."""
-    if scores.min() < -_SLACK or scores.max() > 1 + _SLACK:  # logits that were asked for
+    if scores.min() < -_SLACK or scores.max() > 1 + _SLACK:  # logits, with `activation` none
         scores = activate(scores, "softmax")
     return float(np.mean([np.abs(one - other).max() for one, other in itertools.combinations(scores, 2)]))

@@ -1,4 +1,4 @@
-"""Scores: made of a model's outputs, rounded, and written so that none becomes 0 that isn't."""
+"""Scores: computed from a model's outputs, rounded, and formatted so that only 0 is written as 0."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _DIGITS = 6
 _DECIMALS_FROM = 1e-3
 """From here on six decimals are three significant digits or more."""
 _LEAST = float(np.finfo(np.float32).tiny)
-"""A probability of our own making is never 0, as no finite output means that."""
+"""A probability that we compute is never 0, as no finite output means that."""
 
 
 def activate(outputs: Array, activation: Activation | None) -> Array:
@@ -28,7 +28,7 @@ def activate(outputs: Array, activation: Activation | None) -> Array:
     if activation is None:
         return outputs
     logits = outputs.astype(np.float64)
-    with np.errstate(all="ignore"):  # what is no number stays none
+    with np.errstate(all="ignore"):  # NaN stays NaN
         if activation == "sigmoid":
             return np.maximum(np.exp(-np.logaddexp(0, -logits)), _LEAST)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))

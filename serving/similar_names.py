@@ -1,4 +1,4 @@
-"""What of a label an eye can tell: labels that differ in nothing else are slips, or soon become some."""
+"""Forms of labels that are equal where labels look alike: such labels are mostly typing errors."""
 
 import unicodedata
 
@@ -7,7 +7,7 @@ _LATIN = str.maketrans("аеорсухіјѕαο", "aeopcyxijsao")
 
 
 def visible(text: str) -> str:
-    """What of a text can be seen: accents in one form, without formatting characters, blanks as one."""
+    """A text without invisible differences: accents in one form, no formatting characters, single blanks."""
     seen = (
         char
         for char in unicodedata.normalize("NFC", text)
@@ -17,6 +17,6 @@ def visible(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """Without case, width and script of letters, and what joins words."""
+    """A text without differences of case, width, script of similar letters, `_` and `-`."""
     letters = unicodedata.normalize("NFKC", visible(text)).casefold().translate(_LATIN)
     return "".join(" " if char in "_-" else char for char in letters)

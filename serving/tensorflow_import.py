@@ -27,7 +27,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def _unnamed_file() -> IO[bytes]:
-    """In memory where the system has that, so that a full disk is no matter."""
+    """A file in memory where the system has that, so that a full disk does no harm."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("stderr"), "w+b")
     return tempfile.TemporaryFile()
@@ -40,4 +40,4 @@ def import_tensorflow() -> None:
     with quiet_stderr():
         import tensorflow as tf
 
-        tf.config.list_physical_devices()  # says on stderr which GPUs there aren't
+        tf.config.list_physical_devices()  # writes to stderr which GPUs are missing

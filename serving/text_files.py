@@ -1,4 +1,4 @@
-"""Text files that users write: lists of labels, lists of paths, CSVs. They are UTF-8, with or without a mark."""
+"""UTF-8, the encoding of names and of the text files that users write, with or without a byte order mark."""
 
 import codecs
 
@@ -11,6 +11,15 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 """Byte order marks by encoding; UTF-32's first, as UTF-16's is the beginning of one of them."""
+
+
+def is_utf8(text: str) -> bool:
+    """Can a path or text be written as UTF-8? Other bytes stand in it as lone surrogates (PEP 383)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def decode_text(data: bytes, name: str, *, errors: str = "strict") -> str:

@@ -1,4 +1,4 @@
-"""Says what is waited for, why and how long: within seconds, and then now and then."""
+"""Tells the user what is waited for, why and how long: after two seconds, and then every 30."""
 
 import contextlib
 import logging
@@ -63,8 +63,8 @@ class Waiting:
             self._since = min(since, self._since or since)
         self._say(reason, self._up_to_s)
 
-    def look(self) -> None:
-        """Says so where a call has not come back for long, measured by those that have."""
+    def check(self) -> None:
+        """Tells the user of a call that takes much longer than those that came back."""
         now = time.monotonic()
         with self._lock:
             oldest = min(self._calls.values(), default=now)
@@ -81,7 +81,7 @@ class Waiting:
             self._longest = max(self._longest, now - started)
             since, self._since = self._since, None
             if since is None or self._said < since or now - since < _SAY_AFTER_S:
-                return  # short waits may come one after the other, and are told of once
+                return  # short waits may follow one another; the user is told of them once
             self._said = float("-inf")
         _LOG.warning("%s answers, after %.0f s", self._name or "it", now - since)
 
@@ -104,20 +104,20 @@ _LOCK = threading.Lock()
 
 
 def _watch(waiting: Waiting) -> None:
-    """Lets the one thread of this process look after it from now on."""
+    """Has the one thread of this process check it from now on."""
     if waiting in _watched:
         return
     with _LOCK:
         _watched.add(waiting)
         if not _watcher or not _watcher[0].is_alive():  # which it is not after a fork, either
-            _watcher[:] = [threading.Thread(target=_look_after_all, name="waiting", daemon=True)]
+            _watcher[:] = [threading.Thread(target=_check_all, name="waiting", daemon=True)]
             _watcher[0].start()
 
 
-def _look_after_all() -> None:
+def _check_all() -> None:
     while True:
         time.sleep(0.5)
         with _LOCK:
             watched = list(_watched)
         for waiting in watched:
-            waiting.look()
+            waiting.check()

@@ -16,7 +16,7 @@ from serving.storage.explained import explaining
 from serving.storage.local_file import TooLarge
 from serving.storage.transfer import download, files_below, together
 from trainer.labels_csv import read_label_file
-from trainer.waiting import saying
+from trainer.slow_steps import reporting
 
 Note = Callable[[str], None]
 
@@ -24,8 +24,8 @@ Note = Callable[[str], None]
 class BucketCopies:
     """A temporary folder with copies of a bucket's files, each below its address: `…/gs/BUCKET/train/1.jpg`.
 
-    What is not of use is there without its content, so that the copy of a folder looks as the folder does: files
-    that no label names, hidden ones, and those over the limit of an image, which keep their size.
+    Files that are not needed are empty files of the same name, so that checks of the copied folder give the same
+    results: files that no label names, hidden ones, and those over the limit of an image, which keep their size.
     """
 
     def __init__(self, stores: Callable[[str], Storage], note: Note, limits: ImageLimits | None = None) -> None:
@@ -97,7 +97,7 @@ class BucketCopies:
         if not scheme(path):
             return path
         name = f"`{field}` {printable(shown(path))}"
-        with explaining(f"{name} can't be read"), saying(f"reading {printable(shown(path))}", self._note):
+        with explaining(f"{name} can't be read"), reporting(f"reading {printable(shown(path))}", self._note):
             place = self._place(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(self._stores(path).read(path))
@@ -109,7 +109,7 @@ class BucketCopies:
         if not wanted:
             return
         self._note(f"copying {len(wanted):,} images to {self._folder()}")
-        with saying(f"copying {len(wanted):,} images", self._note), explaining("the images can't be copied"):
+        with reporting(f"copying {len(wanted):,} images", self._note), explaining("the images can't be copied"):
             together(self._copy_image, wanted)
 
     def _copy_image(self, path: str) -> None:
@@ -140,7 +140,7 @@ class BucketCopies:
             return path
         name = f"`{field}` {printable(shown(path))}"
         place = self._place(path)
-        with explaining(f"{name} can't be read"), saying(f"listing {printable(shown(path))}", self._note):
+        with explaining(f"{name} can't be read"), reporting(f"listing {printable(shown(path))}", self._note):
             storage = self._stores(path)
             found = files_below(storage, path)
         if not found:
@@ -154,7 +154,7 @@ class BucketCopies:
             )
         said = f"{len(copied):,} files ({size / 1e6:,.0f} MB) from {printable(shown(path))}"
         self._note(f"copying {said} to {self._folder()}")
-        with explaining(f"{name} can't be copied"), saying(f"copying {said}", self._note):
+        with explaining(f"{name} can't be copied"), reporting(f"copying {said}", self._note):
             download(storage, copied, place)
             for key in found.keys() - copied.keys():
                 _leave_empty(place, key, found[key].size or 0)
@@ -181,7 +181,7 @@ class BucketCopies:
 
 
 def _leave_empty(folder: Path, key: str, size: int) -> None:
-    """Makes a file that is only looked at: of its size, and without its bytes."""
+    """Makes a sparse file of a size, in place of one whose bytes are not needed."""
     place = Path(os.path.normpath(folder / key))
     if place.is_relative_to(folder):
         place.parent.mkdir(parents=True, exist_ok=True)

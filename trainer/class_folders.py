@@ -1,4 +1,4 @@
-"""A folder with one folder of images a class. What a user sees in it is taken, refused or counted by its reason."""
+"""A folder with one folder of images a class. Each entry is taken, refused, or left out and counted by its reason."""
 
 import os
 import stat
@@ -8,6 +8,7 @@ from typing import NamedTuple
 from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
+from serving.text_files import is_utf8
 
 IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".heic", ".heif",
@@ -116,10 +117,8 @@ def _stat(path: str) -> os.stat_result:
 
 
 def _class_name(entry: "os.DirEntry[str]") -> str:
-    try:
-        entry.name.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"the class folder {printable(entry.path)} has a name that is not UTF-8: rename it") from error
+    if not is_utf8(entry.name):
+        raise UsageError(f"the class folder {printable(entry.path)} has a name that is not UTF-8: rename it")
     return entry.name
 
 

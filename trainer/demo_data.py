@@ -1,4 +1,4 @@
-"""Images and a hub module that are drawn and made here, for a demonstration and tests without internet.
+"""Draws images and makes a hub module, for a demonstration and tests without internet.
 
 They stand in for Kaggle's photos and the TF Hub URL. Classes differ in texture, at any place, size, angle
 and brightness, under noise, and a little in tint: a model has to look at structure, and at the order of the channels.
@@ -82,7 +82,7 @@ def draw_images(folder: str | Path, *, per_class: int = 25, seed: int = 0) -> Pa
 
 
 def make_hub_module(folder: str | Path, *, image_size: int = 224, seed: int = 0) -> Path:
-    """Writes a small module in TF Hub's reusable form: the energy of Gabor filters, whatever way a texture is turned.
+    """Writes a small module in TF Hub's reusable form: the energy of Gabor filters, whatever the angle of a texture.
 
     Gabor filters: J. G. Daugman, "Uncertainty relation for resolution in space, spatial frequency, and orientation",
     J. Opt. Soc. Am. A 2 (1985). The features are standardised over drawn images, so a dense layer learns fast.
@@ -143,7 +143,7 @@ def make_hub_module(folder: str | Path, *, image_size: int = 224, seed: int = 0)
 _SCALES, _ANGLES, _KERNEL = 4, 8, 15
 _FEATURES = 3 + 2 * _SCALES * (_ANGLES + _ANGLES // 2 + 1)
 _WEIGHTS = np.where(np.arange(_FEATURES) < 3, 7.5, 1.5)
-"""Three colours among a hundred features would hardly be heard, and golden images not tell RGB from BGR."""
+"""Larger for the three colours: among a hundred features the model would ignore them, and RGB and BGR look alike."""
 
 
 def _gabor_filters() -> Array:

@@ -1,4 +1,4 @@
-"""How good an exported model is, asked as a client asks it: whole files, through its own signature."""
+"""Measures an exported model as a client uses it: whole files, through its own signature."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.contract import Wire
+from serving.wire import Wire
 from trainer.labelled_images import LabelledImage, read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -14,7 +14,7 @@ Ask = Callable[[Wire, Any], Array]
 
 
 class ClassAccuracy(NamedTuple):
-    """One class: how many images it has, how many of them were right."""
+    """A class, how many images it was measured on, and how many of them were right."""
 
     label: str
     images: int

@@ -1,6 +1,6 @@
 """Exports a trained model with its contract: one SavedModel in an integer version folder, published whole.
 
-A version is first written aside and checked there; what decides whether it is published can ask the written files.
+A version is first written aside and checked there; then the caller can measure it before it is published.
 """
 
 import contextlib
@@ -21,7 +21,6 @@ from serving.contract import (
     STANDARD_SIGNATURES,
     ModelContract,
     Preprocessing,
-    Wire,
     golden_distance,
     golden_key,
 )
@@ -29,6 +28,7 @@ from serving.errors import FlowImagesError
 from serving.images.preprocessing import decode_batch, from_uint8
 from serving.model_store.publish import Publication
 from serving.storage.stores import Stores
+from serving.wire import Wire
 from trainer.golden import choose_golden, preprocessed, reference_answers
 from trainer.outages import explaining
 from trainer.warmup_requests import write_warmup
@@ -71,7 +71,7 @@ class Exported:
             (Path(self.folder) / _EXTRA / name).write_text(text, encoding="utf-8")
 
     def check(self, golden: Sequence[bytes]) -> None:
-        """Asks it everything that a client would.
+        """Asks the written model all that a client would.
 
         Raises:
           FlowImagesError: an answer is not that of the model in memory.

@@ -1,6 +1,6 @@
-"""Golden images: whole files that travel with a model, what it answers for them, and proof that they tell skew.
+"""Golden images: whole files that travel with a model, its answers for them, and which errors they detect.
 
-Each known slip of preprocessing (channel order, value range, antialiasing, bicubic resizing) is tried on them at
+Each known error of preprocessing (channel order, value range, antialiasing, bicubic resizing) is tried on them at
 export: a client's check against a live server notices exactly those that move the answers beyond the tolerance.
 """
 
@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from serving.contract import WIRES, Golden, Preprocessing, Wire, golden_distance
+from serving.contract import Golden, Preprocessing, golden_distance
 from serving.images.header import needed_bytes
 from serving.images.preprocessing import decode_image, decode_pixels, make_decoder
+from serving.wire import WIRES, Wire
 from trainer.labelled_images import read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -22,10 +23,11 @@ Ask = Callable[[Wire, Any], Array]
 
 COUNT = 16
 TOLERANCE = 0.02
-"""Of `golden_distance`: well above what arithmetic changes, well below what slips do. With MobileNetV2 and heads for 25
-breeds from six splits, TF32 as GPUs compute it (simulated) gave 0.004 to 0.010, the finest slip 0.14 to 0.25."""
+"""Of `golden_distance`: well above what arithmetic changes, well below what such errors do. With MobileNetV2 and heads
+for 25 breeds from six splits, TF32 as GPUs compute it (simulated) gave 0.004 to 0.010, the smallest error 0.14 to 0.25.
+"""
 MARGIN = 3.0
-"""How many times the tolerance a slip should move the answers."""
+"""How many times the tolerance an error should move the answers."""
 _MAX_BYTES = 256 * 1024
 """Of an image that is taken as it is: they all travel in the model's graph and in one answer."""
 _SCREEN_SCALE = 2.5
@@ -52,7 +54,7 @@ def choose_golden(paths: Sequence[str], preprocessing: Preprocessing) -> list[by
 
 
 def reference_answers(files: Sequence[bytes], preprocessing: Preprocessing, ask: Ask) -> Golden:
-    """What the model answers for golden images, for each wire form as a client sends it, and for each slip.
+    """The model's answers to golden images, in each wire form, and the distances of each wrong preprocessing.
 
     Args:
       files: whole image files.
@@ -63,7 +65,7 @@ def reference_answers(files: Sequence[bytes], preprocessing: Preprocessing, ask:
     answers = {wire: np.asarray(ask(wire, value), np.float64).round(6).tolist() for wire, value in inputs.items()}
     controls = {
         name: round(golden_distance(ask("float32", wrong).tolist(), answers["float32"]), 6)
-        for name, wrong in _slips(files, preprocessing).items()
+        for name, wrong in _wrong_inputs(files, preprocessing).items()
     }
     return Golden(count=len(files), references=answers, tolerance=TOLERANCE, controls=controls)
 
@@ -80,12 +82,12 @@ _decoder = functools.lru_cache(make_decoder)  # tracing takes longer than decodi
 
 
 def undetected_errors(golden: Golden) -> list[str]:
-    """Slips that a check against the golden images would not notice with its margin."""
+    """Wrong preprocessings that a check against the golden images would not notice with its margin."""
     return [name for name, distance in golden.controls.items() if distance < MARGIN * golden.tolerance]
 
 
 class _Screen(NamedTuple):
-    """A pattern of two waves; their periods are in pixels, and no whole numbers, so that no raster hides it."""
+    """A pattern of two waves, whose periods are in pixels. They are not whole numbers, so no pixel grid hides them."""
 
     across: float
     down: float
@@ -112,8 +114,8 @@ def _spaced(paths: Sequence[str], count: int) -> list[bytes]:
     return [needed_bytes(read_again(paths[index])) for index in chosen]
 
 
-def _slips(files: Sequence[bytes], preprocessing: Preprocessing) -> dict[str, Array]:
-    """The golden images as careless clients would preprocess them: float32 [n, height, width, 3]."""
+def _wrong_inputs(files: Sequence[bytes], preprocessing: Preprocessing) -> dict[str, Array]:
+    """The golden images as wrong clients would preprocess them: float32 [n, height, width, 3]."""
     right = preprocessed(files, preprocessing, "float32")
     size = [preprocessing.height, preprocessing.width]
     pixels = [decode_pixels(tf.constant(data), preprocessing) for data in files]

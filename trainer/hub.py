@@ -23,7 +23,7 @@ from serving.errors import UsageError
 from serving.model_store.versions import MODEL_FILE
 from trainer.hub_handle import check_hub_handle, is_archive, is_url
 from trainer.outages import MayPass, explained, explaining
-from trainer.waiting import saying
+from trainer.slow_steps import reporting
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
@@ -32,7 +32,7 @@ with warnings.catch_warnings():
 __all__ = ["hub", "hub_layer"]
 
 _TIMEOUT_S = 30.0
-"""Without an answer: a firewall that drops packets would keep a run hanging for ever."""
+"""For an answer: without a limit a run would hang where a firewall drops packets."""
 _TRIES = 4
 _FIRST_PAUSE_S = 1.0
 """Before the second try; doubled for each further one."""
@@ -83,11 +83,11 @@ def _downloaded(handle: str, name: str, note: Callable[[str], None]) -> str:
         if "://" not in cache:  # TensorFlow Hub itself would try for ever
             Path(cache).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=cache).close()
-            _drop_dead_locks(Path(cache))
+            _remove_stale_locks(Path(cache))
     pause = _FIRST_PAUSE_S
     for number in range(1, _TRIES + 1):
         try:
-            with _network_timeout(), saying(f"waiting for the hub module {printable(handle)}", note):
+            with _network_timeout(), reporting(f"waiting for the hub module {printable(handle)}", note):
                 folder: str = hub.resolve(handle)
                 return folder
         except (OSError, EOFError, http.client.HTTPException, zlib.error) as error:
@@ -105,19 +105,19 @@ def _downloaded(handle: str, name: str, note: Callable[[str], None]) -> str:
             pause *= 2
         except tf.errors.OpError as error:
             raise explained(f"{name} can't be downloaded to {printable(cache)}", error) from error
-    raise AssertionError("a loop that returns or raises")
+    raise AssertionError("the loop returns or raises")
 
 
-def _drop_dead_locks(cache: Path) -> None:
+def _remove_stale_locks(cache: Path) -> None:
     """Removes the locks of downloads of this machine that were killed: TensorFlow Hub waits ten minutes for each."""
     for lock in cache.glob("*.lock"):
         with contextlib.suppress(OSError):  # it was released meanwhile, or is another user's
             host, _, process = lock.read_text().rpartition(".")[0].rpartition(".")
-            if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
+            if host == socket.gethostname() and process.isdigit() and not _is_running(int(process)):
                 lock.unlink()
 
 
-def _is_alive(process: int) -> bool:
+def _is_running(process: int) -> bool:
     """Is it another process, and does it run? A container that restarts gives the same number again."""
     try:
         os.kill(process, 0)
@@ -129,7 +129,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _unreached(url: str, error: Exception) -> str:
-    """Why a URL can't be had, and the proxy that was asked, which may be to blame."""
+    """Why a URL can't be reached, and the proxy that was used, which may be the cause."""
     parts = urllib.parse.urlsplit(url)
     has_proxy = parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.netloc)
     way = f" by the proxy of the variable {parts.scheme}_proxy" if has_proxy else ""
@@ -148,7 +148,7 @@ def _may_pass(error: object) -> bool:
     passing = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError, http.client.HTTPException, EOFError)
     if isinstance(error, (*passing, zlib.error)):
         return True
-    # TensorFlow Hub has one word for all archives that can't be read; one that ends early was cut on its way.
+    # TensorFlow Hub has one error for all archives that can't be read; one that ends early was cut off on its way.
     return isinstance(error, OSError) and (
         str(error.__context__) in {"unexpected end of data", "empty file"} or isinstance(explained("", error), MayPass)
     )

@@ -1,4 +1,4 @@
-"""The option `hub_model`: what it may name. No TensorFlow in here, so that a wrong one is told at once."""
+"""Checks the option `hub_model`. No TensorFlow in here, so that a wrong one is told at once."""
 
 from pathlib import Path
 

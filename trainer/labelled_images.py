@@ -1,4 +1,4 @@
-"""Which image shows what: Kaggle's layout, a folder a class, or a CSV of paths. No TensorFlow in here."""
+"""Reads and checks labelled images: Kaggle's layout, a folder a class, or a CSV of paths. No TensorFlow in here."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from trainer.labels_csv import read_label_file
 from trainer.similar_labels import Label, check_labels
 
 Note = Callable[[str], None]
-"""Is told what a user should know and may leave as it is, in a sentence."""
+"""Tells the user, in a sentence, something that needs no action."""
 
 
 class LabelledImage(NamedTuple):
@@ -29,12 +29,12 @@ class LabelledImage(NamedTuple):
     label: str
 
 
-def _unheard(sentence: str) -> None:
+def _ignore(sentence: str) -> None:
     pass
 
 
 def read_labels(
-    labels: str, images: str | None = None, note: Note = _unheard, local: Callable[[str], str] = str
+    labels: str, images: str | None = None, note: Note = _ignore, local: Callable[[str], str] = str
 ) -> list[LabelledImage]:
     """Images of a CSV: Kaggle's `id,breed` with `<images>/<id>.jpg`, or `path,label`.
 
@@ -79,7 +79,7 @@ def read_labels(
     return labelled
 
 
-def read_folder(folder: str, note: Note = _unheard) -> list[LabelledImage]:
+def read_folder(folder: str, note: Note = _ignore) -> list[LabelledImage]:
     """Images of a folder with one folder a class; see `trainer.class_folders` for what is taken, refused or left out.
 
     Raises:
@@ -112,7 +112,7 @@ def _of_whole_name(path: str, where: str) -> str:
 
 
 def _missing(path: str) -> str:
-    """That an image isn't there, and what is."""
+    """A message for an image that isn't there, with a file that may be meant."""
     if os.path.lexists(path):
         return f"{printable(path)} is {'a link that leads nowhere' if os.path.islink(path) else 'no file'}"
     folder, name = os.path.split(path.replace("\\", "/"))
@@ -141,7 +141,7 @@ def check_images(images: Sequence[LabelledImage], limits: ImageLimits | None = N
 
     Returns:
       The images without copies: a file with the same bytes as an earlier one, or a link to it, could be in both
-      splits, and the accuracy would be of images that the model has learnt by heart.
+      splits, and the accuracy would count images that the model was trained on.
 
     Raises:
       UsageError: an image that is named twice, is no image, or is the copy of one with another label; fewer than
@@ -205,7 +205,7 @@ def read_again(path: str) -> bytes:
 
 
 def unlabelled(labelled: Sequence[LabelledImage], images: str) -> list[str]:
-    """What is right in the image folder and no label names: files, and folders without a labelled image.
+    """Entries of the image folder that no label names: files, and folders without a labelled image.
 
     Hidden ones don't count.
     """

@@ -68,7 +68,7 @@ class TrainOptions(Options):
 
 @options_class
 class TrainJob(TrainOptions):
-    """All that `flow-images train` is told: the images, how to train, and where the model goes."""
+    """The options of `flow-images train`: the images, how to train, and where the model goes."""
 
     labels: str | None = option(
         "Kaggle's labels.csv (id,breed), or a CSV with path,label; on a disk or in a bucket.",

@@ -1,4 +1,4 @@
-"""Errors of TensorFlow and of the system: what may pass ends a run with 75, what can't become right with 2.
+"""Explains errors of TensorFlow and of the system: a run ends with 75 where they may pass, else with 2.
 
 No TensorFlow in here.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from serving.console.terminal import printable
 from serving.errors import DiskFull, FlowImagesError, Resumable, UsageError
-from serving.storage import explained as storages
+from serving.storage.explained import explained as explained_storage_error
 
 
 class MayPass(Resumable):
@@ -34,7 +34,7 @@ def explained(what: str, error: Exception) -> FlowImagesError:
       DiskFull, MayPass or StorageUnavailable where it may pass, UsageError where it stays so.
     """
     if isinstance(error, OSError):
-        return storages.explained(what, error)
+        return explained_storage_error(what, error)
     why = str(getattr(error, "message", None) or error).strip().partition("\n")[0]
     full = next((words for words in _FULL_WORDS if words in why), None)
     if full:

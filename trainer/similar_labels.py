@@ -1,4 +1,4 @@
-"""Labels that differ, but not to the eye: they would become two classes of one kind."""
+"""Refuses labels that differ but look the same: they would become two classes for one thing."""
 
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -17,11 +17,11 @@ class Label(NamedTuple):
 
 
 def check_labels(labels: Iterable[Label], note: Callable[[str], None]) -> None:
-    """Refuses labels that can only be slips.
+    """Refuses labels that can only be errors.
 
     Args:
       labels: distinct ones.
-      note: is told what looks like a slip and need not be one.
+      note: is told of labels that may be an error.
 
     Raises:
       UsageError: a label begins or ends with a blank or has control characters; or two differ in nothing that can be

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run cleans up, says in one line what became of it, and ends with 130 or 143."""
+"""Ctrl-C and SIGTERM: a run cleans up, prints its outcome in one line, and ends with 130 or 143."""
 
 import contextlib
 import os
@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from serving.console.signals import hearing
+from serving.console.signals import handling_signals
 
 
 class Stopped(BaseException):
-    """Raised in the main thread by the first signal; no error, so that nobody takes it for one."""
+    """Raised in the main thread by the first signal; not an Exception, so that no handler of errors catches it."""
 
 
 class Stopping:
@@ -49,16 +49,16 @@ def stoppable(
     To be entered in the main thread.
 
     Args:
-      ending: what became of the run, as a line; asked when the block was left. Nothing is said if it is empty.
+      ending: gives the outcome of the run as a line, when the block was left. Nothing is printed if it is empty.
       clean_up: does what the block's own `finally` would, if the block is not left in time, or not at all.
       within_s: time to leave the block. TensorFlow can't be interrupted inside a step, and a step may take longer.
     """
     stderr = os.dup(2)  # which is turned elsewhere while TensorFlow is imported
-    is_said = threading.Lock()
-    is_heard = False
+    has_ended = threading.Lock()
+    is_stopping = False
 
     def end(number: int) -> None:
-        if is_said.acquire(blocking=False):
+        if has_ended.acquire(blocking=False):
             cursor = b"\x1b[?25h" if os.isatty(stderr) else b""  # the progress bar hides it
             line = ending()
             with contextlib.suppress(OSError):
@@ -75,31 +75,29 @@ def stoppable(
         time.sleep(within_s)
         end_now(number)
 
-    def heard(number: int) -> None:
-        nonlocal is_heard
-        if is_heard:
+    def on_signal(number: int) -> None:
+        nonlocal is_stopping
+        if is_stopping:
             end_now(number)
-        is_heard = True
+        is_stopping = True
         threading.Thread(target=end_in_time, args=(number,), daemon=True).start()
 
     def unraisable(lost: "sys.UnraisableHookArgs") -> None:
-        if not issubclass(
-            lost.exc_type, Stopped
-        ):  # one that was raised in a destructor: `end_in_time` ends the process
-            shown(lost)
+        if not issubclass(lost.exc_type, Stopped):  # a Stopped raised in a destructor: `end_in_time` ends the process
+            show(lost)
 
     stopping = Stopping()
-    shown, sys.unraisablehook = sys.unraisablehook, unraisable
+    show, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
-        with hearing(heard, stopping.stop):
+        with handling_signals(on_signal, stopping.stop):
             yield stopping
     except BaseException:
-        # What a stop breaks off may fail in any way; without one, an error is an error.
+        # Work that a stop breaks off may fail in any way; without a stop the error counts.
         if stopping.number is None:
             raise
     finally:
         if stopping.number is not None:
             end(stopping.number)
             threading.Event().wait()  # another thread is ending the process
-        sys.unraisablehook = shown
+        sys.unraisablehook = show
         os.close(stderr)

@@ -1,4 +1,4 @@
-"""Fine-tunes the model: split, fit, and what each epoch gave."""
+"""Fine-tunes the model: splits the images, fits, and reports each epoch."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Trained(NamedTuple):
-    """A trained model, and which images it has and has not seen."""
+    """A trained model, and the images that it was trained and validated on."""
 
     model: tf_keras.Model
     labels: list[str]
@@ -31,7 +31,7 @@ class Trained(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """What one pass over the training images gave."""
+    """The results of one pass over the training images."""
 
     number: int
     loss: float
@@ -90,7 +90,7 @@ def train(
             "batches; nothing was published"
         ) from error
     except tf.errors.OpError as error:
-        _name_culprits(images, preprocessing, error)
+        _name_damaged(images, preprocessing, error)
         reason = str(error.message).strip().partition("\n")[0]
         raise FlowImagesError(f"TensorFlow can't train: {reason}; nothing was published") from error
     served = tf_keras.Sequential(model.layers)  # without the optimizer, which a server has no use for
@@ -129,8 +129,8 @@ class _Report(tf_keras.callbacks.Callback):
         self._on_epoch(Epoch(epoch + 1, logs["loss"], logs["accuracy"], logs["val_accuracy"]))
 
 
-def _name_culprits(images: Sequence[LabelledImage], preprocessing: Preprocessing, error: Exception) -> None:
-    """Looks for images that can't be decoded: a sound header says little, and TensorFlow names no file.
+def _name_damaged(images: Sequence[LabelledImage], preprocessing: Preprocessing, error: Exception) -> None:
+    """Looks for images that can't be decoded: a valid header proves little, and TensorFlow names no file.
 
     Raises:
       UsageError: some can't.

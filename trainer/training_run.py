@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, UsageError
@@ -15,22 +15,14 @@ from serving.tensorflow_import import import_tensorflow
 from trainer.bucket_copies import BucketCopies
 from trainer.hub_handle import check_hub_handle
 from trainer.options import TrainJob, TrainOptions
-from trainer.waiting import saying
+from trainer.slow_steps import reporting
 
 if TYPE_CHECKING:
-    from trainer.evaluate import Evaluation
+    from trainer.evaluate import ClassAccuracy, Evaluation
     from trainer.labelled_images import LabelledImage
     from trainer.train import Epoch, Trained
 
 _LOG = logging.getLogger(__name__)
-
-
-class ClassResult(NamedTuple):
-    """A class, how many images it was measured on, and how many of them were right."""
-
-    label: str
-    images: int
-    right: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +36,7 @@ class TrainedModel:
     """Class names; position i names output i."""
     accuracy: float
     """Share of the validation images that were right, 0..1; none of them was trained on."""
-    classes: tuple[ClassResult, ...]
+    classes: "tuple[ClassAccuracy, ...]"
     """The same by class, in the order of the labels."""
     training_images: int
     validation_images: int
@@ -53,7 +45,7 @@ class TrainedModel:
 
 
 class TrainingRun:
-    """One training, in three steps: `read_images`, `train`, `publish`. A context manager that removes what is aside.
+    """One training, in three steps: `read_images`, `train`, `publish`. A context manager that removes temporary files.
 
     The steps are apart so that a command can show the progress of each; `run` does them all.
     """
@@ -140,7 +132,7 @@ class TrainingRun:
         golden = [image.path for image in trained.validation]
         with (
             self._copies.original_names(),
-            saying("checking and publishing the model", self._note),
+            reporting("checking and publishing the model", self._note),
             exporting(trained.model, trained.labels, trained.preprocessing, golden, self._target) as exported,
         ):
             evaluation = evaluate(exported.ask, trained.validation, trained.labels)
@@ -156,7 +148,7 @@ class TrainingRun:
             version=int(self._target.path.rsplit("/", 1)[1]),
             labels=tuple(trained.labels),
             accuracy=evaluation.accuracy,
-            classes=tuple(ClassResult(*row) for row in evaluation.classes),
+            classes=tuple(evaluation.classes),
             training_images=len(trained.training),
             validation_images=len(trained.validation),
             undetected=tuple(undetected_errors(contract.golden) if contract.golden else ()),
@@ -167,7 +159,7 @@ class TrainingRun:
 
         job = self._job
         labels, images, folder = self._copies.sources(job.labels, job.images, job.folder)
-        with saying("reading and checking images", self._named):
+        with reporting("reading and checking images", self._named):
             found = (
                 read_labels(labels, images, self._named, self._copies.local)
                 if labels
@@ -188,7 +180,7 @@ class TrainingRun:
 
     def _find_target(self) -> Publication:
         job = self._job
-        with saying(f"waiting for {printable(job.model_store)}", self._note):
+        with reporting(f"waiting for {printable(job.model_store)}", self._note):
             target = Publication(job.model_store, job.name, job.version, self._stores.writable(job.model_store))
             higher = target.higher()
         if higher is not None:
@@ -199,7 +191,7 @@ class TrainingRun:
         return target
 
     def _record(self, trained: "Trained", evaluation: "Evaluation") -> str:
-        """What the model was made of, for whoever finds it in a store."""
+        """How the model was made, as JSON that is published with it."""
         options = self._job.part(TrainOptions)
         record = {
             "options": dataclasses.asdict(options) | {"learning_rate": options.rate},

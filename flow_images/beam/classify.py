@@ -15,11 +15,11 @@ from beam_jobs.chunk_predictor import ChunkOptions
 from flow_images.beam.endpoint import pinned
 from flow_images.beam.sharing import SharedInProcess
 from flow_images.beam.worker import Image, Worker, WorkerOptions
-from serving.contract import Wire
 from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.options import AnswerOptions, RetryPolicy, TlsOptions, make_endpoint
 from serving.storage.options import StorageOptions
+from serving.wire import Wire
 
 _FAILURES = "failures"
 
@@ -133,7 +133,7 @@ class Classify(beam.PTransform):
 
 
 class _Element(NamedTuple):
-    """An element that waits for its result, and what the result comes out with."""
+    """An element that waits for its result, with the key, timestamp, window and pane of the result."""
 
     image: Image
     key: tuple[Any, ...]

@@ -254,7 +254,7 @@ class ServedSignature:
 
 
 _REFUSALS = 3
-"""How often a request is refused before that is taken to be its own fault."""
+"""How often a request is sent that is refused, as another client's may be the cause."""
 
 
 def _fields(example: Example) -> Sequence[Field]:

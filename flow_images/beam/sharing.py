@@ -1,4 +1,4 @@
-"""What the threads of a worker's process share."""
+"""Values that the threads of a worker's process share."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Closeable(Protocol):
-    """What has to be closed when nobody uses it any more."""
+    """A value that has to be closed after its last use."""
 
     def close(self) -> None:
         """Ends it."""

@@ -9,10 +9,9 @@ from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.memory import CHUNKS_AT_ONCE, Allowance
 from beam_jobs.parts import Outcome
 from beam_jobs.served_predictor import check_answers, retry_by_many, served_predictor
-from beam_jobs.sources import is_utf8
 from flow_images.results import Classification, LabelScore
 from serving.client import PredictClient
-from serving.contract import ModelContract, Wire
+from serving.contract import ModelContract
 from serving.discovery import choose_wire, discover
 from serving.images.limits import ImageLimits, bad_name, own_faults
 from serving.model_overrides import ModelOverrides
@@ -23,6 +22,8 @@ from serving.retry import transient_in_time
 from serving.storage.local_file import TooLarge
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
+from serving.text_files import is_utf8
+from serving.wire import Wire
 
 
 class Image(NamedTuple):

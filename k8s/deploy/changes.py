@@ -1,4 +1,4 @@
-"""Changes to a cluster that touch nobody else's objects: all are looked at before the first one is changed."""
+"""Changes objects of a cluster, and nobody else's: all are checked before the first one is changed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def delete(cluster: Cluster, api_version: str, kind: str, obj: Object) -> None:
             if found is None:
                 return None
             obj = found
-    raise _restless(kind, obj["metadata"]["name"])
+    raise _keeps_changing(kind, obj["metadata"]["name"])
 
 
 def patch(cluster: Cluster, api_version: str, kind: str, name: str, change: Object) -> None:
@@ -63,7 +63,7 @@ def patch(cluster: Cluster, api_version: str, kind: str, name: str, change: Obje
             return cluster.patch(api_version, kind, obj, change)
         except Conflict:
             continue
-    raise _restless(kind, name)
+    raise _keeps_changing(kind, name)
 
 
 def check_ours(cluster: Cluster, objects: Sequence[tuple[str, Object]]) -> None:
@@ -119,7 +119,7 @@ def _planned_change(cluster: Cluster, manifest: Object, found: Object) -> Step:
         cluster.apply(_pinned(manifest, uid), dry_run=True)
     except Conflict as conflict:
         if not conflict.holders:
-            raise _restless(manifest["kind"], manifest["metadata"]["name"]) from conflict
+            raise _keeps_changing(manifest["kind"], manifest["metadata"]["name"]) from conflict
         held = [
             f"{field} is managed by {manager}"
             for manager, fields in conflict.holders.items()
@@ -147,7 +147,7 @@ def _sent(cluster: Cluster, step: Step, *, dry_run: bool) -> str:
         now = _planned(cluster, manifest)
         if now.refused:
             raise Foreign(f"{now.refused}; it has come just now, and was left as it is") from conflict
-        raise _restless(kind, name) from conflict
+        raise _keeps_changing(kind, name) from conflict
     return "would be applied" if dry_run else "applied"
 
 
@@ -186,5 +186,5 @@ def _no_rights(cluster: Cluster) -> str:
     return f"left out: you have no rights to it in {cluster.where}"
 
 
-def _restless(kind: str, name: str) -> DeployError:
+def _keeps_changing(kind: str, name: str) -> DeployError:
     return DeployError(f"{kind} {name} was changed by others meanwhile: give the same command again", EXIT_RESUMABLE)

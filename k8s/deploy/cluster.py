@@ -30,7 +30,7 @@ _MANAGER_IN = re.compile(r'conflict with "([^"]*)"')
 
 
 class _Api(client.ApiClient):
-    """Gives up a request that nobody answers; by itself the library waits for ever."""
+    """Gives up a request without an answer; by default the library waits for ever."""
 
     def call_api(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["_request_timeout"] = kwargs.get("_request_timeout") or _ANSWER_S
@@ -44,7 +44,7 @@ class Cluster:
         self.namespace = namespace
         configuration = client.Configuration()
         configuration.retries = 1
-        # It warns of each retry; that nobody answers is said once, by us.
+        # It warns of each retry; our error is enough.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
             config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
@@ -161,7 +161,7 @@ class Cluster:
         except (HTTPError, OSError) as error:
             raise _no_answer(error, action, self.where) from error
         except _UNEXPECTED as error:
-            if isinstance(error.__context__, HTTPError):  # The library's guess at why nobody answered.
+            if isinstance(error.__context__, HTTPError):  # The library hides the network error behind it.
                 raise _no_answer(error.__context__, action, self.where) from error
             raise _no_kubernetes(_short(error), action, self.where) from error
 
@@ -186,9 +186,9 @@ class Log:
                 *lines, pending = (pending + chunk).split(b"\n")
                 for line in lines:
                     yield line.decode(errors="replace")
-        except (client.ApiException, HTTPError, OSError):  # A pod that goes takes its log along.
+        except (client.ApiException, HTTPError, OSError):  # The log ends when its pod is deleted.
             pass
-        except (ValueError, AttributeError):  # What is read from is closed under the library's hands.
+        except (ValueError, AttributeError):  # `close` closed the connection meanwhile.
             if not self._closed:
                 raise
         if pending:
@@ -208,7 +208,7 @@ def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> Dep
     except (TypeError, ValueError, KeyError):
         body, message = None, str(error.body or error.reason)[:_QUOTED]
     where = f"in namespace {cluster.namespace} of {cluster.where}"
-    if not error.status:  # It didn't come to a conversation.
+    if not error.status:  # There was no answer.
         return _no_answer(error, action, cluster.where)
     if error.status == 401:
         return DeployError(f"can't {action}: {cluster.where} does not know you; log in again")

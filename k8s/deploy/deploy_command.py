@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from k8s.deploy.interrupt import Remains, explained
 from k8s.deploy.ownership import PART_OF
+from k8s.deploy.remains import Remains, explaining_remains
 from k8s.lines import say
 from serving.console.flag_types import Number
 
@@ -121,7 +121,7 @@ class _Explained(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         ctx.obj = Remains()
-        with explained(ctx.obj):
+        with explaining_remains(ctx.obj):
             return super().invoke(ctx)
 
 

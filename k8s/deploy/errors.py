@@ -1,4 +1,4 @@
-"""What `flow-images deploy` says in one line, and its exit code.
+"""Errors of `flow-images deploy`.
 
 All errors are drawn in `serving.errors`.
 """
@@ -10,7 +10,7 @@ from serving.errors import EXIT_FAILED, EXIT_RESUMABLE, EXIT_USAGE, FlowImagesEr
 
 
 class DeployError(FlowImagesError):
-    """A plain sentence that names the object and the way out."""
+    """A message in one line that names the object and the fix."""
 
     def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
         super().__init__(plain(message), exit_code)

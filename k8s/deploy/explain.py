@@ -1,4 +1,4 @@
-"""Why a pod does not run or has ended, in words; from the API's own objects as plain dicts."""
+"""Says in words why a pod does not run or has ended, from the API's own objects as plain dicts."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ EXIT_CODES = {
     137: "killed from outside; is retried",
     143: "interrupted, and is resumed by a retry",
 }
-VERDICTS = (1, 2, 3)
+FINAL_EXIT_CODES = (1, 2, 3)
 """Exit codes that a retry would not change, and that end a Job at once."""
 
 
@@ -53,10 +53,10 @@ def exit_code(pod: Object) -> int:
 
 
 def decisive(pods: Iterable[Object]) -> Object | None:
-    """The pod that says why its Job failed: one that ended with a verdict, else the last one that failed."""
+    """The pod that says why its Job failed: one with a final exit code, else the last one that failed."""
     failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-    verdicts = [pod for pod in failed if exit_code(pod) in VERDICTS]
-    return next(reversed(verdicts or failed), None)
+    final = [pod for pod in failed if exit_code(pod) in FINAL_EXIT_CODES]
+    return next(reversed(final or failed), None)
 
 
 def job_state(job: Object) -> tuple[str, str]:
@@ -96,7 +96,7 @@ def rollout_problem(deployment: Object) -> str | None:
 
 
 def refused_pods(events: Sequence[Object]) -> str | None:
-    """What the API server said to a controller that could not make a pod."""
+    """The API server's reason why a controller could not make a pod, or None."""
     for event in reversed(events):
         if event.get("reason") == "FailedCreate":
             return f"its pods are refused: {_reason(event)}"

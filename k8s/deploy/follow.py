@@ -1,4 +1,4 @@
-"""Waits for Jobs and rollouts, and tells what happens meanwhile: progress, logs, and what is in the way."""
+"""Waits for Jobs and rollouts, and shows progress, logs and problems meanwhile."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from k8s.deploy import explain, interrupt
+from k8s.deploy import explain, remains
 from k8s.deploy.cluster import Cluster, Log, Object
 from k8s.deploy.errors import DeployError, Unreachable
 from k8s.deploy.ownership import PART_OF
@@ -143,7 +143,7 @@ class Follower:
                     thread.start()
 
     def _copy_log(self, log: Log, start: str) -> None:
-        interrupt.hear_in_main_thread()
+        remains.leave_signals_to_main_thread()
         for line in log.lines():
             self._say(start + line)
 
@@ -157,6 +157,6 @@ def _job_failed(name: str, reason: str, pods: list[Object]) -> DeployError:
     pod = explain.decisive(pods)
     problem = explain.pod_problem(pod) if pod else None
     code = explain.exit_code(pod) if pod else EXIT_FAILED
-    # These mean the same to our own caller; all others of a container, no more than that it failed.
+    # These mean the same as the command's own; any other of a container means that it failed.
     ours = code if code in (EXIT_USAGE, EXIT_OVER_LIMIT, EXIT_RESUMABLE) else EXIT_FAILED
     return DeployError(f"job/{name} failed: {'; '.join(filter(None, [problem, reason]))}", ours)

@@ -1,4 +1,4 @@
-"""Whose an object of the cluster is, from its labels and field managers. Ours alone are changed and deleted."""
+"""Tells whose an object of the cluster is, by its labels and field managers. Only ours are changed and deleted."""
 
 import json
 from collections.abc import Iterable, Mapping

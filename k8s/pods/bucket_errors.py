@@ -1,4 +1,4 @@
-"""Errors of buckets as a pod meets them: what may pass (75) and what can't become right (2), each in one line."""
+"""Explains errors of buckets in a pod in one line: exit code 75 where they may pass, else 2."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ BUCKETS = ("gs://", "s3://", "az://")
 
 
 @contextlib.contextmanager
-def told_for_pods(url: str) -> Iterator[None]:
+def errors_for_pods(url: str) -> Iterator[None]:
     """Turns errors of storages, and of the system, in the block into ones that end a pod.
 
     Raises:

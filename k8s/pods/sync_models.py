@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from k8s.lines import say
-from k8s.pods.bucket_errors import BUCKETS, told_for_pods
+from k8s.pods.bucket_errors import BUCKETS, errors_for_pods
 from serving.console.flag_types import Number
 from serving.errors import FlowImagesError
 from serving.model_store.fetch import fetch
@@ -27,8 +27,8 @@ from serving.storage.stores import Stores
 def sync(storage: Storage, source: str, target: Path, keep: int, pinned: int | None = None) -> list[int]:
     """Makes the target hold the newest `keep` versions and a pinned one, and gives those that it copied just now.
 
-    Versions that are no longer wanted go last, so that there is never a moment without a model. A source without
-    any version changes nothing: an empty answer is more likely a mistake than a wish.
+    Versions that are no longer wanted are removed last, so that there is always a model. A source without
+    any version changes nothing: an empty answer is more likely an error than intended.
     """
     found = whole(versions(source, storage))
     # The pinned one first: it is the one that is served.
@@ -66,7 +66,7 @@ def main(source: str, target: Path, keep: int, pinned: int | None, every: float 
     stores = Stores(policy=RetryPolicy(patience_s=patience_s))
     while True:
         try:
-            with told_for_pods(source):
+            with errors_for_pods(source):
                 copied = sync(stores(source), source, target, keep, pinned)
             for version in copied:
                 say(f"copied version {version}")

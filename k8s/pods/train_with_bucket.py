@@ -1,4 +1,4 @@
-"""Copies the images of a bucket to the pod's disk, and then becomes the trainer, which finds them there.
+"""Copies the images of a bucket to the pod's disk, and then runs the trainer in its place, on that copy.
 
     python -m k8s.pods.train_with_bucket --fetch gs://…=FOLDER -- COMMAND
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from k8s.lines import say
-from k8s.pods.bucket_errors import BUCKETS, told_for_pods
+from k8s.pods.bucket_errors import BUCKETS, errors_for_pods
 from serving.console.flag_types import Number
 from serving.errors import FlowImagesError, UsageError
 from serving.options import RetryPolicy
@@ -53,7 +53,7 @@ def main(fetched: str, patience_s: float, command: tuple[str, ...]) -> None:
     if not source.startswith(BUCKETS):
         raise click.UsageError(f"--fetch must be gs://…=FOLDER, s3://…=FOLDER or az://…=FOLDER, not {fetched}")
     try:
-        with told_for_pods(source):
+        with errors_for_pods(source):
             count = fetch(Stores(policy=RetryPolicy(patience_s=patience_s))(source), source, Path(folder))
         say(f"copied {count} files from {source}")
     except FlowImagesError as error:

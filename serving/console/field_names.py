@@ -1,4 +1,4 @@
-"""The fields that messages name, as the user of a command knows them: its flags.
+"""Replaces the fields that messages name by the flags of a command.
 
 The library's messages name an option as Python spells it, in backticks: `batch_size`, or `tls.ca` for a field of a
 field. A command shows the first as --batch-size and the second as --tls-ca.

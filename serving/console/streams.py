@@ -1,6 +1,6 @@
-"""stdout and stderr of a command: their loss ends no run, and they take text, not control codes.
+"""stdout and stderr of a command: a run goes on where they fail, and they take text, not control codes.
 
-A reader that goes away (`| head`) or a disk that is full must not decide over a run that is complete.
+A reader that goes away (`| head`) or a disk that is full must not change the exit code of a run that is complete.
 """
 
 import codecs
@@ -19,7 +19,7 @@ class TextStream(io.TextIOWrapper):
     """A stream whose text goes through a filter; `drawing` is the same without it, for what moves the cursor."""
 
     replaced: object = None
-    """The stream in whose place it is, kept as it would close the descriptor with its end."""
+    """The stream that it replaced, kept as its end would close the descriptor."""
 
     def __init__(self, buffer: io.BufferedWriter, encoding: str, shown: Callable[[str], str]) -> None:
         wrapping: dict[str, Any] = {"encoding": encoding, "errors": "backslashreplace", "line_buffering": True}
@@ -33,8 +33,8 @@ class TextStream(io.TextIOWrapper):
         return len(text)
 
 
-class _Enduring(io.FileIO):
-    """A descriptor that takes everything; once it fails, what is written to it goes nowhere."""
+class _NeverFailing(io.FileIO):
+    """A descriptor whose writes never fail; after the first error, what is written is dropped."""
 
     def write(self, data: Any) -> int:
         try:
@@ -47,7 +47,7 @@ class _Enduring(io.FileIO):
 
     def _give_up(self, error: OSError) -> None:
         descriptor = self.fileno()
-        _to_nowhere(descriptor)
+        _redirect_to_null(descriptor)
         if descriptor == 1 and error.errno != errno.EPIPE:
             print(f"flow-images: stdout can't be written to: {error.strerror}", file=sys.stderr)
 
@@ -64,7 +64,7 @@ def open_streams(shown: Callable[[str], str]) -> None:
         try:
             os.fstat(descriptor)
         except OSError:  # closed: the next file to be opened would take its place
-            _to_nowhere(descriptor)
+            _redirect_to_null(descriptor)
     sys.stdout = _stream(1, sys.stdout, shown)
     sys.stderr = _stream(2, sys.stderr, shown)
 
@@ -79,13 +79,13 @@ def _stream(descriptor: int, before: Any, shown: Callable[[str], str]) -> Any:
             return before
     encoding = getattr(before, "encoding", None) or "utf-8"
     if codecs.lookup(encoding).name == "ascii":
-        encoding = "utf-8"  # click goes round a stream of ASCII, taking it for a slip
-    stream = TextStream(io.BufferedWriter(_Enduring(descriptor, "w", closefd=False)), encoding, shown)
+        encoding = "utf-8"  # click takes a stream of ASCII for a mistake, and opens its own
+    stream = TextStream(io.BufferedWriter(_NeverFailing(descriptor, "w", closefd=False)), encoding, shown)
     stream.replaced = before
     return stream
 
 
-def _to_nowhere(descriptor: int) -> None:
+def _redirect_to_null(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     if nowhere != descriptor:
         os.dup2(nowhere, descriptor)

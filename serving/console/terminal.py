@@ -1,4 +1,4 @@
-"""What a terminal is shown: text from files, servers and users as it is, never as markup, emoji or control codes."""
+"""Shows text from files, servers and users on a terminal as it is, never as markup, emoji or control codes."""
 
 import re
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from serving.console.streams import TextStream
 if TYPE_CHECKING:
     from rich.console import Console
 
-_ACTS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, changes of the direction of writing, line separators, and what no encoding has."""
 
 
@@ -19,7 +19,7 @@ def printable(text: str, keep: str = "") -> str:
       text: of any origin.
       keep: characters that stay, such as line ends.
     """
-    return _ACTS.sub(lambda found: found[0] if found[0] in keep else _escape(ord(found[0])), text)
+    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escape(ord(found[0])), text)
 
 
 def _escape(code: int) -> str:

@@ -1,4 +1,4 @@
-"""What decoding images costs, asked of their bytes inside a TensorFlow graph: `serving.images.header` for servers.
+"""Computes inside a TensorFlow graph what decoding images costs: `serving.images.header` for servers.
 
 A server must not rely on what its clients have checked. The sizes of all rows of a request are read together; what has
 to be walked through (a JPEG of many scans, the frames of a GIF, the chunks of a PNG) is walked row by row, in a bounded

@@ -1,4 +1,4 @@
-"""What each wire form sends of an image: decoding for `float32` and `uint8`, the checked file for `encoded`."""
+"""Prepares an image for a wire form: decoded for `float32` and `uint8`, the checked file for `encoded`."""
 
 import contextlib
 import re
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.contract import Preprocessing, Wire
+from serving.contract import Preprocessing
 from serving.images.header import RGB_BYTES, ImageHeader, needed_bytes
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 from serving.tensorflow_import import import_tensorflow
+from serving.wire import Wire
 
 Payload = np.ndarray[Any, np.dtype[Any]] | bytes
 """float32 or uint8 [height, width, 3], or a whole file."""

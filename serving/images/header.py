@@ -1,7 +1,8 @@
-"""What the header of an image file says: its size, and what decoding it takes.
+"""Reads the header of an image file: its size, and what decoding it costs.
 
-Only bytes are read, for the five formats that TensorFlow decodes on every server, told apart as it does, by their
-first bytes. The reader is no judge of damage: it reports what a decoder would meet, and refuses only what has no size.
+Only bytes are read, for the five formats that TensorFlow decodes on every server, recognised as it does, by their
+first bytes. The reader does not look for damage: it reports what a decoder would meet, and refuses only a file without
+a size.
 Layouts: JPEG, ITU-T T.81 annex B; PNG, W3C third edition, 5 and 11; GIF, GIF89a 17 to 27; BMP, BITMAPINFOHEADER; WebP,
 RFC 9649.
 """

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from serving.contract import Preprocessing, Wire
+from serving.contract import Preprocessing
 from serving.images.decoding_cost import decoding_cost
 from serving.images.exif import exif_orientation, turn_upright
 from serving.images.limits import MIB, ImageLimits
+from serving.wire import Wire
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,7 +40,7 @@ def decode_image(
     Raises:
       tf.errors.InvalidArgumentError: the bytes are not an image that TensorFlow can decode.
     """
-    # Resized as bytes and then divided, which spares a float copy of the whole image, four times its size. It gives
+    # Resized as bytes and then divided, which saves a float copy of the whole image, four times its size. It gives
     # the numbers of dividing first within 1.2e-7, less than one model's answers differ by, so the algorithm is still 1.
     size = [preprocessing.height, preprocessing.width]
     return tf.image.resize(_decode_bytes(image_bytes, preprocessing, orientation), size) * (1 / 255)
@@ -95,7 +96,7 @@ def decode_batch(
     Returns:
       images float32 [n, height, width, 3] (zeros where an image can't be decoded) and ok bool [n].
     """
-    with tf.device("/CPU:0"):  # a GPU would take longer to start each of the many small steps than to do it
+    with tf.device("/CPU:0"):  # on a GPU each of the many small steps would take longer to launch than to run
         memory, files = decoding_cost(image_bytes, limits or ImageLimits())
     if preprocessing.orientation == "exif":
         memory *= 2  # a turned copy beside the image

@@ -52,7 +52,7 @@ def choose(model: str, found: Iterable[int], version: int | None, hint: str = ""
       model: STORE/NAME, for messages.
       found: the whole versions that are there.
       version: None for the newest.
-      hint: what is said where there is none.
+      hint: for the message where there is none.
 
     Raises:
       UsageError: there is no such version, or none at all.

@@ -189,21 +189,21 @@ class _Disk:
 class _Bucket:
     """A model's folder in a bucket, as a place to publish to.
 
-    Whoever publishes first creates the object `.publishing` in the version's folder, with a word of its own; of two
-    who do so at once, one is refused. Files without `saved_model.pb` were left by a publisher that died: no server
-    has loaded them, and the next publisher of the same number removes them.
+    Whoever publishes first creates the object `.publishing` in the version's folder, with a random token in it; of two
+    who do so at once, one is refused. Files without `saved_model.pb` were left by a publisher that was killed: no
+    server has loaded them, and the next publisher of the same number removes them.
     """
 
     staging_parent = None
 
     def __init__(self, model: str, storage: Storage) -> None:
         self._model, self._storage = model, storage
-        self._word = uuid.uuid4().hex.encode()
+        self._token = uuid.uuid4().hex.encode()
         self._is_published = False
 
     def check_writable(self) -> None:
         tempfile.TemporaryDirectory(prefix=_ASIDE).cleanup()
-        probe = f"{self._model}/{_ASIDE}{self._word.decode()}"
+        probe = f"{self._model}/{_ASIDE}{self._token.decode()}"
         self._storage.create(probe, b"")
         self._storage.delete(probe)
 
@@ -230,9 +230,9 @@ class _Bucket:
         if found is not None:
             if found.is_whole or keep_started:
                 return False
-            # First its mark: if its publisher is alive after all, it stops before it publishes.
+            # First its mark: if its publisher still runs, it stops before it publishes.
             self._remove(sorted(found.files, key=lambda name: name != PUBLISHING), found.path)
-        if not self._create(f"{target}/{PUBLISHING}", self._word):
+        if not self._create(f"{target}/{PUBLISHING}", self._token):
             return False
         try:
             self._is_published = self._upload(Path(folder), target)
@@ -260,8 +260,8 @@ class _Bucket:
         return self._storage.create(path, data) or self._holds(path, data)
 
     def _is_mine(self, target: str) -> bool:
-        """Has nobody else begun to publish there since?"""
-        return self._holds(f"{target}/{PUBLISHING}", self._word)
+        """Is the mark there still ours?"""
+        return self._holds(f"{target}/{PUBLISHING}", self._token)
 
     def _holds(self, path: str, data: bytes) -> bool:
         try:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.storage.base import FileInfo, Storage, scheme
+from serving.text_files import is_utf8
 
 MODEL_FILE = "saved_model.pb"
 """The file that is published last: a version without it is still being written, or was never finished."""
@@ -57,10 +58,8 @@ def check_model_path(field: str, path: str) -> None:
       UsageError: it is not UTF-8, or has characters that TensorFlow reads as a pattern.
     """
     name = f"`{field}` {printable(path)}"
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{name}: the name is not UTF-8: rename it") from error
+    if not is_utf8(path):
+        raise UsageError(f"{name}: the name is not UTF-8: rename it")
     if pattern := set(path if scheme(path) else os.path.abspath(path)) & set("*?[\\"):
         raise UsageError(
             f"{name}: TensorFlow loads no model from a path with {' '.join(sorted(pattern))} in it, which it reads as "

@@ -1,4 +1,4 @@
-"""How users spell a server's address, and what they mean by what is none."""
+"""Parses a server's address as users write it, and suggests the right spelling of a wrong one."""
 
 import ipaddress
 import re

@@ -48,9 +48,9 @@ def proxy_for(target: str) -> Proxy | None:
 
 
 def goes_direct(target: str) -> bool:
-    """Should no proxy be asked, whatever the variables say?
+    """Must no proxy be used, whatever the variables say?
 
-    It can't reach this machine's own addresses, and gRPC would ask it for a list of addresses as if that were a name.
+    A proxy can't reach this machine's own addresses, and gRPC would send it a list of addresses as if that were a name.
     """
     hosts = [host for host, _ in hosts_of(target)]
     return len(hosts) > 1 or all(map(is_loopback, hosts))

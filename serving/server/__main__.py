@@ -84,15 +84,15 @@ def run(
     Raises:
       StatusError: the start failed.
     """
-    from serving.console.signals import hearing
+    from serving.console.signals import handling_signals
 
-    heard: list[int] = []
+    received: list[int] = []
     servers: list[EmbeddedServer] = []
 
     def end(number: int) -> None:
-        if heard or not servers:
+        if received or not servers:
             _leave(servers, number)
-        heard.append(number)
+        received.append(number)
         log.warning("stopping; once more to end at once")
         server = servers[0]
         limit = threading.Timer(
@@ -102,13 +102,13 @@ def run(
         limit.start()
         server.request_stop()
 
-    with hearing(end):
+    with handling_signals(end):
         try:
             _serve(options, servers, fail_fast, ready)
         except Exception:
-            if not heard:  # what a stop breaks off may fail in any way
+            if not received:  # what a stop breaks off may fail in any way
                 raise
-        _leave(servers, heard[0])
+        _leave(servers, received[0])
 
 
 def _serve(
@@ -146,5 +146,5 @@ def _leave(servers: Sequence[EmbeddedServer], number: int) -> NoReturn:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:  # before the signals are heard
+    except KeyboardInterrupt:  # before the signals are handled
         sys.exit(130)

@@ -61,7 +61,7 @@ class Azure(Storage):
             "transport": RequestsTransport(session=session, connection_timeout=connect_s, read_timeout=wait_s),
             "connection_timeout": connect_s,
             "read_timeout": wait_s,
-            "retry_total": 0,  # who waits has to hear of it: the one retry loop is ours
+            "retry_total": 0,  # retries are made, and told to the user, by RetryingStorage
             "max_single_get_size": _ONE_REQUEST,
         }
         try:

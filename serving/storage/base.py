@@ -48,7 +48,7 @@ class Storage(Protocol):
         """Every file in and below a folder; nothing if there is no such folder.
 
         In a bucket they come in the order of their paths, and only those behind `after`, where a listing that broke off
-        is gone on with; on a disk in no order, and all. FileNotFoundError if there is no such bucket.
+        is continued; on a disk in no order, and all. FileNotFoundError if there is no such bucket.
         """
 
     def delete(self, path: str) -> None:

@@ -108,7 +108,10 @@ def _write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: str) -> Iterator[None]:
-    """Names that can't be are files that aren't there; what a network file system may mend is a StorageUnavailable."""
+    """Turns the system's errors into those that `serving.storage.base.Storage` names.
+
+    A name that can't exist is FileNotFoundError; what a network file system may recover from is StorageUnavailable.
+    """
     try:
         yield
     except (FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError):

@@ -1,4 +1,4 @@
-"""Errors of disks and buckets for somebody who gave a path: which may pass (75), and which can't become right (2)."""
+"""Explains errors of disks and buckets to a user who gave a path: exit code 75 where they may pass, else 2."""
 
 import contextlib
 import errno

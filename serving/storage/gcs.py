@@ -43,7 +43,7 @@ class Gcs(Storage):
                 f"gs:// can't be set up: {error}; see STORAGE_EMULATOR_HOST and GOOGLE_APPLICATION_CREDENTIALS"
             ) from error
         self._anonymous = credentials is None
-        # Who waits has to hear of it: the one retry loop is ours.
+        # Retries are made, and told to the user, by RetryingStorage.
         self._once: dict[str, Any] = {"timeout": (min(wait_s, _CONNECT_S), wait_s), "retry": None}
         # As many connections as a job reads at once; those over requests' default of 10 would be closed after use.
         for kind in ("https://", "http://"):

@@ -1,4 +1,4 @@
-"""Reading a file of this machine whole, as any command does that is given a path by a user."""
+"""Reads a file of this machine whole, for any command that a user gives a path to."""
 
 import errno
 import os

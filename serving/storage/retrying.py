@@ -22,7 +22,7 @@ class RetryingStorage(Storage):
     """A `serving.storage.base.Storage` that asks another again after each StorageUnavailable, as its retrier allows."""
 
     def __init__(self, storage: Storage, retrier: Retrier, patience_s: float = RetryPolicy().patience_s) -> None:
-        """`patience_s` is the retrier's, for those who wait."""
+        """`patience_s` is the retrier's, for what the user is told."""
         self._storage = storage
         self._retrier = retrier
         self._waiting = functools.cache(lambda place: Waiting(place, patience_s, lambda: "no answer yet"))
@@ -42,7 +42,7 @@ class RetryingStorage(Storage):
     @override
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[IO[bytes]]:
-        if scheme(path) == "":  # which is not away for a moment, and has no need of a copy
+        if scheme(path) == "":  # a disk is not away for a moment, so no copy is needed
             with self._storage.replacing(path) as file:
                 yield file
             return
@@ -63,11 +63,11 @@ class RetryingStorage(Storage):
         return self._call(path, lambda: self._storage.exists(path))
 
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
-        """As the other one's; a listing that breaks off is gone on with where it did."""
+        """As the wrapped store's; a listing that breaks off is continued from there."""
         files = self._begin(folder, after)
         while True:
             try:
-                with self._noticed(folder):
+                with self._watched(folder):
                     info = next(files, None)
             except StorageUnavailable:
                 files = self._begin(folder, after)
@@ -78,7 +78,7 @@ class RetryingStorage(Storage):
             after = info.path
 
     def _begin(self, folder: str, after: str | None) -> Iterator[FileInfo]:
-        """A listing that has had its first answer, so each one begun again gets on."""
+        """A listing whose first answer has come, so that each attempt makes progress."""
 
         def begin() -> Iterator[FileInfo]:
             files = self._storage.walk(folder, after)
@@ -92,11 +92,11 @@ class RetryingStorage(Storage):
 
     def _call(self, path: str, call: Callable[[], T]) -> T:
         def once() -> T:
-            with self._noticed(path):
+            with self._watched(path):
                 return call()
 
         return self._retrier(once)
 
-    def _noticed(self, path: str) -> contextlib.AbstractContextManager[None]:
-        """Says that a bucket, server or disk does not answer, once for all who ask it."""
+    def _watched(self, path: str) -> contextlib.AbstractContextManager[None]:
+        """Has the user told, once for all callers, that a bucket, server or disk does not answer."""
         return self._waiting("/".join(shown(path).split("/")[:3])).call()

@@ -47,7 +47,7 @@ class S3(Storage):
             max_pool_connections=64,  # as many as a job reads at once
             connect_timeout=min(wait_s, _CONNECT_S),
             read_timeout=wait_s,
-            retries={"total_max_attempts": 1},  # who waits has to hear of it: the one retry loop is ours
+            retries={"total_max_attempts": 1},  # retries are made, and told to the user, by RetryingStorage
         )
         try:
             self._client = boto3.session.Session().client(

@@ -185,7 +185,7 @@ def test_what_was_read_before_proves_a_lists_source(
     run = Run(output, [tmp_path / f"l.{ending}"])
     run.missing(paths[-1])
     check = run.check
-    check.saw(paths[3])
+    check.note_read(paths[3])
     go(images)
     with pytest.raises(SourceGone):
         check.after_missing(paths[0], [0])

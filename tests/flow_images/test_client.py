@@ -15,7 +15,6 @@ from PIL import Image
 
 from flow_images.client import Client
 from flow_images.results import Classification
-from serving.contract import Wire
 from serving.errors import (
     ClientClosed,
     ContractError,
@@ -27,6 +26,7 @@ from serving.errors import (
 from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
 from serving.server import EmbeddedServer
+from serving.wire import Wire
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 
 

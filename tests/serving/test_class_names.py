@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.class_names import read_labels
+from serving.class_names import read_class_names
 from serving.errors import UsageError
 
 
@@ -25,13 +25,13 @@ def test_labels_are_the_same_whoever_wrote_the_file(
     tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = data.replace(b"o", "ø".encode()).replace(b"a", "å".encode())
-    assert read_labels(written(tmp_path, data)) == ["rød", "blå"]
+    assert read_class_names(written(tmp_path, data)) == ["rød", "blå"]
     assert not caplog.records
 
 
 @pytest.mark.parametrize("inside", ["\x0b", "\x0c", "\x1c", "\x1d", "\x85", "\u2028", "\u2029"], ids=ascii)
 def test_only_a_line_end_ends_a_line(tmp_path: Path, inside: str) -> None:
-    assert read_labels(written(tmp_path, f"a{inside}b\nc\n".encode())) == [f"a{inside}b", "c"]
+    assert read_class_names(written(tmp_path, f"a{inside}b\nc\n".encode())) == [f"a{inside}b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def test_only_a_line_end_ends_a_line(tmp_path: Path, inside: str) -> None:
 def test_what_is_no_list_of_labels_is_refused_in_words(tmp_path: Path, data: bytes, says: str) -> None:
     path = written(tmp_path, data)
     with pytest.raises(UsageError, match=rf"^`labels` {path}.*{says}"):
-        read_labels(path)
+        read_class_names(path)
 
 
 def test_a_file_that_is_called_a_csv_has_one_column(tmp_path: Path) -> None:
-    assert read_labels(written(tmp_path, b"red\nblue\n", "labels.csv")) == ["red", "blue"]
+    assert read_class_names(written(tmp_path, b"red\nblue\n", "labels.csv")) == ["red", "blue"]
     with pytest.raises(UsageError, match="is a CSV"):
-        read_labels(written(tmp_path, b"0,red\n1,blue\n", "labels.csv"))
+        read_class_names(written(tmp_path, b"0,red\n1,blue\n", "labels.csv"))
     imagenet = b"tench, Tinca tinca\ngoldfish, Carassius auratus\n"
-    assert read_labels(written(tmp_path, imagenet)) == imagenet.decode().splitlines()
+    assert read_class_names(written(tmp_path, imagenet)) == imagenet.decode().splitlines()
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "nul"])
@@ -75,7 +75,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str
     elif kind == "fifo":
         os.mkfifo(path)
     with pytest.raises(UsageError, match=r"`labels` .*labels\.txt.*: "):
-        read_labels(path)
+        read_class_names(path)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,6 @@ def test_labels_that_look_alike_are_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes, says: str
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        labels = read_labels(written(tmp_path, data))
+        labels = read_class_names(written(tmp_path, data))
     assert labels == data.decode().split("\n")[:-1]  # as they are
     assert any(says in record.getMessage() for record in caplog.records)

@@ -14,9 +14,9 @@ function and is captured.
 | queue full | UNAVAILABLE | `The batch scheduling queue to which this task was submitted is full; …` |
 | unlike shapes in one batch, no padding | FAILED_PRECONDITION | `Tensors with name '<t>' from different tasks have …` |
 
-Kinder than the binary, on purpose: zero rows run alone instead of hanging, a wrong dtype is refused before it can meet
-others, and when a kernel fails in a shared batch each request is run again alone, so that only the guilty one fails.
-`strict_batching` is as hard as the binary.
+It is more lenient than the binary, on purpose: zero rows run alone instead of hanging, a wrong dtype is refused before
+it joins a batch, and when a kernel fails in a shared batch each request is run again alone, so that only the cause
+fails. `strict_batching` is as strict as the binary.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class BatchingSession:
             refusal = _refusal(error, dict(zip(names, arrays, strict=True)))
             if refusal is not None:
                 raise refusal from error
-            # A kernel failed, perhaps on a batch-mate's rows: what this request does alone is its verdict.
+            # A kernel failed, perhaps on a batch-mate's rows: what this request gives alone is its answer.
             return self._session.run(*alone)
         by_name = dict(zip(fetched, outputs, strict=True))
         return [by_name[name] for name in fetches]

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import model_pb2
 
 from serving.server.models.config import ModelConfig, versions_on_disk
 from serving.server.models.servable import Servable
-from serving.server.models.versions import LeasedServable, State, Version, next_action
+from serving.server.models.version_policy import LeasedServable, State, Version, next_action
 from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
 from serving.server.run.options import ServerOptions
 

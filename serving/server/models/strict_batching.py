@@ -1,7 +1,7 @@
-"""Batching as TensorFlow Serving does it, its faults included: for --strict, where a test wants to see them.
+"""Batching as TensorFlow Serving does it, its faults included: for --strict, in tests of clients.
 
 Requests for the same inputs and outputs wait in one queue, whatever they hold, are joined row by row, run as one and
-share their fate:
+fail together:
 
 | In one batch | All its requests get |
 | --- | --- |

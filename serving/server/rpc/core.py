@@ -23,7 +23,7 @@ from serving.server.models.batching import BatchingOptions, BatchingSession
 from serving.server.models.manager import ModelManager
 from serving.server.models.servable import GraphSession, Runner, Servable, session_config
 from serving.server.models.strict_batching import StrictBatchingSession
-from serving.server.models.versions import Version
+from serving.server.models.version_policy import Version
 from serving.server.ports.monitoring import Metrics
 from serving.server.rpc import examples, message_codec, predict
 from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument

@@ -20,7 +20,7 @@ _DELIMITED = 2  # the wire type that has a length
 
 
 class _Unusual(Exception):
-    """The message is for protobuf's own parser to judge."""
+    """The message has to go to protobuf's own parser."""
 
 
 def parse_predict(data: bytes) -> tuple[predict_pb2.PredictRequest, Mapping[str, memoryview]]:

@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
-from serving.console.signals import hearing
+from serving.console.signals import handling_signals
 
 WAITS_FOR_EVER = """
 import os, signal, threading
-from serving.console.signals import hearing
+from serving.console.signals import handling_signals
 
 def take():
     # To this thread alone, as the system does with a process's signal when the main thread is slower.
@@ -22,7 +22,7 @@ def handle(number):
     print("heard", number, flush=True)
     os._exit(7)
 
-with hearing(handle):
+with handling_signals(handle):
     threading.Timer(0.5, take).start()
     threading.Event().wait()
 """
@@ -43,7 +43,7 @@ def test_handlers_are_as_before_when_it_is_over(number: signal.Signals) -> None:
         heard.append(received)
         told.set()
 
-    with hearing(handle):
+    with handling_signals(handle):
         os.kill(os.getpid(), number)
         assert told.wait(60)
     assert heard == [number]

@@ -1,4 +1,4 @@
-"""Says what is waited for, so that no run is silent for long."""
+"""Tells the user what a run is doing while a step takes long."""
 
 import contextlib
 import threading
@@ -9,7 +9,7 @@ _FIRST_S, _LONGEST_S = 5.0, 60.0
 
 
 @contextlib.contextmanager
-def saying(what: str, note: Callable[[str], None]) -> Iterator[None]:
+def reporting(what: str, note: Callable[[str], None]) -> Iterator[None]:
     """Notes after some seconds, and then again and again, that the block is not done yet.
 
     Args:
@@ -25,7 +25,7 @@ def saying(what: str, note: Callable[[str], None]) -> Iterator[None]:
             note(f"still {what}, for {time.monotonic() - started:.0f} s now")
             pause = min(2 * pause, _LONGEST_S)
 
-    threading.Thread(target=say, name="saying", daemon=True).start()
+    threading.Thread(target=say, name="reporting", daemon=True).start()
     try:
         yield
     finally:

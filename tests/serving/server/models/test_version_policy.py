@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.server.models.versions import State, Version, next_action
+from serving.server.models.version_policy import State, Version, next_action
 
 
 @pytest.mark.parametrize(

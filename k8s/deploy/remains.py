@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one line that says what remains in the cluster and how to go on, and exit code 130 or 143."""
+"""What remains in the cluster when the command is interrupted or loses it: one line, and exit code 130, 143 or 75."""
 
 import contextlib
 import signal
@@ -20,7 +20,7 @@ class _Stopped(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def explained(remains: Remains) -> Iterator[None]:
+def explaining_remains(remains: Remains) -> Iterator[None]:
     """Turns a signal, or a cluster that gives no answer, into an error that also says what remains.
 
     To be entered in the main thread.
@@ -34,7 +34,7 @@ def explained(remains: Remains) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stopped:
         for number in ours:
-            signal.signal(number, signal.SIG_IGN)  # The end is near, and has something to say.
+            signal.signal(number, signal.SIG_IGN)  # So that a second signal can't suppress the message.
         number = stopped.args[0] if stopped.args else signal.SIGINT
         raise DeployError(f"interrupted: {remains.words}", 128 + number) from stopped
     except Unreachable as error:
@@ -44,8 +44,8 @@ def explained(remains: Remains) -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def hear_in_main_thread() -> None:
-    """To be called first in every other thread: a signal that it takes is not heard while the main one waits."""
+def leave_signals_to_main_thread() -> None:
+    """To be called first in every other thread: a signal that such a thread takes waits until the main one wakes."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
