@@ -40,7 +40,7 @@ FlowImagesError                 every error that is meant for a user
 │   ├── VersionGone             the run's model version is not served any more [beam_jobs.worker] (75)
 │   ├── Interrupted             a stop was asked for [beam_jobs.interrupt] (75)
 │   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
-│   ├── PublishedElsewhere      somebody else publishes the same version just now [serving.model_store.publish] (75)
+│   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
 │   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)
 │   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
 ├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]

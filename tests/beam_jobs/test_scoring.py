@@ -24,7 +24,7 @@ def test_files_that_the_server_refuses_are_the_images_fault() -> None:
     assert verdicts(outcomes([b"a", b"!"], FakePredictor(poison=b"!"), decoded_by_server=True)) == "pr"
 
 
-def test_another_clients_bad_image_does_not_condemn_ours() -> None:
+def test_another_clients_bad_image_does_not_fail_ours() -> None:
     assert verdicts(outcomes([b"a"], FakePredictor(innocent_refusals=2))) == "p"
 
 
@@ -34,7 +34,7 @@ def test_a_batch_over_the_servers_limit_is_halved_until_it_fits() -> None:
     assert min(predictor.sizes) == 2
 
 
-def test_a_server_that_falls_sick_condemns_nobody() -> None:
+def test_a_server_that_begins_to_refuse_everything_rejects_no_image() -> None:
     class Sick(FakePredictor):
         def predict(self, images: Sequence[Payload]) -> Scores:
             if len(self.sizes) >= 2:

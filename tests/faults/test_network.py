@@ -66,7 +66,7 @@ def test_a_server_that_refuses_everything_is_not_buried(start: START, front: Fro
     assert front.asked < 40
 
 
-def test_a_server_that_falls_sick_stops_the_run_resumable(
+def test_a_server_that_begins_to_refuse_stops_the_run_resumable(
     start: START, front: Front, undisturbed: Path, tmp_path: Path
 ) -> None:
     front.spared, front.refused_share = 22, 1.0
@@ -157,7 +157,7 @@ def test_scores_that_are_no_numbers_fail_and_are_asked_again(
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS])
-def test_refusals_of_a_kernel_or_a_handler_condemn_no_image(
+def test_refusals_of_a_kernel_or_a_handler_reject_no_image(
     start: START, front: Front, undisturbed: Path, tmp_path: Path, code: grpc.StatusCode
 ) -> None:
     front.refused_share, front.refusals = 0.3, ((code, "something raised"),)
@@ -180,7 +180,7 @@ def test_all_addresses_are_asked_and_one_that_dies_is_done_without(
     assert_same(tmp_path / "out", undisturbed)
 
 
-def test_a_stream_that_a_proxy_breaks_off_condemns_no_image(
+def test_a_stream_that_a_proxy_breaks_off_rejects_no_image(
     start: START, front: Front, undisturbed: Path, tmp_path: Path
 ) -> None:
     front.refused_share, front.refusals = 0.4, ((grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),)

@@ -233,7 +233,7 @@ def test_a_model_that_would_refuse_every_image_is_found_out(
     assert account(tmp_path / "out") == Account(48, 48, 0, 0)
 
 
-def test_another_clients_bad_images_condemn_none_of_ours(
+def test_another_clients_bad_images_reject_none_of_ours(
     start: START, shared: str, plain: Path, images: Path, drawn: Path, tmp_path: Path
 ) -> None:
     poison, over, refused = (images / "0.jpg").read_bytes(), threading.Event(), []
