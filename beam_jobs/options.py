@@ -121,7 +121,7 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
 
     inputs: Sequence[str] = option(
         "A glob ('photos/**/*.jpg'), a folder, a .txt with a path a line, a .csv with a column path (id and label are "
-        "kept), or an image; on a disk, in gs://, s3:// or az://, or on the web. May be repeated.",
+        "kept), or an image; on a disk, gs://, s3://, az:// or https://. May be repeated.",
         flag="--input",
     )
     output: str = option("Folder for predictions.csv, rejected.csv, failed.csv and run.json.", is_recorded=True)

@@ -29,6 +29,7 @@ class Client(BaseClient):
       ModelNotFound, AccessDenied, WrongAddress: at once, as waiting would not help.
       ContractError: the model can't be asked about images with these options, or does not keep its contract.
       UsageError: an argument that can't be used.
+      StorageUnavailable: the bucket or web server of a path does not answer for `patience_s`.
       ClientClosed: after `close`.
     """
 

@@ -21,10 +21,38 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
-# `make test-fast` leaves out folders whose tests run servers, jobs and models as a whole, and other tests that ask for
-# one of these fixtures, each of which starts a server, trains, or builds a cluster.
-WHOLE = ("contract", "e2e", "faults", "serving/server", "trainer/test_signals.py")
+# `make test-fast` leaves out files and folders whose tests run commands, servers, jobs or models as a whole or import
+# TensorFlow, and tests that ask for one of these fixtures, each of which starts a server, trains, or builds a cluster.
+WHOLE = (
+    "contract",
+    "e2e",
+    "faults",
+    "flow_images",
+    "k8s",
+    "serving/console/test_streams.py",
+    "serving/images/test_header.py",
+    "serving/images/test_preprocessing.py",
+    "serving/network/test_reaching.py",
+    "serving/server",
+    "serving/storage",
+    "serving/test_client.py",
+    "serving/test_discovery.py",
+    "serving/test_errors.py",
+    "serving/test_model_store.py",
+    "test_flag_tables.py",
+    "test_imports.py",
+    "trainer/test_bucket_copies.py",
+    "trainer/test_data.py",
+    "trainer/test_demo_data.py",
+    "trainer/test_export.py",
+    "trainer/test_model.py",
+    "trainer/test_signals.py",
+    "trainer/test_train.py",
+    "trainer/test_train_command.py",
+)
 STARTS = {"address", "gcs_server", "hub_module", "model_store", "plane", "s3_server", "server", "site"}
+STORES = {"s3", "gs", "az", "s3_folder", "gcs_folder", "azure_folder"}
+"""As a parameter of a test: it asks for the server of this store while it runs."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,12 +65,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if whole and config.getoption("--fast") else None
 
 
+def _needs_a_store(item: pytest.Function) -> bool:
+    return any(isinstance(value, str) and value in STORES for value in item.callspec.params.values())
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--fast"):
         left_out = [
             item
             for item in items
             if STARTS & set(getattr(item, "fixturenames", ()))
+            or (isinstance(item, pytest.Function) and hasattr(item, "callspec") and _needs_a_store(item))
             or any(item.get_closest_marker(name) for name in ("faults", "k8s", "slow"))
         ]
         items[:] = [item for item in items if item not in left_out]
