@@ -228,7 +228,7 @@ def test_a_single_score_is_the_second_labels(predict: Run, images: Path, signatu
         ("one_logit", ["--activation", "sigmoid"], "3 labels, the model 1 classes"),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_a_image_is_sent(
+def test_what_cannot_be_right_is_refused_before_an_image_is_sent(
     predict: Run, classify: Run, images: Path, signature: str, flags: list[object], says: str
 ) -> None:
     for done in (predict("--signature", signature, *flags), classify("--signature", signature, *flags)):

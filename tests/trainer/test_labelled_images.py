@@ -95,7 +95,7 @@ def test_a_folder_a_class_leaves_hidden_files_out(tmp_path: Path) -> None:
     assert found == [("3.jpg", "boxer"), ("1.jpg", "pug"), ("2.png", "pug")]
 
 
-def test_a_image_beside_the_class_folders_is_refused(tmp_path: Path) -> None:
+def test_an_image_beside_the_class_folders_is_refused(tmp_path: Path) -> None:
     image(tmp_path / "pug" / "1.jpg")
     stray = image(tmp_path / "stray.jpg")
     with pytest.raises(UsageError, match=f"{stray} is in no class"):
@@ -125,7 +125,7 @@ def test_no_images_at_all() -> None:
         check_images([])
 
 
-def test_a_image_named_twice_is_refused_however_it_is_written(images: Path) -> None:
+def test_an_image_named_twice_is_refused_however_it_is_written(images: Path) -> None:
     twice = LabelledImage(f"{images}/../images/a.jpg", "x")
     with pytest.raises(UsageError, match=r"images/\.\./images/a\.jpg is labelled twice"):
         check_images([*labelled(images, "xxyy"), twice])

@@ -44,7 +44,7 @@ def test_each_batch_and_epoch_is_told(images: list[LabelledImage], options: Trai
 
 
 @pytest.mark.parametrize("damage", ["cut off", "gone"])
-def test_a_image_that_fails_in_training_is_named(
+def test_an_image_that_fails_in_training_is_named(
     images: list[LabelledImage], options: TrainOptions, tmp_path: Path, damage: str
 ) -> None:
     broken = tmp_path / "broken.jpg"

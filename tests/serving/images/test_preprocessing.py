@@ -240,7 +240,7 @@ def test_a_file_that_keeps_its_reader_busy_is_given_up(endless: bytes) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_image_over_a_limit_is_not_decoded(data: Callable[[], bytes], reason: str) -> None:
+def test_an_image_over_a_limit_is_not_decoded(data: Callable[[], bytes], reason: str) -> None:
     with pytest.raises(ImageRejected) as error:
         inspect_image(
             data(), ImageLimits(max_image_bytes=10**6 if reason != "too_large" else 20_000, max_image_pixels=20_000)
