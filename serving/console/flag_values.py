@@ -36,5 +36,6 @@ def parse_byte_size(text: str) -> int:
 
 
 def format_byte_size(size: float) -> str:
-    """The text that `parse_byte_size` takes, in whole MiB."""
-    return f"{int(size) // 2**20}MiB"
+    """The text that `parse_byte_size` takes: in whole MiB, or else in bytes."""
+    mebibytes, rest = divmod(int(size), 2**20)
+    return f"{int(size)}" if rest else f"{mebibytes}MiB"

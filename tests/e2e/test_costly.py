@@ -124,9 +124,11 @@ def test_training_names_a_costly_file_before_it_begins(hostile: Path, drawn: Pat
     (tmp_path / "photos" / "b").mkdir()
     for name in ("plain.png", "scans.jpg"):
         shutil.copy(hostile / name, tmp_path / "photos" / "b")
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "saved_model.pb").touch()  # not looked into before the images are checked
     done = CliRunner().invoke(train, [
         "--folder", str(tmp_path / "photos"), "--model-store", str(tmp_path / "store"), "--name", "m",
-        "--hub-model", str(tmp_path),
+        "--hub-model", str(tmp_path / "hub"),
     ])  # fmt: skip
     assert isinstance(done.exception, UsageError)
     assert "scans.jpg" in str(done.exception)

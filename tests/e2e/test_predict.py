@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from serving.contract import ModelContract
-from serving.errors import FlowImagesError
+from serving.errors import FlowImagesError, UsageError
 from tests.conftest import MODEL_NAME
 
 Predict = Callable[..., Result]
@@ -231,11 +231,17 @@ def test_limits_below_the_models_own_size_reject_images(
     assert account(tmp_path / "out") == (48, 0, 48, 0)
 
 
-@pytest.mark.parametrize("size", ["2", "much", "-1GiB", "nan"])
+@pytest.mark.parametrize("size", ["much", "-1GiB", "nan"])
 def test_no_sane_memory_is_wrong_usage(predict: Predict, tmp_path: Path, size: str) -> None:
     result = predict("--input", tmp_path, "--output", tmp_path / "out", "--max-memory", size)
     assert result.exit_code == 2
     assert "--max-memory" in result.output
+
+
+def test_too_little_memory_is_wrong_usage(predict: Predict, tmp_path: Path) -> None:
+    result = predict("--input", tmp_path, "--output", tmp_path / "out", "--max-memory", "2")
+    assert isinstance(result.exception, UsageError)
+    assert "`max_memory` must be from 128MiB to 1073741824MiB, not 2" in str(result.exception)
 
 
 @pytest.mark.parametrize("change", [["--top-k", "2"], ["--wire", "uint8"], ["--format", "kaggle"]])
