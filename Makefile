@@ -19,10 +19,11 @@ demo: install
 	$(BIN)/flow-images demo $(if $(LABELS),--labels '$(LABELS)') $(if $(IMAGES),--images '$(IMAGES)') \
 	  $(if $(HUB_MODEL),--hub-model '$(HUB_MODEL)') $(if $(EPOCHS),--epochs $(EPOCHS))
 
+# Two at once, a file each: many tests wait for a process, not for a CPU.
 test: check
-	$(BIN)/pytest -m "not k8s"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not k8s"
 
-# The tests that start no server and train no model; meant for under two minutes on two idle cores.
+# The tests that start no server and train no model: about a minute on two idle cores.
 test-fast: install
 	$(BIN)/pytest --fast
 
