@@ -16,7 +16,7 @@ def test_training_runs_on_copies_of_a_bucket(s3_folder: str, tmp_path: Path) -> 
     storage.create(f"{s3_folder}/pictures/train/a.jpg", b"jpg")
     program = [sys.executable, "-m", "k8s.pods.train_with_bucket"]
     fetch = f"--fetch={s3_folder}/pictures={tmp_path}/pictures"
-    for command, code in (("test $(cat images/train/a.jpg) = jpg", 0), ("exit 4", 4), ("kill -TERM $$", -15)):
+    for command, code in (("test $(cat pictures/train/a.jpg) = jpg", 0), ("exit 4", 4), ("kill -TERM $$", -15)):
         done = subprocess.run(
             [*program, fetch, "--", "sh", "-c", f"cd {tmp_path} && {command}"],
             capture_output=True,
