@@ -28,7 +28,7 @@ def work(spec: WorkerSpec, *chunks: int) -> list[dict[str, int]]:
 def test_a_chunk_gets_its_part_once(spec: WorkerSpec, model: ModelServer) -> None:
     assert work(spec, 1) == [{"predicted": 4}]
     assert [one.row for one in parts_of(spec).read(0, 1)] == [0, 1, 2, 3]
-    assert model.asked == [image(10 * number + 3) for number in range(4, 8)]
+    assert sorted(model.asked) == sorted(image(10 * number + 3) for number in range(4, 8))  # requests overlap
     assert work(spec, 1) == [{}]
     assert len(model.asked) == 4
 
@@ -45,7 +45,7 @@ def test_a_later_generation_asks_only_for_what_may_change(spec: WorkerSpec, mode
     verdicts = ("predicted", "failed", "rejected", "failed")
     parts.write(0, 0, [Outcome(row, verdict) for row, verdict in enumerate(verdicts)])  # type: ignore[arg-type]
     assert work(dataclasses.replace(spec, generation=1), 0) == [{"predicted": 2}]
-    assert model.asked == [image(13), image(33)]
+    assert sorted(model.asked) == sorted([image(13), image(33)])
     assert [one.row for one in parts.read(1, 0)] == [1, 3]
 
 
