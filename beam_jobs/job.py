@@ -50,12 +50,13 @@ def run_job(
         )
     model_name, model_version = connection.asked
     options = dataclasses.replace(options, model_name=model_name, model_version=model_version)
+    storage = storage_options(options.beam_flags)
     connect = functools.partial(
         connection.connect,
         meanwhile=import_tensorflow if options.wire != "encoded" else lambda: None,
-        stores=Stores(storage_options(options.beam_flags), options.retry, interrupt.STOP),
+        stores=Stores(storage, options.retry, interrupt.STOP),
     )
-    return Run(options, connect, on_start=on_start, on_progress=on_progress).execute()
+    return Run(options, connect, storage=storage, on_start=on_start, on_progress=on_progress).execute()
 
 
 def check_output(output: str) -> None:

@@ -145,7 +145,7 @@ class TrainingRun:
         contract = exported.contract
         return TrainedModel(
             path=self._target.path,
-            version=int(self._target.path.rsplit("/", 1)[1]),
+            version=self._target.number,
             labels=tuple(trained.labels),
             accuracy=evaluation.accuracy,
             classes=tuple(evaluation.classes),
