@@ -76,7 +76,10 @@ def test_the_examples_pass_a_strict_type_checker(tmp_path: Path) -> None:
 def world(
     drawn: Path, hub_module: Path, model_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, str]]:
-    """A folder with what the examples name, and the address of a server of the model `dogs`."""
+    """A folder with what the examples name, and the address of a server of the model `dogs`.
+
+    The server's model lies elsewhere: an example that trains publishes a version into the folder.
+    """
     from serving.server import EmbeddedServer
 
     folder = tmp_path_factory.mktemp("world")
@@ -86,7 +89,7 @@ def world(
     shutil.copy(sorted((drawn / "train").iterdir())[0], folder / "photo.jpg")
     shutil.copytree(hub_module, folder / "hub")
     shutil.copytree(model_store, folder / "models" / "dogs")
-    with EmbeddedServer(folder / "models" / "dogs", model_name="dogs") as running:
+    with EmbeddedServer(model_store, model_name="dogs") as running:
         yield folder, running.address
 
 
