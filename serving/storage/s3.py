@@ -4,6 +4,7 @@ Create-if-absent is S3's conditional put, `If-None-Match: *`.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ _REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"
 # 400 is what they look like in the answer to a HEAD, which has no body.
 _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired", "400"}
 
-_OTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION"
+_OTHER_REGION = "the bucket is in another region: set AWS_REGION"
 _HINTS = {
     "PermanentRedirect": _OTHER_REGION,
     "AuthorizationHeaderMalformed": _OTHER_REGION,
@@ -56,7 +57,7 @@ class S3(Storage):
                 aws_secret_access_key=options.secret_access_key,
                 aws_session_token=options.session_token,
                 endpoint_url=options.endpoint_url,
-                region_name=options.region,
+                region_name=options.region or _region(),
                 api_version=options.api_version,
                 use_ssl=options.use_ssl,
                 verify=options.verify,
@@ -64,7 +65,7 @@ class S3(Storage):
             )
         except (ValueError, botocore.exceptions.BotoCoreError) as error:
             raise UsageError(
-                f"s3:// can't be set up: {error}; see AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and AWS's other settings"
+                f"s3:// can't be set up: {error}; see AWS_ENDPOINT_URL, AWS_REGION and AWS's other settings"
             ) from error
 
     @override
@@ -132,6 +133,11 @@ class S3(Storage):
     def delete(self, path: str) -> None:
         with _plain_errors(path):
             self._client.delete_object(**_address(path))
+
+
+def _region() -> str | None:
+    """The region of the environment: boto3 looks only for its own variable, TensorFlow Serving for the other SDKs'."""
+    return os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
 
 
 def _address(path: str) -> dict[str, Any]:
