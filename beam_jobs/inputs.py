@@ -49,6 +49,19 @@ def list_images(
     return Listing(inputs, leave_out, stores or Stores())
 
 
+def check_inputs(inputs: Sequence[str], stores: Callable[[str], Storage]) -> None:
+    """Refuses inputs that name nothing, as far as a look at the disk tells, before a server is waited for.
+
+    Raises:
+      UsageError: an input that isn't there, or that no storage can hold.
+    """
+    for given in inputs:
+        _check_name(given)
+        stores(given)
+        if not scheme(given) and not os.path.exists(given) and not has_magic(given):
+            raise UsageError(f"`inputs` {given}: {_why_not(given)}")
+
+
 class Listing:
     """The images of some inputs. To be iterated once; then it has what was left out, and where images were."""
 
@@ -77,10 +90,7 @@ class Listing:
         """
         spelled: dict[str, str] = {}
         for given in self._inputs:
-            if not given:
-                raise UsageError("`inputs` is empty")
-            if not is_utf8(given):
-                raise UsageError(f"`inputs` {given!r}: the name is not UTF-8; rename it, or name the folder above it")
+            _check_name(given)
             # So that a folder which is named twice in two ways is found to be one.
             one = spelled.setdefault(absolute(given), given)
             taken = 0
@@ -220,6 +230,13 @@ def left_out_in_words(left_out: Mapping[str, int]) -> str:
     return ", ".join(
         f"{number:,} {words[number != 1]}" for why, words in LEFT_OUT.items() if (number := left_out.get(why, 0))
     )
+
+
+def _check_name(given: str) -> None:
+    if not given:
+        raise UsageError("`inputs` is empty")
+    if not is_utf8(given):
+        raise UsageError(f"`inputs` {given!r}: the name is not UTF-8; rename it, or name the folder above it")
 
 
 def _nothing(one: str, left_out: Counter[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from beam_jobs import interrupt, progress, results
 from beam_jobs.chunk_predictor import ChunkOptions
-from beam_jobs.inputs import list_images
+from beam_jobs.inputs import check_inputs, list_images
 from beam_jobs.manifest import build_manifest
 from beam_jobs.options import PredictOptions, Throughput
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
@@ -124,6 +124,8 @@ class Run:
         """Predicts what is left of the run, which is planned first if it is new."""
         if plan:
             self._check_sources(plan)
+        else:
+            check_inputs(self._options.inputs, self._stores)
         with self._connect(plan.model.version if plan else None) as server:
             plan, endpoint = (plan, self._join(plan, server)) if plan else self._begin(server)
             with progress.listening(plan.id, self._on_progress):

@@ -319,6 +319,17 @@ def test_images_that_are_gone_are_told_before_the_server_is_asked(
         make_run(nobody).execute()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("", "`inputs` is empty"), ("nowhere", "`inputs` nowhere: no such file"), ("s3a://b/x", "spell it s3://BUCKET")],
+)
+def test_inputs_that_name_nothing_are_told_before_the_server_is_asked(
+    make_run: MakeRun, images: Path, given: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_run(nobody, inputs=[str(images), given]).execute()
+
+
 def test_a_folder_without_a_run_is_not_merged(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no run in it \(no .*_state\)"):
         merge_folder(str(tmp_path))
