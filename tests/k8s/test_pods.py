@@ -107,7 +107,7 @@ def site() -> Iterator[Site]:
         for place in made.volumes.values():
             place.mkdir(parents=True)
         draw_images(made.own / "pictures", CLASSES, each=20)
-        make_hub_module(made.own / "images/hub")
+        make_hub_module(made.own / "pictures/hub")
         _overlay(made.overlay)
         node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_volumes(made.volumes)))
         yield made
