@@ -59,7 +59,7 @@ def check_inputs(inputs: Sequence[str], stores: Callable[[str], Storage]) -> Non
         _check_name(given)
         stores(given)
         if not scheme(given) and not os.path.exists(given) and not has_magic(given):
-            raise UsageError(f"`inputs` {given}: {_why_not(given)}")
+            raise _not_there(given)
 
 
 class Listing:
@@ -140,7 +140,7 @@ class Listing:
             if os.path.isdir(folder or "."):
                 yield from self._below(folder, Below(wanted))
         else:
-            raise UsageError(f"`inputs` {one}: {_why_not(one)}")
+            raise _not_there(one)
 
     def _below(self, top: str, wanted: Below) -> Iterator[Listed]:
         """Files in a folder and those below it; "" is the current one."""
@@ -244,6 +244,10 @@ def _nothing(one: str, left_out: Counter[str]) -> str:
     return f"`inputs` {shown(one)} matches no image; quote globs ('photos/**/*.jpg') and check the path" + (
         f" (left out: {words})" if words else ""
     )
+
+
+def _not_there(one: str) -> UsageError:
+    return UsageError(f"`inputs` {one}: {_why_not(one)}")
 
 
 def _why_not(one: str) -> str:

@@ -29,7 +29,7 @@ _REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"
 # 400 is what they look like in the answer to a HEAD, which has no body.
 _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired", "400"}
 
-_OTHER_REGION = "the bucket is in another region: set AWS_REGION"
+_OTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION"
 _HINTS = {
     "PermanentRedirect": _OTHER_REGION,
     "AuthorizationHeaderMalformed": _OTHER_REGION,
@@ -65,7 +65,7 @@ class S3(Storage):
             )
         except (ValueError, botocore.exceptions.BotoCoreError) as error:
             raise UsageError(
-                f"s3:// can't be set up: {error}; see AWS_ENDPOINT_URL, AWS_REGION and AWS's other settings"
+                f"s3:// can't be set up: {error}; see AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and AWS's other settings"
             ) from error
 
     @override
