@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from flow_images import errors as errors
     from flow_images.async_client import AsyncClient as AsyncClient
     from flow_images.client import Client as Client
+    from flow_images.evaluation import EvaluatedModel as EvaluatedModel
+    from flow_images.evaluation import evaluate as evaluate
     from flow_images.prediction import Account as Account
     from flow_images.prediction import predict as predict
     from flow_images.results import Classification as Classification
@@ -37,6 +39,7 @@ __all__ = [
     "Classification",
     "Client",
     "EmbeddedServer",
+    "EvaluatedModel",
     "ImageLimits",
     "LabelScore",
     "ModelOverrides",
@@ -47,6 +50,7 @@ __all__ = [
     "__version__",
     "beam",
     "errors",
+    "evaluate",
     "predict",
     "train",
 ]
@@ -57,6 +61,7 @@ _HOMES = {
     "Classification": "flow_images.results",
     "Client": "flow_images.client",
     "EmbeddedServer": "serving.server",
+    "EvaluatedModel": "flow_images.evaluation",
     "ImageLimits": "serving.images.limits",
     "LabelScore": "flow_images.results",
     "ModelOverrides": "serving.model_overrides",
@@ -64,6 +69,7 @@ _HOMES = {
     "StorageOptions": "serving.storage.options",
     "TlsOptions": "serving.options",
     "TrainedModel": "flow_images.training",
+    "evaluate": "flow_images.evaluation",
     "predict": "flow_images.prediction",
     "train": "flow_images.training",
 }

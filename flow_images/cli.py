@@ -38,6 +38,12 @@ COMMANDS = {
         "Fine-tune a TensorFlow Hub model on labelled images and export it.",
         "trainer",
     ),
+    "evaluate": Command(
+        "trainer.evaluate_command", "evaluate", "Measure a published or served model on labelled images.", "trainer"
+    ),
+    "models": Command(
+        "trainer.models_command", "models", "Show which models are published, how made, and how good.", "trainer"
+    ),
     "serve": Command(
         "serving.server.run.serve_command", "serve", "Serve a model store over TensorFlow Serving's API.", "serve"
     ),

@@ -18,7 +18,7 @@ from serving.option_fields import Options, option, options_class
 from trainer.options import HIGHEST_SEED, MOST_EPOCHS
 
 if TYPE_CHECKING:
-    from trainer.labelled_images import LabelledImage
+    from trainer.images.labelled_images import LabelledImage
     from trainer.stopping import Stopping
 
 _ROWS_SHOWN = 8
@@ -123,22 +123,26 @@ class _Commands:
 
 def _prepare(output: Path, labels: str | None, images: str | None, hub_model: str | None, seed: int) -> str:
     """Writes train.csv and new.csv; returns the hub module."""
-    from trainer.labelled_images import check_images, read_labels, stratified_split
+    from trainer.images.check import check_images
+    from trainer.images.labelled_images import read_labels
+    from trainer.images.split import split_images
 
     def note(text: str) -> None:
         click.echo(f"flow-images: {text}", err=True)
 
-    labelled = check_images(read_labels(labels, images, note) if labels else _draw(output, seed))
+    checked = check_images(read_labels(labels, images, note) if labels else _draw(output, seed))
     hub_model = hub_model or _make_module(output)
-    for_training, for_prediction = stratified_split(labelled, share=0.2, seed=seed)
-    _write(output / "train.csv", for_training)
-    _write(output / "new.csv", for_prediction)
+    # One in five, by the share that tests: the training splits what is left once more.
+    split = split_images(checked.images, checked.digests, checked.near_duplicates, validation_share=0.0,
+                         test_share=0.2, seed=seed, note=note)  # fmt: skip
+    _write(output / "train.csv", [*split.training, *split.validation])
+    _write(output / "new.csv", split.test)
     return hub_model
 
 
 def _draw(output: Path, seed: int) -> "list[LabelledImage]":
     from trainer.demo_data import TEXTURES, draw_images
-    from trainer.labelled_images import read_labels
+    from trainer.images.labelled_images import read_labels
 
     click.echo(f"Drawing images of {', '.join(TEXTURES)} in {output / 'pictures'}: they stand in for Kaggle's photos.")
     return read_labels(str(draw_images(output / "pictures", seed=seed)), str(output / "pictures" / "train"))
@@ -156,7 +160,7 @@ def _make_module(output: Path) -> str:
 
 def _write(path: Path, images: "Sequence[LabelledImage]") -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label"), *images])
+        csv.writer(file).writerows([("path", "label"), *((image.path, image.label) for image in images)])
 
 
 def _show(folder: Path) -> None:

@@ -8,25 +8,27 @@ from trainer.training_run import TrainingRun
 
 @as_keywords(TrainJob)
 def train(job: TrainJob) -> TrainedModel:
-    """Fine-tunes a TensorFlow Hub image model on labelled images, and publishes it: the command `flow-images train`.
+    """Trains a TensorFlow Hub image model on labelled images, and publishes it: the command `flow-images train`.
 
-        trained = fi.train(labels="labels.csv", images="train/", model_store="models/", name="dogs")
-        print(trained.path, trained.accuracy)
+        trained = fi.train(labels="labels.csv", images="train/", model_store="models/", name="dogs", min_accuracy=0.8)
+        print(trained.path, trained.accuracy, trained.report)
 
     Its keywords are the command's flags; `model_store` and `name` are required, and `labels` or `folder`. The model is
-    published as `model_store`/`name`/`version`, whole, with its labels, preprocessing and golden images inside.
-    Ctrl-C ends it, and nothing is published. What is left out and waited for is logged.
+    published as `model_store`/`name`/`version`, whole, with its labels, preprocessing and golden images inside, and
+    with report.html. Ctrl-C ends it, and nothing is published; the same call goes on from the features and checkpoints
+    that are kept. What is left out and waited for is logged.
 
     Args:
       job: as keywords; see the command's help.
 
     Returns:
-      Where the model is, its labels, and how accurate it is on images that it was not trained on.
+      Where the model and its report are, its labels, and what it was measured to do on test images.
 
     Raises:
       UsageError: wrong input; nothing was published.
+      NotBlessed: the model failed a gate; its report was written, and nothing was published.
       Resumable: the hub, a bucket or the disk was away or full.
-      FlowImagesError: training failed, or the accuracy is below `assert_accuracy`; nothing was published.
+      FlowImagesError: training failed; nothing was published.
     """
     with TrainingRun(job) as run:
         try:

@@ -108,6 +108,12 @@ class ModelContract(_Frozen):
     """None for a plain SavedModel that was described by flags."""
     activation: Activation | None = pydantic.Field(default=None, exclude_if=lambda activation: activation is None)
     """What the client makes scores of a plain model's outputs with; None where they are scores already."""
+    threshold: float | None = pydantic.Field(default=None, ge=0, le=1, exclude_if=lambda threshold: threshold is None)
+    """Best score below which an answer means "I don't know"; None where the model promises nothing."""
+    target_precision: float | None = pydantic.Field(default=None, gt=0, lt=1, exclude_if=lambda share: share is None)
+    """Share of right answers at or above the threshold that it was chosen for, on images not trained on."""
+    groups: dict[str, str] | None = pydantic.Field(default=None, exclude_if=lambda groups: groups is None)
+    """The coarser group of each label, for answers that are sure of no class; None where there are none."""
     versions: dict[str, str] = pydantic.Field(default_factory=dict)
     """Versions of the main libraries at export, for the record."""
 
@@ -115,6 +121,18 @@ class ModelContract(_Frozen):
     def _labels_are_distinct(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must be distinct")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _groups_are_of_labels(self) -> Self:
+        if self.groups is not None and set(self.groups) != set(self.labels):
+            raise ValueError("groups must name each label once, and nothing else")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _threshold_says_what_for(self) -> Self:
+        if (self.threshold is None) != (self.target_precision is None):
+            raise ValueError("threshold and target_precision go together")
         return self
 
     @property

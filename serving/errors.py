@@ -43,6 +43,7 @@ FlowImagesError                 every error that is meant for a user
 │   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
 │   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)
 │   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
+├── NotBlessed                  a trained model failed a gate: its report is written, and it is not published (4)
 ├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
 ├── BrokenPart                  a part of a run was changed after it was written [beam_jobs.parts]
 └── DeployError                 the cluster refuses, or something is missing there [k8s.deploy.errors]
@@ -60,7 +61,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import grpc  # which takes half a second
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_OVER_LIMIT, EXIT_RESUMABLE = 0, 1, 2, 3, 75
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_OVER_LIMIT, EXIT_NOT_BLESSED, EXIT_RESUMABLE = 0, 1, 2, 3, 4, 75
 
 
 class FlowImagesError(Exception):
@@ -81,6 +82,26 @@ class UsageError(FlowImagesError):
     """A wrong option, path or input file; nothing was done."""
 
     exit_code = EXIT_USAGE
+
+
+class NotBlessed(FlowImagesError):
+    """A trained model failed a gate: its report is written, and it is not published."""
+
+    exit_code = EXIT_NOT_BLESSED
+
+    def __init__(self, message: str, report: str = "") -> None:
+        """An error for one model.
+
+        Args:
+          message: which gates failed, and by which figures.
+          report: path of report.html; beside it are evaluation.json and the other files of the model.
+        """
+        super().__init__(message, report)
+
+    @property
+    def report(self) -> str:
+        """Path of report.html; beside it are evaluation.json and the other files of the model."""
+        return str(self.args[1])
 
 
 class ContractError(FlowImagesError):

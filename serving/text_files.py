@@ -46,3 +46,8 @@ def decode_text(data: bytes, name: str, *, errors: str = "strict") -> str:
             f"{name}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 (the file may be Latin-1 or "
             "Windows-1252): save it as UTF-8"
         ) from error
+
+
+def as_utf8(name: str) -> str:
+    r"""A file's name as a text file can hold it: bytes that are not UTF-8 are written as `\udce9`."""
+    return name.encode(errors="backslashreplace").decode()

@@ -13,8 +13,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from trainer.images.split import Split
 
 TESTS = Path(__file__).resolve().parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -41,12 +45,24 @@ WHOLE = (
     "serving/test_model_store.py",
     "test_flag_tables.py",
     "test_imports.py",
-    "trainer/test_bucket_copies.py",
+    "trainer/images/test_bucket_copies.py",
+    "trainer/evaluation/test_in_service.py",
+    "trainer/hub",
+    "trainer/report",
+    "trainer/test_augmentation.py",
     "trainer/test_data.py",
+    "trainer/test_decoded_images.py",
     "trainer/test_demo_data.py",
+    "trainer/test_evaluate_command.py",
     "trainer/test_export.py",
+    "trainer/test_features.py",
+    "trainer/test_fine_tune.py",
+    "trainer/test_head.py",
     "trainer/test_model.py",
+    "trainer/test_models_command.py",
     "trainer/test_signals.py",
+    "trainer/test_strategy.py",
+    "trainer/test_tensorboard.py",
     "trainer/test_train.py",
     "trainer/test_train_command.py",
 )
@@ -87,10 +103,11 @@ _PLACES = ("FLOW_IMAGES_DATA", "FLOW_IMAGES_AZURITE", "FLOW_IMAGES_K8S")
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the caller's shell reaches a test."""
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting of the caller's shell reaches a test, and no training's work its cache."""
     for name in [name for name in os.environ if name.startswith(_SETTINGS) and name not in _PLACES]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("FLOW_IMAGES_WORK_FOLDER", str(tmp_path_factory.getbasetemp() / "work"))
 
 
 def free_port() -> int:
@@ -256,16 +273,28 @@ def hub_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_store(tmp_path_factory: pytest.TempPathFactory, drawn: Path, hub_module: Path) -> Path:
     """A model folder, STORE/NAME, with version 1: trained on the drawn images and exported."""
     from trainer.export import export
-    from trainer.labelled_images import read_labels
+    from trainer.hub.module import load_module
     from trainer.options import TrainOptions
     from trainer.train import train
 
-    images = read_labels(str(drawn / "labels.csv"), str(drawn / "train"))
-    trained = train(images, TrainOptions(hub_model=str(hub_module), image_size=IMAGE_SIZE, epochs=8))
+    options = TrainOptions(hub_model=str(hub_module), epochs=8, learning_rate=0.003, weight_decay=0, dropout=0)
+    trained = train(drawn_split(drawn), options, load_module(str(hub_module)))
     store = tmp_path_factory.mktemp("models")
-    export(trained.model, trained.labels, trained.preprocessing, [image.path for image in images],
+    export(trained.model, trained.labels, trained.preprocessing, None,
            store=str(store), name=MODEL_NAME, version=1)  # fmt: skip
     return store / MODEL_NAME
+
+
+def drawn_split(drawn: Path, seed: int = 0) -> "Split":
+    """The drawn images, checked, in three parts."""
+    from trainer.images.check import check_images
+    from trainer.images.labelled_images import read_labels
+    from trainer.images.split import split_images
+
+    checked = check_images(read_labels(str(drawn / "labels.csv"), str(drawn / "train")))
+    return split_images(
+        checked.images, checked.digests, checked.near_duplicates, validation_share=0.2, test_share=0.2, seed=seed
+    )
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from serving.contract import Preprocessing
+from serving.contract import Orientation, Preprocessing
 from serving.images.decoding_cost import first_frame
-from serving.images.preprocessing import decode_image
+from serving.images.preprocessing import decode_image, to_range
 
 IMG_SIZE = 224
 BATCH_SIZE = 32
@@ -18,19 +18,34 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @tf.autograph.experimental.do_not_convert
-def process_image(image_path: tf.Tensor, img_size: int = IMG_SIZE, orientation: str = "ignore") -> tf.Tensor:
+def process_image(
+    image_path: tf.Tensor,
+    img_size: int = IMG_SIZE,
+    orientation: Orientation = "ignore",
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> tf.Tensor:
     """Reads an image file as the model sees it.
 
     Args:
       image_path: string scalar.
       img_size: height and width of the result.
       orientation: `ignore`, or `exif` to turn it upright.
+      value_range: what black and white become.
 
     Returns:
-      float32 [img_size, img_size, 3], RGB, values in 0..1.
+      float32 [img_size, img_size, 3], RGB, values in the range.
     """
-    preprocessing = Preprocessing.model_validate({"height": img_size, "width": img_size, "orientation": orientation})
-    return decode_image(first_frame(tf.io.read_file(image_path)), preprocessing)
+    preprocessing = Preprocessing(height=img_size, width=img_size, orientation=orientation)
+    return to_range(decode_image(first_frame(tf.io.read_file(image_path)), preprocessing), value_range)
+
+
+def image_options(preprocessing: Preprocessing) -> dict[str, Any]:
+    """The options of `process_image` by which it does what a model's preprocessing says."""
+    return {
+        "img_size": preprocessing.height,
+        "orientation": preprocessing.orientation,
+        "value_range": preprocessing.value_range,
+    }
 
 
 def get_image_label(image_path: tf.Tensor, label: tf.Tensor, **options: Any) -> tuple[tf.Tensor, tf.Tensor]:
@@ -65,10 +80,10 @@ def create_data_batches(
       valid_data: validation data.
       test_data: data without labels.
       seed: makes the shuffle the same in each run.
-      options: of `process_image`: img_size, orientation.
+      options: of `process_image`.
 
     Returns:
-      float32 [batch, img_size, img_size, 3] in 0..1, for test data; else with bool [batch, classes].
+      float32 [batch, img_size, img_size, 3], for test data; else with bool [batch, classes].
     """
     paths = tf.constant([os.fsencode(path) for path in X], tf.string)
     if test_data:

@@ -4,10 +4,10 @@ A version is first written aside and checked there; then the caller can measure 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,17 +25,17 @@ from serving.contract import (
     golden_key,
 )
 from serving.errors import FlowImagesError
-from serving.images.preprocessing import decode_batch, from_uint8
+from serving.images.preprocessing import decode_batch, from_uint8, to_range
 from serving.model_store.publish import Publication
 from serving.storage.stores import Stores
 from serving.wire import Wire
-from trainer.golden import choose_golden, preprocessed, reference_answers
+from trainer.golden import choose_golden, draw_golden, preprocessed, reference_answers
 from trainer.outages import explaining
 from trainer.warmup_requests import write_warmup
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Model = Callable[[tf.Tensor], tf.Tensor]
-"""float32 [n, height, width, 3] in 0..1 to float32 [n, classes]; trackable, so that its variables are saved."""
+"""float32 [n, height, width, 3] in the value range to float32 [n, classes]; trackable, so its variables are saved."""
 
 _EXTRA = "assets.extra"
 _SAME = 1e-3
@@ -44,6 +44,14 @@ _AT_ONCE = 256
 """Files of a request that are decoded and asked about together: a request of 100 KB may have 50,000 empty ones, which
 would be 30 GB of pixels."""
 _LIBRARIES = ("flow-images", "tensorflow", "tf-keras", "tensorflow-hub", "numpy")
+
+
+class Certainty(NamedTuple):
+    """What a contract says of answers that are not sure; see `ModelContract`."""
+
+    threshold: float | None = None
+    target_precision: float | None = None
+    groups: Mapping[str, str] | None = None
 
 
 class Exported:
@@ -65,10 +73,10 @@ class Exported:
         values: list[bytes] = answer.numpy().tolist()
         return values
 
-    def add(self, name: str, text: str) -> None:
-        """Writes one more file beside the contract, in `assets.extra`."""
+    def add(self, name: str, text: str, folder: str = _EXTRA) -> None:
+        """Writes one more file, beside the contract or in another folder of the version."""
         with _writing(self.folder):
-            (Path(self.folder) / _EXTRA / name).write_text(text, encoding="utf-8")
+            (Path(self.folder) / folder / name).write_text(text, encoding="utf-8")
 
     def check(self, golden: Sequence[bytes]) -> None:
         """Asks the written model all that a client would.
@@ -95,7 +103,7 @@ def export(
     model: Model,
     labels: Sequence[str],
     preprocessing: Preprocessing,
-    images: Sequence[str],
+    images: Sequence[str] | None,
     *,
     store: str,
     name: str,
@@ -110,7 +118,12 @@ def export(
 
 @contextlib.contextmanager
 def exporting(
-    model: Model, labels: Sequence[str], preprocessing: Preprocessing, images: Sequence[str], version: Publication
+    model: Model,
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    images: Sequence[str] | None,
+    version: Publication,
+    certainty: Certainty | None = None,
 ) -> Iterator[Exported]:
     """Writes a version aside, and publishes it when the block ends without an error.
 
@@ -118,22 +131,25 @@ def exporting(
       model: what the signatures call.
       labels: class names in the order of the outputs.
       preprocessing: what the model was trained with.
-      images: paths to choose golden images from; the chosen files become part of the model.
+      images: paths to choose golden images from, which become part of the model; None to draw them.
       version: where it will be published.
+      certainty: what the contract says of unsure answers.
 
     Raises:
       FlowImagesError: the written model does not answer as the one in memory.
       UsageError: the version was published by somebody else meanwhile, or can't be written.
       DiskFull, StorageUnavailable: a disk is full, or the store can't be reached.
     """
-    if preprocessing.value_range != (0.0, 1.0):
-        raise ValueError("models are exported for images in 0..1")
     module = _Module(model, preprocessing)
-    golden = choose_golden(images, preprocessing)
+    golden = draw_golden(preprocessing, module.answer) if images is None else choose_golden(images, preprocessing)
+    certainty = certainty or Certainty()
     contract = ModelContract(
         labels=list(labels),
         preprocessing=preprocessing,
         golden=reference_answers(golden, preprocessing, module.answer),
+        threshold=certainty.threshold,
+        target_precision=certainty.target_precision if certainty.threshold is not None else None,
+        groups=dict(certainty.groups) if certainty.groups else None,
         versions={library: metadata.version(library) for library in _LIBRARIES},
     )
     with version.staging() as folder:
@@ -174,7 +190,7 @@ class _Module(tf.Module):
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, name="images")])
         def from_bytes(images: tf.Tensor) -> tf.Tensor:
-            return from_float32(from_uint8(tf.ensure_shape(images, shape)))
+            return from_float32(to_range(from_uint8(tf.ensure_shape(images, shape)), preprocessing.value_range))
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
         def from_files(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -184,7 +200,8 @@ class _Module(tf.Module):
             oks = tf.TensorArray(tf.bool, parts, infer_shape=False)
             for part in tf.range(parts):
                 images, ok = decode_batch(files[part * _AT_ONCE : (part + 1) * _AT_ONCE], preprocessing)
-                probabilities = probabilities.write(part, from_float32(images))
+                ranged = to_range(images, preprocessing.value_range)
+                probabilities = probabilities.write(part, from_float32(ranged))
                 oks = oks.write(part, ok)
             classes = from_float32.get_concrete_function().output_shapes[1:]
             return tf.ensure_shape(probabilities.concat(), [None, *classes]), tf.ensure_shape(oks.concat(), [None])

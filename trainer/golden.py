@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from serving.contract import Golden, Preprocessing, golden_distance
 from serving.images.header import needed_bytes
-from serving.images.preprocessing import decode_image, decode_pixels, make_decoder
+from serving.images.preprocessing import decode_image, decode_pixels, make_decoder, to_range
 from serving.wire import WIRES, Wire
-from trainer.labelled_images import read_again
+from trainer.images.labelled_images import read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Ask = Callable[[Wire, Any], Array]
@@ -28,6 +28,9 @@ for 25 breeds from six splits, TF32 as GPUs compute it (simulated) gave 0.004 to
 """
 MARGIN = 3.0
 """How many times the tolerance an error should move the answers."""
+_DRAWING_SEED = 20261126
+_SCENES, _GRATINGS = 16, 24
+"""Drawn images to choose from."""
 _MAX_BYTES = 256 * 1024
 """Of an image that is taken as it is: they all travel in the model's graph and in one answer."""
 _SCREEN_SCALE = 2.5
@@ -51,6 +54,88 @@ def choose_golden(paths: Sequence[str], preprocessing: Preprocessing) -> list[by
         _screened(to_screen[number % len(to_screen)], preprocessing, number) for number in range(COUNT - len(plain))
     ]
     return plain + screened
+
+
+def draw_golden(preprocessing: Preprocessing, ask: Ask) -> list[bytes]:
+    """Sixteen drawn image files: those of a pool on which the model's answers depend most on right preprocessing.
+
+    The pool is always the same: scenes with smooth colours, hard edges and detail at every scale, and gratings of two
+    colours; half of them under a fine screen.
+
+    Args:
+      preprocessing: the model's.
+      ask: the model.
+    """
+    plain = [_drawing(np.random.default_rng([_DRAWING_SEED, number])) for number in range(_SCENES)]
+    plain += [_grating(np.random.default_rng([_DRAWING_SEED, _SCENES + number])) for number in range(_GRATINGS)]
+    pool = [_screened(data, preprocessing, number % COUNT) if number % 2 else data for number, data in enumerate(plain)]
+    right = np.asarray(ask("float32", preprocessed(pool, preprocessing, "float32")))
+    changes = [
+        np.abs(np.asarray(ask("float32", wrong)) - right).max(axis=1)
+        for wrong in _wrong_inputs(pool, preprocessing).values()
+    ]
+    return [pool[number] for number in _most_telling(np.stack(changes))]
+
+
+def _most_telling(changes: Array) -> list[int]:
+    """Numbers of sixteen images: each time, the one that best tells the error that is told least so far.
+
+    Args:
+      changes: float [errors, images], how far an error moves the answer to an image.
+    """
+    chosen: list[int] = []
+    for _ in range(min(COUNT, changes.shape[1])):
+        error = int(changes[:, chosen].sum(axis=1).argmin())
+        order = np.argsort(-changes[error], kind="stable")
+        chosen.append(next(int(number) for number in order if number not in chosen))
+    return sorted(chosen)
+
+
+def _drawing(chance: np.random.Generator) -> bytes:
+    """A JPEG of discs and stripes of many colours and sizes over clouds, 240 to 400 pixels wide and high."""
+    height, width = (int(side) for side in chance.integers(240, 401, size=2))
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    image = _clouds(chance, height, width)
+    for radius in np.geomspace(min(height, width) / 3, 6, 16):
+        row, column = chance.uniform(0, height), chance.uniform(0, width)
+        flat, angle = chance.uniform(0.4, 1), chance.uniform(0, np.pi)
+        along = (columns - column) * np.cos(angle) + (rows - row) * np.sin(angle)
+        across = (rows - row) * np.cos(angle) - (columns - column) * np.sin(angle)
+        inside = (along**2 + (across / flat) ** 2) < radius**2
+        stripes = 0.5 + 0.5 * np.sin(along[inside] * 2 * np.pi / max(3.0, radius / chance.uniform(2, 6)))
+        shade = chance.uniform(0, 1, 3) + (chance.uniform(0, 1, 3) - 0.5) * stripes[:, np.newaxis]
+        image[inside] = 0.3 * image[inside] + 0.7 * shade
+    return _jpeg(image)
+
+
+def _grating(chance: np.random.Generator) -> bytes:
+    """A JPEG of waves of one length and direction, or two that cross, in two colours with a little noise."""
+    height, width = (int(side) for side in chance.integers(240, 401, size=2))
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    angle, length = chance.uniform(0, np.pi), chance.uniform(6, 40)
+    along = np.sin((columns * np.cos(angle) + rows * np.sin(angle)) * 2 * np.pi / length)
+    across = np.sin((rows * np.cos(angle) - columns * np.sin(angle)) * 2 * np.pi / length)
+    wave = (0.5 + 0.5 * (along if chance.random() < 0.5 else along * across))[..., np.newaxis]
+    light, dark = chance.uniform(0.4, 1, 3), chance.uniform(0, 0.5, 3)
+    return _jpeg(dark + (light - dark) * wave + chance.normal(0, 0.03, (height, width, 3)))
+
+
+def _jpeg(image: Array) -> bytes:
+    """A file of an image [h, w, 3] in 0..1."""
+    encoded: bytes = tf.io.encode_jpeg((image.clip(0, 1) * 255).round().astype(np.uint8), quality=90).numpy()
+    return encoded
+
+
+def _clouds(chance: np.random.Generator, height: int, width: int) -> Array:
+    """Noise whose amplitude falls with its frequency, as in photos: float32 [height, width, 3], about 0..1."""
+    frequencies = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width)) + 1 / max(height, width)
+    colours = []
+    for _ in range(3):
+        spectrum = np.exp(2j * np.pi * chance.random(frequencies.shape)) / frequencies
+        noise = np.fft.irfft2(spectrum, (height, width))
+        colours.append(noise / noise.std())
+    grey, *_ = colours
+    return (0.5 + 0.2 * np.stack([0.7 * grey + 0.7 * colour for colour in colours], axis=-1)).astype(np.float32)
 
 
 def reference_answers(files: Sequence[bytes], preprocessing: Preprocessing, ask: Ask) -> Golden:
@@ -103,9 +188,7 @@ def _screened(data: bytes, preprocessing: Preprocessing, number: int) -> bytes:
     size = {name: round(_SCREEN_SCALE * getattr(preprocessing, name)) for name in ("height", "width")}
     image = decode_image(tf.constant(data), preprocessing.model_copy(update=size)).numpy()
     screen = _Screen(across=2.7 + 0.07 * number, down=3.1 + 0.05 * number)
-    pixels = (screen.over(image) * 255).round().astype(np.uint8)
-    encoded: bytes = tf.io.encode_jpeg(pixels, quality=90).numpy()
-    return encoded
+    return _jpeg(screen.over(image))
 
 
 def _spaced(paths: Sequence[str], count: int) -> list[bytes]:
@@ -117,12 +200,22 @@ def _spaced(paths: Sequence[str], count: int) -> list[bytes]:
 def _wrong_inputs(files: Sequence[bytes], preprocessing: Preprocessing) -> dict[str, Array]:
     """The golden images as wrong clients would preprocess them: float32 [n, height, width, 3]."""
     right = preprocessed(files, preprocessing, "float32")
+    unit = preprocessed(files, preprocessing.model_copy(update={"value_range": (0.0, 1.0)}), "float32")
     size = [preprocessing.height, preprocessing.width]
     pixels = [decode_pixels(tf.constant(data), preprocessing) for data in files]
+
+    def resized(**how: Any) -> Array:
+        images = np.stack([tf.image.resize(image, size, **how).numpy() for image in pixels])
+        return np.asarray(to_range(images, preprocessing.value_range))
+
+    ranges = {"range_0_1": (0.0, 1.0), "range_-1_1": (-1.0, 1.0), "range_0_255": (0.0, 255.0)}
     return {
         "channel_order": right[..., ::-1],
-        "range_0_255": right * 255,
-        "range_-1_1": right * 2 - 1,
-        "antialias": np.stack([tf.image.resize(image, size, antialias=True).numpy() for image in pixels]),
-        "bicubic": np.stack([tf.image.resize(image, size, method="bicubic").numpy() for image in pixels]),
+        **{
+            name: np.asarray(to_range(unit, other))
+            for name, other in ranges.items()
+            if other != preprocessing.value_range
+        },
+        "antialias": resized(antialias=True),
+        "bicubic": resized(method="bicubic"),
     }

@@ -40,6 +40,14 @@ class Stopping:
             raise Stopped
 
 
+def _remove_generated() -> None:
+    """Removes the source files that TensorFlow's AutoGraph has written, as it would itself at a usual end."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__autograph_generated_file") and module.__file__:
+            with contextlib.suppress(OSError):
+                os.unlink(module.__file__)
+
+
 @contextlib.contextmanager
 def stoppable(
     ending: Callable[[], str], clean_up: Callable[[], None] = lambda: None, within_s: float = 5.0
@@ -63,6 +71,7 @@ def stoppable(
             line = ending()
             with contextlib.suppress(OSError):
                 os.write(stderr, cursor + (f"{line}\n".encode(errors="backslashreplace") if line else b""))
+            _remove_generated()
             os._exit(128 + number)
 
     def end_now(number: int) -> None:

@@ -9,12 +9,13 @@ EXIT_CODES = {
     1: "failed, and a rerun won't help: its log says why",
     2: "wrong usage: its log names the option",
     3: "complete, but more images were rejected or failed than allowed: see rejected.csv and failed.csv",
+    4: "trained, but the model failed a gate and is not published: its log says which",
     75: "stopped, and is resumed by a retry",
     130: "interrupted, and is resumed by a retry",
     137: "killed from outside; is retried",
     143: "interrupted, and is resumed by a retry",
 }
-FINAL_EXIT_CODES = (1, 2, 3)
+FINAL_EXIT_CODES = (1, 2, 3, 4)
 """Exit codes that a retry would not change, and that end a Job at once."""
 
 

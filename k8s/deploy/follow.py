@@ -10,7 +10,7 @@ from k8s.deploy import explain, remains
 from k8s.deploy.cluster import Cluster, Log, Object
 from k8s.deploy.errors import DeployError, Unreachable
 from k8s.deploy.ownership import PART_OF
-from serving.errors import EXIT_FAILED, EXIT_OVER_LIMIT, EXIT_RESUMABLE, EXIT_USAGE
+from serving.errors import EXIT_FAILED, EXIT_NOT_BLESSED, EXIT_OVER_LIMIT, EXIT_RESUMABLE, EXIT_USAGE
 
 POLL_S = 1.0
 """Seconds between two looks at the cluster."""
@@ -158,5 +158,5 @@ def _job_failed(name: str, reason: str, pods: list[Object]) -> DeployError:
     problem = explain.pod_problem(pod) if pod else None
     code = explain.exit_code(pod) if pod else EXIT_FAILED
     # These mean the same as the command's own; any other of a container means that it failed.
-    ours = code if code in (EXIT_USAGE, EXIT_OVER_LIMIT, EXIT_RESUMABLE) else EXIT_FAILED
+    ours = code if code in (EXIT_USAGE, EXIT_OVER_LIMIT, EXIT_NOT_BLESSED, EXIT_RESUMABLE) else EXIT_FAILED
     return DeployError(f"job/{name} failed: {'; '.join(filter(None, [problem, reason]))}", ours)

@@ -29,6 +29,8 @@ from serving.storage.transfer import together
 
 _ASIDE = ".publishing-"
 """Begins the name of what is no version yet: no server takes it for one, as it is no integer."""
+_ABANDONED_S = 24 * 3600
+"""Age of what is no version yet, at which its publisher was killed: the steps until it is one take minutes."""
 
 
 class PublishedElsewhere(Resumable):
@@ -160,6 +162,10 @@ class _Disk:
     def check_writable(self) -> None:
         Path(self._model).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryDirectory(prefix=_ASIDE, dir=self._model).cleanup()
+        for aside in Path(self._model).glob(f"{_ASIDE}*"):
+            with contextlib.suppress(FileNotFoundError):  # its publisher is done
+                if time.time() - aside.stat().st_mtime > _ABANDONED_S:
+                    shutil.rmtree(aside, ignore_errors=True)
 
     def numbers(self) -> set[int]:
         return set(versions(self._model, self._storage))

@@ -193,8 +193,9 @@ for one in sys.argv[1:]:
 def test_a_folder_that_may_not_be_read_is_named(folder: Path) -> None:
     if os.getuid():
         pytest.skip("taking rights away needs root")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)
+    for path in (folder, *folder.parents):
+        if "pytest" in str(path):  # pytest's own folders are the owner's only
+            path.chmod(0o755)
     locked = folder / "lost+found"
     locked.mkdir(mode=0o700)
     (locked / "x.jpg").touch()

@@ -38,7 +38,7 @@ def test_the_commands_are_listed_without_being_loaded() -> None:
     ("words", "code", "says"),
     [
         pytest.param(["prdict"], 2, "No such command 'prdict'. Did you mean 'predict'?", id="unknown command"),
-        pytest.param(["xyz"], 2, "There are train, serve, predict, merge", id="no such command"),
+        pytest.param(["xyz"], 2, "There are train, evaluate, models, serve, predict, merge", id="no such command"),
         pytest.param([], 2, "Usage: flow-images", id="nothing"),
         pytest.param(["predict", "--inptu", "x"], 2, "--input", id="unknown flag"),
         pytest.param(["predict"], 2, "Missing option '--input'", id="missing flag"),
@@ -238,5 +238,6 @@ def test_the_demonstration_trains_serves_and_predicts(tmp_path: Path) -> None:
     assert "it stands in for a TF Hub URL" in done.stdout
     assert "WARNING" not in done.stderr  # its golden images tell every slip of preprocessing
     assert "30 listed = 30 predicted + 0 rejected + 0 failed" in done.stdout
+    assert f"report: {tmp_path}/models/demo/" in done.stdout
     accuracy = float(done.stdout.rpartition("accuracy ")[2].split()[0])
     assert accuracy > 0.4  # of 6 classes: 0.17 by chance

@@ -19,6 +19,7 @@ NAMES = [
     "Classification",
     "Client",
     "EmbeddedServer",
+    "EvaluatedModel",
     "ImageLimits",
     "LabelScore",
     "ModelOverrides",
@@ -29,6 +30,7 @@ NAMES = [
     "__version__",
     "beam",
     "errors",
+    "evaluate",
     "predict",
     "train",
 ]

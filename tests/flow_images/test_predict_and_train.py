@@ -36,14 +36,20 @@ def test_a_model_is_trained_and_then_predicts(drawn: Path, hub_module: Path, tmp
     assert (trained.path, trained.version) == (str(tmp_path / "models" / "dogs" / "7"), 7)
     assert (Path(trained.path) / "saved_model.pb").is_file()
     assert trained.labels == ("checks", "clouds", "dots", "rings", "stripes", "waves")
-    assert trained.training_images + trained.validation_images == 48
-    assert trained.accuracy == sum(one.right for one in trained.classes) / trained.validation_images
-    assert [one.label for one in trained.classes] == list(trained.labels)
+    found = trained.evaluation
+    assert trained.training_images + trained.validation_images + found.images == 48
+    assert trained.accuracy == sum(one.right for one in found.classes) / found.images
+    assert [one.label for one in found.classes] == list(trained.labels)
+    assert Path(trained.report).read_text().startswith("<!DOCTYPE html>")
+
+    again = fi.evaluate(model=trained.path, labels=str(drawn / "labels.csv"), images=str(drawn / "train"),
+                        output=str(tmp_path / "evaluated"))  # fmt: skip
+    assert (again.version, again.evaluation.images, again.known) == (7, 48, 48 - found.images)
 
     account = fi.predict(inputs=[str(drawn / "train")], output=str(tmp_path / "out"), model=trained.path)
     assert (account.listed, account.predicted, account.rejected, account.failed) == (48, 48, 0, 0)
-    found = column(tmp_path / "out" / "predictions.csv", "path")
-    assert found == sorted(str(path) for path in (drawn / "train").iterdir())
+    paths = column(tmp_path / "out" / "predictions.csv", "path")
+    assert paths == sorted(str(path) for path in (drawn / "train").iterdir())
     assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["version"] == 7
 
 

@@ -13,7 +13,7 @@ Rule = Callable[[list[Object]], Iterator[str]]
 RULES: list[Rule] = []
 
 GIVEN_BY_JOBS = {"JOB_COMPLETION_INDEX"}
-RERUN_WONT_HELP = {"train": {1, 2}, "predict": {1, 2, 3}}
+RERUN_WONT_HELP = {"train": {1, 2, 4}, "predict": {1, 2, 3}}
 WRITABLE = {("train", "models"), ("train", "pictures"), ("predict", "output"), ("sync", "models")}
 """Which container may write where, besides its own /tmp; `pictures` only while they are a copy on the node."""
 

@@ -1,9 +1,11 @@
 """The model store on a disk and in buckets: versions appear whole or not at all, and never change."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -295,6 +297,16 @@ def test_what_is_staged_is_gone_if_it_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(FlowImagesError, match="bad"), publication.staging() as folder:
         fail(folder)
     assert list((tmp_path / "dogs").iterdir()) == []
+
+
+def test_what_a_killed_publisher_left_on_a_disk_is_removed_after_a_day(tmp_path: Path) -> None:
+    for name, hours in (("killed", 25), ("running", 23)):
+        aside = tmp_path / f"dogs/.publishing-7-{name}"
+        write(str(aside / "7"), "model")
+        long_ago = time.time() - hours * 3600
+        os.utime(aside, (long_ago, long_ago))
+    asked(str(tmp_path))
+    assert [path.name for path in (tmp_path / "dogs").iterdir()] == [".publishing-7-running"]
 
 
 def test_what_is_discarded_cannot_be_published_any_more(store: str) -> None:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.contract import ModelContract, golden_distance, golden_key
-from serving.errors import DiskFull, FlowImagesError
+from serving.errors import ContractError, DiskFull, FlowImagesError
 from serving.images.preprocessing import make_decoder
 from serving.model_store.fetch import local_copy
 from serving.model_store.publish import Publication
@@ -21,8 +21,8 @@ from serving.storage.disk import Disk
 from serving.storage.stores import Stores
 from serving.wire import WIRES, Wire
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
-from trainer.export import Exported, export, exporting
-from trainer.golden import choose_golden, preprocessed, undetected_errors
+from trainer.export import Certainty, Exported, export, exporting
+from trainer.golden import choose_golden, draw_golden, preprocessed, reference_answers, undetected_errors
 from trainer.outages import explained
 
 LABELS = ["checks", "clouds", "dots", "rings", "stripes", "waves"]
@@ -357,3 +357,76 @@ def test_the_exif_orientation_of_a_contract_reaches_the_signature(drawn: Path, t
     assert make_decoder(preprocessing, "float32")(data)[0, 0, 0] == pytest.approx(1, abs=0.02)
     recorded = json.loads((Path(path) / "assets.extra" / "contract.json").read_text())
     assert recorded["preprocessing"]["orientation"] == "exif"
+
+
+@pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 255.0)])
+def test_another_range_is_kept_in_every_wire_form(
+    drawn: Path, tmp_path: Path, value_range: tuple[float, float]
+) -> None:
+    from serving.contract import Preprocessing
+
+    black, white = value_range
+
+    class Ranged(tf.Module):
+        """Brightness of images in the range, and how far they are out of it."""
+
+        @tf.function
+        def __call__(self, images: tf.Tensor) -> tf.Tensor:
+            bright = (tf.reduce_mean(images, [1, 2, 3]) - black) / (white - black)
+            return tf.stack([bright, 1 - bright], axis=1)
+
+    preprocessing = Preprocessing(height=SIDE, width=SIDE, value_range=value_range)
+    path = export(Ranged(), ["a", "b"], preprocessing, None, store=str(tmp_path / "store"), name="ranged")
+    loaded = tf.saved_model.load(path)
+    contract = ModelContract.from_json(look_up(loaded, "contract")[0])
+    assert contract.preprocessing.value_range == value_range
+    assert contract.golden is not None
+    assert contract.golden.controls["range_0_1"] > 0.05
+    assert f"range_{black:.0f}_{white:.0f}" not in contract.golden.controls
+    image = sorted((drawn / "train").iterdir())[0].read_bytes()
+    sent: dict[Wire, Any] = {
+        "float32": make_decoder(preprocessing, "float32")(image)[np.newaxis],
+        "uint8": make_decoder(preprocessing, "uint8")(image)[np.newaxis],
+        "encoded": [image],
+    }
+    answers = [ask(loaded, contract, wire, value)[0][0] for wire, value in sent.items()]
+    assert 0 < answers[0] < 1
+    assert answers[1:] == pytest.approx([answers[0]] * 2, abs=0.003)
+
+
+def test_drawn_golden_images_are_those_that_tell_most_and_always_the_same(loaded: Any, contract: ModelContract) -> None:
+    def answer(wire: Wire, value: Any) -> np.ndarray:
+        return np.array(ask(loaded, contract, wire, value))
+
+    files = draw_golden(contract.preprocessing, answer)
+    assert len(set(files)) == 16
+    assert draw_golden(contract.preprocessing, answer) == files
+    told = reference_answers(files, contract.preprocessing, answer)
+    assert undetected_errors(told) == []
+
+
+def test_no_photo_is_in_a_model_unless_it_is_wanted(
+    model_store: Path, drawn: Path, publish: Callable[..., str]
+) -> None:
+    def parts_inside(folder: Path) -> int:
+        graph = (folder / "saved_model.pb").read_bytes()
+        requests = (folder / "assets.extra" / "tf_serving_warmup_requests").read_bytes()
+        photos = [path.read_bytes() for path in (drawn / "train").iterdir()]
+        return sum(photo[300:700] in graph or photo[300:700] in requests for photo in photos)
+
+    assert parts_inside(model_store / "1") == 0
+    assert parts_inside(Path(publish())) == 8
+
+
+def test_the_contract_carries_what_makes_an_answer_unsure(contract: ModelContract, tmp_path: Path) -> None:
+    target = Publication(str(tmp_path), "tiny", 1, Stores().writable(str(tmp_path)))
+    certainty = Certainty(0.7, 0.95, {"bright": "light", "dark": "none"})
+    with exporting(Tiny(), ["bright", "dark"], contract.preprocessing, None, target, certainty) as exported:
+        found = exported.contract
+    assert (found.threshold, found.target_precision, found.groups) == (0.7, 0.95, {"bright": "light", "dark": "none"})
+    assert ModelContract.from_json(found.to_json()) == found
+    without = found.model_copy(update={"threshold": None, "target_precision": None, "groups": None})
+    assert "threshold" not in without.to_json()
+    for wrong in ({"threshold": 0.5}, {"groups": {"bright": "x"}}, {"threshold": 2, "target_precision": 0.9}):
+        with pytest.raises(ContractError):
+            ModelContract.from_json(json.dumps(json.loads(without.to_json()) | wrong))

@@ -1,18 +1,10 @@
 """The hub module: as a folder, an archive or a URL, and every way in which it can be none."""
 
-import hashlib
-import http.server
 import io
 import shutil
-import socket
-import struct
-import subprocess
 import tarfile
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +12,7 @@ import tensorflow as tf
 
 from serving.errors import UsageError
 from tests.conftest import IMAGE_SIZE
-from trainer import hub as hub_module_
 from trainer.model import INPUT_SHAPE, MODEL_URL, OUTPUT_SHAPE, create_model, load_model
-from trainer.outages import MayPass
 
 SHAPE = [None, IMAGE_SIZE, IMAGE_SIZE, 3]
 IMAGES = np.random.default_rng(0).random((3, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
@@ -31,9 +21,6 @@ IMAGES = np.random.default_rng(0).random((3, IMAGE_SIZE, IMAGE_SIZE, 3), np.floa
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(hub_module_, "_FIRST_PAUSE_S", 0.0)
-    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -144,126 +131,14 @@ def test_archives_that_are_none_or_reach_out_are_refused(archive: Path, tmp_path
         members.addfile(tarfile.TarInfo("../escaped/saved_model.pb"), io.BytesIO())
     (tmp_path / "cut.tar.gz").write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     for name, told in {
-        "text": "not a reusable",
-        "cut": "not a reusable",
+        "text": "no module's archive",
+        "cut": "no module's archive",
         "empty": "no saved_model.pb",
         "evil": "outside",
     }.items():
         with pytest.raises(UsageError, match=f"{name}.tar.gz.*{told}"):
             create_model(SHAPE, 5, str(tmp_path / f"{name}.tar.gz"))
     assert not (tmp_path.parent / "escaped").exists()
-
-
-class Site(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder, whatever the query; each of `faults` spoils one answer first."""
-
-    faults: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        fault = self.faults.pop() if self.faults else ""
-        if fault.isdigit():
-            self.send_error(int(fault))
-        elif fault == "cut":
-            data = Path(self.translate_path(self.path)).read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2])
-        elif fault == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-        else:
-            super().do_GET()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def site(archive: Path) -> Iterator[str]:
-    """A server that hands out the archive."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Site, directory=str(archive.parent))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_a_url_is_downloaded_once(site: str, hub_module: Path, tmp_path: Path) -> None:
-    model = create_model(SHAPE, 5, f"{site}/gabor.tar.gz")
-    features = create_model(SHAPE, 5, str(hub_module)).layers[0](IMAGES)
-    np.testing.assert_array_equal(model.layers[0](IMAGES), features)
-    assert len(list((tmp_path / "cache").rglob("saved_model.pb"))) == 1
-
-
-def test_a_blip_of_the_network_is_told_and_passes(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    notes: list[str] = []
-    monkeypatch.setattr(Site, "faults", ["cut", "503", "reset"])
-    create_model(SHAPE, 5, f"{site}/gabor.tar.gz", note=notes.append)
-    assert ["try 2 of 4" in notes[0], "try 3 of 4" in notes[1], "try 4 of 4" in notes[2]] == [True] * 3
-    assert "503" in notes[1]
-
-
-def test_a_name_that_cannot_be_resolved_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MayPass, match=r"can't be reached \(.*(resolution|known).*repeat the command.*give its path"):
-        create_model(SHAPE, 5, "http://nowhere.invalid/gabor.tar.gz")
-
-
-@pytest.mark.parametrize("fault", ["429", "500", "cut", "reset"])
-def test_what_may_pass_and_does_not_is_tried_four_times(site: str, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    faults = [fault] * 5
-    monkeypatch.setattr(Site, "faults", faults)
-    with pytest.raises(MayPass, match=f"{site}/gabor.tar.gz can't be reached .*tried 4 times"):
-        create_model(SHAPE, 5, f"{site}/gabor.tar.gz")
-    assert len(faults) == 1
-
-
-@pytest.mark.parametrize("fault", ["404", "403"])
-def test_a_url_that_is_wrong_is_refused_at_once(site: str, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    faults = [fault] * 2
-    monkeypatch.setattr(Site, "faults", faults)
-    with pytest.raises(UsageError, match=rf"can't be reached \({fault} .*give its path"):
-        create_model(SHAPE, 5, f"{site}/gabor.tar.gz")
-    assert len(faults) == 1
-
-
-def test_a_url_of_something_else_is_refused_at_once(site: str, archive: Path) -> None:
-    (archive.parent / "page.html").write_text("<html>" * 1000)
-    with pytest.raises(UsageError, match="valid module"):
-        create_model(SHAPE, 5, f"{site}/page.html")
-    with pytest.raises(UsageError, match=r"`hub_model` nothing://x/y .*not implemented"):
-        create_model(SHAPE, 5, "nothing://x/y")
-
-
-def test_a_proxy_that_is_asked_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(MayPass, match=r"reached by the proxy of the variable http_proxy \(Connection refused\)"):
-            create_model(SHAPE, 5, "http://nowhere.invalid/gabor.tar.gz")
-
-
-def test_a_server_that_never_answers_does_not_hang_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module_, "_TIMEOUT_S", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(MayPass, match=r"reached \(.*timed out"):
-        create_model(SHAPE, 5, f"http://127.0.0.1:{silent.getsockname()[1]}/gabor")
-    assert socket.getdefaulttimeout() is None
-
-
-def test_a_download_that_was_killed_holds_nobody(site: str, tmp_path: Path) -> None:
-    url = f"{site}/gabor.tar.gz"
-    (tmp_path / "cache").mkdir()
-    with subprocess.Popen(["true"]) as dead:
-        pass
-    name = hashlib.sha1(url.encode()).hexdigest()
-    (tmp_path / "cache" / f"{name}.lock").write_text(f"{socket.gethostname()}.{dead.pid}.0123abc")
-    create_model(SHAPE, 5, url)
-
-
-def test_a_cache_that_cannot_be_written_is_refused(site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.raises(UsageError, match="TFHUB_CACHE_DIR can't be written: Not a directory"):
-        create_model(SHAPE, 5, f"{site}/gabor.tar.gz")
 
 
 def test_a_path_that_tensorflow_cannot_load_from_is_refused(hub_module: Path, tmp_path: Path) -> None:

@@ -77,8 +77,11 @@ def flags(drawn: Path, hub_module: Path, tmp_path: Path) -> list[object]:
             "--epochs", 100_000]  # fmt: skip
 
 
+NOTHING = "flow-images train: interrupted; nothing was published"
+
+
 def assert_nothing_is_left(run: Run, tmp_path: Path) -> None:
-    assert "flow-images train: interrupted; nothing was published\n" in run.said
+    assert NOTHING in run.said
     assert run.said.count("interrupted") == 1
     assert "Traceback" not in run.said
     models = tmp_path / "models" / "m"
@@ -93,7 +96,8 @@ def test_while_tensorflow_is_imported(
     maps = Path(f"/proc/{run.process.pid}/maps")
     run.wait_until(lambda: "libtensorflow" in maps.read_text())
     assert run.stop(number) == code
-    assert run.said == "flow-images train: interrupted; nothing was published\n"
+    assert_nothing_is_left(run, tmp_path)
+    assert run.said.endswith("test images\nflow-images train: interrupted; nothing was published\n")
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
@@ -106,15 +110,16 @@ def test_while_the_hub_module_is_waited_for(
         run.wait_until(lambda: f"still waiting for the hub module {url}" in run.said)
         assert run.stop(number) == code
     assert_nothing_is_left(run, tmp_path)
-    assert list((tmp_path / "cache").iterdir()) == []  # a lock that is left would hold the next run for ten minutes
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".flock"]  # which the next run can take
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_between_epochs(start: Start, flags: list[object], tmp_path: Path, number: signal.Signals, code: int) -> None:
     run = start(*flags)
-    run.wait_until(lambda: "epoch   2/" in run.said)
+    run.wait_until(lambda: "epoch   1/" in run.said)
     assert run.stop(number) == code
     assert_nothing_is_left(run, tmp_path)
+    assert f"{NOTHING}; the same command goes on from what is kept\n" in run.said
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -135,12 +140,18 @@ def test_in_a_step_that_does_not_end(start: Start, flags: list[object], tmp_path
     assert_nothing_is_left(run, tmp_path)
 
 
-def test_while_the_model_is_written_and_checked(start: Start, flags: list[object], tmp_path: Path) -> None:
+def test_while_the_model_is_written_and_checked(
+    start: Start, flags: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     run = start(*flags, "--epochs", 1)
     models = tmp_path / "models" / "m"
     run.wait_until(lambda: list(models.glob(".publishing-5-*/5/saved_model.pb")))
+    assert list((tmp_path / "temporary").glob("__autograph*"))
     assert run.stop(signal.SIGTERM) == 143
     assert_nothing_is_left(run, tmp_path)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_while_the_table_is_shown_the_model_stays_published(start: Start, flags: list[object], tmp_path: Path) -> None:
@@ -172,7 +183,7 @@ def test_the_demo_passes_a_signal_on(
     assert run.stop(number) == code
     assert children
     assert not [child for child in children if child.is_running()]
-    assert "flow-images train: interrupted; nothing was published\n" in run.said
+    assert NOTHING in run.said
     assert run.said.count("interrupted") == 1
     assert list((tmp_path / "models" / "demo").iterdir()) == []
 

@@ -96,7 +96,10 @@ def test_each_flag_reaches_its_field_and_no_other(options: type[Options], field:
 
 
 @pytest.mark.parametrize(("options", "field"), FIELDS)
-def test_without_a_flag_there_is_the_default(options: type[Options], field: OptionField) -> None:
+def test_without_a_flag_there_is_the_default(
+    options: type[Options], field: OptionField, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FLOW_IMAGES_WORK_FOLDER")
     _, given = call(options, required(options))
     assert field.is_required or getattr(given, field.name) == field.default
 

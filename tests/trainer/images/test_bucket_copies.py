@@ -11,8 +11,9 @@ from serving.errors import DiskFull, UsageError
 from serving.images.limits import ImageLimits
 from serving.storage.stores import Stores
 from tests.conftest import IMAGE_SIZE
-from trainer.bucket_copies import BucketCopies
-from trainer.labelled_images import check_images, read_folder, read_labels, unlabelled
+from trainer.images.bucket_copies import BucketCopies
+from trainer.images.check import check_images
+from trainer.images.labelled_images import read_folder, read_labels, unlabelled
 
 Put = Callable[..., None]
 
@@ -24,7 +25,7 @@ def notes() -> list[str]:
 
 @pytest.fixture
 def copies(notes: list[str]) -> Iterator[BucketCopies]:
-    with BucketCopies(Stores(), notes.append, ImageLimits(max_image_bytes=50_000)) as copies:
+    with BucketCopies(Stores(), notes.append, limits=ImageLimits(max_image_bytes=50_000)) as copies:
         yield copies
 
 
@@ -61,7 +62,7 @@ def test_only_what_a_label_names_is_copied_with_its_bytes(put: Put, s3_folder: s
     assert (Path(images) / "b.png").read_bytes() == b"B"
     assert (Path(images) / "other.jpg").read_bytes() == bytes(len("not read"))
     labelled = read_labels(labels, images)
-    assert [(Path(path).name, label) for path, label in labelled] == [("a.jpg", "pug"), ("b.png", "boxer")]
+    assert [(Path(image.path).name, image.label) for image in labelled] == [("a.jpg", "pug"), ("b.png", "boxer")]
     assert unlabelled(labelled, images) == ["other.jpg"]
 
 
@@ -74,7 +75,7 @@ def test_a_folder_is_copied_without_what_is_hidden(put: Put, s3_folder: str, cop
     assert named(Path(folder)) == {"pug/1.jpg", "boxer/2.jpg", "boxer/.hidden.jpg", "boxer/huge.jpg"}
     assert (Path(folder) / "boxer/.hidden.jpg").read_bytes() == bytes(6)
     (Path(folder) / "boxer/huge.jpg").unlink()
-    assert [label for _, label in read_folder(folder)] == ["boxer", "pug"]
+    assert [image.label for image in read_folder(folder)] == ["boxer", "pug"]
 
 
 def test_images_that_a_csv_names_in_buckets_are_copied(
@@ -102,7 +103,7 @@ def test_a_file_over_the_limit_is_refused_without_being_read(put: Put, s3_folder
     put({"photos/pug/1.jpg": bytes(60_000)})
     _, _, folder = copies.sources(None, None, f"{s3_folder}/photos")
     with pytest.raises(UsageError, match=r"1\.jpg: 60,000 bytes, over the limit of 50,000"):
-        check_images(read_folder(str(folder)), ImageLimits(max_image_bytes=50_000))
+        check_images(read_folder(str(folder)), limits=ImageLimits(max_image_bytes=50_000))
 
 
 def test_copies_are_gone_at_the_end(put: Put, s3_folder: str) -> None:

@@ -15,7 +15,8 @@ from serving.storage.base import FileInfo, Storage, scheme, shown
 from serving.storage.explained import explaining
 from serving.storage.local_file import TooLarge
 from serving.storage.transfer import download, files_below, together
-from trainer.labels_csv import read_label_file
+from serving.text_files import as_utf8
+from trainer.images.labels_csv import read_label_file
 from trainer.slow_steps import reporting
 
 Note = Callable[[str], None]
@@ -57,6 +58,13 @@ class BucketCopies:
         if not kind:
             return path
         return str(self._folder() / kind / shown(path).split("://", 1)[1])
+
+    def original(self, path: str) -> str:
+        """An image's name for the files that tell of a training: the address of a copy in its bucket, or the path."""
+        if self._root is None or not Path(path).is_relative_to(self._root):
+            return as_utf8(path)
+        kind, *names = Path(path).relative_to(self._root).parts
+        return as_utf8(f"{kind}://{'/'.join(names)}")
 
     @contextlib.contextmanager
     def original_names(self) -> Iterator[None]:

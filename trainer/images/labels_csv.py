@@ -1,6 +1,6 @@
-"""A CSV of labels: `id,breed` as Kaggle has it, or `path,label`."""
+"""A CSV of labels: `id,breed` as Kaggle has it, or `path,label`; with a column `split`, and others, where wanted."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from serving.console.terminal import printable
 from serving.csv_rows import read_rows
@@ -10,6 +10,12 @@ from serving.text_files import decode_text
 
 _LAYOUTS = (("path", "label"), ("id", "breed"))
 """Columns of the image and of its class."""
+_SPLIT = "split"
+SplitName = Literal["training", "validation", "test"]
+_SPLITS: dict[str, SplitName | None] = {
+    "": None, "training": "training", "train": "training", "validation": "validation", "valid": "validation",
+    "val": "validation", "test": "test",
+}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -18,6 +24,10 @@ class Row(NamedTuple):
     image: str
     label: str
     where: str
+    split: SplitName | None
+    """The part that the column `split` says."""
+    columns: tuple[tuple[str, str], ...]
+    """Names and values of the other columns."""
 
 
 class LabelFile(NamedTuple):
@@ -44,7 +54,9 @@ def read_label_file(path: str) -> LabelFile:
     rows = []
     for line, values in lines:
         where = f"{name}, line {line}"
-        row = Row(values[image], values[label], where)
+        split = _split(values[_SPLIT], where) if _SPLIT in values else None
+        others = tuple((name, value) for name, value in values.items() if name not in (image, label, _SPLIT))
+        row = Row(values[image], values[label], where, split, others)
         if not row.image:
             raise UsageError(
                 f"{where}: the label {printable(repr(row.label))} has no image; fill in the column {image}"
@@ -53,6 +65,15 @@ def read_label_file(path: str) -> LabelFile:
     if not rows:
         raise UsageError(f"{name} names no image: it needs lines below the first")
     return LabelFile(rows, has_ids=image == "id")
+
+
+def _split(value: str, where: str) -> SplitName | None:
+    try:
+        return _SPLITS[value.strip().lower()]
+    except KeyError:
+        raise UsageError(
+            f"{where}: the split {printable(repr(value))} is none; write training, validation or test"
+        ) from None
 
 
 def _layout(columns: list[str], name: str) -> tuple[str, str]:
