@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 
 from serving.errors import Resumable
 
+_STDERR = os.dup(2)
+"""The terminal, also while TensorFlow's import turns descriptor 2 elsewhere."""
+
 STOP = threading.Event()
 """Set while the runs of this process are asked to stop: waits end early, and workers drop their chunks."""
 
@@ -54,6 +57,12 @@ def run_in_progress() -> Iterator[None]:
                 STOP.clear()
 
 
+def wait_for_stopped_runs() -> None:
+    """Returns when no run is left that was asked to stop, so that a new one isn't taken for one of them."""
+    while STOP.is_set() and _runs:
+        time.sleep(0.05)
+
+
 @contextlib.contextmanager
 def closed_on_stop(close: Callable[[], object]) -> Iterator[None]:
     """Calls `close` if a stop is requested inside the block, such as for a channel with calls in flight."""
@@ -64,8 +73,8 @@ def closed_on_stop(close: Callable[[], object]) -> Iterator[None]:
         _closers.remove(close)
 
 
-def exit_after(seconds: float, code: int) -> None:
-    """Ends the process after some time, whatever still runs in it.
+def exit_after(seconds: float, code: int, line: str) -> None:
+    """Writes a line to stderr and ends the process after some time, whatever still runs in it.
 
     Python joins the threads of an executor at exit, so one that hangs in a read or in a name look-up would hold the
     process for as long as that takes. A part is written whole or not at all, so nothing is lost.
@@ -73,13 +82,14 @@ def exit_after(seconds: float, code: int) -> None:
 
     def end() -> None:
         time.sleep(seconds)
-        exit_now(code)
+        exit_now(code, line)
 
     threading.Thread(target=end, daemon=True).start()
 
 
-def exit_now(code: int) -> None:
-    """Ends the process at once, without waiting for its threads."""
-    if sys.stderr.isatty():
-        os.write(2, b"\x1b[?25h")  # shows the cursor again, which the progress bar hides
+def exit_now(code: int, line: str) -> None:
+    """Writes a line to stderr and ends the process at once, without waiting for its threads."""
+    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # shows the cursor again, which the progress bar hides
+    with contextlib.suppress(OSError):
+        os.write(_STDERR, f"{cursor}{line}\n".encode())
     os._exit(code)

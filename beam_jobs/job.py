@@ -55,6 +55,7 @@ def run_job(
         connection.connect,
         meanwhile=import_tensorflow if options.wire != "encoded" else lambda: None,
         stores=Stores(storage, options.retry, interrupt.STOP),
+        cancellable=interrupt.closed_on_stop,
     )
     return Run(options, connect, storage=storage, on_start=on_start, on_progress=on_progress).execute()
 

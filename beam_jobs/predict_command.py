@@ -91,7 +91,8 @@ def _conclude(account: "Account", output: str, limits: RejectionLimits) -> None:
         raise click.exceptions.Exit(EXIT_OVER_LIMIT)
 
 
-_STOP_WITHIN_S = 5.0
+_STOP_WITHIN_S = 2.5
+_INTERRUPTED = "flow-images predict: interrupted; the same command continues"
 
 
 @contextlib.contextmanager
@@ -101,10 +102,10 @@ def _stoppable() -> Iterator[None]:
 
     def handle(number: int) -> None:
         if received:
-            interrupt.exit_now(128 + number)
+            interrupt.exit_now(128 + number, _INTERRUPTED)
         received.append(number)
-        print("\nstopping; once more to end at once", file=sys.stderr, flush=True)
-        interrupt.exit_after(_STOP_WITHIN_S, 128 + number)
+        interrupt.exit_after(_STOP_WITHIN_S, 128 + number, _INTERRUPTED)
+        print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
         interrupt.request_stop()
 
     try:
@@ -116,5 +117,5 @@ def _stoppable() -> Iterator[None]:
             if isinstance(error, Transient):
                 error.args = (f"{error.args[0]}; what is done is kept: the same command continues", *error.args[1:])
             raise
-        click.echo("flow-images predict: interrupted; the same command continues", err=True)
+        click.echo(_INTERRUPTED, err=True)
         sys.exit(128 + received[0])

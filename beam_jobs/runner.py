@@ -9,6 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_jobs.beam_flags import runs_here
+from beam_jobs.ipython import name_steps_without_interactive_runner
 from beam_jobs.pipeline import PredictChunks
 from beam_jobs.runner_errors import worker_errors
 from beam_jobs.worker import WorkerSpec
@@ -22,6 +23,7 @@ def run_pipeline(spec: WorkerSpec, chunks: Sequence[int], options: PipelineOptio
     """
     if not chunks:
         return
+    name_steps_without_interactive_runner()
     with worker_errors(), _pipeline(options) as pipeline:
         pipeline | "Chunks" >> beam.Create(list(chunks)) | PredictChunks(spec)
 

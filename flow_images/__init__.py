@@ -10,6 +10,8 @@ whole job over a folder or bucket. `beam` has transforms for pipelines of your o
 Each name is imported when it is first used, so importing this package takes no time.
 """
 
+import sys
+
 TYPE_CHECKING = False  # as typing's, which is not imported before `flow_images.cli` has cleaned the import path
 if TYPE_CHECKING:
     from flow_images import beam as beam
@@ -74,6 +76,11 @@ _HOMES = {
     "train": "flow_images.training",
 }
 """The module of each name."""
+
+if "IPython" in sys.modules and "apache_beam" in sys.modules:  # the first step of a pipeline may precede `fi.beam`
+    from beam_jobs.ipython import name_steps_without_interactive_runner
+
+    name_steps_without_interactive_runner()
 
 if not TYPE_CHECKING:  # a type checker knows the names from above, and no others
 

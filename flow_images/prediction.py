@@ -1,9 +1,8 @@
 """`fi.predict`: the whole prediction job as a function."""
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from concurrent.futures import Future, wait
 
 from beam_jobs import interrupt
 from beam_jobs.job import run_job
@@ -41,35 +40,44 @@ def predict(options: PredictOptions) -> Account:
         continues.
       FlowImagesError: the job failed; the same call would fail again.
     """
-    with _stopped_by_ctrl_c():
-        account = run_job(options)
+    account = _run_interruptibly(options) if _takes_ctrl_c() else run_job(options)
     if account is None:
         raise Incomplete(f"shard {options.shard} is done, others are not yet; `{options.output}` is merged by the last")
     return account
 
 
-@contextlib.contextmanager
-def _stopped_by_ctrl_c() -> Iterator[None]:
-    """Turns Ctrl-C into a request to stop, which ends all threads, and then into KeyboardInterrupt.
+_STOP_WITHIN_S = 2.5
+_LOOK_EVERY_S = 0.1
 
-    As `asyncio.run` does, it leaves a handler of the program's own alone.
-    """
+
+def _takes_ctrl_c() -> bool:
+    """Would Ctrl-C raise KeyboardInterrupt in this thread? A handler of the program's own is left alone."""
     in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    received = threading.Event()
+    return in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
-    def stop(number: int, frame: object) -> None:
-        received.set()
-        interrupt.request_stop()
 
-    signal.signal(signal.SIGINT, stop)
+def _run_interruptibly(options: PredictOptions) -> Account | None:
+    """Runs the job in a thread of its own, as neither an import of TensorFlow nor a step of Beam can be interrupted.
+
+    Ctrl-C asks the job to stop, and raises KeyboardInterrupt when it has, or in `_STOP_WITHIN_S` seconds: what then
+    still runs, such as an import, ends by itself. A second Ctrl-C raises at once.
+    """
+    interrupt.wait_for_stopped_runs()
+    outcome: Future[Account | None] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(run_job(options))
+        except BaseException as error:
+            outcome.set_exception(error)
+
     try:
-        yield
-    except Exception as error:
-        if received.is_set():
-            raise KeyboardInterrupt from error
+        threading.Thread(target=run, name="predict", daemon=True).start()
+        # Not one long wait: where another thread takes the signal, Python handles it when the main thread wakes.
+        while not wait([outcome], _LOOK_EVERY_S).done:
+            pass
+    except KeyboardInterrupt:
+        interrupt.request_stop()
+        wait([outcome], _STOP_WITHIN_S)
         raise
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return outcome.result()

@@ -14,6 +14,10 @@ from serving.storage.base import scheme
 from serving.storage.stores import Stores
 
 
+def _never_cancelled(cancel: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
 class Connection:
     """A server that is running, or an embedded one to start; checked before anything is listed or asked."""
 
@@ -59,6 +63,7 @@ class Connection:
         *,
         meanwhile: Callable[[], object] = lambda: None,
         stores: Stores | None = None,
+        cancellable: Callable[[Callable[[], object]], contextlib.AbstractContextManager[None]] = _never_cancelled,
     ) -> Iterator[Endpoint]:
         """The endpoint; with `model`, an embedded server of one version runs as long as the block.
 
@@ -66,6 +71,7 @@ class Connection:
           version: the one to serve where the options name none; None for the highest.
           meanwhile: something slow that the caller needs later, such as an import, done while the server starts.
           stores: for a model in a bucket, which is copied to this machine first; None for what the environment says.
+          cancellable: given a function that breaks off the server's start, a block in which the caller may call it.
 
         Raises:
           UsageError: there is no such version, or the bucket can't be read.
@@ -87,7 +93,7 @@ class Connection:
                 store, model_name=self._endpoint.model_name, version=version, start_timeout_s=start_s
             )
             stack.callback(server.stop)
-            with ThreadPoolExecutor(1) as starting:
+            with cancellable(server.kill), ThreadPoolExecutor(1) as starting:
                 started = starting.submit(server.start)
                 meanwhile()
                 try:

@@ -93,7 +93,7 @@ def run(
         if received or not servers:
             _leave(servers, number)
         received.append(number)
-        log.warning("stopping; once more to end at once")
+        log.warning("stopping; press Ctrl-C again to stop at once")
         server = servers[0]
         limit = threading.Timer(
             _LEAVE_AFTER_S + (options.shutdown_grace_s if server.listening else 0), _leave, (servers, number)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import flow_images as fi
+from beam_jobs import interrupt
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from tests.faults.front import Front
 
@@ -85,6 +86,29 @@ def test_ctrl_c_leaves_the_job_resumable(server: str, drawn: Path, tmp_path: Pat
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert not (tmp_path / "out" / "run.json").exists()
     assert fi.predict(server=server, wire="encoded", batch_size=4, **job).predicted == 48
+
+
+def test_ctrl_c_ends_the_call_while_an_import_can_not_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    importing, imported = threading.Event(), threading.Event()
+
+    def job(options: object) -> None:
+        with interrupt.run_in_progress():
+            importing.set()
+            imported.wait()
+            interrupt.raise_if_stopped()
+
+    def press() -> None:
+        importing.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("flow_images.prediction.run_job", job)
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        fi.predict(inputs=["photos/"], output="out/", model="models/dogs")
+    assert interrupt.STOP.is_set()
+    imported.set()
+    interrupt.wait_for_stopped_runs()  # as the next call does
+    interrupt.raise_if_stopped()
 
 
 def test_shards_are_merged_by_the_last(server: str, drawn: Path, tmp_path: Path) -> None:

@@ -2,45 +2,13 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-ADDRESS = "localhost:8500"
-"""Of the server, in every example; its model is `dogs`."""
-
-
-class Snippet(NamedTuple):
-    """A block of Python in a page."""
-
-    page: str
-    line: int
-    code: str
-
-    @property
-    def name(self) -> str:
-        """As pytest shows it."""
-        return f"{self.page}:{self.line}"
-
-
-def snippets() -> list[Snippet]:
-    """All blocks that are marked as Python, in the order of pages and lines."""
-    found = []
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        text = page.read_text()
-        for block in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-            line = text.count("\n", 0, block.start()) + 1
-            found.append(Snippet(str(page.relative_to(ROOT)), line, block[1]))
-    return found
-
-
-SNIPPETS = snippets()
+from tests.flow_images.snippets import ADDRESS, ROOT, SNIPPETS, Snippet
 
 
 def test_the_first_example_classifies_an_image_in_three_lines() -> None:
@@ -70,27 +38,6 @@ def test_the_examples_pass_a_strict_type_checker(tmp_path: Path) -> None:
         env=os.environ | {"MYPYPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-@pytest.fixture(scope="module")
-def world(
-    drawn: Path, hub_module: Path, model_store: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, str]]:
-    """A folder with what the examples name, and the address of a server of the model `dogs`.
-
-    The server's model lies elsewhere: an example that trains publishes a version into the folder.
-    """
-    from serving.server import EmbeddedServer
-
-    folder = tmp_path_factory.mktemp("world")
-    shutil.copytree(drawn / "train", folder / "train")
-    shutil.copytree(drawn / "train", folder / "photos")
-    shutil.copy(drawn / "labels.csv", folder / "labels.csv")
-    shutil.copy(sorted((drawn / "train").iterdir())[0], folder / "photo.jpg")
-    shutil.copytree(hub_module, folder / "hub")
-    shutil.copytree(model_store, folder / "models" / "dogs")
-    with EmbeddedServer(model_store, model_name="dogs") as running:
-        yield folder, running.address
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.name)

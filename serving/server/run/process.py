@@ -77,6 +77,11 @@ class ServerProcess:
         return f"unix:{self._socket}"
 
     @property
+    def is_running(self) -> bool:
+        """Is there a child, ready or not?"""
+        return self._child is not None
+
+    @property
     def pid(self) -> int:
         """The child's process id."""
         if self._child is None:
@@ -117,6 +122,12 @@ class ServerProcess:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def kill(self) -> None:
+        """Ends the child at once, from any thread; a `start` that waits for it fails."""
+        child = self._child
+        if child is not None:
+            child.kill()
 
     def __enter__(self) -> ServerProcess:
         return self.start()

@@ -125,7 +125,7 @@ def test_with_a_request_in_flight(start: Callable[..., Server], written: Path, g
     running = gate.send(client)
     gate.wait_until_reached()
     server.process.send_signal(signal.SIGINT)
-    eventually(lambda: "stopping; once more to end at once" in server.said.read_text())
+    eventually(lambda: "stopping; press Ctrl-C again to stop at once" in server.said.read_text())
     gate.open()
     assert running.result().outputs["y"].string_val == [gate.path.encode()]
     server.ended(130)
@@ -140,7 +140,7 @@ def test_with_a_rest_request_in_flight(start: Callable[..., Server], written: Pa
         answer = pool.submit(httpx.post, url, json=body, timeout=120)
         gate.wait_until_reached()
         server.process.send_signal(signal.SIGTERM)
-        eventually(lambda: "stopping; once more to end at once" in server.said.read_text())
+        eventually(lambda: "stopping; press Ctrl-C again to stop at once" in server.said.read_text())
         gate.open()
         assert answer.result().status_code == 200
     server.ended(143)
@@ -155,7 +155,7 @@ def test_twice_in_a_row(start: Callable[..., Server], written: Path, gate: Gate)
     gate.wait_until_reached()
     assert not running.done()
     server.process.send_signal(signal.SIGINT)
-    eventually(lambda: "stopping; once more to end at once" in server.said.read_text())
+    eventually(lambda: "stopping; press Ctrl-C again to stop at once" in server.said.read_text())
     server.ends(signal.SIGTERM, 143)
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,21 @@ def test_a_server_process_that_dies_says_why(base: Path) -> None:
     write_broken(base, 1)
     with pytest.raises(StatusError, match=r"(?s)status 255:.*Failed to start server. Error: UNKNOWN: 1 serv"):
         ServerProcess(base, model_name="m").start()
+
+
+def test_a_start_can_be_broken_off_from_another_thread(written: Path) -> None:
+    server = ServerProcess(written / "m", model_name="m")
+
+    def kill() -> None:
+        eventually(lambda: server.is_running)
+        server.kill()
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    with pytest.raises(StatusError, match="ended with status -9"):
+        server.start()
+    killing.join()
+    assert not server.is_running
 
 
 def test_a_server_process_for_no_model_fails_at_once(base: Path) -> None:

@@ -1,0 +1,68 @@
+"""What the documentation shows, in a notebook's kernel: nothing there may need more than our extras install."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.flow_images.snippets import ADDRESS, ROOT, SNIPPETS
+
+# Beam's default runner would look for another one in the internet.
+_ARGUMENTS = "import sys\nsys.argv = ['notebook', '--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner']"
+
+
+def run_cells(cells: Iterable[str], folder: Path) -> list[str]:
+    """What each cell of a notebook in the folder prints; raises CellExecutionError for the first that fails."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    return ["".join(_text(output) for output in cell.outputs) for cell in notebook.cells]
+
+
+def _text(output: Any) -> str:
+    return output["text"] if output.output_type == "stream" and output.name == "stdout" else ""
+
+
+@pytest.fixture
+def notebook_folder(world: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the examples name."""
+    folder, _ = world
+    for name in ("train", "photos", "hub", "models"):
+        shutil.copytree(folder / name, tmp_path / name)
+    for name in ("labels.csv", "photo.jpg"):
+        shutil.copy(folder / name, tmp_path / name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+def test_the_examples_run_in_one_notebook(notebook_folder: Path, world: tuple[Path, str]) -> None:
+    _, address = world
+    examples = [snippet.code.replace(ADDRESS, address) for snippet in SNIPPETS]
+    [_, *printed] = run_cells([_ARGUMENTS, *examples], notebook_folder)
+    assert all(text.strip() for text, example in zip(printed, examples, strict=True) if example.count("\nprint("))
+    assert (notebook_folder / "out" / "run.json").exists()
+
+
+def test_a_job_that_is_interrupted_in_a_notebook_goes_on_there(notebook_folder: Path) -> None:
+    job = 'fi.predict(inputs=["photos/"], output="kept/", model="models/dogs", wire="encoded", readers=1, batch_size=1)'
+    interrupted = f"""
+import os, signal, threading, time
+import flow_images as fi
+
+def interrupt_once_it_runs():
+    while not os.path.isdir("kept/_state"):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)  # as a notebook's stop button does
+
+threading.Thread(target=interrupt_once_it_runs).start()
+try:
+    {job}
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    [said, account] = run_cells([interrupted, f"print({job}.predicted)"], notebook_folder)
+    assert said == "interrupted\n"
+    assert int(account) == len(list((notebook_folder / "photos").iterdir()))
