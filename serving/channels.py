@@ -15,7 +15,7 @@ import grpc.aio
 
 from serving.errors import ClientClosed, UsageError
 from serving.network.proxy import Proxy, goes_direct, proxy_for
-from serving.operations import Acquire, Call, Pause, Step
+from serving.operations import Call, Join, Pause, Step
 from serving.options import Endpoint, bearer_token
 
 MAX_MESSAGE_BYTES = 2**31 - 1
@@ -99,8 +99,8 @@ class BlockingChannel:
             return self._call(step)
         if isinstance(step, Pause):
             return self._stop.wait(step.seconds)
-        if isinstance(step, Acquire):
-            return step.lock.acquire()
+        if isinstance(step, Join):
+            return step.future.result()
         return step.function()
 
     def _call(self, call: Call) -> bytes:
@@ -145,6 +145,7 @@ class AsyncChannel:
         self._deadline_s = deadline_s
         self._closed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._choosing_loop = threading.Lock()
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Callable[..., Any]] = {}
 
@@ -156,14 +157,15 @@ class AsyncChannel:
           ClientClosed: the channel was closed.
           UsageError: this is not the event loop of the first call.
         """
+        self._check_loop()
         if isinstance(step, Call):
             return await self._call(step)
         if isinstance(step, Pause):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), step.seconds)
             return None
-        if isinstance(step, Acquire):
-            return await step.lock.acquire()
+        if isinstance(step, Join):
+            return await asyncio.wrap_future(step.future)
         return await asyncio.to_thread(step.function)
 
     async def _call(self, call: Call) -> bytes:
@@ -179,18 +181,23 @@ class AsyncChannel:
             raise
         return answer
 
-    def _method(self, name: str) -> Callable[..., Any]:
+    def _check_loop(self) -> None:
+        """Before anything that belongs to a loop is touched: from another one, it would be waited for without end."""
         loop = asyncio.get_running_loop()
+        with self._choosing_loop:  # two threads may make the first call at once, each with a loop of its own
+            if self._loop is None:
+                self._loop = loop
+        if loop is not self._loop:
+            raise UsageError("this AsyncClient was used on another event loop before: make one for each loop")
+
+    def _method(self, name: str) -> Callable[..., Any]:
         if self._channel is None:
-            self._loop = loop
             if self._route.credentials is None:
                 self._channel = grpc.aio.insecure_channel(self._route.target, self._route.options)
             else:
                 self._channel = grpc.aio.secure_channel(
                     self._route.target, self._route.credentials, self._route.options
                 )
-        if loop is not self._loop:
-            raise UsageError("this AsyncClient was used on another event loop before: make one for each loop")
         if name not in self._methods:
             self._methods[name] = self._channel.unary_unary(_path(name))
         return self._methods[name]
@@ -203,7 +210,14 @@ class AsyncChannel:
             return True
 
     async def close(self) -> None:
-        """Ends the channel; calls in flight fail."""
+        """Ends the channel; calls in flight fail. Any loop may ask."""
+        loop = self._loop
+        if loop is not None and loop.is_running() and loop is not asyncio.get_running_loop():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close(), loop))
+        else:
+            await self._close()
+
+    async def _close(self) -> None:
         self._closed.set()
         if self._channel is not None:
             await self._channel.close()
