@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from flow_images.image_inputs import Image, Read, file_of
+from flow_images.image_inputs import Image, Read, file_of, is_path
 from flow_images.results import Classification, LabelScore, Verdict
 from serving.contract import ModelContract
 from serving.discovery import choose_wire, find_contract
@@ -97,7 +97,8 @@ class ServedModel:
           ServingError: the server can't be asked.
           StorageUnavailable: the store of a path does not answer.
         """
-        prepared: list[Payload | Classification] = yield Work(lambda: self._prepare(images))
+        reads = any(is_path(image) for _, image in images)
+        prepared: list[Payload | Classification] = yield Work(lambda: self._prepare(images), waits=reads)
         known = {place: one for place, one in enumerate(prepared) if isinstance(one, Classification)}
         waiting = [[(place, one) for place, one in enumerate(prepared) if not isinstance(one, Classification)]]
         while waiting:

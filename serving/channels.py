@@ -5,9 +5,12 @@ Both send bytes and give bytes, as gRPC would log a traceback where it can't par
 
 import asyncio
 import contextlib
+import contextvars
+import os
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -20,6 +23,9 @@ from serving.options import Endpoint, bearer_token
 
 MAX_MESSAGE_BYTES = 2**31 - 1
 """protobuf's limit, and the server's receive limit."""
+
+_WAITING_THREADS = 64
+"""Files that a client on an event loop reads at once. A thread that waits costs little, and is made when needed."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -132,7 +138,11 @@ class BlockingChannel:
 
 
 class AsyncChannel:
-    """Performs the steps of operations on the event loop of its first call."""
+    """Performs the steps of operations on the event loop of its first call.
+
+    Blocking work runs in threads of its own: asyncio's are few, and the program looks up names with them. What waits
+    for a disk or a network has others than what doesn't, so bytes at hand never wait for somebody's slow web server.
+    """
 
     def __init__(self, route: Route, deadline_s: float) -> None:
         """Opens nothing yet, so no event loop need run.
@@ -148,6 +158,8 @@ class AsyncChannel:
         self._choosing_loop = threading.Lock()
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Callable[..., Any]] = {}
+        self._workers = ThreadPoolExecutor((os.cpu_count() or 1) + 4, "flow-images-work")
+        self._readers = ThreadPoolExecutor(_WAITING_THREADS, "flow-images-read")
 
     async def perform(self, step: Step) -> Any:
         """Does a step; blocking work in a thread.
@@ -158,6 +170,8 @@ class AsyncChannel:
           UsageError: this is not the event loop of the first call.
         """
         self._check_loop()
+        if self._closed.is_set():
+            raise self._route.closed()
         if isinstance(step, Call):
             return await self._call(step)
         if isinstance(step, Pause):
@@ -166,11 +180,11 @@ class AsyncChannel:
             return None
         if isinstance(step, Join):
             return await asyncio.wrap_future(step.future)
-        return await asyncio.to_thread(step.function)
+        threads = self._readers if step.waits else self._workers
+        in_context = contextvars.copy_context().run  # as asyncio's own threads have it
+        return await asyncio.get_running_loop().run_in_executor(threads, in_context, step.function)
 
     async def _call(self, call: Call) -> bytes:
-        if self._closed.is_set():
-            raise self._route.closed()
         method = self._method(call.method)
         try:
             answer: bytes = await method(call.request, timeout=self._deadline_s, metadata=self._route.metadata)
@@ -219,6 +233,8 @@ class AsyncChannel:
 
     async def _close(self) -> None:
         self._closed.set()
+        self._workers.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
         if self._channel is not None:
             await self._channel.close()
 

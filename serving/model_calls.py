@@ -308,10 +308,10 @@ class ModelCalls:
             # It has answered before, so it is away for a moment.
             return ServerUnavailable(*error.args) if isinstance(error, WrongAddress) else error
         if isinstance(error, DeadlineExceeded):
-            message += f" after {self._policy.deadline_s:g} s: {yield Work(self._why_silent)}"
+            message += f" after {self._policy.deadline_s:g} s: {yield Work(self._why_silent, waits=True)}"
         elif self._proxy:
             message += f" ({self._proxy})"
-        elif isinstance(error, ServerUnavailable) and (yield Work(self._needs_tls)):
+        elif isinstance(error, ServerUnavailable) and (yield Work(self._needs_tls, waits=True)):
             return WrongAddress("the server wants TLS: add `tls`", *error.args[1:])
         return type(error)(message, *error.args[1:])
 

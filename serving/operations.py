@@ -30,6 +30,8 @@ class Work(NamedTuple):
     """A function that blocks, such as one that reads files or decodes; its result is the function's."""
 
     function: Callable[[], Any]
+    waits: bool = False
+    """Does it wait for a disk or a network? If not, it keeps a processor busy, and ends soon."""
 
 
 class Join(NamedTuple):

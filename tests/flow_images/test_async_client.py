@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,6 +26,7 @@ from serving.errors import (
     ModelNotFound,
     ServerUnavailable,
     ServingError,
+    StorageUnavailable,
     UsageError,
 )
 from serving.options import TlsOptions
@@ -173,6 +175,28 @@ def test_a_slow_server_does_not_block_the_loop(front: Front, files: list[Path]) 
         return await task
 
     assert ask(front.address, wait).ok
+
+
+def test_bytes_and_the_program_wait_for_no_read_of_others(server: str, files: list[Path]) -> None:
+    async def beside(client: AsyncClient) -> None:
+        await client.contract()
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}/rex.jpg"
+            reads = [asyncio.create_task(client.classify(url)) for _ in range(40)]
+            silent.settimeout(30)
+            connections = [await asyncio.to_thread(silent.accept) for _ in reads]
+            found = await client.classify([files[0].read_bytes(), files[1].read_bytes()])
+            assert [result.ok for result in found] == [True, True]
+            assert (await client.classify(files[0])).ok
+            assert await asyncio.get_running_loop().getaddrinfo("localhost", 1)
+            assert not any(read.done() for read in reads)
+            await client.close()
+            for connection, _ in connections:
+                connection.close()
+        errors = await asyncio.gather(*reads, return_exceptions=True)
+        assert {type(error) for error in errors} <= {ClientClosed, StorageUnavailable}
+
+    ask(server, beside, patience_s=20)
 
 
 def test_a_server_that_is_away_is_an_error() -> None:
@@ -340,9 +364,11 @@ def test_the_web_service_of_the_docs_answers(server: str, files: list[Path]) -> 
     [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Starlette" in block]
     names: dict[str, Any] = {}
     exec(code.replace('"localhost:8500", "dogs"', f'"{server}", "{MODEL_NAME}"'), names)
-    with TestClient(names["app"]) as browser:
-        good = browser.post("/classify", content=files[0].read_bytes())
-        bad = browser.post("/classify", content=b"<html>")
     with Client(server, MODEL_NAME) as client:
-        assert (good.status_code, good.json()["label"]) == (200, client.classify(files[0]).label)
-    assert (bad.status_code, bad.json()["reason"]) == (422, "not_an_image")
+        label = client.classify(files[0]).label
+    for _ in range(2):  # a process may start it more than once, as a service's own tests do
+        with TestClient(names["app"]) as browser:
+            good = browser.post("/classify", content=files[0].read_bytes())
+            bad = browser.post("/classify", content=b"<html>")
+        assert (good.status_code, good.json()["label"]) == (200, label)
+        assert (bad.status_code, bad.json()["reason"]) == (422, "not_an_image")
