@@ -1,6 +1,5 @@
 """Asks a served model about images from an event loop, such as a web service's."""
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Self, TypeVar, overload
@@ -29,7 +28,7 @@ class AsyncClient(BaseClient):
     def _open(self) -> None:
         self._channel = AsyncChannel(self._route, self._policy.deadline_s)
         calls = ModelCalls(self._endpoint, self._policy, self._channel.is_connected, self._route.proxy, stop=self._stop)
-        self._classifier = ImageClassifier(calls, asyncio.Lock(), self._read, self._options)
+        self._classifier = ImageClassifier(calls, self._read, self._options)
 
     async def __aenter__(self) -> Self:
         return self

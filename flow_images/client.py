@@ -1,7 +1,6 @@
 """Asks a served model about images; each call blocks until it has its answer."""
 
 import itertools
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Self, TypeVar, overload
 
@@ -36,7 +35,7 @@ class Client(BaseClient):
     def _open(self) -> None:
         self._channel = BlockingChannel(self._route, self._policy.deadline_s, self._stop)
         calls = ModelCalls(self._endpoint, self._policy, self._channel.is_connected, self._route.proxy, stop=self._stop)
-        self._classifier = ImageClassifier(calls, threading.Lock(), self._read, self._options)
+        self._classifier = ImageClassifier(calls, self._read, self._options)
 
     def __enter__(self) -> Self:
         return self

@@ -1,20 +1,30 @@
 """Classifies images with a served model, as operations: what `Client` and `AsyncClient` have in common."""
 
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from flow_images.image_inputs import Image, Read, file_of
+from flow_images.image_inputs import Image, Read, file_of, is_path
 from flow_images.results import Classification, LabelScore, Verdict
 from serving.contract import ModelContract
 from serving.discovery import choose_wire, find_contract
-from serving.errors import FileError, InvalidRequest, ModelNotFound, RequestTooLarge, UsageError
+from serving.errors import (
+    ClientClosed,
+    ContractError,
+    FileError,
+    InvalidRequest,
+    ModelNotFound,
+    RequestTooLarge,
+    ServingError,
+    UsageError,
+)
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
 from serving.images.limits import ImageLimits, ImageRejected
 from serving.model_calls import ModelCalls
 from serving.model_overrides import ModelOverrides
-from serving.operations import Acquire, Lock, Operation, Work
+from serving.operations import Join, Operation, Work
 from serving.option_fields import Options, option, options_class
 from serving.predictor import ImageCalls, Scores
 from serving.retry import repeat_rejected
@@ -87,7 +97,8 @@ class ServedModel:
           ServingError: the server can't be asked.
           StorageUnavailable: the store of a path does not answer.
         """
-        prepared: list[Payload | Classification] = yield Work(lambda: self._prepare(images))
+        reads = any(is_path(image) for _, image in images)
+        prepared: list[Payload | Classification] = yield Work(lambda: self._prepare(images), waits=reads)
         known = {place: one for place, one in enumerate(prepared) if isinstance(one, Classification)}
         waiting = [[(place, one) for place, one in enumerate(prepared) if not isinstance(one, Classification)]]
         while waiting:
@@ -147,22 +158,28 @@ class ServedModel:
 
 
 class ImageClassifier:
-    """Finds the model's version and contract at the first call, and again when that version leaves the server."""
+    """Finds the model's version and contract at the first call, and again when that version leaves the server.
 
-    def __init__(self, calls: ModelCalls, lock: Lock, read: Read, options: ClassifierOptions) -> None:
+    Callers who come meanwhile share each try to find them, but every caller has a patience of its own: none waits for
+    another's.
+    """
+
+    def __init__(self, calls: ModelCalls, read: Read, options: ClassifierOptions) -> None:
         """Asks nothing yet.
 
         Args:
           calls: to the model; with the version that the user wants, if any.
-          lock: so that only one of several callers connects.
           read: reads files.
           options: how images are sent and what is answered.
         """
         self.calls = calls
         self.options = options
-        self._lock = lock
+        self._single_calls = calls.without_retries()
         self._read = read
+        self._lock = threading.Lock()
+        """Held for a moment, and over no step."""
         self._model: ServedModel | None = None
+        self._try_under_way: Future[ServedModel | None] | None = None
 
     def model(self, gone: ServedModel | None = None) -> Operation[ServedModel]:
         """The version that is asked.
@@ -176,13 +193,44 @@ class ImageClassifier:
         """
         if self._model is not None and self._model is not gone:
             return self._model
-        yield Acquire(self._lock)
+        return (yield from self.calls.repeat(lambda: self._shared_try(gone)))
+
+    def _shared_try(self, gone: ServedModel | None) -> Operation[ServedModel]:
+        """One try to connect: this caller's, or that of another caller who is at it."""
+        model: ServedModel | None
+        while True:
+            with self._lock:
+                if self._model is not None and self._model is not gone:
+                    return self._model
+                shared = self._try_under_way
+                if shared is None:
+                    mine = self._try_under_way = Future()
+                    mine.set_running_or_notify_cancel()
+                    break
+            try:
+                model = yield Join(shared)
+            except (ServingError, ContractError) as error:
+                raise type(error)(*error.args) from error  # an error's traceback is one caller's
+            if model is not None and model is not gone:
+                return model
         try:
-            if self._model is None or self._model is gone:  # no other caller was first
-                self._model = yield from self._connect()
-            return self._model
-        finally:
-            self._lock.release()
+            model = yield from self._connect()
+        except BaseException as error:
+            self._end_try(mine, None, error)
+            raise
+        self._end_try(mine, model)
+        return model
+
+    def _end_try(
+        self, mine: "Future[ServedModel | None]", model: ServedModel | None, error: BaseException | None = None
+    ) -> None:
+        with self._lock:
+            self._model = model or self._model
+            self._try_under_way = None
+        if isinstance(error, ServingError | ContractError) and not isinstance(error, ClientClosed):
+            mine.set_exception(error)
+        else:
+            mine.set_result(model)  # None where this caller was cancelled: another one goes on
 
     def classify(self, images: Sequence[Named]) -> Operation[list[Classification]]:
         """As `ServedModel.classify`; where no version is named, the latest takes the place of one that has left."""
@@ -202,12 +250,14 @@ class ImageClassifier:
 
     def _connect(self) -> Operation[ServedModel]:
         options = self.options
-        calls = self.calls.pinned((yield from self.calls.available_version()))
+        version = yield from self._single_calls.available_version()
+        calls = self._single_calls.pinned(version)
         contract = yield from find_contract(calls, options.overrides)
-        image_calls = ImageCalls(calls, contract, choose_wire(contract, options.wires))
-        encode = yield Work(lambda: self._make_encoder(contract, image_calls.wire))
+        wire = choose_wire(contract, options.wires)
+        image_calls = ImageCalls(self.calls.pinned(version), contract, wire)
+        encode = yield Work(lambda: self._make_encoder(contract, wire))
         if contract.golden is None:
-            yield from check_by_samples(image_calls, options.overrides)
+            yield from check_by_samples(ImageCalls(calls, contract, wire), options.overrides)
         return ServedModel(image_calls, encode, self._read, options)
 
     def _make_encoder(self, contract: ModelContract, wire: Wire) -> Callable[[bytes], Payload]:

@@ -28,6 +28,11 @@ def is_one_image(images: object) -> bool:
     return isinstance(images, (str, os.PathLike, *_FILE))
 
 
+def is_path(image: Image) -> bool:
+    """Is it the path of a file, which has to be read?"""
+    return isinstance(image, (str, os.PathLike))
+
+
 def named_images(images: Iterable[Image]) -> Iterator[tuple[str | int, Image]]:
     """Each image of a collection, and what its result calls it.
 

@@ -5,9 +5,12 @@ Both send bytes and give bytes, as gRPC would log a traceback where it can't par
 
 import asyncio
 import contextlib
+import contextvars
+import os
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -15,11 +18,14 @@ import grpc.aio
 
 from serving.errors import ClientClosed, UsageError
 from serving.network.proxy import Proxy, goes_direct, proxy_for
-from serving.operations import Acquire, Call, Pause, Step
+from serving.operations import Call, Join, Pause, Step
 from serving.options import Endpoint, bearer_token
 
 MAX_MESSAGE_BYTES = 2**31 - 1
 """protobuf's limit, and the server's receive limit."""
+
+_WAITING_THREADS = 64
+"""Files that a client on an event loop reads at once. A thread that waits costs little, and is made when needed."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -99,8 +105,8 @@ class BlockingChannel:
             return self._call(step)
         if isinstance(step, Pause):
             return self._stop.wait(step.seconds)
-        if isinstance(step, Acquire):
-            return step.lock.acquire()
+        if isinstance(step, Join):
+            return step.future.result()
         return step.function()
 
     def _call(self, call: Call) -> bytes:
@@ -132,7 +138,11 @@ class BlockingChannel:
 
 
 class AsyncChannel:
-    """Performs the steps of operations on the event loop of its first call."""
+    """Performs the steps of operations on the event loop of its first call.
+
+    Blocking work runs in threads of its own: asyncio's are few, and the program looks up names with them. What waits
+    for a disk or a network has others than what doesn't, so bytes at hand never wait for somebody's slow web server.
+    """
 
     def __init__(self, route: Route, deadline_s: float) -> None:
         """Opens nothing yet, so no event loop need run.
@@ -145,8 +155,11 @@ class AsyncChannel:
         self._deadline_s = deadline_s
         self._closed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._choosing_loop = threading.Lock()
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Callable[..., Any]] = {}
+        self._workers = ThreadPoolExecutor((os.cpu_count() or 1) + 4, "flow-images-work")
+        self._readers = ThreadPoolExecutor(_WAITING_THREADS, "flow-images-read")
 
     async def perform(self, step: Step) -> Any:
         """Does a step; blocking work in a thread.
@@ -156,19 +169,22 @@ class AsyncChannel:
           ClientClosed: the channel was closed.
           UsageError: this is not the event loop of the first call.
         """
+        self._check_loop()
+        if self._closed.is_set():
+            raise self._route.closed()
         if isinstance(step, Call):
             return await self._call(step)
         if isinstance(step, Pause):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), step.seconds)
             return None
-        if isinstance(step, Acquire):
-            return await step.lock.acquire()
-        return await asyncio.to_thread(step.function)
+        if isinstance(step, Join):
+            return await asyncio.wrap_future(step.future)
+        threads = self._readers if step.waits else self._workers
+        in_context = contextvars.copy_context().run  # as asyncio's own threads have it
+        return await asyncio.get_running_loop().run_in_executor(threads, in_context, step.function)
 
     async def _call(self, call: Call) -> bytes:
-        if self._closed.is_set():
-            raise self._route.closed()
         method = self._method(call.method)
         try:
             answer: bytes = await method(call.request, timeout=self._deadline_s, metadata=self._route.metadata)
@@ -179,18 +195,23 @@ class AsyncChannel:
             raise
         return answer
 
-    def _method(self, name: str) -> Callable[..., Any]:
+    def _check_loop(self) -> None:
+        """Before anything that belongs to a loop is touched: from another one, it would be waited for without end."""
         loop = asyncio.get_running_loop()
+        with self._choosing_loop:  # two threads may make the first call at once, each with a loop of its own
+            if self._loop is None:
+                self._loop = loop
+        if loop is not self._loop:
+            raise UsageError("this AsyncClient was used on another event loop before: make one for each loop")
+
+    def _method(self, name: str) -> Callable[..., Any]:
         if self._channel is None:
-            self._loop = loop
             if self._route.credentials is None:
                 self._channel = grpc.aio.insecure_channel(self._route.target, self._route.options)
             else:
                 self._channel = grpc.aio.secure_channel(
                     self._route.target, self._route.credentials, self._route.options
                 )
-        if loop is not self._loop:
-            raise UsageError("this AsyncClient was used on another event loop before: make one for each loop")
         if name not in self._methods:
             self._methods[name] = self._channel.unary_unary(_path(name))
         return self._methods[name]
@@ -203,8 +224,17 @@ class AsyncChannel:
             return True
 
     async def close(self) -> None:
-        """Ends the channel; calls in flight fail."""
+        """Ends the channel; calls in flight fail. Any loop may ask."""
+        loop = self._loop
+        if loop is not None and loop.is_running() and loop is not asyncio.get_running_loop():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close(), loop))
+        else:
+            await self._close()
+
+    async def _close(self) -> None:
         self._closed.set()
+        self._workers.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
         if self._channel is not None:
             await self._channel.close()
 

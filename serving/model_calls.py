@@ -45,6 +45,7 @@ from serving.waiting import Waiting
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Reply = TypeVar("Reply")
+T = TypeVar("T")
 
 AVAILABLE = 30
 STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", AVAILABLE: "AVAILABLE", 40: "UNLOADING", 50: "END"}
@@ -80,6 +81,14 @@ class VersionStatus(NamedTuple):
     error: str
 
 
+@dataclasses.dataclass
+class _Contact:
+    """What has been seen of a server, for all that ask it."""
+
+    reached: bool = False
+    tried_tls: bool = False
+
+
 class ModelCalls:
     """Operations that ask one model on one server, with retries. Several may run at once, in threads or on a loop."""
 
@@ -109,7 +118,8 @@ class ModelCalls:
         self._proxy = proxy
         waiting = Waiting(endpoint.address, policy.patience_s, self._why_silent, policy.deadline_s)
         self._retrier = Retrier(policy, stop, waiting, retried=retried)
-        self._reached = self._tried_tls = False
+        self._retries_calls = True
+        self._contact = _Contact()
 
     @property
     def retries(self) -> int:
@@ -121,6 +131,23 @@ class ModelCalls:
         pinned = copy.copy(self)
         pinned.endpoint = dataclasses.replace(self.endpoint, version=version)
         return pinned
+
+    def without_retries(self) -> Self:
+        """The same, but each call is tried once: for what `repeat` repeats as a whole."""
+        once = copy.copy(self)
+        once._retries_calls = False
+        return once
+
+    def repeat(self, operation: Callable[[], Operation[T]]) -> Operation[T]:
+        """The value of an operation of several calls, which is begun again after what may pass.
+
+        Args:
+          operation: begins it; its calls are those of `without_retries`.
+
+        Raises:
+          Transient: still failing after `RetryPolicy.patience_s`, or the retry budget is spent.
+        """
+        return self._retrier.repeat_all(operation)
 
     def predict(
         self,
@@ -180,7 +207,7 @@ class ModelCalls:
         Raises:
           ModelNotFound: none.
         """
-        return self._retrier.repeat(self._versions)
+        return self._try(self._versions)
 
     def available_version(self) -> Operation[int]:
         """The version to pin: the endpoint's, or the highest one that is available.
@@ -192,7 +219,7 @@ class ModelCalls:
           ModelNotFound: it is neither there nor on its way.
           ServerUnavailable: it has not come within the patience.
         """
-        return self._retrier.repeat(self._available_version)
+        return self._try(self._available_version)
 
     def _available_version(self) -> Operation[int]:
         versions, wanted = (yield from self._versions()), self.endpoint.version
@@ -256,7 +283,10 @@ class ModelCalls:
         return spec
 
     def _call(self, method: str, request: bytes, reply: type[Reply]) -> Operation[Reply]:
-        return self._retrier.repeat(lambda: self._once(method, request, reply))
+        return self._try(lambda: self._once(method, request, reply))
+
+    def _try(self, call: Callable[[], Operation[T]]) -> Operation[T]:
+        return self._retrier.repeat(call) if self._retries_calls else self._retrier.once(call)
 
     def _once(self, method: str, request: bytes, reply: type[Reply]) -> Operation[Reply]:
         try:
@@ -268,28 +298,28 @@ class ModelCalls:
             parsed: Reply = reply.FromString(answer)  # type: ignore[attr-defined]
         except message.DecodeError as error:
             raise MalformedAnswer("the answer is no message of this API", self.endpoint.address) from error
-        self._reached = True
+        self._contact.reached = True
         return parsed
 
     def _explained(self, error: ServingError) -> Operation[ServingError]:
         """The error with what only the client knows: the proxy, and whether it ever got through."""
         message = error.args[0]
-        if self._reached:
+        if self._contact.reached:
             # It has answered before, so it is away for a moment.
             return ServerUnavailable(*error.args) if isinstance(error, WrongAddress) else error
         if isinstance(error, DeadlineExceeded):
-            message += f" after {self._policy.deadline_s:g} s: {yield Work(self._why_silent)}"
+            message += f" after {self._policy.deadline_s:g} s: {yield Work(self._why_silent, waits=True)}"
         elif self._proxy:
             message += f" ({self._proxy})"
-        elif isinstance(error, ServerUnavailable) and (yield Work(self._needs_tls)):
+        elif isinstance(error, ServerUnavailable) and (yield Work(self._needs_tls, waits=True)):
             return WrongAddress("the server wants TLS: add `tls`", *error.args[1:])
         return type(error)(message, *error.args[1:])
 
     def _needs_tls(self) -> bool:
         """Does the server want TLS? Tried once: gRPC can't tell such a server from one that is just starting."""
-        if self.endpoint.tls is not None or self._tried_tls:
+        if self.endpoint.tls is not None or self._contact.tried_tls:
             return False
-        self._tried_tls = True
+        self._contact.tried_tls = True
         return speaks_tls(self.endpoint.target)
 
     def _why_silent(self) -> str:

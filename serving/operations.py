@@ -1,24 +1,15 @@
 """Operations: what a client does, separate from how its calls are made.
 
 An operation is a generator. It yields each step that has to wait for something (a call to the server, a pause, blocking
-work, a lock), is sent the step's result, and returns its own value. `drive` runs one in a thread, `drive_async` on an
-event loop; so requests, checks and retries are written once for both.
+work, another caller), is sent the step's result, and returns its own value. `drive` runs one in a thread, `drive_async`
+on an event loop; so requests, checks and retries are written once for both.
 """
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
-
-
-class Lock(Protocol):
-    """A `threading.Lock`, or an `asyncio.Lock`, whose `acquire` has to be awaited."""
-
-    def acquire(self) -> Any:
-        """Takes it."""
-
-    def release(self) -> None:
-        """Releases it, without waiting."""
 
 
 class Call(NamedTuple):
@@ -39,15 +30,20 @@ class Work(NamedTuple):
     """A function that blocks, such as one that reads files or decodes; its result is the function's."""
 
     function: Callable[[], Any]
+    waits: bool = False
+    """Does it wait for a disk or a network? If not, it keeps a processor busy, and ends soon."""
 
 
-class Acquire(NamedTuple):
-    """Waits until nobody else has the lock; the operation releases it."""
+class Join(NamedTuple):
+    """Waits for what another caller has begun; its result, or error, is the future's.
 
-    lock: Lock
+    The future is marked as running, as who gives up waiting must not cancel it for the others.
+    """
+
+    future: Future[Any]
 
 
-Step = Call | Pause | Work | Acquire
+Step = Call | Pause | Work | Join
 Operation = Generator[Step, Any, T]
 
 

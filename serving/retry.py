@@ -159,11 +159,20 @@ class Retrier:
         """A function's value, in this thread; as `repeat`."""
         return drive(self.repeat(lambda: _call(call)), _pausing(self._stop))
 
+    def once(self, operation: Callable[[], Operation[T]]) -> Operation[T]:
+        """An operation's value, by one try; the user is told if it takes long."""
+        with self._waiting.call():
+            return (yield from operation())
+
     def repeat(self, operation: Callable[[], Operation[T]]) -> Operation[T]:
+        """An operation's value, of a single call, of which the user is told if it takes long; as `repeat_all`."""
+        return self.repeat_all(lambda: self.once(operation))
+
+    def repeat_all(self, operation: Callable[[], Operation[T]]) -> Operation[T]:
         """An operation's value.
 
         Args:
-          operation: begins it, for each try.
+          operation: begins it, for each try. It may be made of several calls.
 
         Raises:
           Transient: the last error, when retrying ended; it says how long was tried.
@@ -182,12 +191,8 @@ class Retrier:
             reraise=True,
         )
 
-        def once() -> Operation[T]:
-            with self._waiting.call():
-                return (yield from operation())
-
         try:
-            value = yield from _repeat(once, loop)
+            value = yield from _repeat(operation, loop)
         except Transient as error:
             if loop.statistics["attempt_number"] > 1 and _TRIED not in str(error.args[0]):
                 error.args = (f"{error.args[0]}{_TRIED}{time.monotonic() - started:.0f} s", *error.args[1:])

@@ -306,6 +306,37 @@ def test_threads_share_a_value_until_the_last_one_leaves() -> None:
     assert shared.acquire("a") is not things[0]
 
 
+def test_threads_share_the_error_of_a_value_that_cant_be_made() -> None:
+    tries: list[str] = []
+    all_wait = threading.Barrier(8)
+
+    def make(key: str) -> _Thing:
+        tries.append(key)
+        waiting.wait()
+        if len(tries) == 1:
+            raise ServerUnavailable("away", key)
+        return _Thing(key)
+
+    waiting = threading.Event()
+    shared = sharing.SharedInProcess(make)
+
+    def acquire(_: int) -> str:
+        all_wait.wait()
+        with pytest.raises(ServerUnavailable) as error:
+            shared.acquire("a")
+        return str(error.value)
+
+    with ThreadPoolExecutor(8) as threads:
+        errors = [threads.submit(acquire, number) for number in range(8)]
+        while shared.users("a") < 8:
+            pass
+        waiting.set()
+        assert {error.result() for error in errors} == {"away (asked a)"}
+    assert len(tries) == 1
+    assert not shared.acquire("a").closed
+    assert shared.users("a") == 1
+
+
 @pytest.fixture(scope="module")
 def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server of the model `m`, versions 1 and 2, that has a signature for each case."""
