@@ -66,7 +66,7 @@ def read_sources(
         found = (
             read_labels(labels, images, note, copies.local, problems.append)
             if labels
-            else read_folder(folder or "", note)
+            else read_folder(folder or "", note, problems.append, for_training=for_training)
         )
         extra = unlabelled(found, images) if images else []
         checked = check_images(

@@ -109,7 +109,10 @@ class TrainJob(TrainOptions):
         "With id,breed: the folder of <id>.jpg, on a disk or in a bucket.", default=None, metavar="FOLDER"
     )
     folder: str | None = option(
-        "Instead: a folder with one folder of images a class, on a disk or in a bucket.", default=None, metavar="FOLDER"
+        "Instead: a folder with one folder of images a class, or with train/CLASS, validation/CLASS and test/CLASS; on "
+        "a disk or in a bucket.",
+        default=None,
+        metavar="FOLDER",
     )
     skip_bad: bool = option("Leave out images and classes that can't be used, and list them.", default=False)
     model_store: str = option(

@@ -231,6 +231,27 @@ def test_odd_names_of_files_and_labels_are_shown_as_they_are(drawn: Path, hub_mo
     assert contract.labels == [":dog:", "[red]pug"]
 
 
+def test_a_folder_that_is_a_split_is_trained_on_as_that(drawn: Path, hub_module: Path, tmp_path: Path) -> None:
+    """Keras' layout."""
+    rows = list(csv.DictReader((drawn / "labels.csv").open()))
+    for number, row in enumerate(rows):
+        folder = tmp_path / "data" / ("validation" if number % 4 == 0 else "train") / row["breed"]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(drawn / "train" / f"{row['id']}.jpg", folder)
+    done = run("--folder", tmp_path / "data", "--hub-model", hub_module, "--image-size", IMAGE_SIZE, "--epochs", 1,
+               "--model-store", tmp_path / "models", "--name", "textures", "--version", 1)  # fmt: skip
+    assert done.exception is None, done.output
+    assert f"{tmp_path}/data is a split, and taken as that: train (training), validation (validation)" in done.stderr
+    version = tmp_path / "models" / "textures" / "1"
+    assert ModelContract.from_json((version / "assets.extra" / "contract.json").read_bytes()).labels == sorted(
+        {row["breed"] for row in rows}
+    )
+    kept = list(csv.DictReader((version / "assets.extra" / "training_images.csv").open()))
+    assert {(Path(row["path"]).parts[-3], row["split"]) for row in kept} == {
+        ("train", "training"), ("train", "test"), ("validation", "validation"),
+    }  # fmt: skip
+
+
 def test_what_is_left_out_is_told(drawn: Path, hub_module: Path, tmp_path: Path) -> None:
     (tmp_path / "m" / "x" / "1").mkdir(parents=True)  # so that it ends when the images were read
     lines = (drawn / "labels.csv").read_text().splitlines()

@@ -7,6 +7,7 @@ from serving.csv_rows import read_rows
 from serving.errors import UsageError
 from serving.storage.local_file import read_file
 from serving.text_files import decode_text
+from trainer.images.problems import listed
 
 _SHOWN = 5
 
@@ -28,18 +29,19 @@ def read_groups(path: str, labels: Sequence[str]) -> dict[str, str]:
         raise UsageError(f"{name}: {error.strerror}") from error
     _, rows = read_rows(text, name, ("label", "group"))
     groups: dict[str, str] = {}
+    faults = []
     for line, values in rows:
         label, group = values["label"], values["group"]
         where = f"{name}, line {line}"
         if label not in labels:
-            raise UsageError(
-                f"{where}: no image is labelled {printable(repr(label))}; drop the line, or mend the label"
-            )
-        if not group or not group.isprintable() or group != group.strip():
-            raise UsageError(f"{where}: the group of {label!r} is {group!r}; write a name without blanks around it")
-        if label in groups:
-            raise UsageError(f"{where}: {label!r} is named twice; drop one of the lines")
+            faults.append(f"{where}: no image is labelled {printable(repr(label))}; drop the line, or mend the label")
+        elif not group or not group.isprintable() or group != group.strip():
+            faults.append(f"{where}: the group of {label!r} is {group!r}; write a name without blanks around it")
+        elif label in groups:
+            faults.append(f"{where}: {label!r} is named twice; drop one of the lines")
         groups[label] = group
+    if faults:
+        raise UsageError(listed(faults, what="lines"))
     missing = [label for label in labels if label not in groups]
     if missing:
         names = ", ".join(map(repr, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")

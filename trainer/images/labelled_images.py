@@ -10,9 +10,10 @@ from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.storage.base import scheme
 from trainer.images.class_folders import IMAGE_ENDINGS, find_images
-from trainer.images.labels_csv import SplitName, read_label_file
+from trainer.images.labels_csv import read_label_file
 from trainer.images.problems import OnProblem, Problem, refuse
 from trainer.images.similar_labels import Label, check_labels
+from trainer.images.split_names import SplitName
 
 Note = Callable[[str], None]
 """Tells the user, in a sentence, something that needs no action."""
@@ -87,17 +88,32 @@ def read_labels(
     return labelled
 
 
-def read_folder(folder: str, note: Note = _ignore) -> list[LabelledImage]:
+def read_folder(
+    folder: str, note: Note = _ignore, on_problem: OnProblem = refuse, *, for_training: bool = True
+) -> list[LabelledImage]:
     """Images of a folder with one folder a class; `trainer.images.class_folders` says what is taken, and what refused.
 
+    Args:
+      folder: on this machine.
+      note: is told what a user should know.
+      on_problem: is told of what can't be taken and is left out; by default the first one is raised.
+      for_training: whether the folder may be a split, `train/CLASS` beside `validation/CLASS`.
+
     Raises:
-      UsageError: something in the folder can't be taken, or two classes look alike.
+      UsageError: the folder can't be taken, or two classes look alike.
     """
-    found = find_images(folder)
+    found = find_images(folder, on_problem, for_training=for_training)
+    if found.parts:
+        said = ", ".join(f"{printable(name)} ({part})" for name, part in found.parts.items())
+        note(f"{printable(folder)} is a split, and taken as that: {said}")
     for reason, paths in found.left_out.items():
         note(f"{reason}, left out of {printable(folder)}: {_examples(paths)}")
-    classes = sorted({label for _, label in found.images})
-    check_labels((Label(name, f"the folder {printable(os.path.join(folder, name))}") for name in classes), note)
+    places: dict[str, Label] = {}
+    for image in found.images:
+        if image.label not in places:
+            part = next((name for name, kind in found.parts.items() if kind == image.split), "")
+            places[image.label] = Label(image.label, f"the folder {printable(os.path.join(folder, part, image.label))}")
+    check_labels([places[name] for name in sorted(places)], note)
     return [LabelledImage(*image) for image in found.images]
 
 

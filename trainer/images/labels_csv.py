@@ -1,21 +1,18 @@
 """A CSV of labels: `id,breed` as Kaggle has it, or `path,label`; with a column `split`, and others, where wanted."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from serving.console.terminal import printable
 from serving.csv_rows import read_rows
 from serving.errors import UsageError
 from serving.storage.local_file import read_file
 from serving.text_files import decode_text
+from trainer.images.problems import listed
+from trainer.images.split_names import SplitName, named_part
 
 _LAYOUTS = (("path", "label"), ("id", "breed"))
 """Columns of the image and of its class."""
 _SPLIT = "split"
-SplitName = Literal["training", "validation", "test"]
-_SPLITS: dict[str, SplitName | None] = {
-    "": None, "training": "training", "train": "training", "validation": "validation", "valid": "validation",
-    "val": "validation", "test": "test",
-}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -51,29 +48,24 @@ def read_label_file(path: str) -> LabelFile:
         raise UsageError(f"{name}: {error.strerror}") from error
     columns, lines = read_rows(text, name)
     image, label = _layout(columns, name)
-    rows = []
+    rows, faults = [], []
     for line, values in lines:
         where = f"{name}, line {line}"
-        split = _split(values[_SPLIT], where) if _SPLIT in values else None
+        told = values.get(_SPLIT, "").strip()
+        split = named_part(told)
         others = tuple((name, value) for name, value in values.items() if name not in (image, label, _SPLIT))
-        row = Row(values[image], values[label], where, split, others)
-        if not row.image:
-            raise UsageError(
-                f"{where}: the label {printable(repr(row.label))} has no image; fill in the column {image}"
+        if told and split is None:
+            faults.append(f"{where}: the split {printable(repr(told))} is none; write training, validation or test")
+        if not values[image]:
+            faults.append(
+                f"{where}: the label {printable(repr(values[label]))} has no image; fill in the column {image}"
             )
-        rows.append(row)
+        rows.append(Row(values[image], values[label], where, split, others))
+    if faults:
+        raise UsageError(listed(faults, what="labels"))
     if not rows:
         raise UsageError(f"{name} names no image: it needs lines below the first")
     return LabelFile(rows, has_ids=image == "id")
-
-
-def _split(value: str, where: str) -> SplitName | None:
-    try:
-        return _SPLITS[value.strip().lower()]
-    except KeyError:
-        raise UsageError(
-            f"{where}: the split {printable(repr(value))} is none; write training, validation or test"
-        ) from None
 
 
 def _layout(columns: list[str], name: str) -> tuple[str, str]:

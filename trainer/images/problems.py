@@ -1,11 +1,13 @@
 """What is wrong with labelled images, collected so that a user sees all of it at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from serving.errors import UsageError
 
-Kind = Literal["missing", "no label", "labelled twice", "not an image", "damaged", "two labels", "small class"]
+Kind = Literal[
+    "missing", "no label", "labelled twice", "not an image", "unreadable", "damaged", "two labels", "small class"
+]
 _SHOWN = 20
 
 
@@ -37,10 +39,20 @@ def refuse_all(problems: list[Problem]) -> None:
     Raises:
       UsageError: there are.
     """
-    skip = "`skip_bad` leaves such images out"
-    if len(problems) == 1:
-        raise UsageError(f"{problems[0].message}; {skip}")
     if problems:
-        lines = [f"\n- {problem.message}" for problem in problems[:_SHOWN]]
-        more = f"\n- and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
-        raise UsageError(f"{len(problems):,} problems with the images ({skip}):{''.join(lines)}{more}")
+        raise UsageError(listed([problem.message for problem in problems], "`skip_bad` leaves such images out"))
+
+
+def listed(messages: Sequence[str], hint: str = "", *, what: str = "images") -> str:
+    """One message for all: itself if it is the only one, else the first twenty, each on its line, and a count.
+
+    Args:
+      messages: at least one.
+      hint: what helps against all of them.
+      what: they are wrong with.
+    """
+    if len(messages) == 1:
+        return messages[0] + (f"; {hint}" if hint else "")
+    lines = [f"\n- {message}" for message in messages[:_SHOWN]]
+    more = f"\n- and {len(messages) - _SHOWN:,} more" if len(messages) > _SHOWN else ""
+    return f"{len(messages):,} problems with the {what}{f' ({hint})' if hint else ''}:{''.join(lines)}{more}"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.similar_names import folded, visible
+from trainer.images.problems import listed
 
 
 class Label(NamedTuple):
@@ -28,16 +29,19 @@ def check_labels(labels: Iterable[Label], note: Callable[[str], None]) -> None:
         seen.
     """
     known = list(labels)
+    faults = []
     for text, where in known:
         if text != text.strip():
-            raise UsageError(f"{where}: the label {text!a} begins or ends with a blank; remove it")
-        if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text) or not visible(text):
-            raise UsageError(f"{where}: the label {text!a} has characters that nobody can see; remove them")
-    for first, second in _pairs(known, visible):
-        raise UsageError(
+            faults.append(f"{where}: the label {text!a} begins or ends with a blank; remove it")
+        elif any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text) or not visible(text):
+            faults.append(f"{where}: the label {text!a} has characters that nobody can see; remove them")
+    for first, second in () if faults else _pairs(known, visible):
+        faults.append(
             f"{second.where}: the label {second.text!a} looks like {first.text!a} ({first.where}), but has "
             "other blanks, invisible characters or accents; write both the same way"
         )
+    if faults:
+        raise UsageError(listed(faults, what="labels"))
     for first, second in _pairs(known, folded):
         note(
             f"WARNING: the labels {printable(first.text)} ({first.where}) and {printable(second.text)} "

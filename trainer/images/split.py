@@ -8,9 +8,13 @@ from typing import NamedTuple
 from serving.console.terminal import printable
 from serving.errors import UsageError
 from trainer.images.labelled_images import LabelledImage
-from trainer.images.labels_csv import SplitName
+from trainer.images.problems import listed
+from trainer.images.split_names import SplitName
 
 _SHOWN = 5
+_ORDER: tuple[SplitName, ...] = ("training", "validation", "test")
+_LEAST: dict[SplitName, int] = {"test": 2, "validation": 3}
+"""Images of a class from which on it has one in the part."""
 
 
 class Split(NamedTuple):
@@ -64,12 +68,22 @@ def split_images(
     if any(image.split for image in images):
         split = _as_told(images, near_duplicates, note)
     else:
-        split = _Splitting(images, digests, near_duplicates, note).run(validation_share, test_share, seed)
+        split = Split([*images], [], [])
+    shares: dict[SplitName, float] = {"test": test_share, "validation": validation_share}
+    absent: dict[SplitName, float] = {name: share for name, share in shares.items() if not getattr(split, name)}
+    if absent:
+        if any(image.split for image in split.training):
+            note(f"no image is said to be for {' or '.join(absent)}: a share of those to train on is taken")
+        parted = _Splitting(split.training, digests, near_duplicates, note).run(absent, seed)
+        split = Split(parted.training, split.validation or parted.validation, split.test or parted.test)
     missing = sorted({image.label for image in images} - {image.label for image in split.training})
     if missing:
-        raise UsageError(f"no image of class {missing[0]!r} is trained on: add images, or drop the class")
+        raise UsageError(listed([
+            f"no image of class {printable(repr(label))} is trained on: add images, or drop the class"
+            for label in missing
+        ]))  # fmt: skip
     if not split.test:
-        raise UsageError("no image is left to test on: let the column split say test for some of them, or add images")
+        raise UsageError("no image is left to test on: add images")
     return split
 
 
@@ -87,11 +101,10 @@ def _as_told(
     apart = [group for group in near_duplicates if len({parts[path] for path in group}) > 1]
     if apart:
         note(
-            f"WARNING: the column split parts {len(apart):,} groups of images that look alike, such as "
+            f"WARNING: the split that is given parts {len(apart):,} groups of images that look alike, such as "
             f"{', '.join(map(printable, apart[0][:2]))}: the accuracy will be too high"
         )
-    names: tuple[SplitName, ...] = ("training", "validation", "test")
-    return Split(*([image for image in images if image.split == name] for name in names))
+    return Split(*([image for image in images if image.split == name] for name in _ORDER))
 
 
 class _Splitting:
@@ -106,36 +119,33 @@ class _Splitting:
         self._counts = Counter(image.label for image in images)
         self._group = self._groups(near_duplicates)
 
-    def run(self, validation_share: float, test_share: float, seed: int) -> Split:
-        """Fills the test part of each class first, then validation; the rest is trained on."""
+    def run(self, shares: Mapping[SplitName, float], seed: int) -> Split:
+        """Fills the test part of each class first, then validation, if they have a share; the rest is trained on."""
         units: dict[str, list[LabelledImage]] = defaultdict(list)
         for image in self._images:
             units[self._group.get(image.path, image.path)].append(image)
         order = sorted(units, key=lambda unit: min(self._place(image, seed) for image in units[unit]))
-        wanted = [self._wanted(test_share, 2), self._wanted(validation_share, 3)]
-        taken: list[dict[str, int]] = [defaultdict(int), defaultdict(int)]
+        wanted = {part: self._wanted(share, _LEAST[part]) for part, share in shares.items()}
+        taken: dict[SplitName, dict[str, int]] = {part: defaultdict(int) for part in shares}
         left = Counter(self._counts)
-        chosen: dict[str, int] = {}
+        parts: dict[SplitName, list[LabelledImage]] = {"training": [], "validation": [], "test": []}
         for unit in order:
             counts = Counter(image.label for image in units[unit])
-            chosen[unit] = 2  # training
-            for part in (0, 1):
+            chosen: SplitName = "training"
+            for part in shares:
                 fits = all(
                     taken[part][label] + count <= wanted[part][label] and left[label] - count >= 1
                     for label, count in counts.items()
                 )
                 if fits:
-                    chosen[unit] = part
+                    chosen = part
                     for label, count in counts.items():
                         taken[part][label] += count
                         left[label] -= count
                     break
+            parts[chosen] += units[unit]
         self._tell(taken)
-        parts: list[list[LabelledImage]] = [[], [], []]
-        for unit, part in chosen.items():
-            parts[part] += units[unit]
-        test, validation, training = (sorted(part) for part in parts)
-        return Split(training, validation, test)
+        return Split(*(sorted(parts[name]) for name in _ORDER))
 
     def _wanted(self, share: float, least: int) -> dict[str, int]:
         """How many images of each class, at least one of a class of `least` images."""
@@ -148,7 +158,8 @@ class _Splitting:
         """The group of each image, but of groups that are most of a class, which could not be split."""
         labels = {image.path: image.label for image in self._images}
         groups: dict[str, str] = {}
-        for group in near_duplicates:
+        for all_alike in near_duplicates:
+            group = [path for path in all_alike if path in labels]
             counts = Counter(labels[path] for path in group)
             large = [label for label, count in counts.items() if 2 * count > self._counts[label]]
             if large:
@@ -161,9 +172,9 @@ class _Splitting:
                 groups |= dict.fromkeys(group, group[0])
         return groups
 
-    def _tell(self, taken: list[dict[str, int]]) -> None:
-        for part, name in enumerate(("test", "validation")):
-            without = sorted(label for label in self._counts if not taken[part][label])
+    def _tell(self, taken: Mapping[SplitName, Mapping[str, int]]) -> None:
+        for name, counts in taken.items():
+            without = sorted(label for label in self._counts if not counts.get(label))
             if without:
                 names = ", ".join(map(repr, without[:_SHOWN])) + (", …" if len(without) > _SHOWN else "")
                 self._note(

@@ -108,8 +108,15 @@ def test_a_column_says_the_part_and_others_are_slices(images: Path, tmp_path: Pa
     read = read_labels(csv_file(tmp_path, text), str(images))
     assert [one.split for one in read] == ["training", "validation", None, "test"]
     assert read[1].columns == (("place", "outdoors"),)
-    with pytest.raises(UsageError, match="line 2: the split 'dev' is none; write training, validation or test"):
-        read_labels(csv_file(tmp_path, "id,breed,split\na,pug,dev\n"), str(images))
+    with pytest.raises(UsageError, match="line 2: the split 'x' is none; write training, validation or test"):
+        read_labels(csv_file(tmp_path, "id,breed,split\na,pug,x\n"), str(images))
+
+
+def test_all_lines_of_a_csv_that_cannot_be_right_are_told(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"3 problems with the labels:\n- .*line 2: .*\n- .*line 3: .*\n- .*line 4: "):
+        read_labels(csv_file(tmp_path, "id,breed,split\na,pug,x\n,pug,test\nb,pug,y\n"), str(images))
+    with pytest.raises(UsageError, match=r"2 problems with the labels:\n- .*line 2: .*\n- .*line 3: "):
+        read_labels(csv_file(tmp_path, 'id,breed\na,"x "\nb," y"\n'), str(images))
 
 
 def test_all_rows_that_cannot_be_used_are_told(images: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from serving.errors import UsageError
 from trainer.images.labelled_images import LabelledImage
-from trainer.images.labels_csv import SplitName
 from trainer.images.split import Split, split_images
+from trainer.images.split_names import SplitName
 
 
 def some(**counts: int) -> list[LabelledImage]:
@@ -91,13 +91,24 @@ def test_the_column_decides_where_it_is_there() -> None:
     notes: list[str] = []
     parts = split(images, [("a0", "a1")], notes=notes)
     assert [[image.path for image in part] for part in parts] == [["a0", "a2", "b1"], ["b2"], ["a1", "b0"]]
-    assert "WARNING: the column split parts 1 groups of images that look alike, such as a0, a1" in notes[0]
+    assert "WARNING: the split that is given parts 1 groups of images that look alike, such as a0, a1" in notes[0]
     with pytest.raises(UsageError, match="the column split is empty for 1 images, such as a0"):
         split([images[0]._replace(split=None), *images[1:]])
     with pytest.raises(UsageError, match="no image of class 'b' is trained on"):
         split([image._replace(split="test") if image.label == "b" else image for image in images])
-    with pytest.raises(UsageError, match="no image is left to test on"):
-        split([image._replace(split="training") for image in images])
+
+
+@pytest.mark.parametrize("given", ["validation", "test"])
+def test_a_part_that_is_not_given_is_taken_from_the_training_images(given: SplitName) -> None:
+    images = [image._replace(split="training") for image in some(a=20, b=20)]
+    told = [LabelledImage(f"{label}{given}{number}", label, given) for label in "ab" for number in range(5)]
+    notes: list[str] = []
+    parts = split([*images, *told], [("a0", "a1", f"a{given}0")], notes=notes)
+    sizes = {"validation": 8, "test": 8, given: 10}
+    assert [len(part) for part in parts] == [32, sizes["validation"], sizes["test"]]
+    assert getattr(parts, given) == told
+    absent = "test" if given == "validation" else "validation"
+    assert f"no image is said to be for {absent}: a share of those to train on is taken" in notes
 
 
 def test_the_digest_tells_one_split_from_another() -> None:
