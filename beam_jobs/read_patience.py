@@ -30,6 +30,11 @@ class ReadPatience:
                 return 0.0
             return max(self._most_s / 2 ** min(self._alone[place], 64), min(self._most_s, _LEAST_S))
 
+    def was_read(self, since: float) -> bool:
+        """Was any image read since a time of `time.monotonic`, wherever it was?"""
+        with self._lock:
+            return max(self._read_at.values(), default=float("-inf")) >= since
+
     def note_read(self, place: str, *, tried_again: bool) -> None:
         """Takes note of an image that was read."""
         with self._lock:

@@ -15,7 +15,7 @@ from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.read_patience import ReadPatience
 from beam_jobs.sources import Source, is_empty
 from serving.errors import FileError, Resumable, StorageError, StorageUnavailable
-from serving.storage.base import absolute, is_web, scheme, shown, within
+from serving.storage.base import absolute, is_web, place_of, scheme, shown, within
 from serving.storage.retrying import RetryingStorage
 from serving.storage.transfer import together
 
@@ -185,10 +185,8 @@ class SourceCheck:
 
     def _place_of(self, path: str) -> str:
         """The web server or bucket of a file; on a disk its source."""
-        if scheme(path):
-            return "/".join(path.split("/")[:3])
-        source = self._source_of(path)
-        return source.folder if source else "/"
+        source = None if scheme(path) else self._source_of(path)
+        return source.folder if source else place_of(path)
 
     def _source_of(self, path: str) -> Source | None:
         return self._source_below(absolute(path).rpartition("/")[0] or "/")
