@@ -10,7 +10,7 @@ from typing import NamedTuple
 from beam_jobs.glob_patterns import Below, has_magic, split_pattern
 from beam_jobs.input_lists import is_list, read_list
 from beam_jobs.sources import Source, SourceFinder
-from serving.errors import UsageError
+from serving.errors import StorageUnavailable, UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
 from serving.storage.disk import disk_errors
 from serving.storage.stores import Stores
@@ -172,8 +172,11 @@ class Listing:
 
     def _on_web(self, one: str, storage: Storage) -> Listed:
         """The one file of a URL, in which nothing is a pattern."""
-        if storage.exists(one):
-            return Listed(one, seen=True)
+        try:
+            if storage.exists(one):
+                return Listed(one, seen=True)
+        except StorageUnavailable:  # what is read tells whether only this one does not answer
+            return Listed(one)
         raise UsageError(
             f"`inputs` {shown(one)}: there is no such file. A web server is asked for single files, not for folders or "
             "globs: name the images' URLs in a .txt or .csv, or give the bucket behind it as gs://, s3:// or az://"

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import threading
+import time
 from collections import Counter
 from typing import Self
 
@@ -15,7 +17,7 @@ from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.served_predictor import retry_by_many, served_predictor
 from beam_jobs.source_check import SourceCheck
 from serving.client import PredictClient
-from serving.errors import FileError, ModelNotFound, Resumable
+from serving.errors import FileError, ModelNotFound, Resumable, StorageUnavailable
 from serving.images.limits import ImageLimits
 from serving.options import Endpoint, RetryPolicy
 from serving.retry import transient_in_time
@@ -67,7 +69,7 @@ class ChunkWorker:
         self._stores = Stores(spec.storage, retry_by_many(spec.retry, spec.chunk.readers), interrupt.STOP)
         self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
         self._parts = self._folder.parts(spec.plan)
-        self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores)
+        self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores, spec.retry.patience_s)
         self._under_way: set[int] = set()
         self._failure: Exception | None = None
         retry = retry_by_many(spec.retry, spec.chunk.requests_in_flight)
@@ -159,14 +161,34 @@ class ChunkWorker:
     def _read(self, path: str, limit: int) -> bytes:
         """The bytes of an image; where they can't be read, its whole source is checked first."""
         where = self._spec.plan.locate(path)
-        storage = self._stores(where)
         try:
-            data = storage.read(where, limit)
+            return self._try_to_read(where, limit)
         except FileNotFoundError:
             self._sources.after_missing(where, list(self._under_way))
-            data = storage.read(where, limit)  # its source is there, and may have been away for a moment
+            return self._try_to_read(where, limit)  # its source is there, and may have been away for a moment
+
+    def _try_to_read(self, where: str, limit: int) -> bytes:
+        """The bytes of an image whose place may be away for a while.
+
+        Raises:
+          FileError: it can't be read; others can.
+          StorageUnavailable, SourceGone: nothing of its source answers.
+        """
+        since, failed = time.monotonic(), threading.Event()
+
+        def patience() -> float:
+            failed.set()
+            return self._sources.patience_s(where)
+
+        try:
+            data = self._stores(where).within(patience).read(where, limit)
+        except StorageUnavailable as error:
+            interrupt.raise_if_stopped()  # a stop ends the tries, too
+            if not self._sources.fails_alone(where, list(self._under_way), since):
+                raise
+            raise FileError(f"{error}, while others were read") from error
         except FileError:
             self._sources.after_unreadable(where, list(self._under_way))
             raise
-        self._sources.note_read(where)
+        self._sources.note_read(where, tried_again=failed.is_set())
         return data

@@ -211,6 +211,20 @@ class NoCredentials(StorageDenied):
 class StorageUnavailable(StorageError, Transient):
     """The storage does not answer, or says it is overloaded."""
 
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        """An error for one call.
+
+        Args:
+          message: what happened.
+          retry_after_s: how long the store asks to be left alone; 0 where it doesn't say.
+        """
+        super().__init__(message, retry_after_s)
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds that the store asks to be left alone; 0 where it doesn't say."""
+        return float(self.args[1])
+
 
 class DiskFull(StorageError, Resumable):
     """No room, or over a quota: not retried automatically, as the user has to make room."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import tenacity
 
-from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, Transient
+from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, StorageUnavailable, Transient
 from serving.operations import Operation, Pause, Step, drive
 from serving.options import RetryPolicy
 from serving.waiting import Waiting
@@ -125,6 +125,24 @@ class _BudgetSpent(tenacity.stop.stop_base):
         return not self._budget.spend()
 
 
+class _PatienceSpent(tenacity.stop.stop_base):
+    """Ends the tries where the next one would come too late."""
+
+    def __init__(self, patience: Callable[[], float]) -> None:
+        self._patience = patience
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        return (retry_state.seconds_since_start or 0.0) + retry_state.upcoming_sleep >= self._patience()
+
+
+class _AskedWait(tenacity.wait.wait_base):
+    """Seconds that the answer to the last try asks to wait, which is HTTP's `Retry-After`."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        return error.retry_after_s if isinstance(error, StorageUnavailable) else 0.0
+
+
 class Retrier:
     """Calls a function until it succeeds, fails for good, or patience, budget or the stop event end it."""
 
@@ -155,24 +173,29 @@ class Retrier:
         """Retries made so far, for metrics."""
         return self._retries
 
-    def __call__(self, call: Callable[[], T]) -> T:
+    def __call__(self, call: Callable[[], T], patience: Callable[[], float] | None = None) -> T:
         """A function's value, in this thread; as `repeat`."""
-        return drive(self.repeat(lambda: _call(call)), _pausing(self._stop))
+        return drive(self.repeat(lambda: _call(call), patience), _pausing(self._stop))
 
     def once(self, operation: Callable[[], Operation[T]]) -> Operation[T]:
         """An operation's value, by one try; the user is told if it takes long."""
         with self._waiting.call():
             return (yield from operation())
 
-    def repeat(self, operation: Callable[[], Operation[T]]) -> Operation[T]:
+    def repeat(
+        self, operation: Callable[[], Operation[T]], patience: Callable[[], float] | None = None
+    ) -> Operation[T]:
         """An operation's value, of a single call, of which the user is told if it takes long; as `repeat_all`."""
-        return self.repeat_all(lambda: self.once(operation))
+        return self.repeat_all(lambda: self.once(operation), patience)
 
-    def repeat_all(self, operation: Callable[[], Operation[T]]) -> Operation[T]:
+    def repeat_all(
+        self, operation: Callable[[], Operation[T]], patience: Callable[[], float] | None = None
+    ) -> Operation[T]:
         """An operation's value.
 
         Args:
           operation: begins it, for each try. It may be made of several calls.
+          patience: seconds to go on trying, asked for after each failed try; None for the policy's.
 
         Raises:
           Transient: the last error, when retrying ended; it says how long was tried.
@@ -181,9 +204,12 @@ class Retrier:
         policy, started = self._policy, time.monotonic()
         loop = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self._retried),
-            wait=tenacity.wait_random_exponential(multiplier=policy.first_delay_s, max=policy.max_delay_s),
+            wait=tenacity.wait_combine(
+                tenacity.wait_random_exponential(multiplier=policy.first_delay_s, max=policy.max_delay_s),
+                _AskedWait(),
+            ),
             stop=tenacity.stop_any(
-                tenacity.stop_before_delay(policy.patience_s),
+                _PatienceSpent(patience or (lambda: policy.patience_s)),
                 tenacity.stop_when_event_set(self._stop),
                 _BudgetSpent(self._budget),
             ),

@@ -2,23 +2,27 @@
 
 import dataclasses
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.memory import CHUNKS_AT_ONCE, Allowance
 from beam_jobs.parts import Outcome
+from beam_jobs.read_patience import ReadPatience
 from beam_jobs.served_predictor import check_answers, retry_by_many, served_predictor
 from flow_images.results import Classification, LabelScore
 from serving.client import PredictClient
 from serving.contract import ModelContract
 from serving.discovery import choose_wire, discover
+from serving.errors import FileError, StorageUnavailable
 from serving.images.limits import ImageLimits, bad_name, own_faults
 from serving.model_overrides import ModelOverrides
 from serving.option_fields import Options, option, options_class
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.retry import transient_in_time
+from serving.storage.base import place_of
 from serving.storage.local_file import TooLarge
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
@@ -76,6 +80,7 @@ class Worker:
         self._contract, wire = _checked(options)
         self._stop = threading.Event()
         self._stores = Stores(options.storage, retry_by_many(options.retry, options.chunk.readers), self._stop)
+        self._patience = ReadPatience(options.retry.patience_s)
         self._turns = threading.BoundedSemaphore(CHUNKS_AT_ONCE)
         retry = retry_by_many(options.retry, options.chunk.requests_in_flight)
         self._client = PredictClient(options.endpoint, retry=retry, stop=self._stop, retried=transient_in_time)
@@ -118,7 +123,25 @@ class Worker:
                 return image.data
             if not is_utf8(image.path):
                 raise bad_name()
-            return self._stores(image.path).read(image.path, min(room, most))
+            return self._read_file(image.path, min(room, most))
+
+    def _read_file(self, path: str, limit: int) -> bytes:
+        """The bytes of a file; raises FileError where its place does not answer, while other files are read."""
+        place, since, failed = place_of(path), time.monotonic(), threading.Event()
+
+        def patience() -> float:
+            failed.set()
+            return self._patience.seconds(place)
+
+        try:
+            data = self._stores(path).within(patience).read(path, limit)
+        except StorageUnavailable as error:
+            if self._stop.is_set() or not self._patience.was_read(since):
+                raise
+            self._patience.note_failed_alone(place, since)
+            raise FileError(f"{error}, while others were read") from error
+        self._patience.note_read(place, tried_again=failed.is_set())
+        return data
 
     def _result(self, image: Image, outcome: Outcome) -> Classification:
         labels = self._contract.labels

@@ -29,6 +29,7 @@ from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageEr
 from serving.storage.base import FileInfo, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import AzureOptions
+from serving.storage.pace import keep_pace, retry_after_s
 
 _CONNECT_S = 4.0
 _PAGE = 1000
@@ -56,6 +57,7 @@ class Azure(Storage):
         # As many connections as a job reads at once; those over requests' default of 10 would be closed after use.
         session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=64))
         session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
+        keep_pace(session, wait_s)
         connect_s = min(wait_s, _CONNECT_S)
         settings = {
             "transport": RequestsTransport(session=session, connection_timeout=connect_s, read_timeout=wait_s),
@@ -201,6 +203,8 @@ def _plain_errors(path: str) -> Iterator[None]:
     except (azure_errors.ServiceRequestError, azure_errors.ServiceResponseError) as error:
         refused = isinstance(error.inner_exception, requests.exceptions.SSLError)
         raise (StorageDenied if refused else StorageUnavailable)(f"{path}: {_words(error)}") from error
+    except TimeoutError as error:  # of a body that trickles
+        raise StorageUnavailable(f"{path}: {error}") from error
     except azure_errors.AzureError as error:
         raise FileError(f"{path}: {_words(error)}") from error
     except ValueError as error:  # a name that no container can have
@@ -216,7 +220,7 @@ def _plain(path: str, error: azure_errors.HttpResponseError) -> Exception:
     if status == 404 or code in _NO_SUCH_NAME:
         return FileNotFoundError(path)
     if code in _PASSING or status == 429 or status >= 500:
-        return StorageUnavailable(words)
+        return StorageUnavailable(words, retry_after_s(getattr(error.response, "headers", None)))
     if status in (409, 412):
         return FileExistsError(path)
     if status == 401 or code in _REFUSED or (isinstance(error, azure_errors.ClientAuthenticationError) and not status):

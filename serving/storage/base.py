@@ -69,6 +69,11 @@ def is_web(path: str) -> bool:
     return scheme(path) in WEB
 
 
+def place_of(path: str) -> str:
+    """The web server or bucket that a file is in; "" for the disks of this machine."""
+    return "/".join(path.split("/")[:3]) if scheme(path) else ""
+
+
 def without_query(path: str) -> str:
     """A URL of a web server up to its query and fragment; any other path as it is."""
     return re.split("[?#]", path, maxsplit=1)[0] if is_web(path) else path

@@ -21,6 +21,7 @@ from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnava
 from serving.storage.base import FileInfo, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import GcsOptions
+from serving.storage.pace import keep_pace, retry_after_s
 
 _CONNECT_S = 4.0
 _LOG = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Gcs(Storage):
         # As many connections as a job reads at once; those over requests' default of 10 would be closed after use.
         for kind in ("https://", "http://"):
             self._client._http.mount(kind, requests.adapters.HTTPAdapter(pool_maxsize=64))
+        keep_pace(self._client._http, wait_s)
 
     @override
     def read(self, path: str, limit: int | None = None) -> bytes:
@@ -146,7 +148,9 @@ class Gcs(Storage):
         except _NO_URL as error:
             raise UsageError(f"{path}: {error}; see STORAGE_EMULATOR_HOST") from error
         except _PASSING as error:
-            raise StorageUnavailable(f"{path}: {error}") from error
+            answer = getattr(error, "response", None)
+            wait_s = 0.0 if answer is None else retry_after_s(answer.headers)
+            raise StorageUnavailable(f"{path}: {error}", wait_s) from error
         except google.auth.exceptions.GoogleAuthError as error:
             final = NoCredentials if self._anonymous else StorageDenied
             raise (StorageUnavailable if error.retryable else final)(f"{path}: {error}") from error
@@ -178,4 +182,5 @@ _NO_URL = (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema,
 _PASSING = (
     gcp_errors.ServerError, gcp_errors.TooManyRequests, gcp_errors.RetryError,
     google.auth.exceptions.TransportError, google.auth.exceptions.TimeoutError, requests.exceptions.RequestException,
+    TimeoutError,  # of a body that trickles
 )  # fmt: skip

@@ -6,7 +6,6 @@ HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are kept to. Messages show a
 import contextlib
 import functools
 import ssl
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -18,14 +17,12 @@ from typing_extensions import override
 from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
 from serving.storage.base import FileInfo, Storage, shown
 from serving.storage.local_file import TooLarge
+from serving.storage.pace import receive, retry_after_s
 
 _CONNECT_S = 4.0
 _CONNECTIONS = 64
 """To one server: as many as a job reads at once."""
 _MOST_REDIRECTS = 5
-_PIECE = 64 * 1024
-_LEAST_BYTES_PER_S = 1024
-"""A server that is slower than that on average is taken for one that hangs."""
 
 
 class Http(Storage):
@@ -44,7 +41,7 @@ class Http(Storage):
             # Of an answer that comes packed, it is the size on the way.
             if limit is not None and size is not None and size > limit and "content-encoding" not in answer.headers:
                 raise TooLarge(size)
-            data = self._receive(answer, None if limit is None else limit + 1)
+            data = receive(answer, self._wait_s, None if limit is None else limit + 1)
             if limit is not None and len(data) > limit:
                 raise TooLarge
             return data
@@ -60,15 +57,15 @@ class Http(Storage):
                 found = answer.headers.get("content-range", "")
                 if not found.startswith(f"bytes {start}-"):
                     raise FileError(f"{shown(path)}: the server sent {found or 'another part'} for bytes from {start}")
-                return self._receive(answer, end - start)
-            return self._receive(answer, end)[start:]  # the server knows no ranges
+                return receive(answer, self._wait_s, end - start)
+            return receive(answer, self._wait_s, end)[start:]  # the server knows no ranges
 
     @override
     def exists(self, path: str) -> bool:
         # Not by HEAD, as a URL that is signed is signed for GET.
         try:
             with _plain_errors(path), self._get(path, "bytes=0-0") as answer:
-                self._receive(answer, 1)
+                receive(answer, self._wait_s, 1)
                 return True
         except FileNotFoundError:
             return False
@@ -109,7 +106,7 @@ class Http(Storage):
             retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=_MOST_REDIRECTS),
         )
         try:
-            _check_status(path, answer.status, bool(wanted))
+            _check_status(path, answer, bool(wanted))
             yield answer
         finally:
             answer.close()  # of a body that was received whole, the connection is kept
@@ -126,26 +123,13 @@ class Http(Storage):
             return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, timeout=timeout)
         return urllib3.PoolManager(maxsize=_CONNECTIONS, timeout=timeout)
 
-    def _receive(self, answer: urllib3.BaseHTTPResponse, most: int | None) -> bytes:
-        """The body, or its first bytes; a server that sends a byte now and then is not waited for."""
-        started, data = time.monotonic(), bytearray()
-        while most is None or len(data) < most:
-            piece = answer.read1(_PIECE if most is None else min(_PIECE, most - len(data)))
-            if not piece:
-                break
-            data += piece
-            over_s = time.monotonic() - started - self._wait_s
-            if len(data) < over_s * _LEAST_BYTES_PER_S:
-                raise TimeoutError(f"only {len(data):,} bytes in {over_s + self._wait_s:.0f} s")
-        return bytes(data)
-
 
 def _read_only(path: str) -> UsageError:
     return UsageError(f"{shown(path)}: a web server is only read from")
 
 
-def _check_status(path: str, status: int, ranged: bool) -> None:
-    name = shown(path)
+def _check_status(path: str, answer: urllib3.BaseHTTPResponse, ranged: bool) -> None:
+    name, status = shown(path), answer.status
     if status == 200 or (ranged and status in (206, 416)):  # a file without bytes has no range
         return
     if status in (404, 410):
@@ -153,7 +137,7 @@ def _check_status(path: str, status: int, ranged: bool) -> None:
     if status in (401, 403, 407):
         raise PermissionError(f"{name}: HTTP {status}; is it public, or its signature still valid?")
     if status in (408, 429) or status >= 500:
-        raise StorageUnavailable(f"{name}: HTTP {status}")
+        raise StorageUnavailable(f"{name}: HTTP {status}", retry_after_s(answer.headers))
     raise FileError(f"{name}: HTTP {status}")
 
 

@@ -1,11 +1,12 @@
 """A store whose calls are repeated while it is away, and which says so while it doesn't answer."""
 
 import contextlib
+import copy
 import functools
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
-from typing import IO, TypeVar
+from typing import IO, Self, TypeVar
 
 from typing_extensions import override
 
@@ -25,7 +26,14 @@ class RetryingStorage(Storage):
         """`patience_s` is the retrier's, for what the user is told."""
         self._storage = storage
         self._retrier = retrier
+        self._patience: Callable[[], float] | None = None
         self._waiting = functools.cache(lambda place: Waiting(place, patience_s, lambda: "no answer yet"))
+
+    def within(self, patience: Callable[[], float]) -> Self:
+        """The same store with another patience: seconds, asked for after each failed try; 0 for a single try."""
+        other = copy.copy(self)
+        other._patience = patience
+        return other
 
     @override
     def read(self, path: str, limit: int | None = None) -> bytes:
@@ -95,7 +103,7 @@ class RetryingStorage(Storage):
             with self._watched(path):
                 return call()
 
-        return self._retrier(once)
+        return self._retrier(once, self._patience)
 
     def _watched(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Has the user told, once for all callers, that a bucket, server or disk does not answer."""

@@ -11,12 +11,14 @@ from typing import IO, Any
 import boto3
 import botocore.config
 import botocore.exceptions
+import urllib3
 from typing_extensions import override
 
 from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
 from serving.storage.base import FileInfo, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import S3Options
+from serving.storage.pace import receive, retry_after_s
 
 _CONNECT_S = 4.0
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
@@ -44,6 +46,7 @@ class S3(Storage):
 
     def __init__(self, options: S3Options, wait_s: float) -> None:
         """See `serving.storage.stores.open_store`."""
+        self._wait_s = wait_s
         config = botocore.config.Config(
             max_pool_connections=64,  # as many as a job reads at once
             connect_timeout=min(wait_s, _CONNECT_S),
@@ -72,11 +75,10 @@ class S3(Storage):
     def read(self, path: str, limit: int | None = None) -> bytes:
         with _plain_errors(path):
             answer = self._client.get_object(**_address(path))
-            with contextlib.closing(answer["Body"]) as body:
+            with answer["Body"] as body:
                 if limit is not None and answer["ContentLength"] > limit:
                     raise TooLarge(answer["ContentLength"])
-                data: bytes = body.read()
-                return data
+                return receive(body, self._wait_s)
 
     @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
@@ -84,9 +86,8 @@ class S3(Storage):
             return b""
         with _plain_errors(path):
             answer = self._client.get_object(**_address(path), Range=f"bytes={start}-{end - 1}")
-            with contextlib.closing(answer["Body"]) as body:
-                data: bytes = body.read()
-                return data
+            with answer["Body"] as body:
+                return receive(body, self._wait_s)
 
     @override
     def create(self, path: str, data: bytes) -> bool:
@@ -151,7 +152,8 @@ def _plain_errors(path: str) -> Iterator[None]:
         yield
     except botocore.exceptions.ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        about = error.response.get("ResponseMetadata", {})
+        status = about.get("HTTPStatusCode", 0)
         if code in _NO_BUCKET:
             raise FileNotFoundError(f"{path}: there is no bucket {_address(path)['Bucket']!r}") from error
         if code in _ABSENT:
@@ -163,7 +165,7 @@ def _plain_errors(path: str) -> Iterator[None]:
         if code in _REFUSED:
             raise StorageDenied(f"{path}: {error}") from error
         if status >= 500 or status == 429 or code in _PASSING:
-            raise StorageUnavailable(f"{path}: {error}") from error
+            raise StorageUnavailable(f"{path}: {error}", retry_after_s(about.get("HTTPHeaders"))) from error
         raise FileError(f"{path}: {_HINTS[code]} ({error})" if code in _HINTS else f"{path}: {error}") from error
     except botocore.exceptions.NoCredentialsError as error:
         raise NoCredentials(f"{path}: {error}") from error
@@ -183,7 +185,9 @@ def _plain_errors(path: str) -> Iterator[None]:
 _AWAY = (
     botocore.exceptions.HTTPClientError,
     botocore.exceptions.ConnectionError,
-    botocore.exceptions.IncompleteReadError,
+    # A body that breaks off or trickles.
+    urllib3.exceptions.HTTPError,
+    TimeoutError,
     # What gives out a pod's or a machine's credentials does not answer.
     botocore.exceptions.CredentialRetrievalError,
     botocore.exceptions.MetadataRetrievalError,

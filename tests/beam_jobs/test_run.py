@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +22,13 @@ from beam_jobs.plan import Plan
 from beam_jobs.results import Account, Incomplete
 from beam_jobs.run import Connect, Run, merge_folder
 from beam_jobs.source_check import SourceGone
-from serving.errors import ContractError, ServerUnavailable, UsageError
+from serving.errors import ContractError, ServerUnavailable, StorageUnavailable, UsageError
 from serving.options import Endpoint
+from serving.storage.stores import open_store
 from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.model_server import GOLDEN, ModelServer, Refusal, image
+from tests.faults.proxy import StoreFront
+from tests.web_server import Web
 
 MakeRun = Callable[..., Run]
 
@@ -328,6 +332,95 @@ def test_inputs_that_name_nothing_are_told_before_the_server_is_asked(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         make_run(nobody, inputs=[str(images), given]).execute()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with Web({f"/{number:02}.png": image(10 * number + 3) for number in range(COUNT)}) as running:
+        yield running
+
+
+def written(path: Path, *urls: str) -> str:
+    path.write_text("\n".join(urls))
+    return str(path)
+
+
+@pytest.mark.parametrize("bad", ["500", "429", "cut.png", "cutchunk.png", "dripping.png", "silent.png"])
+def test_what_alone_cannot_be_read_costs_only_itself(make_run: MakeRun, web: Web, tmp_path: Path, bad: str) -> None:
+    urls = [f"{web.url}/{bad}", *(web.url + path for path in web.files)]
+    inputs = [written(tmp_path / "urls.txt", *urls)]
+    assert counts(make_run(inputs=inputs).execute()) == (COUNT + 1, COUNT, 0, 1)
+    (failed,) = rows(tmp_path / "out" / "failed.csv")
+    assert (failed["path"], failed["stage"], failed["reason"]) == (urls[0], "read", "unreadable")
+    assert "while others were read" in failed["message"]
+    again = make_run(inputs=inputs, retry_failed=True)  # in which nothing else is read
+    assert counts(again.execute()) == (COUNT + 1, COUNT, 0, 1)
+    web.files[f"/{bad}"] = image(1)
+    again = make_run(inputs=inputs, retry_failed=True)
+    assert counts(again.execute()) == (COUNT + 1, COUNT + 1, 0, 0)
+
+
+def test_one_web_server_of_many_that_is_gone_costs_only_its_images(make_run: MakeRun, web: Web, tmp_path: Path) -> None:
+    gone = [f"http://127.0.0.1:1/{number}.png" for number in range(40)]
+    inputs = [written(tmp_path / "urls.txt", *gone, *(web.url + path for path in web.files))]
+    assert counts(make_run(inputs=inputs).execute()) == (COUNT + 40, COUNT, 0, 40)
+    assert [row["path"] for row in rows(tmp_path / "out" / "failed.csv")] == sorted(gone)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_web_server_that_answers_nothing_stops_the_run(
+    make_run: MakeRun, web: Web, tmp_path: Path, begun: bool
+) -> None:
+    files, web.files = web.files, {}
+    inputs = [written(tmp_path / "urls.txt", *(f"{web.url}/500?{path}" for path in files))]
+    if begun:
+        inputs = [written(tmp_path / "urls.txt", *(web.url + path for path in [*files, "/500"]))]
+        web.files = files
+        assert counts(make_run(inputs=inputs).execute()) == (COUNT + 1, COUNT, 0, 1)
+        web.fail = True
+    with pytest.raises(StorageUnavailable, match="HTTP 50") as error:
+        make_run(inputs=inputs, retry_failed=begun).execute()
+    assert error.value.exit_code == 75
+    assert not (tmp_path / "out" / "run.json").exists()
+    assert not (tmp_path / "out" / "failed.csv").exists() or begun
+
+
+def test_an_image_that_is_not_there_beside_one_that_cannot_be_read(make_run: MakeRun, web: Web, tmp_path: Path) -> None:
+    """What is looked for beside it does not answer, and tells nothing."""
+    urls = [f"{web.url}/{name}" for name in ("500", "404")]
+    inputs = [written(tmp_path / "urls.txt", *urls, *(web.url + path for path in list(web.files)[:1]))]
+    assert counts(make_run(inputs=inputs).execute()) == (3, 1, 1, 1)
+    web.files.clear()
+    web.files["/404"] = image(1)
+    assert counts(make_run(inputs=inputs, retry_failed=True).execute()) == (3, 2, 0, 1)
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs", "az"])
+@pytest.mark.parametrize("how", ["broken", "trickling"])
+def test_an_object_that_alone_cannot_be_read_costs_only_itself(
+    make_run: MakeRun, images: Path, tmp_path: Path, kind: str, how: str, request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = request.getfixturevalue(f"{kind}_folder")
+    storage = open_store(folder)
+    for path in images.iterdir():
+        storage.create(f"{folder}/in/{path.name}", path.read_bytes())
+    variable, upstream = {
+        "s3": ("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT_URL", "")),
+        "gs": ("STORAGE_EMULATOR_HOST", os.environ.get("STORAGE_EMULATOR_HOST", "")),
+        "az": ("AZURE_STORAGE_CONNECTION_STRING", os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")),
+    }[kind]
+    server = re.search(r"http://[\d.:]+", upstream)
+    assert server
+    with StoreFront(server[0]) as front:
+        monkeypatch.setenv(variable, upstream.replace(server[0], front.url))
+        setattr(front, how, "07.png")
+        run = make_run(inputs=[f"{folder}/in"], wire="encoded")
+        assert counts(run.execute()) == (COUNT, COUNT - 1, 0, 1)
+        (failed,) = rows(tmp_path / "out" / "failed.csv")
+        assert (failed["path"], failed["reason"]) == (f"{folder}/in/07.png", "unreadable")
+        setattr(front, how, "no such name")
+        assert counts(make_run(inputs=[f"{folder}/in"], retry_failed=True).execute()) == (COUNT, COUNT, 0, 0)
 
 
 def test_a_folder_without_a_run_is_not_merged(tmp_path: Path) -> None:

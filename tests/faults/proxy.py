@@ -70,6 +70,10 @@ class StoreFront:
         self.denied = "no such name"
         """Objects with this in their names are forbidden."""
         self.denied_code = "AccessDenied"
+        self.broken = "no such name"
+        """Objects with this in their names are answered with 503."""
+        self.trickling = "no such name"
+        """Of objects with this in their names a byte comes every tenth of a second."""
         self.delay_s = 0.0
         self.hangs = False
         self._over = threading.Event()
@@ -98,9 +102,11 @@ class StoreFront:
                         front._over.wait(120)
                         self.close_connection = True
                         return
-                    if chance.random() < front.unavailable_share:
+                    if chance.random() < front.unavailable_share or front.broken in self.path:
                         front.refused += 1
-                        self._answer(503, [("Content-Type", "application/xml")], _error("SlowDown"))
+                        self._answer(
+                            503, [("Content-Type", "application/xml"), ("Retry-After", "1")], _error("SlowDown")
+                        )
                         return
                 if front.denied in self.path:
                     self._answer(403, [("Content-Type", "application/xml")], _error(front.denied_code))
@@ -127,8 +133,17 @@ class StoreFront:
                         self.send_header(name, value)
                 self.send_header("Content-Length", length)
                 self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
+                if self.command == "HEAD":
+                    return
+                if front.trickling in self.path and self.command == "GET":
+                    with contextlib.suppress(OSError):
+                        for byte in body:
+                            if front._over.wait(0.1):
+                                break
+                            self.wfile.write(bytes([byte]))
+                    self.close_connection = True
+                    return
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

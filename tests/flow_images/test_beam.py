@@ -24,6 +24,7 @@ from serving.protos import prediction_pb2 as pb
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from tests.e2e.test_predict import plain_loop
 from tests.faults.front import Front
+from tests.web_server import Web
 
 BRIEF: dict[str, Any] = {"patience_s": 0.5}
 """For servers that stay away."""
@@ -86,6 +87,18 @@ def test_each_path_comes_out_once_as_a_plain_loop_gives_it(
     assert len(failures) == len(broken)
     assert all(len(one.top) == 5 for one in predictions)
     assert all(one.verdict == "rejected" and one.message for one in failures)
+
+
+def test_a_url_that_cannot_be_read_is_a_failure_and_costs_the_others_nothing(
+    server: str, paths: tuple[list[str], Any]
+) -> None:
+    whole = paths[0][:8]
+    with Web({f"/{number}.jpg": Path(path).read_bytes() for number, path in enumerate(whole)}) as web, pipeline() as p:
+        urls = [web.url + path for path in web.files]
+        results = p | beam.Create([f"{web.url}/500", *urls]) | Classify(server, MODEL_NAME, **BRIEF)
+        predictions, failures = collect(results.predictions, results.failures)
+    assert sorted(one.image for one in predictions) == sorted(urls)
+    assert [(one.image, one.verdict, one.reason) for one in failures] == [(f"{web.url}/500", "failed", "unreadable")]
 
 
 def test_pairs_keep_their_key_whether_they_bring_a_path_or_bytes(server: str, paths: tuple[list[str], Any]) -> None:

@@ -1,9 +1,7 @@
 """Files on a web server, which is a real one that misbehaves on request."""
 
-import contextlib
-import http.server
 import ssl
-import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,140 +16,13 @@ from serving.storage.http import Http
 from serving.storage.local_file import TooLarge
 from serving.storage.retrying import RetryingStorage
 from serving.storage.stores import Stores, open_store
-
-BODY = bytes(range(256)) * 40
-
-
-class Web(http.server.ThreadingHTTPServer):
-    """Answers `/NAME` by the function of that name."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
-        self.asked: list[str] = []
-        self.connections = 0
-        self.closing = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Answers(http.server.BaseHTTPRequestHandler):
-    """One function a path; HTTP/1.1, so connections are kept."""
-
-    protocol_version = "HTTP/1.1"
-    server: Web
-
-    def setup(self) -> None:
-        super().setup()
-        self.server.connections += 1
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        name = self.path.split("?")[0].strip("/").split("/")[-1].split(".")[0]
-        getattr(self, f"answer_{name}", self.missing)()
-
-    def send(self, status: int, body: bytes = b"", **headers: str) -> None:
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            self.wfile.write(body)
-
-    def missing(self) -> None:
-        name = self.path.split("?")[0].strip("/")
-        self.send(int(name) if name.isdigit() else 404, b"a page that says why")
-
-    def answer_plain(self) -> None:
-        self.send(200, BODY)
-
-    def answer_empty(self) -> None:
-        self.send(416 if "Range" in self.headers else 200)
-
-    def answer_ranges(self) -> None:
-        if "Range" not in self.headers:
-            return self.send(200, BODY)
-        start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-        return self.send(206, BODY[start : end + 1], Content_Range=f"bytes {start}-{end}/{len(BODY)}")
-
-    def answer_elsewhere(self) -> None:
-        self.send(206, BODY, Content_Range=f"bytes 0-{len(BODY) - 1}/{len(BODY)}")
-
-    def answer_unsized(self) -> None:
-        self.send_response(200)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(BODY)
-        self.close_connection = True
-
-    def answer_chunked(self) -> None:
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
-
-    def answer_endless(self) -> None:
-        self.send_response(200)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            while not self.server.closing.is_set():
-                self.wfile.write(BODY)
-
-    def answer_cut(self) -> None:
-        self.send(200, BODY[:1000], Content_Length=str(len(BODY)))
-        self.close_connection = True
-
-    def answer_cutonce(self) -> None:
-        if self.server.asked.count(self.path) > 1:
-            return self.send(200, BODY)
-        return self.answer_cut()
-
-    def answer_cutchunk(self) -> None:
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(BODY), BODY))
-        self.close_connection = True
-
-    def answer_dripping(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(BODY)))
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            while not self.server.closing.wait(0.1):
-                self.wfile.write(b"x")
-
-    def answer_silent(self) -> None:
-        self.server.closing.wait(60)
-
-    def answer_moved(self) -> None:
-        self.send(302, Location="/plain.jpg")
-
-    def answer_round(self) -> None:
-        self.send(302, Location="/round.jpg")
-
-    def answer_guarded(self) -> None:
-        self.send(200, self.headers.get("Authorization", "nobody").encode())
+from tests.web_server import BODY, Web
 
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    server = Web()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.closing.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Web() as server:
+        yield server
 
 
 @pytest.fixture
@@ -195,6 +66,20 @@ def test_an_answer_that_is_cut_off_is_asked_for_again(web: Web) -> None:
     patient = RetryingStorage(Http(wait_s=1.0), Retrier(RetryPolicy(first_delay_s=1e-4)))
     assert patient.read(f"{web.url}/cutonce.jpg") == BODY
     assert len(web.asked) == 2
+
+
+def test_a_server_that_asks_to_be_left_alone_is_so(web: Web) -> None:
+    patient = RetryingStorage(Http(wait_s=1.0), Retrier(RetryPolicy(first_delay_s=1e-4)))
+    started = time.monotonic()
+    assert patient.read(f"{web.url}/busyonce.jpg") == BODY
+    assert time.monotonic() - started >= 1.0
+    impatient = patient.within(lambda: 0.9)
+    web.asked.clear()
+    started = time.monotonic()
+    with pytest.raises(StorageUnavailable):
+        impatient.read(f"{web.url}/busyonce.jpg")
+    assert time.monotonic() - started < 0.9  # the next try would come too late
+    assert len(web.asked) == 1
 
 
 @pytest.mark.parametrize("name", ["dripping", "silent"])
