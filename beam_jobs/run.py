@@ -16,7 +16,7 @@ from beam_jobs.inputs import check_inputs, list_images
 from beam_jobs.manifest import build_manifest
 from beam_jobs.options import PredictOptions, Throughput
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
-from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries, remaining_work
+from beam_jobs.remaining import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
 from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_check import SourceCheck
@@ -131,7 +131,9 @@ class Run:
             with progress.listening(plan.id, self._on_progress):
                 self._predict_chunks(plan, endpoint, remaining_work(plan, self._folder.parts(plan)))
                 if self._options.retry_failed and not self._missing_chunks(plan):
-                    self._predict_chunks(plan, endpoint, remaining_retries(plan, self._folder.parts(plan)))
+                    find_changed = changed_files(self._folder, plan, self._stores)
+                    retries = remaining_retries(plan, self._folder.parts(plan), find_changed)
+                    self._predict_chunks(plan, endpoint, retries)
         return plan
 
     def _check_sources(self, plan: Plan) -> None:

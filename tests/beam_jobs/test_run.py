@@ -277,6 +277,39 @@ def test_failed_rows_are_asked_for_again_and_no_others(make_run: MakeRun, model:
     assert make_run(nobody).execute()
 
 
+@pytest.mark.parametrize("place", ["disk", "web", "s3"])
+def test_a_file_that_was_half_copied_when_it_was_read_is_asked_for_again(
+    make_run: MakeRun, model: ModelServer, images: Path, tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
+    half, whole = image(1)[:60], image(1)
+    with Web({"/a.png": half, "/page.png": b"<html>", "/b.png": image(2)}) as web:
+        if place == "web":
+            inputs = [written(tmp_path / "urls.txt", *(web.url + path for path in web.files))]
+        elif place == "disk":
+            for path, data in web.files.items():
+                (tmp_path / "few").mkdir(exist_ok=True)
+                (tmp_path / f"few{path}").write_bytes(data)
+            inputs = [str(tmp_path / "few")]
+        else:
+            folder = request.getfixturevalue("s3_folder")
+            for path, data in web.files.items():
+                open_store(folder).create(f"{folder}{path}", data)
+            inputs = [folder]
+        run = {"inputs": inputs, "retry_failed": True}
+        assert counts(make_run(**run).execute()) == (3, 1, 2, 0)
+        model.asked.clear()
+        assert counts(make_run(**run).execute()) == (3, 1, 2, 0)
+        assert set(model.asked) <= set(GOLDEN)  # neither has changed
+        if place == "disk":
+            (tmp_path / "few" / "a.png").write_bytes(whole)
+        elif place == "web":
+            web.files["/a.png"] = whole
+        else:
+            with open_store(folder).replacing(f"{folder}/a.png") as file:
+                file.write(whole)
+        assert counts(make_run(**run).execute()) == (3, 2, 1, 0)
+
+
 def test_options_that_would_mix_results_are_refused_before_anybody_is_asked(make_run: MakeRun) -> None:
     make_run(top_k=2).execute()
     changes: dict[str, dict[str, Any]] = {
