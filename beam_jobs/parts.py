@@ -156,6 +156,10 @@ class Parts:
     def _path(self, generation: int, chunk: int) -> str:
         return join(self.folder, _name(generation, chunk))
 
+    def finished_path(self, generation: int) -> str:
+        """Where it is kept what was written when a generation was complete; see `beam_jobs.finished`."""
+        return join(self.folder, f"finished-{generation}.json")
+
     def _coverage_path(self, generation: int) -> str:
         return join(self.folder, f"generation-{generation}.json")
 

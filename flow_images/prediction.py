@@ -1,16 +1,20 @@
 """`fi.predict`: the whole prediction job as a function."""
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 
 from beam_jobs import interrupt
+from beam_jobs.finished import News
 from beam_jobs.job import run_job
 from beam_jobs.options import PredictOptions
 from beam_jobs.results import Account as Account
 from beam_jobs.results import Incomplete
 from serving.option_fields import as_keywords
+
+_LOG = logging.getLogger(__name__)
 
 
 @as_keywords(PredictOptions)
@@ -23,8 +27,8 @@ def predict(options: PredictOptions) -> Account:
     Its keywords are the command's flags. `inputs` and `output` are required, and either `server` with `model_name`, or
     `model`: a folder as `train` writes it, which is served for the job. The results are the same files in `output`:
     predictions.csv, rejected.csv, failed.csv and run.json. The same call continues a job that was stopped, and gives
-    the account of one that is complete. Ctrl-C stops it within seconds and raises KeyboardInterrupt; what is done is
-    kept. Nothing is printed.
+    the account of one that is complete, with warnings that say since when, and what is new since then. Ctrl-C stops it
+    within seconds and raises KeyboardInterrupt; what is done is kept. Nothing is printed.
 
     Args:
       options: as keywords; see the command's help.
@@ -42,10 +46,15 @@ def predict(options: PredictOptions) -> Account:
       FlowImagesError: the job failed; the same call would fail again.
     """
     with _stopped_by_ctrl_c():
-        account = run_job(options)
+        account = run_job(options, on_complete=_warn_of)
     if account is None:
         raise Incomplete(f"shard {options.shard} is done, others are not yet; `{options.output}` is merged by the last")
     return account
+
+
+def _warn_of(news: News) -> None:
+    for line in news.lines():
+        _LOG.warning("%s", line)
 
 
 @contextlib.contextmanager
