@@ -2,12 +2,10 @@
 
 import dataclasses
 import functools
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 from beam_jobs import interrupt
+from beam_jobs.finished import News
 from beam_jobs.options import PredictOptions
 from beam_jobs.plan import Plan
 from beam_jobs.progress import Listener
@@ -25,6 +23,7 @@ def run_job(
     *,
     on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
     on_progress: Listener = lambda rows: None,
+    on_complete: Callable[[News], object] = lambda news: None,
 ) -> Account | None:
     """Runs a prediction job, with a server of its own where the options name a model folder.
 
@@ -32,6 +31,7 @@ def run_job(
       options: all that the user decides.
       on_start: see `Run`.
       on_progress: see `Run`.
+      on_complete: see `Run`.
 
     Returns:
       The account, or None where other shards still have chunks to do.
@@ -42,7 +42,8 @@ def run_job(
     """
     from beam_jobs.beam_flags import parse_beam_flags, runs_here  # Beam takes seconds to import
 
-    check_output(options.output)
+    if not options.output.strip():
+        raise UsageError("`output` is empty: give a folder")
     connection = Connection(options)
     if connection.embedded and not runs_here(parse_beam_flags(options.beam_flags)):
         raise UsageError(
@@ -57,27 +58,12 @@ def run_job(
         stores=Stores(storage, options.retry, interrupt.STOP),
         cancellable=interrupt.closed_on_stop,
     )
-    return Run(options, connect, storage=storage, on_start=on_start, on_progress=on_progress).execute()
-
-
-def check_output(output: str) -> None:
-    """Refuses what no run could write to, before a server is waited for.
-
-    Raises:
-      UsageError: the folder can't be written to, or there is no place for temporary files.
-    """
-    if not output.strip():
-        raise UsageError("`output` is empty: give a folder")
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"no place for temporary files ({error.strerror}): let TMPDIR name a folder that can be written to"
-        ) from error
-    if "://" in output:
-        return
-    there = next(folder for folder in (Path(output), *Path(output).absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise UsageError(f"`output` {output} can't be used: {there}: Not a directory")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"`output` {output} can't be used: {there} may not be written to")
+    return Run(
+        options,
+        connect,
+        storage=storage,
+        on_start=on_start,
+        on_progress=on_progress,
+        on_complete=on_complete,
+        newest=connection.newest_version,
+    ).execute()

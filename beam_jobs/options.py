@@ -136,7 +136,10 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
     )
     fresh: bool = option("Forget the run in --output and start over; leave it out to continue.", default=False)
     retry_failed: bool = option(
-        "Ask again for the images that failed, were missing or were too slow.", default=False, is_recorded=True
+        "Ask again for the images that failed, were missing or too slow, or were rejected for a file that has changed "
+        "since.",
+        default=False,
+        is_recorded=True,
     )
     max_memory: int | None = option(
         "Memory that a worker's process may take, such as 2GiB: large images wait, go in smaller requests, or are "

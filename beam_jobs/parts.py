@@ -6,8 +6,9 @@ detected.
 
 **Generations.** Generation 0 is the run itself: it has a part for every chunk. Each `retry_failed` adds a generation,
 1 and so on, with parts for only the rows whose outcome may change: those that had failed, were missing or were too
-slow. The newest outcome of a row counts. A part is named `GENERATION-CHUNK.jsonl`; from 1 on, `generation-N.json` says
-how many rows of which chunks the generation covers, and makes it exist.
+slow, or were rejected for a file that has changed since. The newest outcome of a row counts. A part is named
+`GENERATION-CHUNK.jsonl`; from 1 on, `generation-N.json` says which rows of which chunks the generation covers, and
+makes it exist.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from typing import Literal, NamedTuple
 from beam_jobs.manifest import json_lines
 from serving.errors import FlowImagesError
 from serving.images.limits import MISSING
-from serving.storage.base import Storage, join
+from serving.storage.base import Stamp, Storage, join
 
 TOO_SLOW = "too_slow"
 """The reason where a server that answers others does not answer about this image in time."""
@@ -42,6 +43,8 @@ class Outcome(NamedTuple):
     """One word, for scripts."""
     message: str = ""
     """A sentence, for people."""
+    stamp: Stamp | None = None
+    """Of a rejected image: that of its file when it was read, if it was."""
 
     @property
     def was_read(self) -> bool:
@@ -80,7 +83,8 @@ class Parts:
 
     def write(self, generation: int, chunk: int, outcomes: Sequence[Outcome]) -> bool:
         """Writes a part; False if another worker was first, whose part then stands."""
-        rows = "".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in outcomes).encode("utf-8")
+        lines = (outcome if outcome.stamp else outcome[:-1] for outcome in outcomes)
+        rows = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8")
         return self.storage.create(self._path(generation, chunk), rows + _checksum(generation, chunk, rows))
 
     def read(self, generation: int, chunk: int) -> list[Outcome]:
@@ -104,25 +108,26 @@ class Parts:
             newest += 1
         return newest
 
-    def add_generation(self, generation: int, coverage: Mapping[int, int]) -> None:
+    def add_generation(self, generation: int, coverage: Mapping[int, Sequence[int]]) -> None:
         """Makes a new generation, unless another process did so first.
 
         Args:
           generation: its number, from 1.
-          coverage: the number of its rows in each chunk that it has a part for.
+          coverage: its rows in each chunk that it has a part for.
         """
         self.storage.create(self._coverage_path(generation), json.dumps(coverage).encode())
 
-    def coverage(self, generation: int) -> dict[int, int]:
-        """The number of a generation's rows in each of its chunks.
+    def coverage(self, generation: int) -> dict[int, list[int]]:
+        """A generation's rows in each of its chunks.
 
         Raises:
           BrokenPart: the file is not as it was written.
         """
         path = self._coverage_path(generation)
         try:
-            return {int(chunk): count for chunk, count in json.loads(self.storage.read(path)).items()}
-        except (ValueError, AttributeError) as error:
+            found = json.loads(self.storage.read(path)).items()
+            return {int(chunk): [int(row) for row in rows] for chunk, rows in found}
+        except (ValueError, TypeError, AttributeError) as error:
             raise BrokenPart(f"{path} is damaged: delete it and run again with `retry_failed`") from error
 
     def latest(self, chunk: int, rows: int, generations: int) -> list[Outcome]:
@@ -150,6 +155,10 @@ class Parts:
 
     def _path(self, generation: int, chunk: int) -> str:
         return join(self.folder, _name(generation, chunk))
+
+    def finished_path(self, generation: int) -> str:
+        """Where it is kept what was written when a generation was complete; see `beam_jobs.finished`."""
+        return join(self.folder, f"finished-{generation}.json")
 
     def _coverage_path(self, generation: int) -> str:
         return join(self.folder, f"generation-{generation}.json")

@@ -87,6 +87,8 @@ class Plan(pydantic.BaseModel):
     """The folder that relative paths of the manifest are below: the first process's working directory."""
     sources: list[Source] = []
     """Where the images were when they were listed."""
+    recorded: dict[str, Any] = {}
+    """What run.json says of the first process's options besides these; a later process that merges has its own."""
     left_out: dict[str, int] = {}
     """Number of files and folders that the listing left out, by reason; see `beam_jobs.inputs.LEFT_OUT`."""
 

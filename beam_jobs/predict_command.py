@@ -10,11 +10,13 @@ import click
 
 from beam_jobs import interrupt
 from beam_jobs.options import MergeOptions, PredictOptions, RejectionLimits
+from serving.console.field_names import with_flags
 from serving.console.option_flags import option_flags
 from serving.console.signals import handling_signals
 from serving.errors import EXIT_OVER_LIMIT, Transient
 
 if TYPE_CHECKING:
+    from beam_jobs.finished import News
     from beam_jobs.plan import Plan
     from beam_jobs.results import Account
 
@@ -40,7 +42,12 @@ def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[
         def start(plan: "Plan", rows: int) -> None:
             bar.start(rows, done=plan.manifest.listed - rows if options.shard.of == 1 else 0)
 
-        account = run_job(dataclasses.replace(options, beam_flags=beam_flags), on_start=start, on_progress=bar.advance)
+        def tell(news: "News") -> None:
+            for line in news.lines():
+                click.echo(with_flags(line))
+
+        given = dataclasses.replace(options, beam_flags=beam_flags)
+        account = run_job(given, on_start=start, on_progress=bar.advance, on_complete=tell)
     if account is None:
         click.echo(f"shard {options.shard} is done; others are not yet, so {options.output} is merged by the last one")
     else:
@@ -55,8 +62,7 @@ def merge(options: MergeOptions, beam_flags: tuple[str, ...]) -> None:
 
     The last shard does so by itself; this repeats it, with the same result.
     """
-    from beam_jobs.job import check_output
-    from beam_jobs.run import merge_folder
+    from beam_jobs.run import check_output, merge_folder
 
     check_output(options.output)
     _conclude(merge_folder(options.output, beam_flags), options.output, options)

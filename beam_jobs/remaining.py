@@ -3,11 +3,17 @@
 `beam_jobs.parts` says what a generation is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from beam_jobs.parts import Parts
-from beam_jobs.plan import Plan
+from beam_jobs.parts import Outcome, Parts
+from beam_jobs.plan import Plan, RunFolder
+from serving.errors import FileError, StorageUnavailable
+from serving.storage.base import Storage, differ
+from serving.storage.transfer import together
+
+FindChanged = Callable[[int, Sequence[Outcome]], set[int]]
+"""Gives the rows, among some of a chunk that were rejected, whose files have changed since."""
 
 
 class RemainingWork(NamedTuple):
@@ -42,7 +48,7 @@ def remaining_work(plan: Plan, parts: Parts) -> RemainingWork:
     return RemainingWork(0, {chunk: plan.manifest.rows_in(chunk) for chunk in missing_chunks(plan, parts)})
 
 
-def remaining_retries(plan: Plan, parts: Parts) -> RemainingWork:
+def remaining_retries(plan: Plan, parts: Parts, find_changed: FindChanged) -> RemainingWork:
     """What the newest generation still has to do; if that is nothing, a new generation of all rows that may change.
 
     A new generation is written down first, so that every shard and rerun works on the same rows. All chunks of the run
@@ -53,24 +59,47 @@ def remaining_retries(plan: Plan, parts: Parts) -> RemainingWork:
         unfinished = _unfinished(parts, newest)
         if unfinished.rows:
             return unfinished
-    coverage = _rows_that_may_change(plan, parts, newest)
+    coverage = _rows_that_may_change(plan, parts, newest, find_changed)
     if not coverage:
         return RemainingWork(newest, {})
     parts.add_generation(newest + 1, coverage)
     return _unfinished(parts, newest + 1)
 
 
+def changed_files(folder: RunFolder, plan: Plan, stores: Callable[[str], Storage]) -> FindChanged:
+    """Finds the rejected images whose file has another size, time or etag now: one that was still being copied, say."""
+
+    def find(chunk: int, rejected: Sequence[Outcome]) -> set[int]:
+        paths = [plan.locate(row.path) for row in folder.read_chunk(plan, chunk)]
+
+        def has_changed(outcome: Outcome) -> bool:
+            path = paths[outcome.row]
+            try:
+                return differ(outcome.stamp or {}, stores(path).stamp(path))
+            except (OSError, FileError, StorageUnavailable):  # there is nothing better to read now
+                return False
+
+        changed = together(has_changed, rejected)
+        return {outcome.row for outcome, yes in zip(rejected, changed, strict=True) if yes}
+
+    return find
+
+
 def _unfinished(parts: Parts, generation: int) -> RemainingWork:
     done = parts.done(generation)
     coverage = parts.coverage(generation)
-    return RemainingWork(generation, {chunk: rows for chunk, rows in coverage.items() if chunk not in done})
+    return RemainingWork(generation, {chunk: len(rows) for chunk, rows in coverage.items() if chunk not in done})
 
 
-def _rows_that_may_change(plan: Plan, parts: Parts, generations: int) -> dict[int, int]:
+def _rows_that_may_change(
+    plan: Plan, parts: Parts, generations: int, find_changed: FindChanged
+) -> dict[int, list[int]]:
     found = {}
     for chunk in range(plan.manifest.chunks):
         latest = parts.latest(chunk, plan.manifest.rows_in(chunk), generations)
-        rows = sum(outcome.may_change for outcome in latest)
+        rows = {outcome.row for outcome in latest if outcome.may_change}
+        if rejected := [outcome for outcome in latest if outcome.stamp and outcome.row not in rows]:
+            rows |= find_changed(chunk, rejected)
         if rows:
-            found[chunk] = rows
+            found[chunk] = sorted(rows)
     return found

@@ -7,13 +7,14 @@ are, too.
 import contextlib
 import csv
 import datetime
+import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import IO, Any, NamedTuple
 
+from beam_jobs.finished import Finished, WrittenFile, keep_finished, load_finished, run_json
 from beam_jobs.manifest import Row, image_id
 from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
@@ -57,7 +58,7 @@ class Account(NamedTuple):
 def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
     """Writes predictions.csv, rejected.csv, failed.csv and then run.json, whole and in the manifest's order.
 
-    Any process may, at any time: the same parts give the same files.
+    Any process may, at any time: the same parts give the same files, and what run.json says stays as it was first.
 
     Args:
       folder: of the run.
@@ -102,8 +103,22 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
     )
     if not account.balanced:
         raise FlowImagesError(f"the account does not balance: {account}; the parts in {parts.folder} were changed")
-    _write_run(folder, plan, account, options)
+    files = {
+        name: WrittenFile(sha256=writer.sha256, stamp=dict(folder.storage.stamp(join(folder.output, name))))
+        for name, writer in zip(RESULTS[1:], writers, strict=True)
+    }
+    finished = Finished(run=_about(plan, account, options), account=account._asdict(), files=files)
+    _write_run(folder, keep_finished(folder, plan, finished))
     return account
+
+
+def find_finished(folder: RunFolder, plan: Plan) -> Finished | None:
+    """What was written about a run that is complete, with all its results there; None for any other run."""
+    if missing_chunks(plan, folder.parts(plan)):
+        return None
+    if not all(folder.storage.exists(join(folder.output, name)) for name in RESULTS):
+        return None
+    return load_finished(folder, plan)
 
 
 def library_versions() -> dict[str, str]:
@@ -176,35 +191,47 @@ class _Table:
 
     def __init__(self, file: IO[bytes], columns: Sequence[str]) -> None:
         self._file = file
+        self._digest = hashlib.sha256()
         self._text = io.StringIO(newline="")
         self._writer = csv.writer(self._text)
         self.write(columns)
 
+    @property
+    def sha256(self) -> str:
+        """Of all that was written."""
+        return self._digest.hexdigest()
+
     def write(self, fields: Sequence[str]) -> None:
         self._writer.writerow(fields)
-        self._file.write(self._text.getvalue().encode("utf-8"))
+        data = self._text.getvalue().encode("utf-8")
+        self._file.write(data)
+        self._digest.update(data)
         self._text.seek(0)
         self._text.truncate()
 
 
-def _write_run(folder: RunFolder, plan: Plan, account: Account, options: Mapping[str, Any]) -> None:
+def _about(plan: Plan, account: Account, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says."""
     finished = datetime.datetime.now(datetime.UTC)
     run: dict[str, Any] = {
         name: value for name, value in account._asdict().items() if name not in ("labelled", "correct")
     }
     if account.labelled:
         run["accuracy"] = round(account.correct / account.labelled, 6)
-    run |= {
+    return run | {
         "model": {
             "name": plan.model.name,
             "version": plan.model.version,
             "fingerprint": plan.model.contract.fingerprint,
         },
-        "options": plan.options.model_dump(mode="json") | dict(options),
+        "options": plan.options.model_dump(mode="json") | plan.recorded | dict(options),
         "versions": library_versions(),
         "started": plan.started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - plan.started).total_seconds(), 3),
     }
+
+
+def _write_run(folder: RunFolder, finished: Finished) -> None:
     with folder.storage.replacing(join(folder.output, RUN)) as file:
-        file.write((json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
+        file.write(run_json(finished.run))

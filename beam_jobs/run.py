@@ -6,17 +6,20 @@ Nothing here prints or handles signals, so a program may run it as well as the c
 import contextlib
 import dataclasses
 import datetime
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from beam_jobs import interrupt, progress, results
 from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs.finished import Finished, News
 from beam_jobs.inputs import check_inputs, list_images
 from beam_jobs.manifest import build_manifest
 from beam_jobs.options import PredictOptions, Throughput
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
-from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries, remaining_work
+from beam_jobs.remaining import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
 from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_check import SourceCheck
@@ -26,7 +29,7 @@ from serving.class_names import read_class_names
 from serving.client import PredictClient
 from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
-from serving.options import Endpoint
+from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
 from serving.storage.base import absolute, join, output_errors
 from serving.storage.options import StorageOptions
@@ -53,6 +56,8 @@ class Run:
         storage: StorageOptions | None = None,
         on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
         on_progress: progress.Listener = lambda rows: None,
+        on_complete: Callable[[News], object] = lambda news: None,
+        newest: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Asks and reads nothing yet.
 
@@ -63,6 +68,8 @@ class Run:
           on_start: called with the plan and the number of rows to do, before the first image is read.
           on_progress: called with the number of rows that have just been done, from several threads, and only by a
             runner in this process.
+          on_complete: called where the run was complete before, so that nothing is read, asked or written.
+          newest: gives the newest version of the model, if that is known without asking a server.
 
         Raises:
           UsageError: Beam's flags are wrong.
@@ -73,6 +80,8 @@ class Run:
         self._connect = connect
         self._on_start = on_start
         self._on_progress = on_progress
+        self._on_complete = on_complete
+        self._newest = newest
         self._pipeline_options = parse_beam_flags(options.beam_flags)
         self._storage = storage or storage_options(options.beam_flags)
         self._stores = Stores(self._storage, options.retry, interrupt.STOP)
@@ -92,10 +101,27 @@ class Run:
         with interrupt.run_in_progress(), output_errors(self._options.output):
             plan = self._resume()
             if plan is None or self._has_work(plan):
+                check_output(self._options.output)
                 plan = self._predict(plan)
+            elif finished := results.find_finished(self._folder, plan):
+                self._on_complete(self._news(plan, finished))
+                return Account(**finished.account)
             if self._options.shard.of > 1 and self._missing_chunks(plan):
                 return None
+            if finished := results.find_finished(self._folder, plan):  # by another shard, or there was nothing to retry
+                return Account(**finished.account)
             return self._merge(plan)
+
+    def _news(self, plan: Plan, finished: Finished) -> News:
+        once = Stores(
+            self._storage, RetryPolicy(patience_s=0), interrupt.STOP
+        )  # who only asks doesn't wait for a store
+        return News(self._folder, plan, finished, own=self._own_files, stores=once, newest=self._newest)
+
+    @property
+    def _own_files(self) -> list[str]:
+        """What the run writes, which is never input."""
+        return [self._folder.state, *(join(self._options.output, name) for name in results.RESULTS)]
 
     def _resume(self) -> Plan | None:
         """The plan of the run that is in the folder; None for a new run."""
@@ -131,7 +157,9 @@ class Run:
             with progress.listening(plan.id, self._on_progress):
                 self._predict_chunks(plan, endpoint, remaining_work(plan, self._folder.parts(plan)))
                 if self._options.retry_failed and not self._missing_chunks(plan):
-                    self._predict_chunks(plan, endpoint, remaining_retries(plan, self._folder.parts(plan)))
+                    find_changed = changed_files(self._folder, plan, self._stores)
+                    retries = remaining_retries(plan, self._folder.parts(plan), find_changed)
+                    self._predict_chunks(plan, endpoint, retries)
         return plan
 
     def _check_sources(self, plan: Plan) -> None:
@@ -192,8 +220,7 @@ class Run:
         started, base = datetime.datetime.now(datetime.UTC), absolute(".")
         if not is_utf8(base):
             raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
-        own_files = [join(options.output, name) for name in results.RESULTS]
-        images = list_images(options.inputs, leave_out=[folder.state, *own_files], stores=self._stores)
+        images = list_images(options.inputs, leave_out=self._own_files, stores=self._stores)
         classes = len(model.contract.labels)
         with tempfile.TemporaryFile() as file:
             manifest = build_manifest(
@@ -205,7 +232,7 @@ class Run:
                 scores=min(result_options.top_k or classes, classes),
             )
             if options.fresh:  # not before it is certain that a new run begins
-                folder.clear(own_files)
+                folder.clear(self._own_files[1:])
             folder.store_manifest(manifest, file)
         return Plan(
             started=started,
@@ -214,6 +241,7 @@ class Run:
             manifest=manifest,
             base=base,
             sources=images.sources,
+            recorded=self._recorded_options(),
             left_out=dict(images.left_out),
         )
 
@@ -223,7 +251,7 @@ class Run:
 
         interrupt.raise_if_stopped()
         share = work.share(*self._options.shard)
-        if share.generation and share.rows:  # until the retried rows are merged, the results are not complete
+        if share.rows:  # until they are merged, results that are there are not complete
             self._folder.storage.delete(join(self._folder.output, results.RUN))
         self._on_start(plan, share.row_count)
         run_pipeline(self._worker_spec(plan, endpoint, share.generation), share.chunks, self._pipeline_options)
@@ -250,6 +278,29 @@ class Run:
 
         # Beam's flags without values, which may be secrets.
         return self._options.record() | {"beam_flags": flag_names(self._options.beam_flags)}
+
+
+def check_output(output: str) -> None:
+    """Refuses what no run could write to, before a server is waited for.
+
+    Raises:
+      UsageError: the folder can't be written to, or there is no place for temporary files.
+    """
+    if not output.strip():
+        raise UsageError("`output` is empty: give a folder")
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"no place for temporary files ({error.strerror}): let TMPDIR name a folder that can be written to"
+        ) from error
+    if "://" in output:
+        return
+    there = next(folder for folder in (Path(output), *Path(output).absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise UsageError(f"`output` {output} can't be used: {there}: Not a directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"`output` {output} can't be used: {there} may not be written to")
 
 
 def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
 from collections import Counter
@@ -21,7 +22,8 @@ from serving.errors import FileError, ModelNotFound, Resumable, StorageUnavailab
 from serving.images.limits import ImageLimits
 from serving.options import Endpoint, RetryPolicy
 from serving.retry import transient_in_time
-from serving.storage.base import output_errors
+from serving.storage.base import Fetched, Stamp, output_errors
+from serving.storage.local_file import TooLarge
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
 
@@ -71,6 +73,8 @@ class ChunkWorker:
         self._parts = self._folder.parts(spec.plan)
         self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores, spec.retry.patience_s)
         self._under_way: set[int] = set()
+        self._stamps: dict[str, Stamp] = {}
+        """Of the files that were read and have no outcome yet, by the paths of their rows."""
         self._failure: Exception | None = None
         retry = retry_by_many(spec.retry, spec.chunk.requests_in_flight)
         with contextlib.ExitStack() as opened:
@@ -141,9 +145,10 @@ class ChunkWorker:
         return Counter(outcome.verdict for outcome in outcomes)
 
     def _predict(self, rows: list[tuple[int, Row]]) -> list[Outcome]:
-        outcomes = []
+        outcomes, paths = [], {number: row.path for number, row in rows}
         for outcome in self._predictor.outcomes(rows):
-            outcomes.append(outcome)
+            stamp = self._stamps.pop(paths[outcome.row], None)
+            outcomes.append(outcome._replace(stamp=stamp) if outcome.verdict == "rejected" else outcome)
             progress.report(self._spec.plan.id, 1)
             interrupt.raise_if_stopped()
             if self._failure:  # of another chunk, which ends the run
@@ -155,20 +160,29 @@ class ChunkWorker:
         rows = self._folder.read_chunk(self._spec.plan, chunk)
         if self._spec.generation == 0:
             return list(enumerate(rows))
-        latest = self._parts.latest(chunk, len(rows), self._spec.generation - 1)
-        return [(outcome.row, rows[outcome.row]) for outcome in latest if outcome.may_change]
+        return [(row, rows[row]) for row in self._coverage[chunk]]
+
+    @functools.cached_property
+    def _coverage(self) -> dict[int, list[int]]:
+        return self._parts.coverage(self._spec.generation)
 
     def _read(self, path: str, limit: int) -> bytes:
         """The bytes of an image; where they can't be read, its whole source is checked first."""
         where = self._spec.plan.locate(path)
         try:
-            return self._try_to_read(where, limit)
+            found = self._try_to_read(where, limit)
         except FileNotFoundError:
             self._sources.after_missing(where, list(self._under_way))
-            return self._try_to_read(where, limit)  # its source is there, and may have been away for a moment
+            found = self._try_to_read(where, limit)  # its source is there, and may have been away for a moment
+        except TooLarge as error:
+            if error.args:
+                self._stamps[path] = {"size": str(error.args[0])}
+            raise
+        self._stamps[path] = found.stamp
+        return found.data
 
-    def _try_to_read(self, where: str, limit: int) -> bytes:
-        """The bytes of an image whose place may be away for a while.
+    def _try_to_read(self, where: str, limit: int) -> Fetched:
+        """The file of an image whose place may be away for a while.
 
         Raises:
           FileError: it can't be read; others can.
@@ -181,7 +195,7 @@ class ChunkWorker:
             return self._sources.patience_s(where)
 
         try:
-            data = self._stores(where).within(patience).read(where, limit)
+            found = self._stores(where).within(patience).fetch(where, limit)
         except StorageUnavailable as error:
             interrupt.raise_if_stopped()  # a stop ends the tries, too
             if not self._sources.fails_alone(where, list(self._under_way), since):
@@ -191,4 +205,4 @@ class ChunkWorker:
             self._sources.after_unreadable(where, list(self._under_way))
             raise
         self._sources.note_read(where, tried_again=failed.is_set())
-        return data
+        return found

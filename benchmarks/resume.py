@@ -178,23 +178,24 @@ def outcomes_in_memory() -> Iterator[None]:
 
 def measure_latency(bench: Bench) -> dict[str, Any]:
     """Local reads against reads that take 50 ms more each, in turns."""
+    from serving.storage.base import Fetched
     from serving.storage.disk import Disk
 
-    read = Disk.read
+    fetch = Disk.fetch
 
-    def slow(self: Disk, path: str, limit: int | None = None) -> bytes:
+    def slow(self: Disk, path: str, limit: int | None = None) -> Fetched:
         if path.endswith(".jpg"):
             time.sleep(READ_DELAY_S)
-        return read(self, path, limit)
+        return fetch(self, path, limit)
 
     local, delayed = [], []
     for _ in range(ROUNDS):
         local.append(bench.run())
-        Disk.read = slow  # type: ignore[method-assign]
+        Disk.fetch = slow  # type: ignore[method-assign]
         try:
             delayed.append(bench.run())
         finally:
-            Disk.read = read  # type: ignore[method-assign]
+            Disk.fetch = fetch  # type: ignore[method-assign]
     return {
         "local_s": round(min(local), 2),
         "delayed_s": round(min(delayed), 2),

@@ -1,15 +1,19 @@
 """`fi.predict`: the whole prediction job as a function."""
 
+import logging
 import signal
 import threading
 from concurrent.futures import Future, wait
 
 from beam_jobs import interrupt
+from beam_jobs.finished import News
 from beam_jobs.job import run_job
 from beam_jobs.options import PredictOptions
 from beam_jobs.results import Account as Account
 from beam_jobs.results import Incomplete
 from serving.option_fields import as_keywords
+
+_LOG = logging.getLogger(__name__)
 
 
 @as_keywords(PredictOptions)
@@ -22,8 +26,8 @@ def predict(options: PredictOptions) -> Account:
     Its keywords are the command's flags. `inputs` and `output` are required, and either `server` with `model_name`, or
     `model`: a folder as `train` writes it, which is served for the job. The results are the same files in `output`:
     predictions.csv, rejected.csv, failed.csv and run.json. The same call continues a job that was stopped, and gives
-    the account of one that is complete. Ctrl-C stops it within seconds and raises KeyboardInterrupt; what is done is
-    kept. Nothing is printed.
+    the account of one that is complete, with warnings that say since when, and what is new since then. Ctrl-C stops it
+    within seconds and raises KeyboardInterrupt; what is done is kept. Nothing is printed.
 
     Args:
       options: as keywords; see the command's help.
@@ -40,7 +44,7 @@ def predict(options: PredictOptions) -> Account:
         continues.
       FlowImagesError: the job failed; the same call would fail again.
     """
-    account = _run_interruptibly(options) if _takes_ctrl_c() else run_job(options)
+    account = _run_interruptibly(options) if _takes_ctrl_c() else _run(options)
     if account is None:
         raise Incomplete(f"shard {options.shard} is done, others are not yet; `{options.output}` is merged by the last")
     return account
@@ -48,6 +52,15 @@ def predict(options: PredictOptions) -> Account:
 
 _STOP_WITHIN_S = 2.5
 _LOOK_EVERY_S = 0.1
+
+
+def _run(options: PredictOptions) -> Account | None:
+    return run_job(options, on_complete=_warn_of)
+
+
+def _warn_of(news: News) -> None:
+    for line in news.lines():
+        _LOG.warning("%s", line)
 
 
 def _takes_ctrl_c() -> bool:
@@ -67,7 +80,7 @@ def _run_interruptibly(options: PredictOptions) -> Account | None:
 
     def run() -> None:
         try:
-            outcome.set_result(run_job(options))
+            outcome.set_result(_run(options))
         except BaseException as error:
             outcome.set_exception(error)
 

@@ -56,6 +56,10 @@ class Connection:
         """Name and version of the model as the options have them; None for the latest."""
         return self._endpoint.model_name, self._endpoint.version
 
+    def newest_version(self) -> int | None:
+        """The highest version in the model folder that the options name; None for that of a server, or in a bucket."""
+        return choose_on_disk(self._store, None) if self.embedded and not scheme(self._store) else None
+
     @contextlib.contextmanager
     def connect(
         self,

@@ -166,11 +166,13 @@ class ConnectionOptions(Timeouts):
         metavar="HOST:PORT",
         variable="FLOW_IMAGES_SERVER",
         yields_to="model",
+        is_recorded=True,
     )
     model: str | None = option(
         "A model folder as `train` writes it, on a disk or in a bucket; an embedded server is started for the run.",
         default=None,
         metavar="STORE/NAME",
+        is_recorded=True,
     )
     model_name: str | None = option(
         "Name of the model on the server.", default=None, default_words="the last folder of --model"

@@ -89,6 +89,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
         start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
         return self.send(206, BODY[start : end + 1], Content_Range=f"bytes {start}-{end}/{len(BODY)}")
 
+    def answer_stamped(self) -> None:
+        self.send(200, BODY, ETag='"1"', Last_Modified="Mon, 30 Nov 2026 12:00:00 GMT")
+
     def answer_elsewhere(self) -> None:
         self.send(206, BODY, Content_Range=f"bytes 0-{len(BODY) - 1}/{len(BODY)}")
 

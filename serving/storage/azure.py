@@ -26,7 +26,7 @@ from azure.storage.blob import BlobClient, BlobProperties, BlobServiceClient
 from typing_extensions import override
 
 from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, Storage, spooled
+from serving.storage.base import Fetched, FileInfo, Stamp, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import AzureOptions
 from serving.storage.pace import keep_pace, retry_after_s
@@ -72,7 +72,7 @@ class Azure(Storage):
             raise UsageError(f"az:// can't be set up: {error}; see AZURE_STORAGE_CONNECTION_STRING") from error
 
     @override
-    def read(self, path: str, limit: int | None = None) -> bytes:
+    def fetch(self, path: str, limit: int | None = None) -> Fetched:
         with _plain_errors(path):
             # One byte more than the limit tells, in a single request, whether the blob is over it.
             length = None if limit is None else limit + 1
@@ -81,11 +81,16 @@ class Azure(Storage):
             except azure_errors.HttpResponseError as error:
                 if error.status_code != 416:  # of a blob without bytes
                     raise
-                return b""
+                return Fetched(b"", {"size": "0"})
             data: bytes = answer.readall()
             if limit is not None and len(data) > limit:
                 raise TooLarge(answer.properties.size)
-            return data
+            return Fetched(data, _stamp(answer.properties))
+
+    @override
+    def stamp(self, path: str) -> Stamp:
+        with _plain_errors(path):
+            return _stamp(self._blob(path).get_blob_properties())
 
     @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
@@ -179,6 +184,10 @@ def _address(path: str) -> tuple[str, str]:
     """The container and the name of a blob."""
     container, _, name = path.removeprefix("az://").partition("/")
     return container, name
+
+
+def _stamp(about: BlobProperties) -> Stamp:
+    return {"size": str(about.size), "etag": str(about.etag)}
 
 
 def _is_folder(blob: BlobProperties) -> bool:

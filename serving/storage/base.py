@@ -9,7 +9,7 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, NamedTuple, Protocol
 
 from serving.errors import DiskFull, FileError, UsageError
@@ -22,6 +22,22 @@ class FileInfo(NamedTuple):
     size: int | None
 
 
+Stamp = Mapping[str, str]
+"""What changes when a file does: its `size`, `time` and `etag`, as far as its store tells."""
+
+
+def differ(one: Stamp, other: Stamp) -> bool:
+    """Are two stamps of a file of different contents, as far as both tell the same?"""
+    return any(one[name] != other[name] for name in one.keys() & other.keys())
+
+
+class Fetched(NamedTuple):
+    """A file that was read, and its stamp at that time."""
+
+    data: bytes
+    stamp: Stamp
+
+
 class Storage(Protocol):
     """Whole files by path.
 
@@ -29,8 +45,15 @@ class Storage(Protocol):
     `serving.errors.StorageError`: FileError for this one file, StorageDenied and StorageUnavailable for all of them.
     """
 
+    def fetch(self, path: str, limit: int | None = None) -> Fetched:
+        """All bytes of a file and its stamp; raises TooLarge over the limit, before reading more than that."""
+
     def read(self, path: str, limit: int | None = None) -> bytes:
-        """All bytes of a file; raises TooLarge over the limit, before reading more than that."""
+        """All bytes of a file; as `fetch`."""
+        return self.fetch(path, limit).data
+
+    def stamp(self, path: str) -> Stamp:
+        """The stamp of a file, which is not read."""
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """Bytes start..end of a file, the end excluded."""

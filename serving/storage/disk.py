@@ -11,7 +11,7 @@ from typing import IO
 from typing_extensions import override
 
 from serving.errors import DiskFull, FileError, StorageUnavailable
-from serving.storage.base import DISK_FULL, FileInfo, Storage
+from serving.storage.base import DISK_FULL, Fetched, FileInfo, Stamp, Storage
 from serving.storage.local_file import read_file
 
 
@@ -19,9 +19,18 @@ class Disk(Storage):
     """A file system of this machine, or one that is mounted."""
 
     @override
-    def read(self, path: str, limit: int | None = None) -> bytes:
+    def fetch(self, path: str, limit: int | None = None) -> Fetched:
         with disk_errors(path):
-            return read_file(path, limit)
+            # Before it is read: of a file that is just being written, the next stamp is another one.
+            about = os.stat(path)
+            data = read_file(path, limit)
+            return Fetched(data, {"size": str(len(data)), "time": str(about.st_mtime_ns)})
+
+    @override
+    def stamp(self, path: str) -> Stamp:
+        with disk_errors(path):
+            about = os.stat(path)
+            return {"size": str(about.st_size), "time": str(about.st_mtime_ns)}
 
     @override
     def read_range(self, path: str, start: int, end: int) -> bytes:

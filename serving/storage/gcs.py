@@ -18,7 +18,7 @@ from google.cloud import storage
 from typing_extensions import override
 
 from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, Storage, spooled
+from serving.storage.base import Fetched, FileInfo, Stamp, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import GcsOptions
 from serving.storage.pace import keep_pace, retry_after_s
@@ -52,18 +52,25 @@ class Gcs(Storage):
         keep_pace(self._client._http, wait_s)
 
     @override
-    def read(self, path: str, limit: int | None = None) -> bytes:
+    def fetch(self, path: str, limit: int | None = None) -> Fetched:
         with self._plain_errors(path):
             blob = self._blob(path)
             # One byte more than the limit tells, in a single request, whether the object is over it.
             try:
                 data = blob.download_as_bytes(end=limit, **self._once, checksum=None)
             except gcp_errors.RequestRangeNotSatisfiable:  # of an object without bytes
-                return b""
+                data = b""
             if limit is not None and len(data) > limit:
                 blob.reload(**self._once)
                 raise TooLarge(blob.size)
-            return data
+            return Fetched(data, _stamp(blob, len(data)))
+
+    @override
+    def stamp(self, path: str) -> Stamp:
+        with self._plain_errors(path):
+            blob = self._blob(path)
+            blob.reload(**self._once)
+            return _stamp(blob, blob.size or 0)
 
     @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
@@ -158,6 +165,12 @@ class Gcs(Storage):
             raise FileError(f"{path}: {error}") from error
         except ValueError as error:  # a name that no bucket can have
             raise FileNotFoundError(f"{path}: {error}") from error
+
+
+def _stamp(blob: storage.Blob, size: int) -> Stamp:
+    # Not its ETag, which is another one in the answer to a download.
+    named = {"generation": blob.generation, "crc32c": blob.crc32c, "md5": blob.md5_hash}
+    return {"size": str(size)} | {name: str(value) for name, value in named.items() if value}
 
 
 def _credentials(options: GcsOptions) -> Any:

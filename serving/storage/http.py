@@ -15,7 +15,7 @@ import urllib3
 from typing_extensions import override
 
 from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, Storage, shown
+from serving.storage.base import Fetched, FileInfo, Stamp, Storage, shown
 from serving.storage.local_file import TooLarge
 from serving.storage.pace import receive, retry_after_s
 
@@ -35,7 +35,7 @@ class Http(Storage):
         self._managers = functools.cache(self._open_manager)
 
     @override
-    def read(self, path: str, limit: int | None = None) -> bytes:
+    def fetch(self, path: str, limit: int | None = None) -> Fetched:
         with _plain_errors(path), self._get(path) as answer:
             size = answer.length_remaining
             # Of an answer that comes packed, it is the size on the way.
@@ -44,7 +44,15 @@ class Http(Storage):
             data = receive(answer, self._wait_s, None if limit is None else limit + 1)
             if limit is not None and len(data) > limit:
                 raise TooLarge
-            return data
+            return Fetched(data, {"size": str(len(data))} | _stamp(answer))
+
+    @override
+    def stamp(self, path: str) -> Stamp:
+        with _plain_errors(path), self._get(path, "bytes=0-0") as answer:
+            receive(answer, self._wait_s, 1)
+            whole = answer.status == 200  # the server knows no ranges
+            size = answer.headers.get("content-length" if whole else "content-range", "").rpartition("/")[2]
+            return ({"size": size} if size.isdigit() else {}) | _stamp(answer)
 
     @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
@@ -122,6 +130,11 @@ class Http(Storage):
         if proxy:
             return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, timeout=timeout)
         return urllib3.PoolManager(maxsize=_CONNECTIONS, timeout=timeout)
+
+
+def _stamp(answer: urllib3.BaseHTTPResponse) -> dict[str, str]:
+    named = {"etag": answer.headers.get("etag"), "time": answer.headers.get("last-modified")}
+    return {name: value for name, value in named.items() if value}
 
 
 def _read_only(path: str) -> UsageError:

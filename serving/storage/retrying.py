@@ -13,7 +13,7 @@ from typing_extensions import override
 from serving.errors import StorageUnavailable
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import FileInfo, Storage, scheme, shown, spooled
+from serving.storage.base import Fetched, FileInfo, Stamp, Storage, scheme, shown, spooled
 from serving.waiting import Waiting
 
 T = TypeVar("T")
@@ -34,6 +34,14 @@ class RetryingStorage(Storage):
         other = copy.copy(self)
         other._patience = patience
         return other
+
+    @override
+    def fetch(self, path: str, limit: int | None = None) -> Fetched:
+        return self._call(path, lambda: self._storage.fetch(path, limit))
+
+    @override
+    def stamp(self, path: str) -> Stamp:
+        return self._call(path, lambda: self._storage.stamp(path))
 
     @override
     def read(self, path: str, limit: int | None = None) -> bytes:

@@ -5,7 +5,7 @@ Create-if-absent is S3's conditional put, `If-None-Match: *`.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import boto3
@@ -15,7 +15,7 @@ import urllib3
 from typing_extensions import override
 
 from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
-from serving.storage.base import FileInfo, Storage, spooled
+from serving.storage.base import Fetched, FileInfo, Stamp, Storage, spooled
 from serving.storage.local_file import TooLarge
 from serving.storage.options import S3Options
 from serving.storage.pace import receive, retry_after_s
@@ -72,13 +72,18 @@ class S3(Storage):
             ) from error
 
     @override
-    def read(self, path: str, limit: int | None = None) -> bytes:
+    def fetch(self, path: str, limit: int | None = None) -> Fetched:
         with _plain_errors(path):
             answer = self._client.get_object(**_address(path))
             with answer["Body"] as body:
                 if limit is not None and answer["ContentLength"] > limit:
                     raise TooLarge(answer["ContentLength"])
-                return receive(body, self._wait_s)
+                return Fetched(receive(body, self._wait_s), _stamp(answer))
+
+    @override
+    def stamp(self, path: str) -> Stamp:
+        with _plain_errors(path):
+            return _stamp(self._client.head_object(**_address(path)))
 
     @override
     def read_range(self, path: str, start: int, end: int) -> bytes:
@@ -134,6 +139,10 @@ class S3(Storage):
     def delete(self, path: str) -> None:
         with _plain_errors(path):
             self._client.delete_object(**_address(path))
+
+
+def _stamp(answer: Mapping[str, Any]) -> Stamp:
+    return {"size": str(answer["ContentLength"]), "etag": answer.get("ETag", "")}
 
 
 def _region() -> str | None:

@@ -95,10 +95,10 @@ def test_the_newest_outcome_of_a_row_counts(parts: Parts) -> None:
 
 def test_generations_are_counted_by_their_coverage(parts: Parts) -> None:
     assert parts.generations() == 0
-    parts.add_generation(1, {0: 2})
-    parts.add_generation(1, {2: 1})  # another process was first
+    parts.add_generation(1, {0: [1, 3]})
+    parts.add_generation(1, {2: [0]})  # another process was first
     assert parts.generations() == 1
-    assert parts.coverage(1) == {0: 2}
+    assert parts.coverage(1) == {0: [1, 3]}
 
 
 def test_what_may_change_is_asked_for_again() -> None:

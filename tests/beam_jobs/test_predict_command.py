@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 from beam_jobs.predict_command import merge, predict
 from serving.errors import UsageError
+from tests.beam_jobs.conftest import COUNT
+from tests.beam_jobs.model_server import NAME, ModelServer, image
 
 NOBODY = ["--server", "127.0.0.1:1", "--model-name", "x"]
 
@@ -44,3 +46,17 @@ def test_a_wrong_flag_of_beam_does_not_tell_its_secret(
     found = CliRunner().invoke(command[0], words)
     assert isinstance(found.exception, UsageError)
     assert "unter2" not in str(found.exception) + found.output + "".join(capfd.readouterr())
+
+
+def test_a_command_whose_run_is_complete_says_so_first(model: ModelServer, images: Path, tmp_path: Path) -> None:
+    words = ["--input", str(images), "--output", f"{tmp_path}/out", "--server", model.address, "--model-name", NAME]
+    first = CliRunner().invoke(predict, words)
+    assert first.exit_code == 0, first.output
+    assert first.stdout.startswith(f"{COUNT} listed = {COUNT} predicted")
+    (images / "new.png").write_bytes(image(1))
+    again = CliRunner().invoke(predict, words)
+    assert again.exit_code == 0, again.output
+    lines = again.stdout.splitlines()
+    assert lines[0].startswith("complete since ")
+    assert "1 image more in the inputs. --fresh predicts all anew" in lines[1]
+    assert again.stdout.endswith(first.stdout)

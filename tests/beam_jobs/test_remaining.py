@@ -1,14 +1,19 @@
 """What is left to do, for any shard and in any generation."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.parts import BrokenPart
+from beam_jobs.inputs import Listed
+from beam_jobs.parts import BrokenPart, Outcome
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.remaining import RemainingWork, missing_chunks, remaining_retries, remaining_work
+from beam_jobs.remaining import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
+from serving.storage.disk import Disk
+from serving.storage.stores import Stores
 from tests.beam_jobs.runs import numbered, outcome, planned
 
 
@@ -29,6 +34,10 @@ def test_chunks_without_a_part_are_left(tmp_path: Path) -> None:
     assert missing_chunks(plan, parts) == [0, 2]
 
 
+def unchanged(chunk: int, rejected: Sequence[Outcome]) -> set[int]:
+    return set()
+
+
 def redo(run: tuple[RunFolder, Plan], chunk: int, verdicts: str) -> None:
     """Gives a chunk another part: `p`redicted, `r`ejected and `f`ailed rows."""
     folder, plan = run
@@ -41,8 +50,25 @@ def redo(run: tuple[RunFolder, Plan], chunk: int, verdicts: str) -> None:
 def test_where_nothing_may_change_there_is_nothing_to_retry(finished: tuple[RunFolder, Plan]) -> None:
     folder, plan = finished
     redo(finished, 0, "prpr")
-    assert remaining_retries(plan, folder.parts(plan)) == (0, {})
+    assert remaining_retries(plan, folder.parts(plan), unchanged) == (0, {})
     assert folder.parts(plan).generations() == 0
+
+
+def test_a_rejected_file_that_has_changed_is_to_be_retried(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("copied.jpg", "gone.jpg", "same.jpg", "touched.jpg")]
+    for path in paths:
+        path.write_bytes(b"half")
+    folder, plan = planned(tmp_path / "out", [Listed(str(path)) for path in paths])
+    parts = folder.parts(plan)
+    stamps = [Disk().stamp(str(path)) for path in paths]
+    parts.write(0, 0, [Outcome(row, "rejected", reason="corrupt", stamp=stamp) for row, stamp in enumerate(stamps)])
+    find = changed_files(folder, plan, Stores())
+    assert remaining_retries(plan, parts, find) == (0, {})
+    paths[0].write_bytes(b"whole now")
+    paths[1].unlink()
+    os.utime(paths[3], (1, 1))
+    assert remaining_retries(plan, parts, find) == (1, {0: 2})
+    assert parts.coverage(1) == {0: [0, 3]}
 
 
 def test_a_generation_is_finished_before_the_next_begins(finished: tuple[RunFolder, Plan]) -> None:
@@ -50,23 +76,23 @@ def test_a_generation_is_finished_before_the_next_begins(finished: tuple[RunFold
     parts = folder.parts(plan)
     redo(finished, 0, "pfpf")
     redo(finished, 2, "fr")
-    assert remaining_retries(plan, parts) == remaining_retries(plan, parts) == (1, {0: 2, 2: 1})
+    assert remaining_retries(plan, parts, unchanged) == remaining_retries(plan, parts, unchanged) == (1, {0: 2, 2: 1})
     parts.write(1, 0, [outcome(1, "predicted"), outcome(3, "failed")])
-    assert remaining_retries(plan, parts) == (1, {2: 1})
+    assert remaining_retries(plan, parts, unchanged) == (1, {2: 1})
     parts.write(1, 2, [outcome(0, "predicted")])
-    assert remaining_retries(plan, parts) == (2, {0: 1})
+    assert remaining_retries(plan, parts, unchanged) == (2, {0: 1})
     parts.write(2, 0, [outcome(3, "predicted")])
-    assert remaining_retries(plan, parts) == (2, {})
+    assert remaining_retries(plan, parts, unchanged) == (2, {})
 
 
 def test_a_damaged_coverage_is_made_again(finished: tuple[RunFolder, Plan]) -> None:
     folder, plan = finished
     parts = folder.parts(plan)
     redo(finished, 2, "fp")
-    work = remaining_retries(plan, parts)
+    work = remaining_retries(plan, parts, unchanged)
     coverage = Path(parts.folder) / "generation-1.json"
     coverage.write_text(coverage.read_text()[:-1])
     with pytest.raises(BrokenPart, match=r"generation-1\.json is damaged: delete it"):
-        remaining_retries(plan, parts)
+        remaining_retries(plan, parts, unchanged)
     coverage.unlink()
-    assert remaining_retries(plan, parts) == work == (1, {2: 1})
+    assert remaining_retries(plan, parts, unchanged) == work == (1, {2: 1})

@@ -16,10 +16,11 @@ import grpc
 import pytest
 
 from beam_jobs import interrupt
+from beam_jobs.finished import News
 from beam_jobs.interrupt import Interrupted
 from beam_jobs.options import PredictOptions, Shard
 from beam_jobs.plan import Plan
-from beam_jobs.results import Account, Incomplete
+from beam_jobs.results import RESULTS, Account, Incomplete
 from beam_jobs.run import Connect, Run, merge_folder
 from beam_jobs.source_check import SourceGone
 from serving.errors import ContractError, ServerUnavailable, StorageUnavailable, UsageError
@@ -109,11 +110,99 @@ def test_every_image_gets_its_row_and_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_finished_run_asks_nobody(make_run: MakeRun, tmp_path: Path) -> None:
+def written_files(output: Path) -> dict[str, tuple[int, bytes]]:
+    """Time and bytes of each file below a run's output."""
+    files = [path for path in output.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_finished_run_asks_nobody_and_writes_nothing(make_run: MakeRun, tmp_path: Path) -> None:
     first = make_run().execute()
-    before = (tmp_path / "out" / "predictions.csv").read_bytes()
+    before = written_files(tmp_path / "out")
     assert make_run(nobody).execute() == first
-    assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+    assert written_files(tmp_path / "out") == before
+
+
+def told(make_run: MakeRun, newest: int | None = None, **options: Any) -> list[str]:
+    """What is said of a run that is complete."""
+    found: list[News] = []
+    make_run(nobody, told={"on_complete": found.append, "newest": lambda: newest}, **options).execute()
+    return list(found[0].lines())
+
+
+def test_a_finished_run_says_since_when_and_what_is_new(make_run: MakeRun, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text(f"{tmp_path}/never.png\n")
+    inputs = [str(images), str(tmp_path / "l.txt")]
+    make_run(inputs=inputs).execute()
+    before = written_files(tmp_path / "out")
+    since = json.loads((tmp_path / "out" / "run.json").read_text())["finished"].replace("T", " ").replace("+00:00", "")
+    first = f"complete since {since} UTC, with version 1 of brightness: nothing was read or asked"
+    assert told(make_run, inputs=inputs) == [first]
+    assert told(make_run, inputs=inputs, newest=1) == [first]
+    (images / "new.png").write_bytes(image(1))
+    (images / "00.png").unlink()
+    (tmp_path / "l.txt").write_text("a.png\nb.png\n")
+    said = told(make_run, inputs=inputs, newest=3)
+    assert said[0] == first
+    assert (
+        "results: 3 images more in the inputs; 2 images no longer in them; version 3 of the model. `fresh`" in said[1]
+    )
+    (tmp_path / "l.txt").unlink()
+    (unknown,) = told(make_run, inputs=inputs)[1:]
+    assert unknown.startswith(f"what is new since then can't be told: `inputs` {tmp_path}/l.txt: no such file")
+    assert written_files(tmp_path / "out") == before
+
+
+def test_results_that_a_user_edited_are_left_until_they_are_merged_again(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run().execute()
+    output = tmp_path / "out"
+    before = {name: (output / name).read_bytes() for name in RESULTS}
+    os.utime(output / "failed.csv", (1, 1))  # as a copy has another time
+    assert len(told(make_run)) == 1
+    (output / "predictions.csv").write_bytes(before["predictions.csv"].replace(b"dark", b"grey"))
+    (output / "run.json").write_bytes(before["run.json"] + b"\n")
+    (said,) = told(make_run)[1:]
+    assert said.startswith("predictions.csv, run.json: changed since, and left as they are")
+    assert b"grey" in (output / "predictions.csv").read_bytes()
+    merge_folder(str(output))
+    assert {name: (output / name).read_bytes() for name in RESULTS} == before
+    assert len(told(make_run)) == 1
+
+
+def test_a_result_that_is_gone_is_written_again(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run().execute()
+    before = (tmp_path / "out" / "run.json").read_bytes()
+    (tmp_path / "out" / "predictions.csv").unlink()
+    assert counts(make_run(nobody).execute()) == (COUNT, COUNT, 0, 0)
+    assert len(rows(tmp_path / "out" / "predictions.csv")) == COUNT
+    assert (tmp_path / "out" / "run.json").read_bytes() == before
+
+
+def test_a_retry_of_nothing_changes_nothing(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run().execute()
+    before = written_files(tmp_path / "out")
+    assert counts(make_run(retry_failed=True).execute()) == (COUNT, COUNT, 0, 0)
+    assert written_files(tmp_path / "out") == before
+
+
+def test_a_part_that_is_done_again_is_counted_again(make_run: MakeRun, images: Path, tmp_path: Path) -> None:
+    make_run().execute()
+    (images / "00.png").write_bytes(b"<html>")
+    next((tmp_path / "out").glob("_state/parts/*/0-00000000.jsonl")).unlink()
+    assert counts(make_run().execute()) == (COUNT, COUNT - 1, 1, 0)
+    assert counts(make_run(nobody).execute()) == (COUNT, COUNT - 1, 1, 0)
+
+
+def test_a_run_that_is_merged_by_itself_keeps_its_options(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"server": "localhost:8500", "model_name": "brightness", "readers": 7}
+    monkeypatch.setattr(Run, "_merge", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        make_run(**options).execute()
+    merge_folder(str(tmp_path / "out"))
+    found = json.loads((tmp_path / "out" / "run.json").read_text())["options"]
+    assert (found["server"], found["readers"], found["batch_size"]) == ("localhost:8500", 7, 2)
 
 
 def test_runs_follow_one_another_in_a_process(make_run: MakeRun, tmp_path: Path) -> None:
@@ -275,6 +364,39 @@ def test_failed_rows_are_asked_for_again_and_no_others(make_run: MakeRun, model:
     assert counts(make_run(retry_failed=True).execute()) == (COUNT, COUNT, 0, 0)
     assert set(model.asked) <= set(bad)
     assert make_run(nobody).execute()
+
+
+@pytest.mark.parametrize("place", ["disk", "web", "s3"])
+def test_a_file_that_was_half_copied_when_it_was_read_is_asked_for_again(
+    make_run: MakeRun, model: ModelServer, images: Path, tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
+    half, whole = image(1)[:60], image(1)
+    with Web({"/a.png": half, "/page.png": b"<html>", "/b.png": image(2)}) as web:
+        if place == "web":
+            inputs = [written(tmp_path / "urls.txt", *(web.url + path for path in web.files))]
+        elif place == "disk":
+            for path, data in web.files.items():
+                (tmp_path / "few").mkdir(exist_ok=True)
+                (tmp_path / f"few{path}").write_bytes(data)
+            inputs = [str(tmp_path / "few")]
+        else:
+            folder = request.getfixturevalue("s3_folder")
+            for path, data in web.files.items():
+                open_store(folder).create(f"{folder}{path}", data)
+            inputs = [folder]
+        run = {"inputs": inputs, "retry_failed": True}
+        assert counts(make_run(**run).execute()) == (3, 1, 2, 0)
+        model.asked.clear()
+        assert counts(make_run(**run).execute()) == (3, 1, 2, 0)
+        assert set(model.asked) <= set(GOLDEN)  # neither has changed
+        if place == "disk":
+            (tmp_path / "few" / "a.png").write_bytes(whole)
+        elif place == "web":
+            web.files["/a.png"] = whole
+        else:
+            with open_store(folder).replacing(f"{folder}/a.png") as file:
+                file.write(whole)
+        assert counts(make_run(**run).execute()) == (3, 2, 1, 0)
 
 
 def test_options_that_would_mix_results_are_refused_before_anybody_is_asked(make_run: MakeRun) -> None:

@@ -44,6 +44,7 @@ def test_a_later_generation_asks_only_for_what_may_change(spec: WorkerSpec, mode
     parts = parts_of(spec)
     verdicts = ("predicted", "failed", "rejected", "failed")
     parts.write(0, 0, [Outcome(row, verdict) for row, verdict in enumerate(verdicts)])  # type: ignore[arg-type]
+    parts.add_generation(1, {0: [1, 3]})
     assert work(dataclasses.replace(spec, generation=1), 0) == [{"predicted": 2}]
     assert sorted(model.asked) == sorted([image(13), image(33)])
     assert [one.row for one in parts.read(1, 0)] == [1, 3]

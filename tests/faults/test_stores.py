@@ -1,5 +1,6 @@
 """Stores that fail: an S3 that answers 503, for a while or for ever, or hangs; a disk that is full."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -184,10 +185,10 @@ def test_the_manifest_stands_though_the_bucket_changes(start: START, front: Fron
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 68 KB."""
+    """A file system of 76 KB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=68k", "none", folder], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=76k", "none", folder], capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
@@ -210,6 +211,20 @@ def test_a_full_disk_stops_the_run_and_more_room_continues_it(
     assert again.wait() == 0, again.said
     assert_same(output, undisturbed)
     assert done.items() <= parts(output).items()
+
+
+def test_a_full_disk_is_no_matter_where_a_run_is_complete(start: START, server: str, small_disk: Path) -> None:
+    output = small_disk / "out"
+    first = start(server, output=output)
+    assert first.wait() == 0, first.said
+    before = {path: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    with contextlib.suppress(OSError), open(small_disk / "ballast", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+    again = start(server, output=output, TMPDIR=str(small_disk))
+    assert again.wait() == 0, again.said
+    assert again.said.startswith("complete since ")
+    assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
 
 
 def test_an_output_that_is_gone_stops_the_run_until_it_is_back(

@@ -9,7 +9,7 @@ import pytest
 
 from beam_jobs.run import merge_folder
 from serving.errors import UsageError
-from serving.storage.base import Storage, join, output_errors
+from serving.storage.base import Storage, differ, join, output_errors
 from serving.storage.local_file import TooLarge
 from serving.storage.stores import Stores, open_store
 
@@ -45,6 +45,26 @@ def test_what_is_created_can_be_read_whole_and_in_part(place: Place) -> None:
     assert storage.read(path, limit=10) == b"0123456789"
     assert storage.read_range(path, 2, 5) == b"234"
     assert storage.read_range(path, 2, 2) == b""
+
+
+def test_a_stamp_changes_when_the_file_does(place: Place) -> None:
+    storage, folder = place
+    path = join(folder, "a.jpg")
+    storage.create(path, b"half")
+    data, stamp = storage.fetch(path, limit=100)
+    assert data == b"half"
+    assert not differ(stamp, storage.stamp(path))
+    assert not differ(stamp, Stores()(path).fetch(path).stamp)
+    with storage.replacing(path) as file:
+        file.write(b"full")
+    # gcp-storage-emulator tells nothing but the bytes of a part; Google's own store tells the generation, too.
+    assert differ(stamp, storage.stamp(path)) or folder.startswith("gs:")
+    with storage.replacing(path) as file:
+        file.write(b"whole")
+    assert differ({"size": "4"}, storage.stamp(path))
+    storage.delete(path)
+    with pytest.raises(FileNotFoundError):
+        storage.stamp(path)
 
 
 def test_the_first_to_create_wins(place: Place) -> None:

@@ -39,6 +39,15 @@ def test_a_file_is_read_whole_and_in_part(web: Web, store: Storage, name: str) -
     assert store.exists(url)
 
 
+def test_a_stamp_is_the_size_and_what_else_the_server_tells(web: Web, store: Storage) -> None:
+    for name in ("plain", "ranges", "stamped"):
+        fetched = store.fetch(f"{web.url}/{name}.jpg").stamp
+        assert fetched["size"] == str(len(BODY))
+        assert store.stamp(f"{web.url}/{name}.jpg") == fetched
+    assert fetched["etag"] == '"1"'
+    assert store.stamp(f"{web.url}/unsized.jpg") == {}
+
+
 def test_another_part_than_asked_for_is_not_taken_for_it(web: Web, store: Storage) -> None:
     with pytest.raises(FileError, match="bytes 0-"):
         store.read_range(f"{web.url}/elsewhere.jpg", 300, 310)

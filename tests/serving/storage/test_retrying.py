@@ -11,7 +11,7 @@ import pytest
 from serving.errors import StorageDenied, StorageUnavailable, UsageError
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import FileInfo, Storage
+from serving.storage.base import Fetched, FileInfo, Storage
 from serving.storage.disk import Disk
 from serving.storage.options import S3Options, StorageOptions
 from serving.storage.retrying import RetryingStorage
@@ -110,9 +110,9 @@ class Flaky(Disk):
         if next(self._calls) % 2 == 0:
             raise StorageUnavailable("away")
 
-    def read(self, path: str, limit: int | None = None) -> bytes:
+    def fetch(self, path: str, limit: int | None = None) -> Fetched:
         self._away()
-        return super().read(path, limit)
+        return super().fetch(path, limit)
 
     def create(self, path: str, data: bytes) -> bool:
         self._away()
