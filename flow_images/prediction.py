@@ -11,6 +11,7 @@ from beam_jobs.options import PredictOptions
 from beam_jobs.results import Account as Account
 from beam_jobs.results import Incomplete
 from serving.option_fields import as_keywords
+from serving.tensorflow_import import check_not_forked
 
 
 @as_keywords(PredictOptions)
@@ -41,6 +42,8 @@ def predict(options: PredictOptions) -> Account:
         continues.
       FlowImagesError: the job failed; the same call would fail again.
     """
+    if options.wire != "encoded":
+        check_not_forked()  # before a server is started
     with _stopped_by_ctrl_c():
         account = run_job(options)
     if account is None:

@@ -1,10 +1,15 @@
 """`Client` against the embedded server: each kind of image, each kind of fault, and what it needs."""
 
+import asyncio
+import copy
 import json
+import multiprocessing
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from flow_images.async_client import AsyncClient
 from flow_images.client import Client
 from flow_images.results import Classification
 from serving.errors import (
@@ -232,6 +238,20 @@ def test_wrong_arguments_are_refused_before_anything_is_asked(arguments: dict[st
     with pytest.raises(UsageError, match=says) as error:
         Client(**{"server": "127.0.0.1:1", "model_name": "m"} | arguments)
     assert "secret" not in str(error.value)
+
+
+def test_a_client_goes_to_other_processes(server: str, files: list[Path]) -> None:
+    with (
+        Client(server, model_name=MODEL_NAME, top_k=2) as client,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes,
+    ):
+        expected = client.classify(files[0])
+        assert same(processes.submit(client.classify, files[0]).result(), expected)
+        with copy.deepcopy(client) as other:
+            assert other.classify(files[0]) == expected
+        assert repr(other) == repr(client)
+        copied = pickle.loads(pickle.dumps(AsyncClient(server, MODEL_NAME, top_k=2)))
+        assert asyncio.run(copied.classify(files[0])) == expected
 
 
 def test_a_closed_client_says_so(server: str, files: list[Path]) -> None:
