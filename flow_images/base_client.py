@@ -1,7 +1,9 @@
 """The constructor that `Client` and `AsyncClient` have in common."""
 
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 from flow_images.image_classifier import CLIENT_WIRES, ClassifierOptions
 from serving.channels import Route
@@ -17,7 +19,22 @@ _CALLERS = 200
 
 
 class BaseClient:
-    """Checks and keeps the arguments of a client. Its subclasses open the channel."""
+    """Checks and keeps the arguments of a client. Its subclasses open the channel.
+
+    Pickled for another process, or copied, it is a new client of the same arguments, with a channel of its own.
+    """
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
+        """Keeps the arguments, whatever those of a subclass are."""
+        client = super().__new__(cls)
+        client._arguments = positional, named
+        return client
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        positional, named = self._arguments
+        return functools.partial(type(self), *positional, **named), ()
 
     def __init__(
         self,

@@ -68,13 +68,13 @@ def file_of(image: Image, limits: ImageLimits, read: Read) -> bytes:
     with or without TensorFlow, and pixels can't go another.
 
     Raises:
-      ImageRejected: `missing`, `not_a_file`, `too_large`, `unreadable`, `bad_name`, or `not_an_image` for an array of
-        another shape, data type or range.
+      ImageRejected: `missing`, `not_a_file`, `too_large`, `unreadable`, `bad_name`; for an array `not_an_image` where
+        shape, data type or range are others, and `too_many_pixels` or `too_large`, before it is encoded as a whole.
     """
     if isinstance(image, _FILE):
         return bytes(image)
     if isinstance(image, np.ndarray):
-        return _png_of(image)
+        return _png_of(image, limits)
     path = os.fsdecode(image)
     if not is_utf8(path):
         raise bad_name()
@@ -82,18 +82,42 @@ def file_of(image: Image, limits: ImageLimits, read: Read) -> bytes:
         return read(path, limits.max_image_bytes)
 
 
-def _png_of(pixels: Pixels) -> bytes:
+class _SmallFile(io.BytesIO):
+    """A file in memory that refuses to grow over a limit, as encoding 300 MB of pixels to the end takes seconds."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self._most:
+            raise ImageRejected(
+                "too_large", f"as a PNG file it is over the limit of {self._most:,} bytes (`max_image_bytes`)"
+            )
+        return super().write(data)
+
+
+def _png_of(pixels: Pixels, limits: ImageLimits) -> bytes:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise _not_an_image(f"the array is {_shown(pixels.shape)}, expected [height, width, 3], RGB")
+    height, width = pixels.shape[:2]
+    if height * width > limits.max_image_pixels:
+        raise ImageRejected(
+            "too_many_pixels",
+            f"{width} x {height} pixels, over the limit of {limits.max_image_pixels:,} (`max_image_pixels`)",
+        )
     if pixels.dtype.kind == "f":
-        if not (pixels.min() >= 0 and pixels.max() <= 1):  # which NaN is not, either
-            raise _not_an_image(f"floats must be from 0 to 1, and are from {pixels.min():.4g} to {pixels.max():.4g}")
+        least, most = pixels.min(), pixels.max()
+        if np.isnan(least):
+            raise _not_an_image(f"floats must be from 0 to 1, and {np.isnan(pixels).sum():,} of them are NaN")
+        if least < 0 or most > 1:  # all their digits are shown, as it may be the last one
+            raise _not_an_image(f"floats must be from 0 to 1, and are from {least!s} to {most!s}")
         pixels = np.rint(pixels * 255)
     elif pixels.dtype != np.uint8:
         raise _not_an_image(f"the array is {pixels.dtype}, expected uint8 (0..255) or floats (0..1)")
     from PIL import Image as PillowImage
 
-    file = io.BytesIO()
+    file = _SmallFile(limits.max_image_bytes)
     PillowImage.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8)).save(file, "PNG", compress_level=1)
     return file.getvalue()
 

@@ -12,6 +12,7 @@ from beam_jobs.options import PredictOptions
 from beam_jobs.results import Account as Account
 from beam_jobs.results import Incomplete
 from serving.option_fields import as_keywords
+from serving.tensorflow_import import check_not_forked
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ def predict(options: PredictOptions) -> Account:
         continues.
       FlowImagesError: the job failed; the same call would fail again.
     """
+    if options.wire != "encoded":
+        check_not_forked()  # before a server is started
     account = _run_interruptibly(options) if _takes_ctrl_c() else _run(options)
     if account is None:
         raise Incomplete(f"shard {options.shard} is done, others are not yet; `{options.output}` is merged by the last")

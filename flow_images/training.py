@@ -1,6 +1,7 @@
 """`fi.train`: a whole training as a function."""
 
 from serving.option_fields import as_keywords
+from serving.tensorflow_import import check_not_forked
 from trainer.options import TrainJob
 from trainer.training_run import TrainedModel as TrainedModel
 from trainer.training_run import TrainingRun
@@ -30,6 +31,7 @@ def train(job: TrainJob) -> TrainedModel:
       Resumable: the hub, a bucket or the disk was away or full.
       FlowImagesError: training failed; nothing was published.
     """
+    check_not_forked()
     with TrainingRun(job) as run:
         try:
             return run.run()

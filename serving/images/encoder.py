@@ -11,7 +11,7 @@ import numpy as np
 from serving.contract import Preprocessing
 from serving.images.header import RGB_BYTES, ImageHeader, needed_bytes
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
-from serving.tensorflow_import import import_tensorflow
+from serving.tensorflow_import import check_not_forked, import_tensorflow
 from serving.wire import Wire
 
 Payload = np.ndarray[Any, np.dtype[Any]] | bytes
@@ -49,6 +49,7 @@ def make_encoder(
     room = _Room(most)
 
     def decode(data: bytes) -> Payload:
+        check_not_forked()  # a client may be older than the process
         header = inspect_image(data, limits)
         cost = decoding_memory(header, preprocessing)
         if memory is not None and cost > memory:

@@ -1,10 +1,15 @@
 """`Client` against the embedded server: each kind of image, each kind of fault, and what it needs."""
 
+import asyncio
+import copy
 import json
+import multiprocessing
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from flow_images.async_client import AsyncClient
 from flow_images.client import Client
 from flow_images.results import Classification
 from serving.errors import (
@@ -232,6 +238,49 @@ def test_wrong_arguments_are_refused_before_anything_is_asked(arguments: dict[st
     with pytest.raises(UsageError, match=says) as error:
         Client(**{"server": "127.0.0.1:1", "model_name": "m"} | arguments)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.float32(1 + 1e-6), "from 0.5 to 1.000001"),
+        (np.float64(1 + 1e-7), "from 0.5 to 1.0000001"),
+        (np.float64(-1e-9), "from -1e-09 to 0.5"),
+        (np.float32("nan"), "1 of them are NaN"),
+        (np.float16("inf"), "from 0.5 to inf"),
+    ],
+)
+def test_of_floats_out_of_range_the_digits_that_matter_are_told(client: Client, value: Any, message: str) -> None:
+    pixels = np.full([4, 4, 3], 0.5, value.dtype)
+    pixels[1, 2, 0] = value
+    result = client.classify(pixels)
+    assert (result.verdict, result.reason) == ("rejected", "not_an_image")
+    assert message in result.message
+
+
+def test_an_array_over_the_limits_is_refused_before_it_is_encoded(server: str) -> None:
+    huge = np.broadcast_to(np.zeros([1, 1, 3], np.uint8), [2**29, 2**29, 3])  # no memory could hold a copy
+    noise = np.random.default_rng(0).integers(0, 256, [400, 400, 3], dtype=np.uint8)
+    with Client(server, MODEL_NAME, limits=ImageLimits(max_image_bytes=100_000)) as client:
+        many_pixels, many_bytes = client.classify([huge, noise])
+    assert many_pixels.reason == "too_many_pixels"
+    assert "over the limit of 100,000,000 (`max_image_pixels`)" in many_pixels.message
+    assert many_bytes.reason == "too_large"
+    assert "over the limit of 100,000 bytes (`max_image_bytes`)" in many_bytes.message
+
+
+def test_a_client_goes_to_other_processes(server: str, files: list[Path]) -> None:
+    with (
+        Client(server, model_name=MODEL_NAME, top_k=2) as client,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes,
+    ):
+        expected = client.classify(files[0])
+        assert same(processes.submit(client.classify, files[0]).result(), expected)
+        with copy.deepcopy(client) as other:
+            assert other.classify(files[0]) == expected
+        assert repr(other) == repr(client)
+        copied = pickle.loads(pickle.dumps(AsyncClient(server, MODEL_NAME, top_k=2)))
+        assert asyncio.run(copied.classify(files[0])) == expected
 
 
 def test_a_closed_client_says_so(server: str, files: list[Path]) -> None:

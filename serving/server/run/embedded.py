@@ -15,6 +15,7 @@ from serving.server.ports.addresses import reachable
 from serving.server.ports.grpc_port import GrpcServer
 from serving.server.rpc.core import ServerCore
 from serving.server.run.options import ANY_PORT, ServerOptions
+from serving.tensorflow_import import check_not_forked
 
 if TYPE_CHECKING:
     from serving.server.ports.rest_port import RestServer
@@ -53,7 +54,9 @@ class EmbeddedServer:
 
         Raises:
           StatusError: the options contradict each other, or a config file does not parse.
+          UsageError: this process was forked from one in which TensorFlow had run.
         """
+        check_not_forked()
         if options is None:
             options = ServerOptions(
                 model_base_path=absolute(model_base_path) if model_base_path else "",
