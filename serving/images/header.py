@@ -11,6 +11,8 @@ import dataclasses
 import re
 import struct
 
+from serving.images.webp import plain_webp
+
 JPEG, PNG, GIF, BMP, WEBP = "JPEG", "PNG", "GIF", "BMP", "WebP"
 FORMATS = (JPEG, PNG, GIF, BMP, WEBP)
 RGB_BYTES = 3
@@ -100,12 +102,15 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 def needed_bytes(data: bytes, header: ImageHeader | None = None) -> bytes:
-    """A file without the frames that would be unpacked in vain.
+    """A file without what a decoder would unpack in vain, or can't: further frames, and a WebP's alpha.
 
     Raises:
       BadHeader: see `read_header`.
     """
-    end = (header or read_header(data)).end
+    header = header or read_header(data)
+    if header.format == WEBP:
+        return plain_webp(data)
+    end = header.end
     return data if end == len(data) else data[:end] + GIF_END
 
 
@@ -259,6 +264,8 @@ def _read_bmp(data: bytes) -> ImageHeader:
 
 
 def _read_webp(data: bytes) -> ImageHeader:
+    """The size is that of the first frame; no other is decoded."""
+    end, data = len(data), plain_webp(data)
     kind = data[12:16]
     if kind == b"VP8X":
         low = struct.unpack_from("<HBHB", data, 24)
@@ -277,7 +284,7 @@ def _read_webp(data: bytes) -> ImageHeader:
         height=height,
         pixels=pixels,
         memory=(RGB_BYTES + WEBP_BYTES) * pixels + (_prefix_codes(width, height, len(data)) if b"VP8L" in data else 0),
-        end=len(data),
+        end=end,
     )
 
 
