@@ -24,6 +24,7 @@ from serving.images.header import (
     WEBP_MOST_CODES,
 )
 from serving.images.limits import ImageLimits
+from serving.images.webp_graph import plain_webp
 
 TOO_COSTLY = -1
 _STEPS = 50_000
@@ -51,7 +52,7 @@ class Cost(NamedTuple):
     memory: tf.Tensor
     """int64 [n]: bytes that decoding holds at its peak, 0 for what is no image, TOO_COSTLY for one over the limits."""
     needed: tf.Tensor
-    """string [n]: the file, without the further frames of a GIF where they don't matter."""
+    """string [n]: the file as it is decoded: without further frames where they don't matter, and a WebP's alpha."""
 
 
 def decoding_cost(image_bytes: tf.Tensor, limits: ImageLimits) -> Cost:
@@ -64,7 +65,9 @@ def decoding_cost(image_bytes: tf.Tensor, limits: ImageLimits) -> Cost:
     size = tf.strings.length(image_bytes)
     head = _leading(image_bytes, 0, _HEAD)
     is_jpeg, is_png, is_gif = (_begins(head, magic) for magic in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8"))
-    is_webp = _begins(head, b"RIFF") & _begins(head[:, 8:], b"WEBP")
+    is_webp = _is_webp(head)
+    image_bytes = _plain(image_bytes, is_webp)
+    head = _leading(image_bytes, 0, _HEAD)
     png, png_memory, png_text = _png(image_bytes, head, is_png, limits)
     jpeg, jpeg_memory = _jpeg(image_bytes, is_jpeg, limits)
     gif, gif_memory, gif_text, end = _gif(image_bytes, is_gif)
@@ -86,10 +89,27 @@ def decoding_cost(image_bytes: tf.Tensor, limits: ImageLimits) -> Cost:
 
 
 def first_frame(image_bytes: tf.Tensor) -> tf.Tensor:
-    """One image (string scalar) without the further frames that its decoder would unpack in vain."""
+    """One image (string scalar) without what its decoder would unpack in vain, or can't."""
     files = image_bytes[tf.newaxis]
-    *_, end = _gif(files, _begins(_leading(files, 0, _HEAD), b"GIF8"))
-    return _cut(files, end)[0]
+    head = _leading(files, 0, _HEAD)
+    *_, end = _gif(files, _begins(head, b"GIF8"))
+    return _plain(_cut(files, end), _is_webp(head))[0]
+
+
+def _is_webp(head: tf.Tensor) -> tf.Tensor:
+    return _begins(head, b"RIFF") & _begins(head[:, 8:], b"WEBP")
+
+
+def _plain(image_bytes: tf.Tensor, is_webp: tf.Tensor) -> tf.Tensor:
+    """WebP files without alpha and further frames; without a copy of the files where none is a WebP."""
+
+    def plain() -> tf.Tensor:
+        return tf.map_fn(
+            lambda row: tf.cond(is_webp[row], lambda: plain_webp(image_bytes[row]), lambda: image_bytes[row]),
+            tf.range(tf.size(image_bytes)), fn_output_signature=tf.string, parallel_iterations=1,
+        )  # fmt: skip
+
+    return tf.cond(tf.reduce_any(is_webp), plain, lambda: image_bytes)
 
 
 def _cut(image_bytes: tf.Tensor, end: tf.Tensor) -> tf.Tensor:

@@ -11,12 +11,11 @@ orientation (Exif 2.32, 4.6.4).
 """
 
 import struct
-from collections.abc import Callable
 
 import tensorflow as tf
 
-_MOST_PIECES = 20_000
-"""Segments or chunks that are followed: more than a file has that isn't made to keep its reader busy."""
+from serving.images.graph_bytes import follow, has, numbers, part
+
 _JPEG, _PNG, _RIFF, _WEBP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"WEBP"
 _EXIF = b"Exif\0\0"
 """In a JPEG before the TIFF header; elsewhere some writers put it there by mistake."""
@@ -48,18 +47,18 @@ def exif_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
     """
     tiff = tf.case(
         [
-            (_has(image_bytes, 0, _JPEG), lambda: _exif_of_jpeg(image_bytes)),
-            (_has(image_bytes, 0, _PNG), lambda: _exif_of_png(image_bytes)),
-            (_has(image_bytes, 0, _RIFF) & _has(image_bytes, 8, _WEBP), lambda: _exif_of_webp(image_bytes)),
+            (has(image_bytes, 0, _JPEG), lambda: _exif_of_jpeg(image_bytes)),
+            (has(image_bytes, 0, _PNG), lambda: _exif_of_png(image_bytes)),
+            (has(image_bytes, 0, _RIFF) & has(image_bytes, 8, _WEBP), lambda: _exif_of_webp(image_bytes)),
         ],
         default=lambda: tf.constant(b""),
         exclusive=False,
     )
-    tiff = tf.where(_has(tiff, 0, _EXIF), _part(tiff, len(_EXIF)), tiff)
+    tiff = tf.where(has(tiff, 0, _EXIF), part(tiff, len(_EXIF)), tiff)
     return tf.case(
         [
-            (_has(tiff, 0, b"II*\0"), lambda: _orientation(tiff, little_endian=True)),
-            (_has(tiff, 0, b"MM\0*"), lambda: _orientation(tiff, little_endian=False)),
+            (has(tiff, 0, b"II*\0"), lambda: _orientation(tiff, little_endian=True)),
+            (has(tiff, 0, b"MM\0*"), lambda: _orientation(tiff, little_endian=False)),
         ],
         default=lambda: tf.constant(1),
         exclusive=False,
@@ -70,7 +69,7 @@ def _exif_of_jpeg(data: tf.Tensor) -> tf.Tensor:
     size = tf.strings.length(data)
 
     def look(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        marker, length, *name = tf.unstack(_numbers(data, position, tf.uint16, 5, little_endian=False))
+        marker, length, *name = tf.unstack(numbers(data, position, tf.uint16, 5, little_endian=False))
         found = tf.reduce_all(tf.equal([marker, *name], [0xFFE1, *struct.unpack(">3H", _EXIF)]))
         # Before a marker a decoder passes over bytes that are none, and over any number of 0xFF.
         no_marker = (marker < 0xFF01) | tf.equal(marker, 0xFFFF)
@@ -79,46 +78,46 @@ def _exif_of_jpeg(data: tf.Tensor) -> tf.Tensor:
         step = tf.where(no_marker, 1, tf.where(without_length, 2, 2 + tf.maximum(length, 2)))
         return tf.where(last, size, position + step), found
 
-    position = _follow(look, 2, size)
-    length = _numbers(data, position + 2, tf.uint16, 1, little_endian=False)[0]
-    return _part(data, position + 4, length - 2)
+    position = follow(look, 2, size)
+    length = numbers(data, position + 2, tf.uint16, 1, little_endian=False)[0]
+    return part(data, position + 4, length - 2)
 
 
 def _exif_of_png(data: tf.Tensor) -> tf.Tensor:
     size = tf.strings.length(data)
 
     def look(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        length, name = tf.unstack(_numbers(data, position, tf.int32, 2, little_endian=False))
+        length, name = tf.unstack(numbers(data, position, tf.int32, 2, little_endian=False))
         last = tf.equal(name, int.from_bytes(b"IEND", "big")) | (length < 0)
         return tf.where(last, size, position + 12 + length), tf.equal(name, int.from_bytes(b"eXIf", "big"))
 
-    position = _follow(look, len(_PNG), size)
-    return _part(data, position + 8, _numbers(data, position, tf.int32, 1, little_endian=False)[0])
+    position = follow(look, len(_PNG), size)
+    return part(data, position + 8, numbers(data, position, tf.int32, 1, little_endian=False)[0])
 
 
 def _exif_of_webp(data: tf.Tensor) -> tf.Tensor:
-    data = _part(data, 0, 8 + _numbers(data, 4, tf.int32, 1, little_endian=True)[0])  # what follows is none of it
+    data = part(data, 0, 8 + numbers(data, 4, tf.int32, 1, little_endian=True)[0])  # what follows is none of it
     size = tf.strings.length(data)
-    flags = _numbers(data, 20, tf.uint8, 1, little_endian=True)[0]
-    announced = _has(data, 12, b"VP8X") & tf.not_equal(flags & 0x08, 0)
+    flags = numbers(data, 20, tf.uint8, 1, little_endian=True)[0]
+    announced = has(data, 12, b"VP8X") & tf.not_equal(flags & 0x08, 0)
 
     def look(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        name, length = tf.unstack(_numbers(data, position, tf.int32, 2, little_endian=True))
+        name, length = tf.unstack(numbers(data, position, tf.int32, 2, little_endian=True))
         after = position + 8 + length + length % 2
         return tf.where(length < 0, size, after), tf.equal(name, int.from_bytes(b"EXIF", "little"))
 
-    position = _follow(look, tf.where(announced, 12, size), size)
-    return _part(data, position + 8, _numbers(data, position + 4, tf.int32, 1, little_endian=True)[0])
+    position = follow(look, tf.where(announced, 12, size), size)
+    return part(data, position + 8, numbers(data, position + 4, tf.int32, 1, little_endian=True)[0])
 
 
 def _orientation(tiff: tf.Tensor, *, little_endian: bool) -> tf.Tensor:
     """The tag's value, if it is one number in 1..8; else 1."""
-    directory = _numbers(tiff, 4, tf.int32, 1, little_endian=little_endian)[0]
+    directory = numbers(tiff, 4, tf.int32, 1, little_endian=little_endian)[0]
     directory = tf.where(directory < 8, tf.strings.length(tiff), directory)
-    entries = _numbers(tiff, directory, tf.uint16, 1, little_endian=little_endian)[0]
+    entries = numbers(tiff, directory, tf.uint16, 1, little_endian=little_endian)[0]
     whole = tf.minimum(entries, (tf.strings.length(tiff) - directory - 2) // 12)
     # Of an entry's six: the tag, its type, how many values (two, as it has 32 bits), the value (two).
-    table = _numbers(tiff, directory + 2, tf.uint16, 6 * tf.maximum(whole, 1), little_endian=little_endian)
+    table = numbers(tiff, directory + 2, tf.uint16, 6 * tf.maximum(whole, 1), little_endian=little_endian)
     table = tf.reshape(table, [-1, 6])[: tf.maximum(whole, 0)]
     high, low = (3, 2) if little_endian else (2, 3)
     one = tf.equal(table[:, high], 0) & tf.equal(table[:, low], 1)
@@ -128,45 +127,3 @@ def _orientation(tiff: tf.Tensor, *, little_endian: bool) -> tf.Tensor:
     values = tf.boolean_mask(value, tf.equal(table[:, 0], _ORIENTATION) & one & (short | long))
     first = tf.concat([values, [1]], 0)[0]
     return tf.where((first >= 1) & (first <= 8), first, 1)
-
-
-def _follow(
-    look: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], start: int | tf.Tensor, size: tf.Tensor
-) -> tf.Tensor:
-    """Goes from piece to piece of a file; `look` gives the next one's position, and whether this is the one.
-
-    Returns:
-      The position of the one, or `size`.
-    """
-
-    def step(position: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        after, found = look(position)
-        after = tf.where(after > position, after, size)  # a sum over 31 bits is negative
-        return tf.where(found, position, after), found
-
-    position, found = tf.while_loop(
-        lambda position, found: (position < size) & ~found,
-        step,
-        (tf.convert_to_tensor(start), tf.constant(False)),
-        maximum_iterations=_MOST_PIECES,
-    )
-    return tf.where(found, position, size)
-
-
-def _part(data: tf.Tensor, start: int | tf.Tensor, count: int | tf.Tensor = 2**31 - 1) -> tf.Tensor:
-    """Up to `count` bytes from `start`; fewer, or none, at the end."""
-    start = tf.clip_by_value(start, 0, tf.strings.length(data))
-    return tf.strings.substr(data, start, tf.maximum(count, 0))
-
-
-def _has(data: tf.Tensor, start: int | tf.Tensor, text: bytes) -> tf.Tensor:
-    return tf.equal(_part(data, start, len(text)), text)
-
-
-def _numbers(
-    data: tf.Tensor, start: int | tf.Tensor, kind: tf.DType, count: int | tf.Tensor, *, little_endian: bool
-) -> tf.Tensor:
-    """int32 [count]: integers of a type at `start`; past the end of the file they are 0."""
-    length = kind.size * count
-    part = _part(data, start, length)
-    return tf.cast(tf.io.decode_raw(part, kind, little_endian, fixed_length=length), tf.int32)

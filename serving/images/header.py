@@ -11,6 +11,8 @@ import dataclasses
 import re
 import struct
 
+from serving.images.webp import plain_webp
+
 JPEG, PNG, GIF, BMP, WEBP = "JPEG", "PNG", "GIF", "BMP", "WebP"
 FORMATS = (JPEG, PNG, GIF, BMP, WEBP)
 RGB_BYTES = 3
@@ -34,12 +36,20 @@ GIF_FRAME = 160
 """Bytes that it takes for each frame, beside its pixels."""
 GIF_END = b";"
 """What ends a GIF, also one that is cut after a frame."""
+MOST_PIXELS = 2**29 - 1
+"""That TensorFlow decodes of any file; of a JPEG so many values in all its components."""
+MOST_BMP_BYTES = 2**30 - 1
+"""Of the pixels of a BMP, likewise."""
 INFLATION = 1032
 """Largest ratio of deflate: so many bytes may come from one."""
 
 
 class BadHeader(Exception):
     """No image of the five formats, or one whose size can't be found; the message says what is wrong."""
+
+
+class Undecodable(BadHeader):
+    """An image of the five formats, but of a kind that TensorFlow can't decode."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +64,8 @@ class ImageHeader:
     """Frames that a decoder unpacks, although it returns only the first."""
     pixels: int
     """Of all these frames together, and no less than width × height."""
+    most_pixels: int = MOST_PIXELS
+    """That TensorFlow decodes of such a file, whatever the limits are."""
     scans: int = 1
     """Times that the decoder goes over the pixels of a JPEG."""
     passes: int = 0
@@ -100,12 +112,15 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 def needed_bytes(data: bytes, header: ImageHeader | None = None) -> bytes:
-    """A file without the frames that would be unpacked in vain.
+    """A file without what a decoder would unpack in vain, or can't: further frames, and a WebP's alpha.
 
     Raises:
       BadHeader: see `read_header`.
     """
-    end = (header or read_header(data)).end
+    header = header or read_header(data)
+    if header.format == WEBP:
+        return plain_webp(data)
+    end = header.end
     return data if end == len(data) else data[:end] + GIF_END
 
 
@@ -113,6 +128,9 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 """A marker that ends entropy-coded data or begins a segment; stuffed bytes, fill bytes and restarts are neither."""
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_UNDECODABLE = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
+"""Frames that are lossless or differential; Huffman and arithmetic coding, sequential and progressive, are decoded."""
+_SAMPLE_BITS = 8
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _BLOCK = 64
 """Pixels, or coefficients of two bytes, which are kept for the whole image where it comes in several scans."""
@@ -131,7 +149,10 @@ def _read_jpeg(data: bytes) -> ImageHeader:
             break
         (length,) = struct.unpack_from(">H", data, place)
         if marker in _FRAMES and frame is None:
-            height, width, count = struct.unpack_from(">HHB", data, place + 3)
+            bits, height, width, count = struct.unpack_from(">BHHB", data, place + 2)
+            if bits != _SAMPLE_BITS or marker in _UNDECODABLE:
+                kind = f"with {bits} bits a sample" if bits != _SAMPLE_BITS else "without loss, or in a hierarchy,"
+                raise Undecodable(f"a JPEG {kind} can't be decoded; save it as an ordinary one, with 8 bits")
             sampling = [data[place + 9 + 3 * component] for component in range(count)]
             frame = width, height, count, sampling, marker in _PROGRESSIVE
         if marker == _SOS:
@@ -144,7 +165,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
         place += max(length, 2)
     if frame is None:
         raise BadHeader("the JPEG has no frame header")
-    width, height, _, sampling, _ = frame
+    width, height, count, sampling, _ = frame
     pixels = width * height
     area, blocks = _blocks(width, height, sampling)
     return ImageHeader(
@@ -154,6 +175,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
         pixels=pixels,
         scans=max(scans, 1),
         passes=scans * area if several else pixels,
+        most_pixels=MOST_PIXELS // max(count, 1),
         memory=RGB_BYTES * pixels + (2 * _BLOCK * blocks if several else 0),
         end=len(data),
     )
@@ -250,15 +272,24 @@ def _after_blocks(data: bytes, place: int) -> tuple[int, int]:
     return place + 1, blocks
 
 
+_BMP_BYTES = (1, 3, 4)
+"""A pixel of grey, colour, or colour with alpha."""
+
+
 def _read_bmp(data: bytes) -> ImageHeader:
-    width, height = struct.unpack_from("<ii", data, 18)
+    width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
+    if bits // 8 not in _BMP_BYTES:
+        raise Undecodable(f"a BMP of {bits} bits a pixel can't be decoded; save it with 24")
     pixels = width * abs(height)
     return ImageHeader(
-        format=BMP, width=width, height=abs(height), pixels=pixels, memory=RGB_BYTES * pixels, end=len(data)
-    )
+        format=BMP, width=width, height=abs(height), pixels=pixels, most_pixels=MOST_BMP_BYTES // (bits // 8),
+        memory=RGB_BYTES * pixels, end=len(data),
+    )  # fmt: skip
 
 
 def _read_webp(data: bytes) -> ImageHeader:
+    """The size is that of the first frame; no other is decoded."""
+    end, data = len(data), plain_webp(data)
     kind = data[12:16]
     if kind == b"VP8X":
         low = struct.unpack_from("<HBHB", data, 24)
@@ -277,7 +308,7 @@ def _read_webp(data: bytes) -> ImageHeader:
         height=height,
         pixels=pixels,
         memory=(RGB_BYTES + WEBP_BYTES) * pixels + (_prefix_codes(width, height, len(data)) if b"VP8L" in data else 0),
-        end=len(data),
+        end=end,
     )
 
 

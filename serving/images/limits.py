@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-from serving.images.header import FORMATS, BadHeader, ImageHeader, file_format, read_header
+from serving.images.header import MOST_PIXELS, BadHeader, ImageHeader, Undecodable, file_format, read_header
+from serving.images.other_files import what_it_is
 from serving.option_fields import Options, option, options_class
 from serving.storage.local_file import TooLarge
 
@@ -26,7 +27,7 @@ class ImageLimits(Options):
     # The default is well over camera originals, and 32 such files in a request stay under gRPC's 2 GiB.
     max_image_bytes: int = option("Larger files are not read.", default=64 * MIB, least=1, most=2**31 - 1)
     # Width × height, before resizing, of each frame that is unpacked.
-    max_image_pixels: int = option("Larger images are not decoded.", default=100_000_000, least=1, most=2**31 - 1)
+    max_image_pixels: int = option("Larger images are not decoded.", default=100_000_000, least=1, most=MOST_PIXELS)
 
     @property
     def max_passes(self) -> int:
@@ -87,12 +88,12 @@ def inspect_image(data: bytes, limits: ImageLimits) -> ImageHeader:
         raise ImageRejected(
             "too_large", f"{len(data):,} bytes, over the limit of {limits.max_image_bytes:,} (`max_image_bytes`)"
         )
-    if file_format(data) is None and (name := _other_format(data)):
-        raise ImageRejected(
-            "unsupported_format", f"{name} images can't be decoded; {', '.join(FORMATS[:-1])} and {FORMATS[-1]} can"
-        )
+    if file_format(data) is None:
+        raise ImageRejected(*what_it_is(data))
     try:
         header = read_header(data)
+    except Undecodable as error:
+        raise ImageRejected("unsupported_format", str(error)) from error
     except BadHeader as error:
         raise ImageRejected("not_an_image", str(error)) from error
     _check(header, limits)
@@ -107,6 +108,11 @@ def _check(header: ImageHeader, limits: ImageLimits) -> None:
         raise ImageRejected(
             "too_many_pixels", f"{size}, over the limit of {limits.max_image_pixels:,} (`max_image_pixels`)"
         )
+    if header.pixels > header.most_pixels:
+        raise ImageRejected(
+            "too_many_pixels", f"{size}, over the {header.most_pixels:,} that TensorFlow decodes of such a "
+            f"{header.format}; save it smaller"
+        )  # fmt: skip
     if header.passes > limits.max_passes:
         raise ImageRejected(
             "too_costly",
@@ -119,22 +125,3 @@ def _check(header: ImageHeader, limits: ImageLimits) -> None:
             f"text beside the pixels that may take {header.text:,} bytes, over the limit of {limits.max_text:,} "
             "(`max_image_pixels`); save it without the text",
         )
-
-
-_MAGIC = (
-    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"\xff\x0a", "JPEG XL"),
-    (b"8BPS", "Photoshop"), (b"%PDF", "PDF"), (b"<svg", "SVG"), (b"qoif", "QOI"), (b"DDS ", "DDS"), (b"icns", "ICNS"),
-    (b"\0\0\1\0", "ICO"), (b"\0\0\2\0", "CUR"), (b"\x76\x2f\x31\x01", "OpenEXR"), (b"\xd7\xcd\xc6\x9a", "WMF"),
-    *((b"P%d%c" % (kind, blank), "Netpbm") for kind in range(1, 8) for blank in b" \t\r\n"),
-)  # fmt: skip
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"crx ": "Canon CR3"}
-"""Of files in ISO's base media format, whose first box is `ftyp`."""
-
-
-def _other_format(data: bytes) -> str | None:
-    """The name of a format that people would call an image, but no server decodes; only its first bytes are asked."""
-    if data[4:8] == b"ftyp":
-        return _BRANDS.get(data[8:12])
-    return next((name for magic, name in _MAGIC if data.startswith(magic)), None)

@@ -228,7 +228,7 @@ def test_classify_shows_each_image_or_its_reason(model_store: Path, drawn: Path,
     done = flow_images("classify", image, tmp_path / "page.jpg", "--model", model_store, "--top-k", 2)
     assert done.returncode == 1, done.stderr
     assert str(image) in done.stdout
-    assert "the bytes are not an image in any known format" in done.stdout
+    assert "the bytes are not an image, but an HTML page" in done.stdout
 
 
 def test_the_demonstration_trains_serves_and_predicts(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from serving.contract import Preprocessing
+from serving.errors import UsageError
 from serving.images.decoding_cost import decoding_cost
 from serving.images.encoder import make_encoder
 from serving.images.header import GIF_FRAME, BadHeader, needed_bytes, read_header
@@ -219,6 +220,58 @@ def test_other_formats_are_named(data: bytes, name: str) -> None:
     with pytest.raises(ImageRejected, match=f"{name} images can't be decoded") as error:
         inspect_image(data + bytes(50), LIMITS)
     assert error.value.reason == "unsupported_format"
+
+
+def drawn(kind: str, mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20), "red").convert(mode).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def reframed(marker: int = 0xC0, bits: int = 8, size: tuple[int, int] = (30, 20), mode: str = "RGB") -> bytes:
+    """A JPEG that says other things of itself."""
+    data = drawn("JPEG", mode)
+    place = data.index(b"\xff\xc0")
+    frame = struct.pack(">BBHBHH", 0xFF, marker, *struct.unpack_from(">H", data, place + 2), bits, *size[::-1])
+    return data[:place] + frame + data[place + 9 :]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (reframed(bits=12), "a JPEG with 12 bits a sample"), (reframed(marker=0xC3), "a JPEG without loss"),
+        (reframed(marker=0xC5), "or in a hierarchy"), (drawn("BMP", "1"), "a BMP of 1 bits a pixel"),
+    ],
+)  # fmt: skip
+def test_a_kind_that_tensorflow_cannot_decode_is_named(data: bytes, told: str) -> None:
+    with pytest.raises(ImageRejected, match=f"{told}.* can't be decoded; save it") as error:
+        inspect_image(data, LIMITS)
+    assert error.value.reason == "unsupported_format"
+    assert decoded(data) is None
+    _, ok = decode_batch(tf.constant([data]), SMALL)
+    assert not ok.numpy().any()
+
+
+@pytest.mark.parametrize(
+    ("data", "most"),
+    [
+        (lambda size: reframed(size=size), 178_956_970), (lambda size: reframed(size=size, mode="L"), 536_870_911),
+        (lambda size: reframed(size=size, mode="CMYK"), 134_217_727), (lambda size: png_with(size=size), 536_870_911),
+        (lambda size: drawn("BMP")[:18] + struct.pack("<ii", *size) + drawn("BMP")[26:], 357_913_941),
+    ],
+)  # fmt: skip
+def test_tensorflows_own_bound_is_told_whatever_the_limit(data: Callable[[tuple[int, int]], bytes], most: int) -> None:
+    limits = ImageLimits(max_image_pixels=2**29 - 1)
+    width = 60_000
+    assert inspect_image(data((width, most // width)), limits).pixels <= most
+    over = data((width, -(-(most + 1) // width)))
+    with pytest.raises(ImageRejected, match="over the ") as error:
+        inspect_image(over, limits)
+    assert error.value.reason == "too_many_pixels"
+    assert f"{min(most, 2**29 - 1):,}" in error.value.message
+    assert decoded(over) is None
+    with pytest.raises(UsageError, match="`max_image_pixels` must be from 1 to 536,870,911"):
+        ImageLimits(max_image_pixels=2**29)
 
 
 @pytest.mark.parametrize(
