@@ -187,7 +187,8 @@ class News:
 
         def names() -> Iterator[str]:
             nonlocal whole
-            for one in list_images(inputs, leave_out=self._own, stores=self._stores):
+            images = self._plan.options.images
+            for one in list_images(inputs, leave_out=self._own, stores=self._stores, images=images):
                 if time.monotonic() > ends:
                     whole = False
                     return

@@ -1,5 +1,6 @@
 """What a user names as input, as a stream of images: globs, folders, lists, CSVs, wherever they are."""
 
+import itertools
 import logging
 import os
 import re
@@ -8,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from beam_jobs.glob_patterns import Below, has_magic, split_pattern
-from beam_jobs.input_lists import is_list, read_list
+from beam_jobs.input_lists import Named, check_kind, is_list, is_text, read_list
+from beam_jobs.path_hints import spelling_hint, why_not_there
 from beam_jobs.sources import Source, SourceFinder
-from serving.errors import StorageUnavailable, UsageError
+from serving.errors import StorageError, StorageUnavailable, UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
 from serving.storage.disk import disk_errors
 from serving.storage.stores import Stores
@@ -18,6 +20,8 @@ from serving.text_files import is_utf8
 
 _LOG = logging.getLogger(__name__)
 _EVERYTHING = Below("**")
+_FIRST = 10
+"""Images of a list that are looked for before the run."""
 
 
 class Listed(NamedTuple):
@@ -34,39 +38,53 @@ class Listed(NamedTuple):
 
 
 def list_images(
-    inputs: Sequence[str], *, leave_out: Sequence[str] = (), stores: Callable[[str], Storage] | None = None
+    inputs: Sequence[str],
+    *,
+    leave_out: Sequence[str] = (),
+    stores: Callable[[str], Storage] | None = None,
+    images: str | None = None,
 ) -> "Listing":
     """Every image of the inputs, in no order, repeated ones included.
 
     Args:
-      inputs: globs (`**/` is any number of folders, none too), folders (every file in them that isn't hidden), text
-        files (a path a line), CSVs (a column `path`, and perhaps `id` and `label`), single images. What is there by
-        the very name that is given is no glob. Links to folders below a folder or in place of `**/` are not followed:
-        they may lead in circles.
+      inputs: globs (`**/` is any number of folders, none too), folders (every file in them that isn't hidden, and no
+        list or other text), lists (see `read_list`), single images. What is there by the very name that is given is no
+        glob. Links to folders below a folder or in place of `**/` are not followed: they may lead in circles.
       leave_out: files and folders that are never input, such as a run's own.
       stores: gives the store that holds a path; None for those of the environment.
+      images: the folder that a list's relative paths and ids are in; None for the working directory.
     """
-    return Listing(inputs, leave_out, stores or Stores())
+    return Listing(inputs, leave_out, stores or Stores(), images)
 
 
-def check_inputs(inputs: Sequence[str], stores: Callable[[str], Storage]) -> None:
+def check_inputs(inputs: Sequence[str], stores: Callable[[str], Storage], images: str | None = None) -> None:
     """Refuses inputs that name nothing, as far as a look at the disk tells, before a server is waited for.
 
     Raises:
-      UsageError: an input that isn't there, or that no storage can hold.
+      UsageError: an input that isn't there, or that no storage can hold; a list whose first images aren't there.
     """
     for given in inputs:
         _check_name(given)
         stores(given)
-        if not scheme(given) and not os.path.exists(given) and not has_magic(given):
+        _check_kind(given)
+        if is_list(given) and (scheme(given) or os.path.isfile(given)):
+            Listing([given], [], stores, images).check_list(given)
+        elif not scheme(given) and not os.path.exists(given) and not has_magic(given):
             raise _not_there(given)
 
 
 class Listing:
     """The images of some inputs. To be iterated once; then it has what was left out, and where images were."""
 
-    def __init__(self, inputs: Sequence[str], leave_out: Sequence[str], stores: Callable[[str], Storage]) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        leave_out: Sequence[str],
+        stores: Callable[[str], Storage],
+        images: str | None = None,
+    ) -> None:
         """See `list_images`."""
+        self._images = images
         self._inputs = inputs
         self._own = [absolute(path) for path in leave_out]
         self._stores = stores
@@ -97,7 +115,7 @@ class Listing:
             before = self.left_out.copy()
             for listed in self._expand(one):
                 path = absolute(listed.path)
-                if any(within(path, mine) for mine in self._own):
+                if self._is_own(path):
                     self.left_out["own_files"] += 1
                     continue
                 taken += 1
@@ -110,6 +128,7 @@ class Listing:
 
     def _expand(self, one: str) -> Iterator[Listed]:
         storage = self._stores(one)
+        _check_kind(one)
         try:
             if is_list(one) and storage.exists(one):
                 yield from self._listed_in(one, storage)
@@ -122,13 +141,55 @@ class Listing:
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
             raise UsageError(f"`inputs` {shown(one)}: {error.strerror or error}") from error
 
+    def check_list(self, one: str) -> None:
+        """Refuses a list none of whose first images is there: then the list is wrong, not the images.
+
+        Raises:
+          UsageError: how they may be meant.
+        """
+        first = list(itertools.islice(self._named_in(one, self._stores(one)), _FIRST))
+        if first and not any(self._is_there(named.path) for named in first):
+            raise UsageError(_none_there(one, first))
+
     def _listed_in(self, one: str, storage: Storage) -> Iterator[Listed]:
-        for named in read_list(storage.read(one), one, lambda path: self._stores(path).exists(path)):
-            try:
-                self._stores(named.path)  # refuses an unknown scheme before anything is sent
-            except UsageError as error:
-                raise UsageError(f"`inputs` {shown(one)}, line {named.line}: {error}") from error
+        for named in self._named_in(one, storage):
             yield Listed(named.path, None, named.id, named.label)
+
+    def _named_in(self, one: str, storage: Storage) -> Iterator[Named]:
+        try:
+            data = storage.read(one)
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            raise UsageError(f"`inputs` {shown(one)}: {error.strerror or error}") from error
+        for named in read_list(data, one, lambda path: self._stores(path).exists(path), self._images):
+            self._check_path(one, named)
+            yield named
+
+    def _check_path(self, one: str, named: Named) -> None:
+        try:
+            self._stores(named.path)  # refuses what no store can hold before anything is sent
+        except UsageError as error:
+            raise UsageError(f"`inputs` {shown(one)}, {named.where}: {error}") from error
+
+    def _is_there(self, path: str) -> bool:
+        """Is there such an image, as far as a quick look tells? A web server is asked when the image is read."""
+        if is_web(path):
+            return True
+        if not scheme(path):
+            return os.path.lexists(os.fsencode(path)) if "\0" not in path else False
+        try:
+            return self._stores(path).exists(path)
+        except (OSError, StorageError):
+            return True
+
+    def _is_own(self, path: str) -> bool:
+        return any(within(path, mine) for mine in self._own)
+
+    def _is_text(self, name: str, path: str) -> bool:
+        """Is it a text among images? It is counted; a file of the run itself is counted as that."""
+        if not is_text(name) or self._is_own(absolute(path)):
+            return False
+        self.left_out["texts"] += 1
+        return True
 
     def _local(self, one: str) -> Iterator[Listed]:
         if os.path.isfile(one):
@@ -153,7 +214,8 @@ class Listing:
                         path = os.path.join(folder, entry.name)
                         is_link = entry.is_symlink()
                         if not (entry.is_dir(follow_symlinks=False) or (is_link and os.path.isdir(path))):
-                            if self._is_meant(wanted.takes(relative + entry.name), "hidden_files"):
+                            is_meant = self._is_meant(wanted.takes(relative + entry.name), "hidden_files")
+                            if is_meant and not self._is_text(entry.name, path):
                                 yield Listed(path, seen=not is_link or os.path.exists(path))
                         elif self._is_meant(wanted.enters(level, entry.name), "hidden_folders"):
                             if is_link and not wanted.follows_links(level):
@@ -195,7 +257,7 @@ class Listing:
             below = info.path[len(folder) :]
             unseen = self._hidden_folder(wanted, below)
             if unseen is None:
-                if self._is_meant(wanted.takes(below), "hidden_files"):
+                if self._is_meant(wanted.takes(below), "hidden_files") and not self._is_text(below, info.path):
                     yield Listed(info.path, info.size, seen=True)
             elif unseen and unseen != hidden:  # a listing is sorted, so what is in one folder comes in a row
                 hidden = unseen
@@ -223,6 +285,7 @@ LEFT_OUT = {
     "hidden_folders": ("hidden folder", "hidden folders"),
     "linked_folders": ("link to a folder", "links to folders"),
     "unreadable_folders": ("folder that may not be read", "folders that may not be read"),
+    "texts": ("list or other text", "lists and other texts"),
     "own_files": ("file of this run", "files of this run"),
 }
 """The reasons in words, for one and for more, by their names in run.json."""
@@ -242,30 +305,30 @@ def _check_name(given: str) -> None:
         raise UsageError(f"`inputs` {given!r}: the name is not UTF-8; rename it, or name the folder above it")
 
 
+def _check_kind(given: str) -> None:
+    if scheme(given) or os.path.isfile(given):
+        check_kind(given)
+
+
 def _nothing(one: str, left_out: Counter[str]) -> str:
     words = left_out_in_words(left_out)
+    if is_list(one):
+        return f"`inputs` {shown(one)} names no image: write the images' paths into it"
     return f"`inputs` {shown(one)} matches no image; quote globs ('photos/**/*.jpg') and check the path" + (
         f" (left out: {words})" if words else ""
     )
 
 
 def _not_there(one: str) -> UsageError:
-    return UsageError(f"`inputs` {one}: {_why_not(one)}")
+    return UsageError(f"`inputs` {one}: {why_not_there(one)}")
 
 
-def _why_not(one: str) -> str:
-    """Why there is no file or folder of that name."""
-    try:
-        os.stat(one)
-        return "neither a file nor a folder"
-    except PermissionError:
-        return "a folder above it may not be read"
-    except (OSError, ValueError):
-        if one.startswith("~") and os.path.exists(os.path.expanduser(one)):
-            return f"no such file or folder; a shell replaces ~ only where a word begins: {os.path.expanduser(one)}"
-        bucket = re.match("(gs|s3|az|https?):/(?!/)", one)
-        meant = f"; did you mean {bucket[1]}://{one[bucket.end() :]}?" if bucket else ""
-        return f"no such file or folder{meant}"
+def _none_there(one: str, first: Sequence[Named]) -> str:
+    """Of a list none of whose first images is there."""
+    path = first[0].path
+    hint = "" if scheme(path) else spelling_hint(path, os.path.dirname(one))
+    others = f", nor any of the next {len(first) - 1}" if first[1:] else ""
+    return f"`inputs` {shown(one)}, {first[0].where}: there is no {shown(path)}{others}; {hint or 'mend the paths'}"
 
 
 def _warn(text: str, paths: Sequence[str]) -> None:

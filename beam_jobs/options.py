@@ -120,9 +120,15 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
     """All that a user decides about a run."""
 
     inputs: Sequence[str] = option(
-        "A glob ('photos/**/*.jpg'), a folder, a .txt with a path a line, a .csv with a column path (id and label are "
-        "kept), or an image; on a disk, gs://, s3://, az:// or https://. May be repeated.",
+        "A glob ('photos/**/*.jpg'), a folder, an image, or a list: a .txt with a path a line, a .csv, .tsv, .jsonl or "
+        ".parquet with a column path (id and label are kept); on a disk, gs://, s3://, az:// or https://. May be "
+        "repeated.",
         flag="--input",
+    )
+    images: str | None = option(
+        "Folder of the images that a list names: by relative paths, or by ids as Kaggle's labels.csv does (<id>.jpg).",
+        default=None,
+        metavar="FOLDER",
     )
     output: str = option("Folder for predictions.csv, rejected.csv, failed.csv and run.json.", is_recorded=True)
     format: Literal["csv", "kaggle"] = option(

@@ -34,6 +34,8 @@ class ResultOptions(pydantic.BaseModel):
 
     inputs: list[str]
     """Absolute, as the same relative paths mean other files in another working directory."""
+    images: str | None = None
+    """The folder of a list's relative paths and ids, absolute; None for the working directory."""
     wire: Wire
     top_k: int
     format: Literal["csv", "kaggle"]
@@ -50,6 +52,7 @@ class ResultOptions(pydantic.BaseModel):
         """Those of a run, with the wire form that was chosen for it."""
         return cls(
             inputs=[absolute(one) for one in options.inputs],
+            images=None if options.images is None else absolute(options.images),
             wire=wire,
             top_k=0 if options.format == "kaggle" else options.top_k,
             format=options.format,

@@ -151,7 +151,7 @@ class Run:
         if plan:
             self._check_sources(plan)
         else:
-            check_inputs(self._options.inputs, self._stores)
+            check_inputs(self._options.inputs, self._stores, self._options.images)
         with self._connect(plan.model.version if plan else None) as server:
             plan, endpoint = (plan, self._join(plan, server)) if plan else self._begin(server)
             with progress.listening(plan.id, self._on_progress):
@@ -220,7 +220,7 @@ class Run:
         started, base = datetime.datetime.now(datetime.UTC), absolute(".")
         if not is_utf8(base):
             raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
-        images = list_images(options.inputs, leave_out=self._own_files, stores=self._stores)
+        images = list_images(options.inputs, leave_out=self._own_files, stores=self._stores, images=options.images)
         classes = len(model.contract.labels)
         with tempfile.TemporaryFile() as file:
             manifest = build_manifest(

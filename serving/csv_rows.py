@@ -16,19 +16,22 @@ class CsvRow(NamedTuple):
     values: dict[str, str]
 
 
-def read_rows(text: str, name: str, needed: Sequence[str] = ()) -> tuple[list[str], Iterator[CsvRow]]:
+def read_rows(
+    text: str, name: str, needed: Sequence[str] = (), delimiter: str = ","
+) -> tuple[list[str], Iterator[CsvRow]]:
     """The names of the columns, and the rows; empty lines are none.
 
     Args:
       text: the whole file, as `serving.text_files.decode_text` gives it.
       name: of the file, with its field, as a message has it: "`labels` labels.csv".
       needed: columns that must be there.
+      delimiter: between values.
 
     Raises:
       UsageError: at once if the first line can't be used; while iterating, for a row with too many or too few values
         or with quotes that don't close.
     """
-    lines = _numbered(text, name)
+    lines = _numbered(text, name, delimiter)
     columns = next(lines, (1, []))[1]
     _check_columns(columns, name, needed)
     return columns, _rows(lines, columns, name)
@@ -44,9 +47,9 @@ def _rows(lines: Iterator[tuple[int, list[str]]], columns: list[str], name: str)
         yield CsvRow(line, dict(zip(columns, values, strict=True)))
 
 
-def _numbered(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Each row that isn't empty, with the line that it begins on."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1
         try:

@@ -25,6 +25,21 @@ _CONNECTIONS = 64
 _MOST_REDIRECTS = 5
 
 
+def check_url(path: str) -> None:
+    """Refuses a URL that no web server can have.
+
+    Raises:
+      UsageError: it is malformed, or names no host.
+    """
+    try:
+        url = urllib3.util.parse_url(path)
+        if url.host and (url.port is None or 0 < url.port < 65_536):
+            return
+    except ValueError:
+        pass
+    raise UsageError(f"{shown(path)} is no URL: it needs a host, and a port up to 65535 if it has one")
+
+
 class Http(Storage):
     """Web servers. Safe to use from several threads."""
 
@@ -160,8 +175,8 @@ def _plain_errors(path: str) -> Iterator[None]:
     name = shown(path)
     try:
         yield
-    except ValueError as error:  # a URL that no server can have
-        raise FileNotFoundError(f"{name}: not a URL that can be asked") from error
+    except ValueError as error:  # `check_url` has seen the first one
+        raise FileError(f"{name}: it leads to an address that is no URL of http:// or https://") from error
     except urllib3.exceptions.MaxRetryError as error:
         raise _plain(name, error.reason or error) from error
     except (urllib3.exceptions.HTTPError, TimeoutError) as error:

@@ -5,7 +5,7 @@ import threading
 from serving.errors import UsageError
 from serving.options import RetryPolicy
 from serving.retry import Retrier
-from serving.storage.base import Storage, is_web, scheme, shown
+from serving.storage.base import WEB, Storage, is_web, scheme, shown
 from serving.storage.disk import Disk
 from serving.storage.options import StorageOptions
 from serving.storage.retrying import RetryingStorage
@@ -56,6 +56,10 @@ class Stores:
           UsageError: no store has such paths, its extra is not installed, or its settings can't be used.
         """
         kind = scheme(path)
+        if is_web(path):
+            from serving.storage.http import check_url
+
+            check_url(path)
         with self._making:
             if kind not in self._stores:
                 store = open_store(path, self._options, self._wait_s)
@@ -111,6 +115,9 @@ def open_store(path: str, options: StorageOptions | None = None, wait_s: float =
         raise UsageError(f"{kind}:// needs the extra: pip install 'flow-images[{_EXTRAS[kind]}]' ({error})") from error
     if kind == "file":
         raise UsageError("file:// is not supported; give the path on the disk itself, which begins with /")
+    plain = kind.strip().lower()
+    if plain != kind and plain in (*_EXTRAS, *WEB):
+        raise UsageError(f"{kind}:// is no address: write {plain}:// in small letters, with no blanks before it")
     hint = f"; spell it {_ALIASES[kind]}://{_BUCKETS[_ALIASES[kind]]}" if kind in _ALIASES else ""
     raise UsageError(
         f"{kind}:// is not supported{hint}; give a path on a disk, gs://, s3:// or az://, or read from http(s)://"

@@ -4,6 +4,7 @@ import csv
 import glob
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.inputs import Listed, list_images
+from beam_jobs.inputs import Listed, check_inputs, list_images
 from serving.errors import UsageError
+from serving.storage.stores import Stores
 
 
 def listed(*inputs: str | Path, leave_out: Sequence[str] = ()) -> list[str]:
@@ -21,7 +23,7 @@ def listed(*inputs: str | Path, leave_out: Sequence[str] = ()) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("a.jpg", "b/c.jpg", "b/d/e.jpg", "b/.hidden.jpg", ".git/f.jpg", "c[1].jpg", "notes.md"):
+    for name in ("a.jpg", "b/c.jpg", "b/d/e.jpg", "b/.hidden.jpg", ".git/f.jpg", "c[1].jpg", "notes.doc"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     return tmp_path
@@ -32,7 +34,7 @@ def test_two_stars_match_zero_or_more_folders(folder: Path) -> None:
 
 
 def test_a_folder_means_every_file_that_is_not_hidden(folder: Path) -> None:
-    assert listed(folder) == [f"{folder}/{n}" for n in ("a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg", "notes.md")]
+    assert listed(folder) == [f"{folder}/{n}" for n in ("a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg", "notes.doc")]
 
 
 def test_a_name_with_brackets_is_a_name(folder: Path) -> None:
@@ -50,8 +52,72 @@ def test_lists_keep_names_that_are_hard_to_write(tmp_path: Path) -> None:
     assert found == [Listed(p, None, str(i), "cat") for i, p in enumerate(hard)]
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "README.md", "list.txt.gz", "info.JSON", "sheet.xlsx"])
+def test_a_text_among_images_is_left_out_and_counted(folder: Path, name: str) -> None:
+    (folder / "b" / name).write_bytes(b"x")
+    for given in (folder, f"{folder}/**", f"{folder}/b/*"):
+        listing = list_images([str(given)])
+        assert not [one for one in listing if one.path.endswith(name)]
+        assert listing.left_out["texts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a.xlsx", "save the list as .txt, .csv, .tsv, .jsonl, .ndjson (each also as .gz) or .parquet"),
+        ("a.json", "save the list as .txt"),
+        ("a.zip", "is an archive: unpack it, and give the folder"),
+        ("a.tar.gz", "is an archive"),
+    ],
+)
+def test_a_file_that_is_neither_image_nor_list_is_refused_by_name(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    for look in (lambda given: listed(given), lambda given: check_inputs([str(given)], Stores())):
+        with pytest.raises(UsageError, match=re.escape(says)):
+            look(tmp_path / name)
+
+
+def test_a_list_none_of_whose_first_images_is_there_is_refused_before_the_run(folder: Path) -> None:
+    names = folder / "names.txt"
+    names.write_text("a.jpg\nb/c.jpg\n")
+    with pytest.raises(UsageError) as error:
+        check_inputs([str(names)], Stores())
+    assert str(error.value) == (
+        f"`inputs` {names}, line 1: there is no a.jpg, nor any of the next 1; relative paths are taken from the "
+        f"working directory: give `images` {folder}"
+    )
+    check_inputs([str(names)], Stores(), str(folder))
+    assert [one.path for one in list_images([str(names)], images=str(folder))] == [
+        f"{folder}/a.jpg",
+        f"{folder}/b/c.jpg",
+    ]
+    names.write_text(f"gone.jpg\n{folder}/a.jpg\n")  # one that is there tells that the list is right
+    check_inputs([str(names)], Stores())
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://[::1/a.jpg", "is no URL"),
+        ("https://x.org:99999/a.jpg", "is no URL: it needs a host, and a port up to 65535"),
+        ("http:///a.jpg", "is no URL"),
+        ("HTTP://x.org/a.jpg", "write http:// in small letters"),
+        (" https://x.org/a.jpg", "remove the blanks"),
+        ("S3://bucket/a.jpg", "write s3:// in small letters"),
+    ],
+)
+def test_a_bad_url_is_named_with_list_and_line(tmp_path: Path, url: str, says: str) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text(f"https://x.org/a.jpg\n{url}\n")
+    for look in (listed, lambda given: check_inputs([str(given)], Stores())):
+        with pytest.raises(UsageError) as error:
+            look(names)
+        assert str(error.value).startswith(f"`inputs` {names}, line 2: ")
+        assert says in str(error.value)
+
+
 def test_a_runs_own_files_are_never_input(folder: Path) -> None:
-    own = [f"{folder}/b/../b", f"{folder}/notes.md"]
+    own = [f"{folder}/b/../b", f"{folder}/notes.doc"]
     assert listed(folder, leave_out=own) == [f"{folder}/{n}" for n in ("a.jpg", "c[1].jpg")]
 
 
@@ -83,7 +149,7 @@ def test_links_that_lead_in_circles_list_nothing_twice(folder: Path) -> None:
     (folder / "itself.jpg").symlink_to(folder / "itself.jpg")
     names = ["a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg", "gone.jpg", "itself.jpg"]
     assert listed(f"{folder}/**/*.jpg") == [f"{folder}/{name}" for name in names]
-    assert listed(folder) == [f"{folder}/{name}" for name in [*names, "notes.md"]]
+    assert listed(folder) == [f"{folder}/{name}" for name in [*names, "notes.doc"]]
 
 
 def test_a_path_that_nobody_can_read_is_told_at_once(tmp_path: Path) -> None:
@@ -101,9 +167,9 @@ def test_an_empty_id_or_label_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("id,label\n1,cat\n", "must name one column 'path'"),
-        ("path,path\na,b\n", "must name one column 'path'"),
-        ("", "must name one column 'path'"),
+        ("id,label\n1,cat\n", "it needs a column of paths"),
+        ("path,path\na,b\n", "two columns are named 'path'"),
+        ("", "it needs a column of paths"),
         ("path,label,label\na,b,c\n", "two columns are named 'label'"),
         ("path,label,\na,b,\n", "column 3 has no name"),
         ("id, path\n1, a.jpg\n", "remove the blanks around the column's name ' path'"),
@@ -163,14 +229,14 @@ def test_blanks_around_a_name_are_kept_where_it_has_them(folder: Path) -> None:
 
 def test_what_is_left_out_is_counted_by_reason(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     (folder / "link").symlink_to(tmp_path_factory.mktemp("elsewhere"), target_is_directory=True)
-    listing = list_images([str(folder)], leave_out=[f"{folder}/notes.md"])
+    listing = list_images([str(folder)], leave_out=[f"{folder}/notes.doc"])
     assert len(list(listing)) == 4
     assert listing.left_out == {"hidden_files": 1, "hidden_folders": 1, "linked_folders": 1, "own_files": 1}
 
 
 @pytest.mark.parametrize("given", ["{}", "{}/", "{}//", "{}/.", "{}/b/.."])
 def test_a_folder_that_is_named_twice_is_listed_twice_under_one_name(folder: Path, given: str) -> None:
-    names = [f"{folder}/{n}" for n in ("a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg", "notes.md")]
+    names = [f"{folder}/{n}" for n in ("a.jpg", "b/c.jpg", "b/d/e.jpg", "c[1].jpg", "notes.doc")]
     assert listed(folder, given.format(folder)) == sorted(names * 2)
 
 
@@ -214,7 +280,7 @@ def test_a_folder_that_may_not_be_read_is_named(folder: Path) -> None:
     done = subprocess.run([*command, *map(str, given)], capture_output=True, text=True, check=True)
     everything, deep, flat, *refused = done.stdout.splitlines()
     counts = {"hidden_folders": 1, "hidden_files": 1, "unreadable_folders": 1}
-    assert json.loads(everything) == [["a.jpg", "c.jpg", "c[1].jpg", "e.jpg", "l.txt", "notes.md"], counts]
+    assert json.loads(everything) == [["a.jpg", "c.jpg", "c[1].jpg", "e.jpg", "notes.doc"], counts | {"texts": 1}]
     assert json.loads(deep) == [["a.jpg", "c.jpg", "c[1].jpg", "e.jpg"], counts]
     assert json.loads(flat) == [["c.jpg"], counts]
     assert f"left out: {locked}" in done.stderr
@@ -235,11 +301,11 @@ def test_a_folder_that_may_not_be_read_is_named(folder: Path) -> None:
         ("fifo", "fifo: neither a file nor a folder"),
         ("itself", "itself: no such file or folder"),
         ("empty", "empty matches no image"),
-        ("empty.txt", "empty.txt matches no image"),
-        ("header.csv", "header.csv matches no image"),
+        ("empty.txt", "empty.txt names no image"),
+        ("header.csv", "header.csv names no image"),
         ("*.png", "*.png matches no image"),
         ("hidden", "hidden matches no image; quote globs ('photos/**/*.jpg') and check the path (left out: 1 hidden"),
-        ("~/x.jpg", "a shell replaces ~ only where a word begins"),
+        ("~/x.jpg", "~ and variables are a shell's"),
     ],
 )
 def test_an_input_that_is_not_there_is_an_error(
