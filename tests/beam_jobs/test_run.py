@@ -131,7 +131,7 @@ def told(make_run: MakeRun, newest: int | None = None, **options: Any) -> list[s
 
 
 def test_a_finished_run_says_since_when_and_what_is_new(make_run: MakeRun, images: Path, tmp_path: Path) -> None:
-    (tmp_path / "l.txt").write_text(f"{tmp_path}/never.png\n")
+    (tmp_path / "l.txt").write_text(f"{tmp_path}/never.png\n{images}/01.png\n")
     inputs = [str(images), str(tmp_path / "l.txt")]
     make_run(inputs=inputs).execute()
     before = written_files(tmp_path / "out")
