@@ -2,13 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 from beam_jobs import interrupt
-from beam_jobs.finished import News
 from beam_jobs.options import PredictOptions
-from beam_jobs.plan import Plan
-from beam_jobs.progress import Listener
+from beam_jobs.progress import Progress
 from beam_jobs.results import Account
 from beam_jobs.run import Run
 from beam_jobs.storage_flags import storage_options
@@ -18,20 +15,12 @@ from serving.storage.stores import Stores
 from serving.tensorflow_import import import_tensorflow
 
 
-def run_job(
-    options: PredictOptions,
-    *,
-    on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
-    on_progress: Listener = lambda rows: None,
-    on_complete: Callable[[News], object] = lambda news: None,
-) -> Account | None:
+def run_job(options: PredictOptions, progress: Progress | None = None) -> Account | None:
     """Runs a prediction job, with a server of its own where the options name a model folder.
 
     Args:
       options: all that the user decides.
-      on_start: see `Run`.
-      on_progress: see `Run`.
-      on_complete: see `Run`.
+      progress: is told how it goes on.
 
     Returns:
       The account, or None where other shards still have chunks to do.
@@ -62,8 +51,6 @@ def run_job(
         options,
         connect,
         storage=storage,
-        on_start=on_start,
-        on_progress=on_progress,
-        on_complete=on_complete,
+        progress=progress,
         newest=connection.newest_version,
     ).execute()

@@ -10,22 +10,20 @@ import click
 
 from beam_jobs import interrupt
 from beam_jobs.options import MergeOptions, PredictOptions, RejectionLimits
-from serving.console.field_names import with_flags
 from serving.console.option_flags import option_flags
 from serving.console.signals import handling_signals
 from serving.errors import EXIT_OVER_LIMIT, Transient
 
 if TYPE_CHECKING:
-    from beam_jobs.finished import News
-    from beam_jobs.plan import Plan
     from beam_jobs.results import Account
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
 @option_flags(PredictOptions)
 @option_flags(RejectionLimits)
+@click.option("--quiet", is_flag=True, help="Show no progress; warnings and the result are shown.")
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
-def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[str, ...]) -> None:
+def predict(options: PredictOptions, limits: RejectionLimits, quiet: bool, beam_flags: tuple[str, ...]) -> None:
     """Predict every image of the inputs into one CSV.
 
     Every image ends in exactly one of predictions.csv, rejected.csv (its own fault) and failed.csv (the
@@ -35,19 +33,10 @@ def predict(options: PredictOptions, limits: RejectionLimits, beam_flags: tuple[
     143 stopped, the same command continues.
     """
     from beam_jobs.job import run_job
-    from beam_jobs.progress_bar import progress_bar
+    from beam_jobs.progress_bar import shown_progress
 
-    with _stoppable(), progress_bar() as bar:
-
-        def start(plan: "Plan", rows: int) -> None:
-            bar.start(rows, done=plan.manifest.listed - rows if options.shard.of == 1 else 0)
-
-        def tell(news: "News") -> None:
-            for line in news.lines():
-                click.echo(with_flags(line))
-
-        given = dataclasses.replace(options, beam_flags=beam_flags)
-        account = run_job(given, on_start=start, on_progress=bar.advance, on_complete=tell)
+    with _stoppable(), shown_progress(quiet=quiet) as progress:
+        account = run_job(dataclasses.replace(options, beam_flags=beam_flags), progress)
     if account is None:
         click.echo(f"shard {options.shard} is done; others are not yet, so {options.output} is merged by the last one")
     else:

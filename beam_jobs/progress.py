@@ -1,4 +1,4 @@
-"""Progress of the runs in this process: workers report rows that have their outcome, and callers listen.
+"""What a run tells of itself while it goes on: its steps, its start, and the verdict of each image.
 
 Beam pickles what it runs, so a worker in this process can't be given a callback: it reports here, by the id of its run.
 The progress of workers that a runner starts on other machines is not reported.
@@ -6,16 +6,43 @@ The progress of workers that a runner starts on other machines is not reported.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-Listener = Callable[[int], None]
-"""Called with the number of rows that have just got their outcome, from several threads."""
+from beam_jobs.parts import Verdict
 
-_listeners: list[tuple[str, Listener]] = []
+if TYPE_CHECKING:
+    from beam_jobs.finished import News
+    from beam_jobs.plan import Plan
+
+
+class Progress:
+    """Is told how a run goes on. This one ignores it; a command shows it."""
+
+    def begin(self, step: str) -> None:
+        """A step begins in which no image gets its outcome, such as `listing the images`."""
+
+    def start(self, plan: "Plan", to_do: int, done: int) -> None:
+        """The first image is about to be read.
+
+        Args:
+          plan: of the run.
+          to_do: images that this process is to do.
+          done: images that have had their outcome before; 0 where other shards do some.
+        """
+
+    def done(self, verdict: Verdict) -> None:
+        """An image has got its outcome; from several threads, and only by a runner in this process."""
+
+    def complete(self, news: "News") -> None:
+        """The run was complete before: nothing is read, asked or written."""
+
+
+_listeners: list[tuple[str, Callable[[Verdict], object]]] = []
 
 
 @contextlib.contextmanager
-def listening(run_id: str, listener: Listener) -> Iterator[None]:
-    """Tells the listener of the progress of one run while the block runs."""
+def listening(run_id: str, listener: Callable[[Verdict], object]) -> Iterator[None]:
+    """Tells the listener of each outcome of one run while the block runs, from several threads."""
     entry = (run_id, listener)
     _listeners.append(entry)
     try:
@@ -24,8 +51,8 @@ def listening(run_id: str, listener: Listener) -> Iterator[None]:
         _listeners.remove(entry)
 
 
-def report(run_id: str, rows: int) -> None:
-    """Tells those who listen to the run that so many more rows have their outcome."""
+def report(run_id: str, verdict: Verdict) -> None:
+    """Tells those who listen to the run of an image that has got its outcome."""
     for listened_to, listener in list(_listeners):
         if listened_to == run_id:
-            listener(rows)
+            listener(verdict)

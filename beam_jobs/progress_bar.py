@@ -1,48 +1,208 @@
-"""A progress bar with rate and time left, on a terminal; elsewhere nothing is shown."""
+"""The progress of a prediction on stderr: a bar with rate and time left on a terminal, elsewhere a line a minute."""
 
 import contextlib
-from collections.abc import Iterator
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+import click
+from typing_extensions import override
 
-from serving.console.terminal import console
+from beam_jobs.parts import Verdict
+from beam_jobs.progress import Progress
+from serving.console.field_names import with_flags
+from serving.console.terminal import console, printable
+from serving.storage.base import shown
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import ProgressColumn
+
+    from beam_jobs.finished import News
+    from beam_jobs.plan import Plan
+
+_EVERY_S = 60.0
+_LEAST_S = 1.0
+"""Seconds that a rate needs to say anything."""
 
 
-class _Rate(ProgressColumn):
-    """Images a second."""
+class _Shown(Progress):
+    """Prints to stdout what is said of a run that was complete before."""
 
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+    @override
+    def complete(self, news: "News") -> None:
+        for line in news.lines():
+            click.echo(with_flags(line))
 
 
-class ProgressBar:
-    """The bar of one run."""
+class _Counted(_Shown):
+    """Counts the outcomes of the images that this process does."""
 
-    def __init__(self, progress: Progress) -> None:
-        """Shows that the run is starting."""
-        self._progress = progress
-        self._task = progress.add_task("starting", total=None)
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts: Counter[Verdict] = Counter()
+        self._before = self._total = 0
+        self._started = clock()
 
-    def start(self, to_do: int, done: int) -> None:
-        """Sets the numbers of rows that are still to do and that were done before."""
-        self._progress.update(self._task, description="predicting", total=to_do + done, completed=done)
+    @override
+    def start(self, plan: "Plan", to_do: int, done: int) -> None:
+        self._counts.clear()
+        self._before, self._total = done, to_do + done
+        self._started = self._clock()
 
-    def advance(self, rows: int) -> None:
-        """Counts rows that have just been done; safe to call from several threads."""
-        self._progress.advance(self._task, rows)
+    @override
+    def done(self, verdict: Verdict) -> None:
+        with self._lock:
+            self._counts[verdict] += 1
+
+    @property
+    def faults(self) -> str:
+        """The numbers of rejected and failed images in words, "" if there are none."""
+        return ", ".join(f"{self._counts[kind]:,} {kind}" for kind in ("rejected", "failed") if self._counts[kind])
+
+    @property
+    def rate(self) -> float | None:
+        """Images a second; None where too little time has passed for one."""
+        seconds, done = self._clock() - self._started, self._counts.total()
+        return done / seconds if seconds >= _LEAST_S and done else None
+
+
+class ProgressLines(_Counted):
+    """Lines for a log: at the start, and every minute."""
+
+    def __init__(self, say: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._say = say
+        self._stop = threading.Event()
+
+    @override
+    def begin(self, step: str) -> None:
+        self._say(step)
+
+    @override
+    def start(self, plan: "Plan", to_do: int, done: int) -> None:
+        super().start(plan, to_do, done)
+        self._say(_started(plan, to_do, done))
+
+    @contextlib.contextmanager
+    def repeating(self) -> Iterator[None]:
+        """Says every minute how far it is, while the block runs."""
+
+        def repeat() -> None:
+            while not self._stop.wait(_EVERY_S):
+                if self._total:
+                    self._say(self.line())
+
+        threading.Thread(target=repeat, name="progress", daemon=True).start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+
+    def line(self) -> str:
+        """How far it is now."""
+        done = self._counts.total()
+        parts = [f"{self._before + done:,} of {self._total:,} images"]
+        if rate := self.rate:
+            left = (self._total - self._before - done) / rate
+            parts += [_per_second(rate), f"about {_minutes(left)} left"]
+        return ", ".join([*parts, self.faults] if self.faults else parts)
+
+
+class ProgressBar(_Counted):
+    """A bar on a terminal."""
+
+    def __init__(self, bar: "Bar") -> None:
+        super().__init__()
+        self._bar = bar
+        self._task = bar.add_task("starting", total=None, rate="", faults="")
+
+    @override
+    def begin(self, step: str) -> None:
+        self._replace(step, None, 0)
+
+    @override
+    def start(self, plan: "Plan", to_do: int, done: int) -> None:
+        super().start(plan, to_do, done)
+        self._replace("continuing" if done else "predicting", to_do + done, done)
+        if done:
+            self._bar.console.print(f"flow-images: {_started(plan, to_do, done)}", soft_wrap=True)
+
+    @override
+    def done(self, verdict: Verdict) -> None:
+        super().done(verdict)
+        rate = self.rate
+        self._bar.update(self._task, advance=1, rate=_per_second(rate) if rate else "", faults=self.faults)
+
+    @override
+    def complete(self, news: "News") -> None:
+        self._bar.stop()
+        super().complete(news)
+
+    def _replace(self, description: str, total: int | None, done: int) -> None:
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(printable(description), total=total, completed=done, rate="", faults="")
+
+
+def _started(plan: "Plan", to_do: int, done: int) -> str:
+    model, inputs = plan.model, plan.options.inputs
+    more = f" and {len(inputs) - 1} more" if inputs[1:] else ""
+    begun = f"continuing: {done:,} of {to_do + done:,} done; " if done else ""
+    return (
+        f"{begun}predicting {to_do:,} images of {shown(inputs[0])}{more} with version {model.version} of {model.name}, "
+        f"as {plan.options.wire}"
+    )
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _columns() -> "list[ProgressColumn]":
+    from rich.progress import BarColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn as Count
+    from rich.text import Text
+
+    class Known(Count):
+        """The count, where there is one."""
+
+        @override
+        def render(self, task: Task) -> Text:
+            return super().render(task) if task.total is not None else Text("")
+
+    return [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        Known(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[faults]}", markup=False),
+    ]
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[ProgressBar]:
-    """A bar on stderr while the block runs, if that is a terminal."""
+def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Shows the progress of a run while the block runs: a bar on a terminal, lines elsewhere, nothing if `quiet`."""
+    from rich.progress import Progress as Bar
+
     screen = console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as progress:
-        yield ProgressBar(progress)
+    if quiet:
+        yield _Shown()
+    elif screen.is_terminal:
+        with Bar(*_columns(), console=screen, transient=True) as bar:
+            yield ProgressBar(bar)
+    else:
+        lines = ProgressLines(lambda line: click.echo(f"flow-images: {printable(line)}", err=True))
+        with lines.repeating():
+            yield lines

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from beam_jobs import interrupt, progress, results
+from beam_jobs import interrupt, results
 from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.finished import Finished, News
 from beam_jobs.inputs import check_inputs, list_images
 from beam_jobs.manifest import build_manifest
 from beam_jobs.options import PredictOptions, Throughput
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.progress import Progress, listening
 from beam_jobs.remaining import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
 from beam_jobs.served_predictor import check_answers
@@ -54,9 +55,7 @@ class Run:
         connect: Connect,
         *,
         storage: StorageOptions | None = None,
-        on_start: Callable[[Plan, int], object] = lambda plan, rows: None,
-        on_progress: progress.Listener = lambda rows: None,
-        on_complete: Callable[[News], object] = lambda news: None,
+        progress: Progress | None = None,
         newest: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Asks and reads nothing yet.
@@ -65,10 +64,7 @@ class Run:
           options: all that the user decides.
           connect: gives the endpoint to ask.
           storage: how stores of images and results are reached; None for what Beam's flags and the environment say.
-          on_start: called with the plan and the number of rows to do, before the first image is read.
-          on_progress: called with the number of rows that have just been done, from several threads, and only by a
-            runner in this process.
-          on_complete: called where the run was complete before, so that nothing is read, asked or written.
+          progress: is told how it goes on.
           newest: gives the newest version of the model, if that is known without asking a server.
 
         Raises:
@@ -78,9 +74,7 @@ class Run:
 
         self._options = options
         self._connect = connect
-        self._on_start = on_start
-        self._on_progress = on_progress
-        self._on_complete = on_complete
+        self._progress = progress or Progress()
         self._newest = newest
         self._pipeline_options = parse_beam_flags(options.beam_flags)
         self._storage = storage or storage_options(options.beam_flags)
@@ -104,7 +98,7 @@ class Run:
                 check_output(self._options.output)
                 plan = self._predict(plan)
             elif finished := results.find_finished(self._folder, plan):
-                self._on_complete(self._news(plan, finished))
+                self._progress.complete(self._news(plan, finished))
                 return Account(**finished.account)
             if self._options.shard.of > 1 and self._missing_chunks(plan):
                 return None
@@ -152,9 +146,11 @@ class Run:
             self._check_sources(plan)
         else:
             check_inputs(self._options.inputs, self._stores, self._options.images)
+        options = self._options
+        self._progress.begin(f"starting the server of {options.model}" if options.model else f"asking {options.server}")
         with self._connect(plan.model.version if plan else None) as server:
             plan, endpoint = (plan, self._join(plan, server)) if plan else self._begin(server)
-            with progress.listening(plan.id, self._on_progress):
+            with listening(plan.id, self._progress.done):
                 self._predict_chunks(plan, endpoint, remaining_work(plan, self._folder.parts(plan)))
                 if self._options.retry_failed and not self._missing_chunks(plan):
                     find_changed = changed_files(self._folder, plan, self._stores)
@@ -210,6 +206,8 @@ class Run:
         return model, choose_wire(contract, wire)
 
     def _check_answers(self, client: PredictClient, model: PlannedModel, wire: Wire) -> None:
+        golden = model.contract.golden
+        self._progress.begin(f"checking {golden.count} golden images" if golden else "checking the model")
         predictor = ImagePredictor(client, model.contract, wire)
         with _version_needed(client.endpoint):
             check_answers(predictor, self._options.overrides, distributions=self._options.format == "kaggle")
@@ -217,6 +215,7 @@ class Run:
     def _list_inputs(self, model: PlannedModel, result_options: ResultOptions) -> Plan:
         """Lists the inputs and stores the manifest; the plan that goes with it is not stored yet."""
         options, folder = self._options, self._folder
+        self._progress.begin("listing the images")
         started, base = datetime.datetime.now(datetime.UTC), absolute(".")
         if not is_utf8(base):
             raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
@@ -253,7 +252,8 @@ class Run:
         share = work.share(*self._options.shard)
         if share.rows:  # until they are merged, results that are there are not complete
             self._folder.storage.delete(join(self._folder.output, results.RUN))
-        self._on_start(plan, share.row_count)
+        done = plan.manifest.listed - share.row_count if self._options.shard.of == 1 else 0
+        self._progress.start(plan, share.row_count, done)
         run_pipeline(self._worker_spec(plan, endpoint, share.generation), share.chunks, self._pipeline_options)
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
@@ -270,6 +270,7 @@ class Run:
         )
 
     def _merge(self, plan: Plan) -> Account:
+        self._progress.begin("writing the results")
         return results.merge(self._folder, plan, self._recorded_options())
 
     def _recorded_options(self) -> dict[str, Any]:

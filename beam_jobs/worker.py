@@ -149,7 +149,7 @@ class ChunkWorker:
         for outcome in self._predictor.outcomes(rows):
             stamp = self._stamps.pop(paths[outcome.row], None)
             outcomes.append(outcome._replace(stamp=stamp) if outcome.verdict == "rejected" else outcome)
-            progress.report(self._spec.plan.id, 1)
+            progress.report(self._spec.plan.id, outcome.verdict)
             interrupt.raise_if_stopped()
             if self._failure:  # of another chunk, which ends the run
                 raise self._failure

@@ -5,10 +5,13 @@ import signal
 import threading
 from concurrent.futures import Future, wait
 
+from typing_extensions import override
+
 from beam_jobs import interrupt
 from beam_jobs.finished import News
 from beam_jobs.job import run_job
 from beam_jobs.options import PredictOptions
+from beam_jobs.progress import Progress
 from beam_jobs.results import Account as Account
 from beam_jobs.results import Incomplete
 from serving.option_fields import as_keywords
@@ -58,12 +61,16 @@ _LOOK_EVERY_S = 0.1
 
 
 def _run(options: PredictOptions) -> Account | None:
-    return run_job(options, on_complete=_warn_of)
+    return run_job(options, _Warnings())
 
 
-def _warn_of(news: News) -> None:
-    for line in news.lines():
-        _LOG.warning("%s", line)
+class _Warnings(Progress):
+    """Logs what is said of a job that was complete before."""
+
+    @override
+    def complete(self, news: News) -> None:
+        for line in news.lines():
+            _LOG.warning("%s", line)
 
 
 def _takes_ctrl_c() -> bool:

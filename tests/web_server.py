@@ -152,6 +152,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
     def answer_moved(self) -> None:
         self.send(302, Location="/plain.jpg")
 
+    def answer_to_a_disk(self) -> None:
+        self.send(302, Location="file:///etc/hostname")
+
     def answer_round(self) -> None:
         self.send(302, Location="/round.jpg")
 

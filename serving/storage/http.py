@@ -5,6 +5,7 @@ HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are kept to. Messages show a
 
 import contextlib
 import functools
+import re
 import ssl
 import urllib.parse
 import urllib.request
@@ -33,7 +34,7 @@ def check_url(path: str) -> None:
     """
     try:
         url = urllib3.util.parse_url(path)
-        if url.host and (url.port is None or 0 < url.port < 65_536):
+        if url.host and not re.search(r"\s", url.host) and (url.port is None or 0 < url.port < 65_536):
             return
     except ValueError:
         pass

@@ -4,16 +4,16 @@ from beam_jobs import progress
 
 
 def test_each_listener_hears_of_its_own_run() -> None:
-    one: list[int] = []
-    both: list[int] = []
+    one: list[str] = []
+    both: list[str] = []
     with (
         progress.listening("a", one.append),
         progress.listening("a", both.append),
         progress.listening("b", both.append),
     ):
-        progress.report("a", 2)
-        progress.report("b", 3)
-        progress.report("c", 5)
-    progress.report("a", 7)
-    assert one == [2]
-    assert both == [2, 3]
+        progress.report("a", "predicted")
+        progress.report("b", "rejected")
+        progress.report("c", "failed")
+    progress.report("a", "failed")
+    assert one == ["predicted"]
+    assert both == ["predicted", "rejected"]

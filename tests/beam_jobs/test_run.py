@@ -14,12 +14,15 @@ from typing import Any
 
 import grpc
 import pytest
+from typing_extensions import override
 
 from beam_jobs import interrupt
 from beam_jobs.finished import News
 from beam_jobs.interrupt import Interrupted
 from beam_jobs.options import PredictOptions, Shard
+from beam_jobs.parts import Verdict
 from beam_jobs.plan import Plan
+from beam_jobs.progress import Progress
 from beam_jobs.results import RESULTS, Account, Incomplete
 from beam_jobs.run import Connect, Run, merge_folder
 from beam_jobs.source_check import SourceGone
@@ -32,6 +35,32 @@ from tests.faults.proxy import StoreFront
 from tests.web_server import Web
 
 MakeRun = Callable[..., Run]
+
+
+class Told(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.started: list[tuple[int, int]] = []
+        self.verdicts: list[str] = []
+        self.news: list[News] = []
+
+    @override
+    def begin(self, step: str) -> None:
+        self.steps.append(step)
+
+    @override
+    def start(self, plan: Plan, to_do: int, done: int) -> None:
+        self.started.append((to_do, done))
+
+    @override
+    def done(self, verdict: Verdict) -> None:
+        self.verdicts.append(verdict)
+
+    @override
+    def complete(self, news: News) -> None:
+        self.news.append(news)
 
 
 @pytest.fixture
@@ -125,9 +154,10 @@ def test_a_finished_run_asks_nobody_and_writes_nothing(make_run: MakeRun, tmp_pa
 
 def told(make_run: MakeRun, newest: int | None = None, **options: Any) -> list[str]:
     """What is said of a run that is complete."""
-    found: list[News] = []
-    make_run(nobody, told={"on_complete": found.append, "newest": lambda: newest}, **options).execute()
-    return list(found[0].lines())
+    progress = Told()
+    make_run(nobody, told={"progress": progress, "newest": lambda: newest}, **options).execute()
+    (news,) = progress.news
+    return list(news.lines())
 
 
 def test_a_finished_run_says_since_when_and_what_is_new(make_run: MakeRun, images: Path, tmp_path: Path) -> None:
@@ -216,15 +246,11 @@ def test_a_run_in_another_thread(make_run: MakeRun) -> None:
 
 
 def test_the_caller_is_told_of_the_start_and_of_each_row(make_run: MakeRun) -> None:
-    started: list[tuple[int, int]] = []
-    done: list[int] = []
-
-    def start(plan: Plan, to_do: int) -> None:
-        started.append((plan.manifest.listed, to_do))
-
-    make_run(told={"on_start": start, "on_progress": done.append}).execute()
-    assert started == [(COUNT, COUNT)]
-    assert sum(done) == COUNT
+    progress = Told()
+    make_run(told={"progress": progress}).execute()
+    assert progress.started == [(COUNT, 0)]
+    assert progress.verdicts == ["predicted"] * COUNT
+    assert progress.steps[1:] == ["checking 2 golden images", "listing the images", "writing the results"]
 
 
 def test_what_was_done_before_an_error_is_not_done_again(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:
@@ -238,11 +264,12 @@ def test_what_was_done_before_an_error_is_not_done_again(make_run: MakeRun, mode
     assert 0 < len(done) < 8
     model.step = lambda files: None
     model.asked.clear()
-    started: list[int] = []
-    again = make_run(told={"on_start": lambda plan, to_do: started.append(to_do)})
+    progress = Told()
+    again = make_run(told={"progress": progress})
     assert counts(again.execute()) == (COUNT, COUNT, 0, 0)
     assert done.items() <= parts(tmp_path / "out").items()
-    assert started == [len(model.asked)] == [COUNT - 2 * len(done)]
+    assert len(model.asked) == COUNT - 2 * len(done)
+    assert progress.started == [(len(model.asked), 2 * len(done))]
 
 
 def test_a_stop_ends_the_run_and_not_the_next_one(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:

@@ -34,10 +34,10 @@ def test_a_chunk_gets_its_part_once(spec: WorkerSpec, model: ModelServer) -> Non
 
 
 def test_progress_is_reported_row_by_row(spec: WorkerSpec) -> None:
-    done: list[int] = []
+    done: list[str] = []
     with progress.listening(spec.plan.id, done.append):
         work(spec, 0)
-    assert done == [1] * 4
+    assert done == ["predicted"] * 4
 
 
 def test_a_later_generation_asks_only_for_what_may_change(spec: WorkerSpec, model: ModelServer) -> None:

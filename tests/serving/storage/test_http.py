@@ -12,7 +12,7 @@ from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageEr
 from serving.options import RetryPolicy
 from serving.retry import Retrier
 from serving.storage.base import Storage
-from serving.storage.http import Http
+from serving.storage.http import Http, check_url
 from serving.storage.local_file import TooLarge
 from serving.storage.retrying import RetryingStorage
 from serving.storage.stores import Stores, open_store
@@ -135,9 +135,14 @@ def test_a_server_that_is_not_there_is_told_of_without_the_query(store: Storage,
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///x", "http://[::1/x", "http://h:99999/x", "http://a b/x"])
-def test_a_place_that_cannot_be_is_a_file_that_is_not_there(store: Storage, url: str) -> None:
-    with pytest.raises(FileNotFoundError):
-        store.read(url)
+def test_a_url_that_no_server_can_have_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="is no URL"):
+        check_url(url)
+
+
+def test_what_leads_to_another_scheme_is_not_followed(web: Web, store: Storage) -> None:
+    with pytest.raises(FileError, match="it leads to an address that is no URL of http:// or https://"):
+        store.read(f"{web.url}/to_a_disk.jpg")
 
 
 def test_a_name_is_sent_as_it_is_written_but_for_what_no_url_holds(web: Web, store: Storage) -> None:

@@ -1,0 +1,113 @@
+"""What a person sees of a run: on a terminal of two widths, and in a log."""
+
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Mapping
+from fcntl import ioctl
+from pathlib import Path
+
+import pyte
+import pytest
+
+from beam_jobs.progress_bar import ProgressLines
+from tests.beam_jobs.runs import numbered, planned
+from tests.conftest import MODEL_NAME
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_lines_say_what_begins_and_how_far_it_is(tmp_path: Path) -> None:
+    said: list[str] = []
+    _, plan = planned(tmp_path / "out", numbered(1800), name="dogs")
+    seconds = 0.0
+    lines = ProgressLines(said.append, clock=lambda: seconds)
+    lines.begin("listing the images")
+    lines.start(plan, 1288, 512)
+    for _ in range(88):
+        lines.done("predicted")
+    assert lines.line() == "600 of 1,800 images"  # no rate before a second has passed
+    seconds = 10.0
+    lines.done("rejected")
+    lines.done("failed")
+    assert said == [
+        "listing the images",
+        "continuing: 512 of 1,800 done; predicting 1,288 images of x with version 1 of dogs, as encoded",
+    ]
+    assert lines.line() == "602 of 1,800 images, 9.0/s, about 2 min left, 1 rejected, 1 failed"
+
+
+def on_terminal(columns: int, folder: Path, *arguments: str, **environment: str) -> tuple[int, list[str], bytes]:
+    """The exit code of a command, the lines of the screen at its end, and all bytes that it wrote."""
+    main, side = pty.openpty()
+    ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    plain: Mapping[str, str] = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flow_images", *arguments], stdin=side, stdout=side, stderr=side, close_fds=True,
+        cwd=folder, env={**plain, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+    os.close(side)
+    written = bytearray()
+    while select.select([main], [], [], 300)[0]:
+        try:
+            data = os.read(main, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        written += data
+    os.close(main)
+    screen = pyte.Screen(columns, 50)
+    pyte.ByteStream(screen).feed(bytes(written))
+    return process.wait(), [line.rstrip() for line in screen.display if line.strip()], bytes(written)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("columns", "environment"), [(80, {}), (200, {}), (80, {"NO_COLOR": "1"}), (80, {"TERM": "dumb"})], ids=str
+)
+def test_a_terminal_shows_the_account_and_no_control_codes(
+    server: str, drawn: Path, tmp_path: Path, columns: int, environment: dict[str, str]
+) -> None:
+    code, screen, written = on_terminal(
+        columns, tmp_path, "predict", "--input", str(drawn / "train"), "--output", "out", "--server", server,
+        "--model-name", MODEL_NAME, "--wire", "encoded", **environment,
+    )  # fmt: skip
+    assert code == 0, screen
+    assert screen[0] == "48 listed = 48 predicted + 0 rejected + 0 failed"  # the bar has gone
+    assert "predictions: out/predictions.csv" in screen
+    assert not [line for line in screen if "\\x1b" in line or "[1m" in line]
+    if "TERM" not in environment:
+        assert b"predicting" in written
+    else:
+        assert b"\x1b" not in written
+
+
+def test_the_screen_of_a_command_in_a_pod_is_lines(server: str, drawn: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flow_images", "predict", "--input", str(drawn / "train"), "--server", server,
+               "--model-name", MODEL_NAME, "--wire", "encoded"]  # fmt: skip
+    done, quiet = (
+        subprocess.run([*command, "--output", str(tmp_path / name), *more], cwd=ROOT, capture_output=True, text=True)
+        for name, more in (("out", []), ("quiet", ["--quiet"]))
+    )
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"flow-images: asking {server}"
+    assert lines[1].startswith("flow-images: checking 16 golden images")
+    assert f"predicting 48 images of {drawn / 'train'} with version" in lines[3]
+    assert quiet.stderr == ""
+    assert quiet.stdout.replace("/quiet/", "/out/") == done.stdout
+
+
+def test_lines_are_repeated_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("beam_jobs.progress_bar._EVERY_S", 0.01)
+    _, plan = planned(tmp_path / "out", numbered(3))
+    repeated = threading.Event()
+    lines = ProgressLines(lambda line: repeated.set() if line == "0 of 3 images" else None)
+    lines.start(plan, 3, 0)
+    with lines.repeating():
+        assert repeated.wait(60)
