@@ -587,7 +587,7 @@ def test_an_image_that_is_not_there_beside_one_that_cannot_be_read(make_run: Mak
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs", "az"])
-@pytest.mark.parametrize("how", ["broken", "trickling"])
+@pytest.mark.parametrize("how", ["broken", "cut", "trickling"])
 def test_an_object_that_alone_cannot_be_read_costs_only_itself(
     make_run: MakeRun, images: Path, tmp_path: Path, kind: str, how: str, request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
