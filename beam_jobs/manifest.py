@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import pydantic
 
+from beam_jobs.image_names import image_name
 from beam_jobs.inputs import Listed
 from serving.errors import FlowImagesError, UsageError
 from serving.storage.base import Storage, without_query
@@ -91,7 +92,14 @@ def json_lines(data: bytes) -> list[Any]:
 
 
 def build_manifest(
-    images: Iterable[Listed], file: IO[bytes], *, batch_size: int, shards: int, unique_ids: bool, scores: int = 1
+    images: Iterable[Listed],
+    file: IO[bytes],
+    *,
+    batch_size: int,
+    shards: int,
+    unique_ids: bool,
+    scores: int = 1,
+    base: str = "/",
 ) -> Manifest:
     """Writes the sorted, deduplicated rows to a file.
 
@@ -102,6 +110,7 @@ def build_manifest(
       shards: processes that share the chunks.
       unique_ids: whether ids are refused that two images have.
       scores: how many the run keeps of an image.
+      base: the folder that relative paths are below.
 
     Raises:
       UsageError: nothing is listed; or, with `unique_ids`, two images have one id.
@@ -109,7 +118,7 @@ def build_manifest(
     with tempfile.TemporaryDirectory(prefix="flow-images-") as folder:
         table = sqlite3.connect(Path(folder) / "manifest.sqlite")
         try:
-            seen = _fill(table, images)
+            seen = _fill(table, images, base)
             if unique_ids:
                 _refuse_repeated_ids(table)
             return _write(table, file, seen, _Cut(batch_size, shards, scores))
@@ -136,16 +145,21 @@ def image_id(row: Row) -> str:
     return row.id if row.id is not None else _stem(row.path)
 
 
-def _fill(table: sqlite3.Connection, images: Iterable[Listed]) -> int:
+def _fill(table: sqlite3.Connection, images: Iterable[Listed], base: str) -> int:
+    # An image that two paths name is one row, by the path that was first. Of most, the name is the path.
     table.executescript(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;"
-        "CREATE TABLE rows (path TEXT, size, id, label, unnameable, seen, PRIMARY KEY (path, unnameable))"
-        "WITHOUT ROWID;"
+        "CREATE TABLE named (name TEXT, other_path TEXT, size, id, label, unnameable, seen, "
+        "PRIMARY KEY (name, unnameable)) WITHOUT ROWID;"
+        "CREATE VIEW rows AS SELECT ifnull(other_path, name) AS path, size, id, label, unnameable, seen FROM named;"
     )
     seen = 0
     for one in images:
         seen += 1
-        table.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?)", _row(one))
+        path, *rest = _row(one)
+        name = image_name(path, base)
+        other = None if name == path else path
+        table.execute("INSERT OR IGNORE INTO named VALUES (?, ?, ?, ?, ?, ?, ?)", (name, other, *rest))
     return seen
 
 
@@ -207,5 +221,9 @@ def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> 
 
 def _lines(table: sqlite3.Connection) -> Iterator[bytes]:
     # SQLite compares UTF-8 bytes, which is the order of code points and so Python's.
-    for row in table.execute("SELECT * FROM rows ORDER BY path, unnameable"):
+    others = table.execute("SELECT count(other_path) FROM named").fetchone()[0]
+    in_order = "SELECT * FROM rows ORDER BY path, unnameable"
+    if not others:  # then they lie in order
+        in_order = "SELECT name, size, id, label, unnameable, seen FROM named ORDER BY name, unnameable"
+    for row in table.execute(in_order):
         yield json.dumps([*row[:4], bool(row[4]), bool(row[5])], ensure_ascii=False).encode() + b"\n"

@@ -13,6 +13,8 @@ from typing import IO, Any, Literal, Self
 
 import pydantic
 
+from beam_jobs.fresh_links import Links
+from beam_jobs.image_names import image_name
 from beam_jobs.manifest import Manifest, Row
 from beam_jobs.options import PredictOptions
 from beam_jobs.parts import Parts
@@ -112,6 +114,8 @@ class Plan(pydantic.BaseModel):
         """
         ours: dict[str, Any] = self.options.model_dump() | _identity(self.model)
         theirs: dict[str, Any] = options.model_dump() | _identity(model)
+        if list(map(_name, ours["inputs"])) == list(map(_name, theirs["inputs"])):
+            theirs["inputs"] = ours["inputs"]
         differing = [
             f"{name} {_shown(ours[name])!r} there, {_shown(theirs[name])!r} now"
             for name in ours
@@ -141,6 +145,8 @@ class RunFolder:
         self.storage = storage
         self.output = output
         self.state = join(output, STATE)
+        self.links: Links | None = None
+        """New links to the run's images, where the inputs have such."""
 
     def parts(self, plan: Plan) -> Parts:
         """The parts of one run, which are kept apart from any other's."""
@@ -172,6 +178,13 @@ class RunFolder:
                     f"{path} is gone, so the run can't be completed: start over with `fresh`"
                 ) from error
             raise self._gone() from error
+
+    def read_places(self, plan: Plan, chunk: int) -> list[Row]:
+        """The rows of one chunk, with the paths where their files are now; raises as `read_chunk`."""
+        rows = self.read_chunk(plan, chunk)
+        if self.links:
+            rows = self.links.apply(self.storage, chunk, rows)
+        return [row if row.unnameable else row._replace(path=plan.locate(row.path)) for row in rows]
 
     def load_plan(self) -> Plan | None:
         """The plan, or None before a run.
@@ -222,6 +235,11 @@ class RunFolder:
 def _shown(value: Any) -> Any:
     """A value for messages: in a list of inputs, URLs have no query, which may be a signature."""
     return [shown(one) for one in value] if isinstance(value, list) else value
+
+
+def _name(one: str) -> str:
+    """An input without the signature that its link may have, which is another one each day."""
+    return image_name(one, "")
 
 
 def _identity(model: PlannedModel) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def changed_files(folder: RunFolder, plan: Plan, stores: Callable[[str], Storage
     """Finds the rejected images whose file has another size, time or etag now: one that was still being copied, say."""
 
     def find(chunk: int, rejected: Sequence[Outcome]) -> set[int]:
-        paths = [plan.locate(row.path) for row in folder.read_chunk(plan, chunk)]
+        paths = [row.path for row in folder.read_places(plan, chunk)]
 
         def has_changed(outcome: Outcome) -> bool:
             path = paths[outcome.row]

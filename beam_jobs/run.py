@@ -6,6 +6,7 @@ Nothing here prints or handles signals, so a program may run it as well as the c
 import contextlib
 import dataclasses
 import datetime
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from typing import Any
 from beam_jobs import interrupt, results
 from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.finished import Finished, News
+from beam_jobs.fresh_links import Links, keep_links
+from beam_jobs.input_lists import is_list, read_list
 from beam_jobs.inputs import check_inputs, list_images
 from beam_jobs.manifest import build_manifest
 from beam_jobs.options import PredictOptions, Throughput
@@ -32,11 +35,13 @@ from serving.discovery import choose_wire, discover
 from serving.errors import ModelNotFound, UsageError
 from serving.options import Endpoint, RetryPolicy
 from serving.predictor import ImagePredictor
-from serving.storage.base import absolute, join, output_errors
+from serving.storage.base import absolute, is_web, join, output_errors
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
 from serving.text_files import is_utf8
 from serving.wire import Wire
+
+_LOG = logging.getLogger(__name__)
 
 Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
 """Gives the endpoint to ask while a block runs. Its argument is the run's model version, if a run is resumed. It is
@@ -143,6 +148,7 @@ class Run:
     def _predict(self, plan: Plan | None) -> Plan:
         """Predicts what is left of the run, which is planned first if it is new."""
         if plan:
+            self._folder.links = self._fresh_links(plan)
             self._check_sources(plan)
         else:
             check_inputs(self._options.inputs, self._stores, self._options.images)
@@ -157,6 +163,25 @@ class Run:
                     retries = remaining_retries(plan, self._folder.parts(plan), find_changed)
                     self._predict_chunks(plan, endpoint, retries)
         return plan
+
+    def _fresh_links(self, plan: Plan) -> Links | None:
+        """The links to the run's images that the inputs have now, where they are signed anew."""
+        if not any(is_web(source.folder) for source in plan.sources):
+            return None
+        chunks = (self._folder.read_chunk(plan, chunk) for chunk in range(plan.manifest.chunks))
+        try:
+            return keep_links(self._links_now(), chunks, self._folder.storage, self._folder.state)
+        except (UsageError, FileNotFoundError, PermissionError) as error:
+            _LOG.warning("links stay those that the run began with: %s", error)
+            return None
+
+    def _links_now(self) -> Iterator[str]:
+        for given in self._options.inputs:
+            if is_list(given):
+                named = read_list(self._stores(given).read(given), given, lambda path: True)
+                yield from (one.path for one in named)
+            elif is_web(given):
+                yield given
 
     def _check_sources(self, plan: Plan) -> None:
         """Checks that the images are still where they were, before a server is asked or started."""
@@ -229,6 +254,7 @@ class Run:
                 shards=options.shard.of,
                 unique_ids=options.format == "kaggle",
                 scores=min(result_options.top_k or classes, classes),
+                base=base,
             )
             if options.fresh:  # not before it is certain that a new run begins
                 folder.clear(self._own_files[1:])
@@ -267,6 +293,7 @@ class Run:
             memory=options.memory,
             generation=generation,
             storage=self._storage,
+            links=self._folder.links,
         )
 
     def _merge(self, plan: Plan) -> Account:

@@ -93,7 +93,7 @@ class SourceCheck:
           SourceGone: one isn't.
         """
         for chunk in sorted({chunks[0], chunks[len(chunks) // 2], chunks[-1]} if chunks else ()):
-            paths = (self._plan.locate(row.path) for row in self._rows(chunk))
+            paths = (row.path for row in self._rows(chunk))
             for source in {self._source_of(path) for path in paths}:
                 if source:
                     with contextlib.suppress(StorageUnavailable):  # the reads tell whether others answer
@@ -294,10 +294,10 @@ class SourceCheck:
             read = set()
         for number, row in enumerate(self._rows(chunk)):
             if not row.unnameable:
-                yield _Known(self._plan.locate(row.path), row.seen or number in read)
+                yield _Known(row.path, row.seen or number in read)
 
     def _rows(self, chunk: int) -> list[Row]:
-        return self._folder.read_chunk(self._plan, chunk)
+        return self._folder.read_places(self._plan, chunk)
 
 
 def _quarters(chunks: Sequence[int]) -> set[int]:

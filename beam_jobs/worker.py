@@ -10,6 +10,7 @@ from typing import Self
 
 from beam_jobs import interrupt, progress
 from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs.fresh_links import Links
 from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Allowance
@@ -54,6 +55,8 @@ class WorkerSpec:
     """What the worker's process may take."""
     generation: int = 0
     storage: StorageOptions = StorageOptions()
+    links: Links | None = None
+    """New links to the images."""
 
 
 class ChunkWorker:
@@ -70,6 +73,7 @@ class ChunkWorker:
         self._spec = spec
         self._stores = Stores(spec.storage, retry_by_many(spec.retry, spec.chunk.readers), interrupt.STOP)
         self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
+        self._folder.links = spec.links
         self._parts = self._folder.parts(spec.plan)
         self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores, spec.retry.patience_s)
         self._under_way: set[int] = set()
@@ -156,8 +160,8 @@ class ChunkWorker:
         return outcomes
 
     def _rows(self, chunk: int) -> list[tuple[int, Row]]:
-        """The rows of this generation, with their places in the chunk."""
-        rows = self._folder.read_chunk(self._spec.plan, chunk)
+        """The rows of this generation, where their files are now, with their places in the chunk."""
+        rows = self._folder.read_places(self._spec.plan, chunk)
         if self._spec.generation == 0:
             return list(enumerate(rows))
         return [(row, rows[row]) for row in self._coverage[chunk]]
@@ -168,12 +172,11 @@ class ChunkWorker:
 
     def _read(self, path: str, limit: int) -> bytes:
         """The bytes of an image; where they can't be read, its whole source is checked first."""
-        where = self._spec.plan.locate(path)
         try:
-            found = self._try_to_read(where, limit)
+            found = self._try_to_read(path, limit)
         except FileNotFoundError:
-            self._sources.after_missing(where, list(self._under_way))
-            found = self._try_to_read(where, limit)  # its source is there, and may have been away for a moment
+            self._sources.after_missing(path, list(self._under_way))
+            found = self._try_to_read(path, limit)  # its source is there, and may have been away for a moment
         except TooLarge as error:
             if error.args:
                 self._stamps[path] = {"size": str(error.args[0])}
@@ -181,7 +184,7 @@ class ChunkWorker:
         self._stamps[path] = found.stamp
         return found.data
 
-    def _try_to_read(self, where: str, limit: int) -> Fetched:
+    def _try_to_read(self, path: str, limit: int) -> Fetched:
         """The file of an image whose place may be away for a while.
 
         Raises:
@@ -192,17 +195,17 @@ class ChunkWorker:
 
         def patience() -> float:
             failed.set()
-            return self._sources.patience_s(where)
+            return self._sources.patience_s(path)
 
         try:
-            found = self._stores(where).within(patience).fetch(where, limit)
+            found = self._stores(path).within(patience).fetch(path, limit)
         except StorageUnavailable as error:
             interrupt.raise_if_stopped()  # a stop ends the tries, too
-            if not self._sources.fails_alone(where, list(self._under_way), since):
+            if not self._sources.fails_alone(path, list(self._under_way), since):
                 raise
             raise FileError(f"{error}, while others were read") from error
         except FileError:
-            self._sources.after_unreadable(where, list(self._under_way))
+            self._sources.after_unreadable(path, list(self._under_way))
             raise
-        self._sources.note_read(where, tried_again=failed.is_set())
+        self._sources.note_read(path, tried_again=failed.is_set())
         return found

@@ -21,6 +21,8 @@ class Web(http.server.ThreadingHTTPServer):
         """By path, such as `/a.jpg`; they come before the functions."""
         self.fail = False
         """Is every request answered with 500?"""
+        self.signature = ""
+        """What a query must have in it."""
         self.asked: list[str] = []
         self.connections = 0
         self.closing = threading.Event()
@@ -59,6 +61,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         if self.server.fail:
             return self.send(500)
+        if self.server.signature not in self.path:
+            return self.send(403)
         if path in self.server.files:
             return self.send(200, self.server.files[path])
         name = path.strip("/").split("/")[-1].split(".")[0]

@@ -75,10 +75,10 @@ class S3(Storage):
     def fetch(self, path: str, limit: int | None = None) -> Fetched:
         with _plain_errors(path):
             answer = self._client.get_object(**_address(path))
-            with answer["Body"] as body:
-                if limit is not None and answer["ContentLength"] > limit:
-                    raise TooLarge(answer["ContentLength"])
-                return Fetched(receive(body, self._wait_s), _stamp(answer))
+            if limit is not None and answer["ContentLength"] > limit:
+                answer["Body"].close()
+                raise TooLarge(answer["ContentLength"])
+            return Fetched(self._receive(path, answer), _stamp(answer))
 
     @override
     def stamp(self, path: str) -> Stamp:
@@ -91,8 +91,14 @@ class S3(Storage):
             return b""
         with _plain_errors(path):
             answer = self._client.get_object(**_address(path), Range=f"bytes={start}-{end - 1}")
-            with answer["Body"] as body:
-                return receive(body, self._wait_s)
+            return self._receive(path, answer)
+
+    def _receive(self, path: str, answer: Mapping[str, Any]) -> bytes:
+        with answer["Body"] as body:
+            data = receive(body, self._wait_s)
+        if len(data) != answer["ContentLength"]:  # boto3 has its connections leave this check to who reads
+            raise StorageUnavailable(f"{path}: cut off after {len(data):,} of {answer['ContentLength']:,} bytes")
+        return data
 
     @override
     def create(self, path: str, data: bytes) -> bool:

@@ -534,6 +534,75 @@ def test_a_web_server_that_answers_nothing_stops_the_run(
     assert not (tmp_path / "out" / "failed.csv").exists() or begun
 
 
+SIGNED = "{}?X-Amz-Date=1&X-Amz-Signature={}"
+
+
+@pytest.mark.parametrize("place", ["disk", "web"])
+def test_links_that_are_signed_anew_are_the_same_images(
+    make_run: MakeRun, web: Web, tmp_path: Path, place: str
+) -> None:
+    """Also in a list that is itself on the web, by a link of the day."""
+    images = dict(web.files)
+
+    def publish(signature: str) -> list[str]:
+        urls = [SIGNED.format(web.url + path, signature) for path in images]
+        path = written(tmp_path / "urls.txt", *urls)
+        web.files["/urls.txt"] = Path(path).read_bytes()
+        return [path if place == "disk" else SIGNED.format(f"{web.url}/urls.txt", signature)]
+
+    web.files.clear()
+    web.signature = "=old"
+    inputs = publish("old")
+    assert counts(make_run(inputs=inputs).execute()) == (COUNT, 0, COUNT, 0)
+    web.signature = "=new"  # what was signed before has expired
+    web.files |= images
+    inputs = publish("new")
+    assert counts(make_run(inputs=inputs, retry_failed=True).execute()) == (COUNT, COUNT, 0, 0)
+    listed = [row["path"] for row in rows(tmp_path / "out" / "predictions.csv")]
+    assert listed == sorted(SIGNED.format(web.url + path, "old") for path in images)
+
+
+def test_a_run_goes_on_with_links_that_are_signed_anew(
+    make_run: MakeRun, web: Web, model: ModelServer, tmp_path: Path
+) -> None:
+    links = [SIGNED.format(web.url + path, "{}") for path in web.files]
+    inputs = [written(tmp_path / "urls.txt", *(link.format("old") for link in links))]
+    model.step = Steps(5, unavailable)
+    with pytest.raises(ServerUnavailable):
+        make_run(inputs=inputs).execute()
+    model.step = lambda files: None
+    web.signature = "=new"
+    written(tmp_path / "urls.txt", *(link.format("new") for link in reversed(links)))
+    assert counts(make_run(inputs=inputs).execute()) == (COUNT, COUNT, 0, 0)
+
+
+def test_a_list_that_is_gone_leaves_the_links(
+    make_run: MakeRun, web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inputs = [written(tmp_path / "urls.txt", *(web.url + path for path in [*web.files, "/500"]))]
+    make_run(inputs=inputs).execute()
+    (tmp_path / "urls.txt").unlink()
+    web.files["/500"] = image(1)
+    assert counts(make_run(inputs=inputs, retry_failed=True).execute()) == (COUNT + 1, COUNT + 1, 0, 0)
+    assert "links stay those that the run began with" in caplog.text
+
+
+def test_one_image_that_is_named_in_several_ways_is_one(
+    make_run: MakeRun, web: Web, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images.parent)
+    names = ["./in/00.png", "in/00.png", str(images / "00.png"), "in//01.png"]
+    links = [SIGNED.format(f"{web.url}/02.png", signature) for signature in "ab"]
+    account = make_run(inputs=[written(tmp_path / "list.txt", *names, *links)]).execute()
+    assert account
+    assert (account.listed, account.predicted, account.duplicates) == (3, 3, 3)
+    assert [row["path"] for row in rows(tmp_path / "out" / "predictions.csv")] == [
+        "./in/00.png",
+        links[0],
+        "in//01.png",
+    ]
+
+
 def test_an_image_that_is_not_there_beside_one_that_cannot_be_read(make_run: MakeRun, web: Web, tmp_path: Path) -> None:
     """What is looked for beside it does not answer, and tells nothing."""
     urls = [f"{web.url}/{name}" for name in ("500", "404")]
@@ -545,7 +614,7 @@ def test_an_image_that_is_not_there_beside_one_that_cannot_be_read(make_run: Mak
 
 
 @pytest.mark.parametrize("kind", ["s3", "gs", "az"])
-@pytest.mark.parametrize("how", ["broken", "trickling"])
+@pytest.mark.parametrize("how", ["broken", "cut", "trickling"])
 def test_an_object_that_alone_cannot_be_read_costs_only_itself(
     make_run: MakeRun, images: Path, tmp_path: Path, kind: str, how: str, request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,

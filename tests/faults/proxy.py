@@ -72,6 +72,8 @@ class StoreFront:
         self.denied_code = "AccessDenied"
         self.broken = "no such name"
         """Objects with this in their names are answered with 503."""
+        self.cut = "no such name"
+        """Of objects with this in their names, half the body comes."""
         self.trickling = "no such name"
         """Of objects with this in their names a byte comes every tenth of a second."""
         self.delay_s = 0.0
@@ -120,6 +122,9 @@ class StoreFront:
                     front.refused += 1
                     self.close_connection = True
                     body = b""
+                if front.cut in self.path:
+                    self.close_connection = True
+                    body = body[: len(body) // 2]
                 self._answer(reply.status, reply.getheaders(), body)
                 connection.close()
 
