@@ -1,6 +1,7 @@
 """A Beam transform that classifies the images of a PCollection with a served model."""
 
 import os
+import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -220,5 +221,6 @@ def _parse(element: Any) -> tuple[Image, tuple[Any, ...]]:
         return Image(name=name, data=image), key
     what = type(element).__name__ if not key else f"a pair with {type(image).__name__}"
     raise TypeError(
-        f"an element is {what}: Classify takes paths (str), or pairs of a key and a path or the bytes of a file"
+        f"an element is {what}: Classify takes paths (str), or pairs of a key and a path or the bytes of a file; the "
+        f"element is {reprlib.repr(element)}"
     )

@@ -222,7 +222,11 @@ class ServedSignature:
             for field in fields
             if not isinstance(field, bytes)
         ]
-        wrong = [array for array in arrays if array.dtype != spec.dtype or array.shape != arrays[0].shape]
+        wrong = [
+            array
+            for array in arrays
+            if array.dtype != spec.dtype or array.shape != arrays[0].shape or not _is_row(array.shape, spec)
+        ]
         if len(arrays) < len(fields) or wrong:
             raise self._refusal(name, spec, wrong[0] if wrong else b"")
         return arrays
@@ -255,6 +259,14 @@ class ServedSignature:
 
 _REFUSALS = 3
 """How often a request is sent that is refused, as another client's may be the cause."""
+
+
+def _is_row(shape: Sequence[int], spec: TensorSpec) -> bool:
+    """Can an example of this shape be a row of an input? True where the server doesn't tell."""
+    if not spec.shape:
+        return True
+    wanted = spec.shape[1:]
+    return len(shape) == len(wanted) and all(size in (-1, found) for size, found in zip(wanted, shape, strict=True))
 
 
 def _fields(example: Example) -> Sequence[Field]:

@@ -252,9 +252,10 @@ def test_a_server_that_answers_otherwise_is_asked_about_no_image(server: str, pa
 @pytest.mark.parametrize(
     ("element", "message"),
     [
-        (7, "an element is int: Classify takes paths"),
-        (b"bytes", "an element is bytes"),
-        (("key", 7), "a pair with int"),
+        (7, "an element is int: Classify takes paths .* the element is 7"),
+        (b"bytes" * 99, r"an element is bytes: .* the element is b'bytes.*\.\.\..*bytes'"),
+        (("key", 7), r"a pair with int: .* the element is \('key', 7\)"),
+        ({"path": "rex.jpg"}, "an element is dict: .* the element is {'path': 'rex.jpg'}"),
     ],
 )
 def test_an_element_of_another_kind_is_refused(server: str, element: Any, message: str) -> None:
@@ -466,6 +467,8 @@ def test_an_answer_that_is_cut_on_its_way_fails_the_bundle(small_server: str) ->
     [
         ("serving_default", [np.zeros(2)], r"an example is float64 \[2\]; input x .* takes float32 \[2\]"),
         ("serving_default", [b"bytes"], "an example is bytes; input x"),
+        ("serving_default", [np.zeros(3, np.float32)], r"an example is float32 \[3\]; input x .* takes float32 \[2\]"),
+        ("serving_default", [np.zeros([2, 1], np.float32)], r"an example is float32 \[2, 1\]"),
         ("row_sizes", [*rows(1), np.zeros(3, np.float32)], "the same shape for a whole batch"),
         ("two", rows(1), "has the inputs a, b: an example must be a dict"),
         ("two", [{"a": np.float32(1)}], "an example has a; signature two has the inputs a, b"),
@@ -475,8 +478,10 @@ def test_an_answer_that_is_cut_on_its_way_fails_the_bundle(small_server: str) ->
 def test_an_example_that_does_not_fit_is_not_sent(
     small_server: str, signature: str, examples: list[Any], message: str
 ) -> None:
-    with pytest.raises(Exception, match=f"{message}.*nothing was sent"):
-        infer(TFServingModelHandler(small_server, "m", signature=signature), examples)
+    with Front(small_server) as front:
+        with pytest.raises(Exception, match=f"{message}.*nothing was sent"):
+            infer(TFServingModelHandler(front.address, "m", signature=signature), examples)
+        assert front.asked == 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ cast dtypes without a word; here, as in the binary, only kernels and the dtype c
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -14,10 +15,10 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
+from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
 from serving.model_store.versions import MODEL_FILES
 from serving.server.models import textprotos
-from serving.server.rpc import message_codec
 from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
 from serving.server.run.options import ServerOptions
@@ -201,18 +202,24 @@ def _loader(path: str) -> Any:
     """
     binary, text = f"{path}/saved_model.pb", f"{path}/saved_model.pbtxt"
     is_binary = tf.io.gfile.exists(binary)
-    cut = StatusError(Code.OUT_OF_RANGE, "Read less bytes than requested")
     if is_binary and not tf.io.gfile.stat(binary).length:
-        raise cut
+        raise StatusError(Code.OUT_OF_RANGE, "Read less bytes than requested")
     try:
         return loader_impl.SavedModelLoader(path)
     except (OSError, DecodeError, UnicodeDecodeError) as error:
         if not is_binary:
             raise StatusError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from error
-        with tf.io.gfile.GFile(binary, "rb") as file:
-            if message_codec.is_cut(file.read()):
-                raise cut from error
-        raise StatusError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from error
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: str) -> StatusError:
+    """Why the binary can't parse `saved_model.pb`: by its own reader, whose code depends on where a read ends."""
+    try:
+        fingerprinting.CreateFingerprintDef(path)
+    except fingerprinting.FingerprintException as error:
+        if found := re.search(r"^OUT_OF_RANGE: (.*)", str(error), re.MULTILINE):
+            return StatusError(Code.OUT_OF_RANGE, found[1])
+    return StatusError(Code.DATA_LOSS, f"Can't parse {path}/saved_model.pb as binary proto")
 
 
 def _check_folder(path: str) -> None:

@@ -6,9 +6,11 @@ integer; `{"b64": "…"}` stands for bytes.
 
 import base64
 import binascii
+import contextlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from tensorflow.core.framework import types_pb2
@@ -54,16 +56,20 @@ def array(value: Json, dtype: int) -> Array:
       StatusError: INVALID_ARGUMENT for ragged lists or a value of another type; UNIMPLEMENTED for a dtype that JSON
         can't carry.
     """
-    shape: list[int] = []
-    level = value
-    while isinstance(level, list):
-        shape.append(len(level))
-        level = level[0] if level else None
-    if len(shape) > MAX_RANK:
-        raise invalid_argument(f"Can't make a tensor of rank {len(shape)}")
-    values: list[Json] = []
+    shape, values = _nested_shape(value), list[Json]()
     _collect(value, 0, shape, dtype, values)
     return _typed(values, dtype).reshape(shape)
+
+
+def _nested_shape(value: Json) -> list[int]:
+    """The lengths of nested lists, as the first ones have them."""
+    shape: list[int] = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    if len(shape) > MAX_RANK:
+        raise invalid_argument(f"Can't make a tensor of rank {len(shape)}")
+    return shape
 
 
 def _collect(value: Json, level: int, shape: Sequence[int], dtype: int, values: list[Json]) -> None:
@@ -82,11 +88,23 @@ def _collect(value: Json, level: int, shape: Sequence[int], dtype: int, values: 
         raise invalid_argument(
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
         )
-    if level == rank - 1 and dtype in _EXACT and set(map(type, value)) <= {float}:
+    if level == rank - 1 and _are_fit_numbers(value, dtype):
         values.extend(value)  # the common case, at the speed of C
         return
     for item in value:
         _collect(item, level + 1, shape, dtype, values)
+
+
+def _are_fit_numbers(values: list[Json], dtype: int) -> bool:
+    """Whether all values are numbers that fit the dtype; False also where that takes a closer look."""
+    kinds = set(map(type, values))
+    if dtype in _EXACT:
+        low, high = -_EXACT[dtype], _EXACT[dtype]
+        known = kinds <= {int, float}
+    else:
+        low, high = _INTEGERS.get(dtype, (0, 0))
+        known = dtype in _INTEGERS and kinds == {int}
+    return known and (int not in kinds or (low <= min(values) and max(values) <= high))
 
 
 def _checked(value: Json, dtype: int) -> Json:
@@ -138,7 +156,12 @@ def rows(instances: list[Json], inputs: Mapping[str, meta_graph_pb2.TensorInfo])
             "instances is a plain list, but expecting list of objects as multiple "
             "input tensors required as per tensorinfo_map"
         )
-    columns: dict[str, list[Array]] = {}
+    if not objects:
+        alias, info = next(iter(inputs.items()))
+        with contextlib.suppress(StatusError):  # what is wrong is said of a row, below
+            return {alias: array(instances, info.dtype)}
+    columns: dict[str, _Column] = {}
+    dtypes = {alias: info.dtype for alias, info in inputs.items()}
     for index, element in enumerate(instances):
         if objects and not _is_object(element):
             raise invalid_argument(f"Expecting object but got list at item {index} of input list")
@@ -147,32 +170,44 @@ def rows(instances: list[Json], inputs: Mapping[str, meta_graph_pb2.TensorInfo])
         named = element if objects else {next(iter(inputs)): element}
         for alias, value in named.items():
             try:
-                _add_row(columns, alias, value, inputs)
+                _add_row(columns, alias, value, dtypes)
             except StatusError as error:
                 key = f" key: {alias}" if objects else ""
                 raise invalid_argument(
                     f"Failed to process element: {index}{key} of 'instances' list. Error: {error}"
                 ) from error
-        if objects and set(named) != set(inputs):
+        if objects and named.keys() != dtypes.keys():
             raise invalid_argument(
                 f"Failed to process element: {index} of 'instances' list. JSON object: {shown(element)} "
                 f"keys must be equal to: {','.join(sorted(inputs))}"
             )
-    return {alias: np.stack(column) for alias, column in columns.items()}
+    return {
+        alias: _typed(column.values, dtypes[alias]).reshape([len(instances), *column.shape])
+        for alias, column in columns.items()
+    }
 
 
-def _add_row(
-    columns: dict[str, list[Array]], alias: str, value: Json, inputs: Mapping[str, meta_graph_pb2.TensorInfo]
-) -> None:
-    if alias not in inputs:
+class _Column(NamedTuple):
+    """The values of an input, of all rows so far; an array for each row would cost ten times more."""
+
+    shape: list[int]
+    """Of each row."""
+    values: list[Json]
+
+
+def _add_row(columns: dict[str, _Column], alias: str, value: Json, dtypes: Mapping[str, int]) -> None:
+    if alias not in dtypes:
         raise invalid_argument(f"JSON object: does not have named input: {alias}")
-    row = array(value, inputs[alias].dtype)
-    column = columns.setdefault(alias, [])
-    if column and column[0].size != row.size:
-        raise invalid_argument(f"Expecting tensor size: {column[0].size} but got: {row.size}")
-    if column and column[0].shape != row.shape:
-        raise invalid_argument(f"Expecting shape {_shape(column[0].shape)} but got: {_shape(row.shape)}")
-    column.append(row)
+    shape = _nested_shape(value)
+    column = columns.get(alias)
+    if column is None:
+        column = columns[alias] = _Column(shape, [])
+    _collect(value, 0, shape, dtypes[alias], column.values)
+    if shape != column.shape:
+        size, wanted = math.prod(shape), math.prod(column.shape)
+        if size != wanted:
+            raise invalid_argument(f"Expecting tensor size: {wanted} but got: {size}")
+        raise invalid_argument(f"Expecting shape {_shape(column.shape)} but got: {_shape(shape)}")
 
 
 def column(value: Json, inputs: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Array]:

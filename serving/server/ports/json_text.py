@@ -130,17 +130,21 @@ _NON_FINITE_NAMES = {"Inf": "Infinity", "-Inf": "-Infinity", "-NaN": "NaN"}
 
 
 def shown(value: Json) -> str:
-    """A value as error messages show it."""
+    """A value as error messages show it; a very long one breaks off, as gRPC's messages do."""
     if isinstance(value, float):
         single = abs(value) <= _FLOAT_MAX
         return decimal(float(np.float32(value)) if single else value, double=not single)
     pieces: list[str] = []
     _write(value, "\n", pieces)
-    return "".join(pieces)
+    return "".join(pieces) + ("...TRUNCATED" if len(pieces) > _MOST_PIECES else "")
+
+
+_MOST_PIECES = 100_000
+"""Values and brackets of a message: it would take longer to write than the request to read, and be longer."""
 
 
 def _write(value: Json, line: str, pieces: list[str]) -> bool:
-    """Appends the value; False where the binary's printer breaks off: at a number that isn't finite."""
+    """Appends the value; False where it breaks off: as the binary's printer does, at a number that isn't finite."""
     if isinstance(value, float):
         if math.isfinite(value):
             pieces.append(_shortest(value))
@@ -155,7 +159,7 @@ def _write(value: Json, line: str, pieces: list[str]) -> bool:
     pieces.append(brackets[0])
     for number, (key, item) in enumerate(items):
         pieces.append(f"{',' if number else ''}{line}    {key}")
-        if not _write(item, line + "    ", pieces):
+        if not _write(item, line + "    ", pieces) or len(pieces) > _MOST_PIECES:
             return False
     pieces.append((line if items else "") + brackets[1])
     return True

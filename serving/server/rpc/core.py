@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server.models import config, warmup
-from serving.server.models.batching import BatchingOptions, BatchingSession
+from serving.server.models.batching import BatchingOptions, BatchingSession, queueing_config
 from serving.server.models.manager import ModelManager
 from serving.server.models.servable import GraphSession, Runner, Servable, session_config
 from serving.server.models.strict_batching import StrictBatchingSession
@@ -72,16 +72,15 @@ class ServerCore:
         return self.manager.stop()
 
     def _load(self, name: str, version: int, path: str) -> Servable:
-        strict = self.options.strict
-        session = GraphSession(
-            path, self.options.saved_model_tags.split(","), self._session_config, uninitialized=strict
-        )
+        strict, batching, config = self.options.strict, self._batching, self._session_config
+        if self.options.enable_per_model_batching_parameters and batching is not None:
+            file = f"{path}/batching_params.pbtxt"
+            batching = BatchingOptions.from_file(file) if Path(file).exists() else None
+        if batching is not None and not strict:
+            config = queueing_config(config)
+        session = GraphSession(path, self.options.saved_model_tags.split(","), config, uninitialized=strict)
         runner: Runner = session
         try:
-            batching = self._batching
-            if self.options.enable_per_model_batching_parameters and batching is not None:
-                file = f"{path}/batching_params.pbtxt"
-                batching = BatchingOptions.from_file(file) if Path(file).exists() else None
             on_run = self.metrics.wrapped_run_count.inc
             if batching is not None and strict:
                 runner = StrictBatchingSession(session, batching, self._stopped, on_run)

@@ -92,19 +92,6 @@ def _fields(data: memoryview, *delimited: int) -> Iterator[tuple[int, int, int, 
         start = end
 
 
-def is_cut(message: bytes) -> bool:
-    """Whether a serialised message breaks off in one of its fields, as that of a copy that isn't over does."""
-    data, end = memoryview(message), 0
-    try:
-        while end < len(data):
-            _, _, end = _field_at(data, end)
-    except IndexError:
-        return True
-    except _Unusual:
-        return False
-    return end > len(data)
-
-
 def _field_at(data: memoryview, position: int) -> tuple[int, int, int]:
     """(tag, start of the body, end) of the field that begins here; the end may lie beyond that of the data."""
     tag, position = _varint_at(data, position)

@@ -94,9 +94,11 @@ def test_a_version_that_fails_to_load_leaves_the_old_one_serving(base: Path, pub
         (lambda whole: b"", "OUT_OF_RANGE", "Read less bytes than requested"),
         (lambda whole: whole[:-1], "OUT_OF_RANGE", "Read less bytes than requested"),
         (lambda whole: whole[: len(whole) // 2], "OUT_OF_RANGE", "Read less bytes than requested"),
+        (lambda whole: b"junk", "OUT_OF_RANGE", "Read less bytes than requested"),
+        (lambda whole: whole + b"junk", "OUT_OF_RANGE", "Read less bytes than requested"),
         (lambda whole: b"<html>" + whole, "DATA_LOSS", "Can't parse {path}/saved_model.pb as binary proto"),
     ],
-    ids=["empty", "cut by a byte", "cut", "something else"],
+    ids=["empty", "cut by a byte", "cut", "a few bytes", "more at the end", "something else"],
 )
 def test_the_status_says_what_is_wrong_with_a_saved_model(
     written: Path, base: Path, publish: Publish, serve: Serve, kept: Callable[[bytes], bytes], code: str, message: str
