@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO
 
+from serving.temporary_files import check_temporary_files
+
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
@@ -34,9 +36,14 @@ def _unnamed_file() -> IO[bytes]:
 
 
 def import_tensorflow() -> None:
-    """The first import of a process, silent; any later `import tensorflow` is at once."""
+    """The first import of a process, silent; any later `import tensorflow` is at once.
+
+    Raises:
+      UsageError, DiskFull: there is no place for temporary files, of which TensorFlow writes some.
+    """
     if "tensorflow" in sys.modules:
         return
+    check_temporary_files()
     with quiet_stderr():
         import tensorflow as tf
 
