@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from serving.errors import UsageError
+from serving.temporary_files import check_temporary_files
 
 
 @contextlib.contextmanager
@@ -44,11 +45,13 @@ def import_tensorflow() -> None:
     """The first import of a process, silent; any later `import tensorflow` is at once.
 
     Raises:
-      UsageError: see `check_not_forked`.
+      UsageError, DiskFull: see `check_not_forked`; there is no place for temporary files, of which TensorFlow writes
+        some.
     """
     check_not_forked()
     if "tensorflow" in sys.modules:
         return
+    check_temporary_files()
     with quiet_stderr():
         import tensorflow as tf
 

@@ -11,6 +11,7 @@ from serving.errors import FlowImagesError, UsageError
 from serving.model_overrides import ModelOverrides
 from serving.options import ConnectionOptions
 from serving.storage.stores import Stores
+from serving.temporary_files import explaining_full_temporary_files
 from trainer.evaluation_options import EvaluateJob
 from trainer.image_sources import check_sources, read_sources
 from trainer.images.bucket_copies import BucketCopies
@@ -56,7 +57,7 @@ def evaluate(job: EvaluateJob, progress: Progress | None = None) -> EvaluatedMod
     check_sources(job)
     Connection(job)  # wrong options are told before images are read
     stores = Stores(policy=job.retry)
-    with BucketCopies(stores, progress.note) as copies, copies.original_names():
+    with BucketCopies(stores, progress.note) as copies, copies.original_names(), explaining_full_temporary_files():
         checked = read_sources(job, copies, progress, for_training=False)
         return _Evaluating(job, stores, copies, progress).run(checked)
 

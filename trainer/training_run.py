@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from serving.errors import FlowImagesError, NotBlessed, UsageError
 from serving.model_store.publish import Publication, check_publication
 from serving.storage.base import shown
 from serving.storage.stores import Stores
+from serving.temporary_files import check_temporary_files, explaining_full_temporary_files
 from serving.tensorflow_import import import_tensorflow
 from trainer.hub.handle import check_hub_handle
 from trainer.image_sources import check_sources
@@ -121,6 +123,8 @@ class TrainingRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._copies.remove()
+        if self._target is not None:
+            self._target.discard()
         if self._work is not None:
             self._work.close()
 
@@ -154,7 +158,8 @@ class TrainingRun:
           Resumable: something that the training needs is away or full.
           FlowImagesError: it failed; nothing was published.
         """
-        with self._copies.original_names():
+        with self._copies.original_names(), explaining_full_temporary_files():
+            check_temporary_files()
             with self._timed("data"):
                 data = self._read_data()
             self._target = self._find_target()
@@ -314,6 +319,7 @@ class TrainingRun:
                 answers, named, trained.labels, temperature=temperature, threshold=threshold,
                 target_precision=job.target_precision, seed=job.seed,
             )  # fmt: skip
+        self._tell_of_chance(evaluation)
         in_service = self._compare(data, answers, trained.labels) if job.max_regression is not None else None
         gates = judge(evaluation, job, control_accuracy=trained.control_accuracy, in_service=in_service)
         suspects: list[Suspect] = []
@@ -322,6 +328,18 @@ class TrainingRun:
                 renamed(data.split.training, self._copies.original), trained.out_of_fold, trained.labels
             )
         return _Measured(evaluation, gates, suspects)
+
+    def _tell_of_chance(self, evaluation: "Evaluation") -> None:
+        """Warns of a model that has learnt nothing, such as one whose loss grew without bounds."""
+        commonest = max(evaluation.classes, key=lambda row: row.images)
+        share, even = commonest.images / evaluation.images, math.log(len(evaluation.classes))
+        accuracy, loss = evaluation.accuracy.value, evaluation.log_loss.value
+        if accuracy <= share or loss >= even:
+            self._note(
+                f"WARNING: the model is no better than chance: accuracy {accuracy:.3f}, and {share:.3f} if each answer "
+                f"were {commonest.label!r}; log loss {loss:,.3f}, and {even:.3f} if each class were as likely. Look at "
+                "the labels, `value_range` and `learning_rate`; `min_lift` would refuse it"
+            )
 
     def _compare(self, data: _Data, answers: "Array", labels: Sequence[str]) -> "InService | None":
         from trainer.evaluation.in_service import compare

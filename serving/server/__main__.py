@@ -54,11 +54,12 @@ def main(argv: Sequence[str]) -> int:
         from serving.server.run.process import follow_parent
 
         follow_parent(options.parent_pipe_fd, options.grpc_socket_path)
+    from serving.errors import DiskFull, UsageError
     from serving.server.rpc.status import StatusError
 
     try:
         run(options)
-    except StatusError as error:
+    except (StatusError, UsageError, DiskFull) as error:
         print(f"Failed to start server. Error: {error}", flush=True)
         return _FAILED
 

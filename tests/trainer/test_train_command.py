@@ -189,6 +189,13 @@ def test_a_learning_that_diverges_publishes_nothing(flags: list[object], tmp_pat
     assert list((tmp_path / "models" / "textures").iterdir()) == []
 
 
+def test_a_model_that_has_learnt_nothing_is_told(flags: list[object]) -> None:
+    done = run(*flags, "--epochs", 2, "--learning-rate", 1, "--value-range", "0..255")
+    assert done.exception is None, done.output
+    assert "WARNING: the model is no better than chance: accuracy 0." in done.stderr
+    assert "1.792 if each class were as likely. Look at the labels, --value-range and --learning-rate" in done.stderr
+
+
 def test_too_little_memory_is_told(flags: list[object], tmp_path: Path) -> None:
     class Huge(tf.Module):
         """Needs petabytes for any batch."""

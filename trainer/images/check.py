@@ -6,7 +6,7 @@ import os
 import statistics
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -113,7 +113,7 @@ def check_images(
             seen[image.path] = look
     usable, copies = _without_copies([image for image in distinct if image.path in seen], seen, found)
     if for_training:
-        usable = _without_small_classes(usable, found)
+        usable = _without_small_classes(usable, Counter(image.label for image in images), found)
     if not skip_bad:
         refuse_all(found)
     counts = Counter(image.label for image in usable)
@@ -200,14 +200,18 @@ def _without_copies(
     return usable, copies
 
 
-def _without_small_classes(images: list[LabelledImage], problems: list[Problem]) -> list[LabelledImage]:
+def _without_small_classes(
+    images: list[LabelledImage], named: Mapping[str, int], problems: list[Problem]
+) -> list[LabelledImage]:
+    """The images of classes that have two; `named` are the files that each class was said to have."""
     counts = Counter(image.label for image in images)
     small = {label for label, count in counts.items() if count < 2} if len(counts) > 1 else set()
     for label in sorted(small):
+        left = "" if named[label] < 2 else f" (of {named[label]:,} files the others are copies or can't be used)"
         problems.append(Problem(
             "small class", tuple(image.path for image in images if image.label == label),
-            f"class {label!r} has 1 image, but one to train on and one to test on are needed: add images, or drop the "
-            "class"))  # fmt: skip
+            f"class {printable(repr(label))} has 1 image{left}, but one to train on and one to test on are needed: add "
+            "images, or drop the class"))  # fmt: skip
     return [image for image in images if image.label not in small]
 
 

@@ -21,6 +21,7 @@ from serving.console.child_process import python_command, python_environment
 from serving.model_store.versions import versions_on_disk, whole
 from serving.server.models.base_path import absolute, check_base_path
 from serving.server.rpc.status import Code, StatusError
+from serving.temporary_files import check_temporary_files
 
 _LOG = logging.getLogger(__name__)
 _MAX_SOCKET_PATH = 100  # the system's limit is 104 or 108 bytes
@@ -92,10 +93,12 @@ class ServerProcess:
         """Starts the child and waits until it serves.
 
         Raises:
+          UsageError, DiskFull: there is no place for temporary files.
           StatusError: the folder holds no model, or not the version; there is no place for the socket; the child died
             (its last lines are in the message); or it took longer than `start_timeout_s`.
         """
         check_base_path(self._base_path)
+        check_temporary_files()  # which the child would fail for
         self._folder = _private_folder(self._socket_dir)
         try:
             self._launch()

@@ -74,6 +74,22 @@ def test_a_file_that_is_no_image_or_too_large_is_named(images: Path) -> None:
         check_images(labelled(images, "xxyy"), limits=ImageLimits(max_image_pixels=10))
 
 
+def test_a_class_of_copies_says_that_they_are_copies(images: Path) -> None:
+    for name in "efg":
+        shutil.copy(images / "d.jpg", images / f"{name}.jpg")
+    copies = [LabelledImage(str(images / f"{name}.jpg"), "y") for name in "efg"]
+    with pytest.raises(
+        UsageError, match=r"class 'y' has 1 image \(of 4 files the others are copies or can't be used\)"
+    ):
+        check_images([*labelled(images, "xxxy"), *copies])
+
+
+def test_a_path_under_two_labels_is_told_with_both(images: Path) -> None:
+    twice = LabelledImage(str(images / "a.jpg"), "y")
+    with pytest.raises(UsageError, match=r"a\.jpg is labelled twice, as 'x' and as 'y'; drop one of its lines"):
+        check_images([*labelled(images, "xxyy"), twice])
+
+
 def test_links_to_one_image_are_copies_of_it(images: Path) -> None:
     (images / "e.jpg").symlink_to(images / "a.jpg")
     linked = LabelledImage(str(images / "e.jpg"), "x")
