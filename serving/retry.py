@@ -173,24 +173,35 @@ class Retrier:
         """Retries made so far, for metrics."""
         return self._retries
 
-    def __call__(self, call: Callable[[], T], patience: Callable[[], float] | None = None) -> T:
+    @property
+    def patience_s(self) -> float:
+        """The policy's."""
+        return self._policy.patience_s
+
+    def __call__(
+        self, call: Callable[[], T], patience: Callable[[], float] | None = None, waiting: Waiting | None = None
+    ) -> T:
         """A function's value, in this thread; as `repeat`."""
-        return drive(self.repeat(lambda: _call(call), patience), _pausing(self._stop))
+        return drive(self.repeat(lambda: _call(call), patience, waiting), _pausing(self._stop))
 
     def repeat(
-        self, operation: Callable[[], Operation[T]], patience: Callable[[], float] | None = None
+        self,
+        operation: Callable[[], Operation[T]],
+        patience: Callable[[], float] | None = None,
+        waiting: Waiting | None = None,
     ) -> Operation[T]:
         """An operation's value.
 
         Args:
           operation: begins it, for each try.
           patience: seconds to go on trying, asked for after each failed try; None for the policy's.
+          waiting: tells the user what this operation waits for; None for that of all.
 
         Raises:
           Transient: the last error, when retrying ended; it says how long was tried.
           Exception: at once, if it is not to be retried.
         """
-        policy, started = self._policy, time.monotonic()
+        policy, started, told = self._policy, time.monotonic(), waiting or self._waiting
         loop = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self._retried),
             wait=tenacity.wait_combine(
@@ -202,12 +213,12 @@ class Retrier:
                 tenacity.stop_when_event_set(self._stop),
                 _BudgetSpent(self._budget),
             ),
-            before_sleep=self._count,
+            before_sleep=lambda state: self._count(state, told),
             reraise=True,
         )
 
         def once() -> Operation[T]:
-            with self._waiting.call():
+            with told.call():
                 return (yield from operation())
 
         try:
@@ -219,12 +230,12 @@ class Retrier:
         self._budget.refund()
         return value
 
-    def _count(self, state: tenacity.RetryCallState) -> None:
+    def _count(self, state: tenacity.RetryCallState, waiting: Waiting) -> None:
         self._retries += 1
         # A single failed try is common; the user is told from the second one in a row.
         error = state.outcome and state.outcome.exception()
         if state.attempt_number > 1 and error:
-            self._waiting.refused(error.args[0], state.start_time)
+            waiting.refused(error.args[0], state.start_time)
 
 
 _TRIED = "; tried for "
