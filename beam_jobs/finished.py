@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pydantic
 
+from beam_jobs import interrupt
 from beam_jobs.image_names import image_name
 from beam_jobs.input_lists import is_list
 from beam_jobs.inputs import list_images
@@ -189,7 +190,7 @@ class News:
             nonlocal whole
             images = self._plan.options.images
             for one in list_images(inputs, leave_out=self._own, stores=self._stores, images=images):
-                if time.monotonic() > ends:
+                if time.monotonic() > ends or interrupt.STOP.is_set():
                     whole = False
                     return
                 if is_utf8(one.path):

@@ -28,21 +28,34 @@ def _without_signature(url: str) -> str:
     start, mark, rest = url.partition("?")
     query, hash_mark, fragment = rest.partition("#")
     names = [urllib.parse.unquote(one.partition("=")[0]).lower() for one in query.split("&")]
-    signing = {name for sign, belonging in _SIGNATURES.items() if sign in names for name in (sign, *belonging)}
+    signing = {
+        name
+        for sign, needed, belonging in _SIGNATURES
+        if sign in names and needed & set(names)
+        for name in (sign, *needed, *belonging)
+    }
     kept = [one for name, one in zip(names, query.split("&"), strict=True) if name not in signing]
     return (
         url if not mark or len(kept) == len(names) else start + "?" * bool(kept) + "&".join(kept) + hash_mark + fragment
     )
 
 
-_V4 = ("algorithm", "credential", "date", "expires", "signedheaders", "security-token")
-_SIGNATURES = {
-    "x-amz-signature": [f"x-amz-{name}" for name in _V4],
-    "x-goog-signature": [f"x-goog-{name}" for name in _V4],
+_SIGNATURES: list[tuple[str, set[str], list[str]]] = [
+    *(
+        (f"x-{store}-signature", {f"x-{store}-date"}, [
+            f"x-{store}-{name}" for name in ("algorithm", "credential", "expires", "signedheaders", "security-token")
+        ])
+        for store in ("amz", "goog")
+    ),
     # The older form of S3's and Google's, CloudFront's and Alibaba's.
-    "signature": ["expires", "awsaccesskeyid", "x-amz-security-token", "googleaccessid", "ossaccesskeyid",
-                  "security-token", "key-pair-id", "policy"],
-    "sig": ["sv", "ss", "srt", "sr", "sp", "st", "se", "spr", "sip", "si", "skoid", "sktid", "skt", "ske", "sks", "skv",
-            "saoid", "suoid", "scid", "sdd", "ses"],
-}  # fmt: skip
-"""By the parameter that holds a signature (Azure's is `sig`), in small letters, those that come with it."""
+    ("signature", {"expires", "policy"}, [
+        "awsaccesskeyid", "x-amz-security-token", "googleaccessid", "ossaccesskeyid", "security-token", "key-pair-id",
+    ]),
+    # Azure's.
+    ("sig", {"sv"}, [
+        "ss", "srt", "sr", "sp", "st", "se", "spr", "sip", "si", "skoid", "sktid", "skt", "ske", "sks", "skv", "saoid",
+        "suoid", "scid", "sdd", "ses",
+    ]),
+]  # fmt: skip
+"""The parameter that holds a signature, in small letters, one of those that it never comes without, and the others that
+belong to it. Another site's `sig` alone may mean anything."""

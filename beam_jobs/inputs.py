@@ -313,10 +313,12 @@ def _check_kind(given: str) -> None:
 def _nothing(one: str, left_out: Counter[str]) -> str:
     words = left_out_in_words(left_out)
     if is_list(one):
-        return f"`inputs` {shown(one)} names no image: write the images' paths into it"
-    return f"`inputs` {shown(one)} matches no image; quote globs ('photos/**/*.jpg') and check the path" + (
-        f" (left out: {words})" if words else ""
-    )
+        why = "names no image: it has no line with a path"
+    elif has_magic(one):
+        why = "matches no image; check the path, and quote the pattern, which the shell else replaces"
+    else:
+        why = "has no image in it"
+    return f"`inputs` {shown(one)} {why}" + (f" (left out: {words})" if words else "")
 
 
 def _not_there(one: str) -> UsageError:

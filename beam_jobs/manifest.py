@@ -198,7 +198,7 @@ def _stem(path: str) -> str:
 def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> Manifest:
     listed, ids, labels = table.execute("SELECT count(*), count(id), count(label) FROM rows").fetchone()
     if not listed:
-        raise UsageError("`inputs` matches no image; quote globs ('photos/**/*.jpg') and check the path")
+        raise UsageError("`inputs` names no image")
     chunk_rows = cut.chunk_rows(listed)
     digest, offsets, checks = hashlib.sha256(), [0], []
     lines = _lines(table)

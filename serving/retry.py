@@ -173,35 +173,49 @@ class Retrier:
         """Retries made so far, for metrics."""
         return self._retries
 
-    def __call__(self, call: Callable[[], T], patience: Callable[[], float] | None = None) -> T:
-        """A function's value, in this thread; as `repeat`."""
-        return drive(self.repeat(lambda: _call(call), patience), _pausing(self._stop))
+    @property
+    def patience_s(self) -> float:
+        """The policy's."""
+        return self._policy.patience_s
 
-    def once(self, operation: Callable[[], Operation[T]]) -> Operation[T]:
+    def __call__(
+        self, call: Callable[[], T], patience: Callable[[], float] | None = None, waiting: Waiting | None = None
+    ) -> T:
+        """A function's value, in this thread; as `repeat`."""
+        return drive(self.repeat(lambda: _call(call), patience, waiting), _pausing(self._stop))
+
+    def once(self, operation: Callable[[], Operation[T]], waiting: Waiting | None = None) -> Operation[T]:
         """An operation's value, by one try; the user is told if it takes long."""
-        with self._waiting.call():
+        with (waiting or self._waiting).call():
             return (yield from operation())
 
     def repeat(
-        self, operation: Callable[[], Operation[T]], patience: Callable[[], float] | None = None
+        self,
+        operation: Callable[[], Operation[T]],
+        patience: Callable[[], float] | None = None,
+        waiting: Waiting | None = None,
     ) -> Operation[T]:
         """An operation's value, of a single call, of which the user is told if it takes long; as `repeat_all`."""
-        return self.repeat_all(lambda: self.once(operation), patience)
+        return self.repeat_all(lambda: self.once(operation, waiting), patience, waiting)
 
     def repeat_all(
-        self, operation: Callable[[], Operation[T]], patience: Callable[[], float] | None = None
+        self,
+        operation: Callable[[], Operation[T]],
+        patience: Callable[[], float] | None = None,
+        waiting: Waiting | None = None,
     ) -> Operation[T]:
         """An operation's value.
 
         Args:
           operation: begins it, for each try. It may be made of several calls.
           patience: seconds to go on trying, asked for after each failed try; None for the policy's.
+          waiting: tells the user what this operation waits for; None for that of all.
 
         Raises:
           Transient: the last error, when retrying ended; it says how long was tried.
           Exception: at once, if it is not to be retried.
         """
-        policy, started = self._policy, time.monotonic()
+        policy, started, told = self._policy, time.monotonic(), waiting or self._waiting
         loop = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self._retried),
             wait=tenacity.wait_combine(
@@ -213,7 +227,7 @@ class Retrier:
                 tenacity.stop_when_event_set(self._stop),
                 _BudgetSpent(self._budget),
             ),
-            before_sleep=self._count,
+            before_sleep=lambda state: self._count(state, told),
             reraise=True,
         )
 
@@ -226,12 +240,12 @@ class Retrier:
         self._budget.refund()
         return value
 
-    def _count(self, state: tenacity.RetryCallState) -> None:
+    def _count(self, state: tenacity.RetryCallState, waiting: Waiting) -> None:
         self._retries += 1
         # A single failed try is common; the user is told from the second one in a row.
         error = state.outcome and state.outcome.exception()
         if state.attempt_number > 1 and error:
-            self._waiting.refused(error.args[0], state.start_time)
+            waiting.refused(error.args[0], state.start_time)
 
 
 _TRIED = "; tried for "

@@ -31,6 +31,9 @@ class Web(http.server.ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing of a client that has gone."""
+
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self.serve_forever)
         self._thread.start()

@@ -11,7 +11,6 @@ from typing import IO, Self, TypeVar
 from typing_extensions import override
 
 from serving.errors import StorageUnavailable
-from serving.options import RetryPolicy
 from serving.retry import Retrier
 from serving.storage.base import Fetched, FileInfo, Stamp, Storage, scheme, shown, spooled
 from serving.waiting import Waiting
@@ -22,12 +21,13 @@ T = TypeVar("T")
 class RetryingStorage(Storage):
     """A `serving.storage.base.Storage` that asks another again after each StorageUnavailable, as its retrier allows."""
 
-    def __init__(self, storage: Storage, retrier: Retrier, patience_s: float = RetryPolicy().patience_s) -> None:
-        """`patience_s` is the retrier's, for what the user is told."""
+    def __init__(self, storage: Storage, retrier: Retrier, patience_s: float | None = None) -> None:
+        """`patience_s` is what the user is told; None for the retrier's."""
+        up_to_s = retrier.patience_s if patience_s is None else patience_s
         self._storage = storage
         self._retrier = retrier
         self._patience: Callable[[], float] | None = None
-        self._waiting = functools.cache(lambda place: Waiting(place, patience_s, lambda: "no answer yet"))
+        self._waiting = functools.cache(lambda place: Waiting(place, up_to_s, lambda: "no answer yet"))
 
     def within(self, patience: Callable[[], float]) -> Self:
         """The same store with another patience: seconds, asked for after each failed try; 0 for a single try."""
@@ -107,12 +107,12 @@ class RetryingStorage(Storage):
         self._call(path, lambda: self._storage.delete(path))
 
     def _call(self, path: str, call: Callable[[], T]) -> T:
-        def once() -> T:
-            with self._watched(path):
-                return call()
-
-        return self._retrier(once, self._patience)
+        return self._retrier(call, self._patience, self._waiting(_place(path)))
 
     def _watched(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Has the user told, once for all callers, that a bucket, server or disk does not answer."""
-        return self._waiting("/".join(shown(path).split("/")[:3])).call()
+        return self._waiting(_place(path)).call()
+
+
+def _place(path: str) -> str:
+    return "/".join(shown(path).split("/")[:3])

@@ -40,6 +40,7 @@ def test_these_are_one_image(one: str, other: str) -> None:
     [
         (f"{S3}?versionId=1&Signature=a&Expires=1", f"{S3}?versionId=2&Signature=a&Expires=1"),
         ("https://host/render?sr=1", "https://host/render?sr=2"),  # without a signature it may mean anything
+        ("https://host/a?sig=1", "https://host/a?sig=2"),  # of a site of its own
         ("https://host/a?expires=1", "https://host/a?expires=2"),
         ("https://host/a.jpg", "http://host/a.jpg"),
         ("s3://b/a//b.jpg", "s3://b/a/b.jpg"),

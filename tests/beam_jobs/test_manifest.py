@@ -66,7 +66,7 @@ def test_unlike_names_are_unlike_rows_whatever_their_bytes(
 
 
 def test_no_image_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="matches no image"):
+    with pytest.raises(UsageError, match="names no image"):
         build([], tmp_path / "m")
 
 
