@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 
 from serving.errors import ClientClosed, UsageError
+from serving.network.forks import check_not_forked, threads_start
 from serving.network.proxy import Proxy, goes_direct, proxy_for
 from serving.operations import Call, Join, Pause, Step
 from serving.options import Endpoint, bearer_token
@@ -83,7 +84,11 @@ class BlockingChannel:
           route: the way to the server.
           deadline_s: seconds that a call may take.
           stop: when set, ends pauses.
+
+        Raises:
+          UsageError: see `serving.network.forks`.
         """
+        check_not_forked()
         self._route = route
         self._deadline_s = deadline_s
         self._stop = stop or threading.Event()
@@ -110,6 +115,7 @@ class BlockingChannel:
         return step.function()
 
     def _call(self, call: Call) -> bytes:
+        check_not_forked()
         method = self._methods.get(call.method)
         if method is None:
             method = self._methods[call.method] = self._channel.unary_unary(_path(call.method))
@@ -167,8 +173,9 @@ class AsyncChannel:
         Raises:
           grpc.RpcError: the call failed.
           ClientClosed: the channel was closed.
-          UsageError: this is not the event loop of the first call.
+          UsageError: this is not the event loop of the first call; or see `serving.network.forks`.
         """
+        check_not_forked()
         self._check_loop()
         if self._closed.is_set():
             raise self._route.closed()
@@ -206,6 +213,7 @@ class AsyncChannel:
 
     def _method(self, name: str) -> Callable[..., Any]:
         if self._channel is None:
+            threads_start()  # gRPC's own, which outlive the channel
             if self._route.credentials is None:
                 self._channel = grpc.aio.insecure_channel(self._route.target, self._route.options)
             else:

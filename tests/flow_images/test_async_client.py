@@ -3,6 +3,8 @@
 import asyncio
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -339,6 +341,52 @@ def test_any_loop_may_close_a_client(front: Front) -> None:
         with pytest.raises(ClientClosed):
             answer.result(30)
     asyncio.run(client.close())
+
+
+def test_a_process_forked_after_the_first_call_is_told_of_spawn(server: str, files: list[Path]) -> None:
+    script = f"""
+import asyncio, os, sys
+import flow_images as fi
+
+client = fi.AsyncClient({server!r}, {MODEL_NAME!r})
+asyncio.run(client.classify({str(files[0])!r}))
+for use in (
+    lambda: fi.Client({server!r}, {MODEL_NAME!r}).contract(),
+    lambda: asyncio.run(fi.AsyncClient({server!r}, {MODEL_NAME!r}).contract()),
+    lambda: asyncio.run(client.classify(b"")),
+):
+    child = os.fork()
+    if child == 0:
+        try:
+            print(use())
+        except Exception as error:
+            print(type(error).__name__, error)
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    told = done.stdout.splitlines()
+    assert len(told) == 3
+    for line in told:
+        assert line.startswith("UsageError this process was forked")
+        assert "`spawn`" in line
+
+
+def test_a_client_made_before_a_fork_is_used_after_it(server: str, files: list[Path]) -> None:
+    script = f"""
+import asyncio, os
+import flow_images as fi
+
+waiting, blocking = fi.AsyncClient({server!r}, {MODEL_NAME!r}), fi.Client({server!r}, {MODEL_NAME!r})
+blocking.contract()
+if os.fork() == 0:
+    print(asyncio.run(waiting.classify({str(files[0])!r})).ok, blocking.classify({str(files[0])!r}).ok, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "True True\n"
 
 
 def test_tls_and_a_token(server: str, files: list[Path], tmp_path: Path) -> None:

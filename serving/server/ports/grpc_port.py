@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.network.forks import threads_end, threads_start
 from serving.server.models import textprotos
 from serving.server.ports import profiler
 from serving.server.ports.addresses import bracketed, check_socket, reachable
@@ -83,6 +84,7 @@ class GrpcServer:
         """Begins to serve; the health service says SERVING."""
         for name in HEALTH_NAMES:
             self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        threads_start()
         self._server.start()
 
     def stop(self, grace_s: float) -> threading.Event:
@@ -93,6 +95,7 @@ class GrpcServer:
 
     def close(self) -> None:
         """Lets the idle threads go, which gRPC leaves to the owner of the pool, and a moment to those that clean up."""
+        threads_end()
         closing = threading.Thread(target=self._pool.shutdown, daemon=True)
         closing.start()
         closing.join(_CLEAN_UP_S)
