@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from serving.images.header import (
+    BMP_HEADER,
+    BMP_PLAIN,
     GIF_BLOCK,
     GIF_END,
     GIF_FRAME,
@@ -31,7 +33,7 @@ _STEPS = 50_000
 """Of a walk: a few seconds at most."""
 _HEADER_STEPS = 5_000
 """Of the search for a JPEG's size, which all rows of a batch take together."""
-_HEAD = 32
+_HEAD = 34
 """Bytes of a file that hold the size in all formats but JPEG."""
 _SEGMENT = 64
 """Bytes of a JPEG's header that one step looks at: as many as a frame header of the usual components has, and more."""
@@ -72,13 +74,15 @@ def decoding_cost(image_bytes: tf.Tensor, limits: ImageLimits) -> Cost:
     jpeg, jpeg_memory = _jpeg(image_bytes, is_jpeg, limits)
     gif, gif_memory, gif_text, end = _gif(image_bytes, is_gif)
     webp, webp_memory = _webp(image_bytes, head, is_webp)
+    is_bmp = _begins(head, b"BM")
+    bmp = _bmp(image_bytes, head, is_bmp)
     pixels = tf.zeros_like(size, tf.int64)
     memory = pixels
     for chosen, its_pixels, its_memory in (
         (is_jpeg, jpeg, jpeg_memory),
         (is_png, png, png_memory),
         (is_gif, gif, gif_memory),
-        (_begins(head, b"BM"), _bmp(head), RGB_BYTES * _bmp(head)),
+        (is_bmp, bmp, RGB_BYTES * bmp),
         (is_webp, webp, webp_memory),
     ):
         pixels, memory = tf.where(chosen, its_pixels, pixels), tf.where(chosen, its_memory, memory)
@@ -374,9 +378,25 @@ def _colours(flags: tf.Tensor) -> tf.Tensor:
     return tf.where(flags >= 0x80, 3 * tf.pow(2, flags % 8 + 1), 0)
 
 
-def _bmp(head: tf.Tensor) -> tf.Tensor:
+def _bmp(image_bytes: tf.Tensor, head: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Pixels; 0 for those that TensorFlow would take other bytes for."""
     width, height = _number(head, 18, 4), _number(head, 22, 4)
-    return width * tf.minimum(height, 2**32 - height)  # a negative height is stored from the top
+    pixels = width * tf.minimum(height, 2**32 - height)  # a negative height is stored from the top
+    has_palette = _number(head, 28, 2) // 8 == 1
+    compression = _number(head, 30, 4)
+    is_plain = (_number(head, 14, 4) >= BMP_HEADER) & tf.reduce_any([compression == kind for kind in BMP_PLAIN], axis=0)
+    grey = _for_rows(chosen & has_palette, lambda row: _is_grey(image_bytes[row]), tf.bool)
+    return tf.where(is_plain & (grey | ~has_palette), pixels, 0)
+
+
+def _is_grey(image_bytes: tf.Tensor) -> tf.Tensor:
+    size = _sizes(image_bytes)
+    head = _leading(image_bytes[tf.newaxis], 0, _HEAD)
+    start = tf.minimum(14 + _number(head, 14, 4)[0], size)
+    length = tf.clip_by_value(_number(head, 10, 4)[0] - start, 0, tf.minimum(size - start, 4 * 256))
+    palette = tf.io.decode_raw(tf.strings.substr(image_bytes, start, length // 4 * 4), tf.uint8)
+    colours = tf.reshape(palette, [-1, 4])[:, :3]
+    return tf.reduce_all(tf.cast(colours, tf.int64) == tf.range(length // 4)[:, tf.newaxis])
 
 
 def _webp(image_bytes: tf.Tensor, head: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

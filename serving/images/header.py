@@ -274,12 +274,26 @@ def _after_blocks(data: bytes, place: int) -> tuple[int, int]:
 
 _BMP_BYTES = (1, 3, 4)
 """A pixel of grey, colour, or colour with alpha."""
+BMP_HEADER = 40
+"""Bytes of the smallest one whose fields are where TensorFlow reads them."""
+BMP_PLAIN = (0, 3, 6)
+"""Neither run lengths nor a JPEG or PNG: TensorFlow takes any bytes for pixels."""
+
+
+def is_grey(palette: bytes) -> bool:
+    """Is each number the grey of its value? TensorFlow takes a pixel's number for that, and looks at no palette."""
+    entries = palette[: 4 * 256]
+    return all(entries[4 * number : 4 * number + 3] == bytes([number] * 3) for number in range(len(entries) // 4))
 
 
 def _read_bmp(data: bytes) -> ImageHeader:
-    width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
+    end, size, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
     if bits // 8 not in _BMP_BYTES:
         raise Undecodable(f"a BMP of {bits} bits a pixel can't be decoded; save it with 24")
+    if size < BMP_HEADER or compression not in BMP_PLAIN:
+        raise Undecodable("a BMP of OS/2, or with compressed pixels, can't be decoded; save it as an ordinary one")
+    if bits // 8 == 1 and not is_grey(data[14 + size : end]):
+        raise Undecodable("a BMP with a palette can't be decoded; save it with 24 bits a pixel")
     pixels = width * abs(height)
     return ImageHeader(
         format=BMP, width=width, height=abs(height), pixels=pixels, most_pixels=MOST_BMP_BYTES // (bits // 8),

@@ -5,13 +5,16 @@ renamed; in a bucket, `saved_model.pb`, which a server looks for, is uploaded as
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
+import socket
 import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, Resumable, Transient, UsageError
@@ -31,6 +34,8 @@ _ASIDE = ".publishing-"
 """Begins the name of what is no version yet: no server takes it for one, as it is no integer."""
 _ABANDONED_S = 24 * 3600
 """Age of what is no version yet, at which its publisher was killed: the steps until it is one take minutes."""
+_LOCK = "publisher"
+"""File beside what is no version yet: its publisher holds a lock on it, and its text names the publisher's machine."""
 
 
 class PublishedElsewhere(Resumable):
@@ -60,6 +65,7 @@ class Publication:
         self._may_rise = number is None
         self._place = _Bucket(self.model_path, storage) if scheme(store) else _Disk(self.model_path, storage)
         self._staging: str | None = None
+        self._lock: IO[str] | None = None
         with self._writing():
             self._place.check_writable()
             self.number = self._next() if number is None else number
@@ -86,19 +92,28 @@ class Publication:
     def staging(self) -> Iterator[str]:
         """A folder that doesn't exist yet, on this machine's disk, removed in the end if it was not published."""
         with self._writing():
+            if self._place.staging_parent:  # which another training that was refused may have removed
+                Path(self._place.staging_parent).mkdir(parents=True, exist_ok=True)
             self._staging = tempfile.mkdtemp(prefix=f"{_ASIDE}{self.number}-", dir=self._place.staging_parent)
+            self._lock = _lock(Path(self._staging))
         try:
             yield f"{self._staging}/{self.number}"
         finally:
             self.discard()
 
     def discard(self) -> None:
-        """Removes what is staged, even while it is written by another thread, which can't publish it any more."""
+        """Removes what is staged, even while it is written by another thread, which can't publish it any more.
+
+        And the folders that were made for a version, if there is none in them now.
+        """
         if self._staging is not None:
             gone = f"{self._staging}.gone"
             with contextlib.suppress(OSError):  # it is removed already
                 os.rename(self._staging, gone)
             shutil.rmtree(gone, ignore_errors=True)
+            if self._lock is not None:
+                self._lock.close()
+        self._place.remove_empty()
 
     def publish(self, folder: str) -> None:
         """Makes a staged folder the version.
@@ -147,12 +162,54 @@ def check_publication(store: str, name: str) -> None:
     check_model_path("model_store", store)
 
 
+def _lock(staging: Path) -> IO[str] | None:
+    """Marks a folder as this process's, for as long as it lives and the file is open."""
+    lock = (staging / _LOCK).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # a file system without locks: its age has to tell
+        lock.close()
+        return None
+    lock.write(_machine())  # after the lock, so that nobody takes the folder for an abandoned one
+    lock.flush()
+    return lock
+
+
+def _machine() -> str:
+    """Names the running system: only there a lock that nobody holds proves that its holder is gone."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:
+        return socket.gethostname()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what publishers have left that were killed."""
+    for aside in folder.glob(f"{_ASIDE}*"):
+        with contextlib.suppress(OSError):  # its publisher is done
+            if _is_abandoned(aside):
+                shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_abandoned(aside: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), (aside / _LOCK).open("r+") as lock:
+        if lock.read() == _machine():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+    return time.time() - aside.stat().st_mtime > _ABANDONED_S
+
+
 class _Disk:
     """A model's folder on a disk, as a place to publish to."""
 
     def __init__(self, model: str, storage: Storage) -> None:
         self._model, self._storage = model, storage
         self._mine: int | None = None
+        self._made: list[Path] = []
+        """Folders that were not there, the innermost first."""
 
     @property
     def staging_parent(self) -> str | None:
@@ -160,12 +217,17 @@ class _Disk:
         return self._model
 
     def check_writable(self) -> None:
-        Path(self._model).mkdir(parents=True, exist_ok=True)
+        model = Path(self._model)
+        self._made = [folder for folder in (model, *model.parents) if not folder.exists()]
+        model.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryDirectory(prefix=_ASIDE, dir=self._model).cleanup()
-        for aside in Path(self._model).glob(f"{_ASIDE}*"):
-            with contextlib.suppress(FileNotFoundError):  # its publisher is done
-                if time.time() - aside.stat().st_mtime > _ABANDONED_S:
-                    shutil.rmtree(aside, ignore_errors=True)
+        _remove_abandoned(model)
+
+    def remove_empty(self) -> None:
+        """Removes the folders that `check_writable` made and that are empty."""
+        with contextlib.suppress(OSError):  # there is something in them
+            for folder in self._made:
+                folder.rmdir()
 
     def numbers(self) -> set[int]:
         return set(versions(self._model, self._storage))
@@ -209,9 +271,13 @@ class _Bucket:
 
     def check_writable(self) -> None:
         tempfile.TemporaryDirectory(prefix=_ASIDE).cleanup()
+        _remove_abandoned(Path(tempfile.gettempdir()))
         probe = f"{self._model}/{_ASIDE}{self._token.decode()}"
         self._storage.create(probe, b"")
         self._storage.delete(probe)
+
+    def remove_empty(self) -> None:
+        """Nothing: a bucket has no folders."""
 
     def numbers(self) -> set[int]:
         return set(versions(self._model, self._storage))

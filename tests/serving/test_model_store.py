@@ -296,7 +296,47 @@ def test_what_is_staged_is_gone_if_it_is_not_published(tmp_path: Path) -> None:
 
     with pytest.raises(FlowImagesError, match="bad"), publication.staging() as folder:
         fail(folder)
-    assert list((tmp_path / "dogs").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_were_there_stay_and_the_others_are_made_again(tmp_path: Path) -> None:
+    first, second = asked(str(tmp_path / "new" / "store"), 1), asked(str(tmp_path / "new" / "store"), 2)
+    first.discard()
+    assert list(tmp_path.iterdir()) == []
+    with second.staging() as folder:
+        write(folder, "model")
+        second.publish(folder)
+    assert served(str(tmp_path / "new" / "store")) == [2]
+    (tmp_path / "old" / "dogs").mkdir(parents=True)
+    asked(str(tmp_path / "old"), 1).discard()
+    assert (tmp_path / "old" / "dogs").is_dir()
+
+
+STAGING = """
+import os, sys
+from serving.model_store.publish import Publication
+from serving.storage.disk import Disk
+
+with Publication(sys.argv[1], "dogs", 7, Disk()).staging() as folder:
+    os.mkdir(folder)
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_publisher_left_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAGING, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    staged = Path(process.stdout.readline().strip()).parent
+    asked(str(tmp_path))
+    assert staged.exists()
+    process.kill()
+    process.communicate()
+    assert staged.exists()
+    asked(str(tmp_path))
+    assert not staged.exists()
 
 
 def test_what_a_killed_publisher_left_on_a_disk_is_removed_after_a_day(tmp_path: Path) -> None:
@@ -316,7 +356,7 @@ def test_what_is_discarded_cannot_be_published_any_more(store: str) -> None:
         publication.discard()
         with pytest.raises(UsageError, match="can't be written"):
             publication.publish(folder)
-    assert served(store) == []
+    assert served(store) == [] if scheme(store) else not os.path.exists(join(store, "dogs"))
 
 
 def test_a_server_as_another_user_can_read_what_is_published(tmp_path: Path) -> None:

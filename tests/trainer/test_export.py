@@ -314,7 +314,7 @@ def test_what_is_not_good_enough_leaves_nothing_behind(contract: ModelContract, 
         exporting(Tiny(), ["a", "b"], contract.preprocessing, paths, target) as exported,
     ):
         judge(exported)
-    assert list((tmp_path / "model").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_is_published_in_a_bucket_as_on_a_disk(

@@ -77,11 +77,11 @@ def _parts(folder: str, *, for_training: bool) -> dict[str, SplitName]:
     is_split = len(set(parts.values())) > 1 and "training" in parts.values()
     if others and not is_split:
         return {}
-    named, first = f"`folder` {printable(folder)}", next(iter(parts))
+    named = f"`folder` {printable(folder)}"
     told = ", ".join(map(printable, parts))
     if not for_training or not is_split:
-        wanted = "training" if for_training else "test"
-        one = next((name for name, part in parts.items() if part == wanted), first)
+        wanted: tuple[SplitName, ...] = ("training",) if for_training else ("test", "validation")
+        one = next((name for part in wanted for name in parts if parts[name] == part), next(iter(parts)))
         raise UsageError(
             f"{named} holds {told}, which {'are parts' if len(parts) > 1 else 'is a part'} of a split and no "
             f"{'classes' if len(parts) > 1 else 'class'}: give the part as `folder`, such as "

@@ -87,8 +87,13 @@ def test_a_split_that_cannot_be_taken_names_the_way_out(
     assert told.replace("ROOT", str(tmp_path)) in str(error.value)
 
 
-def test_an_evaluation_is_told_to_name_the_part_to_measure(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"such as {split(tmp_path, 'test', 'train', 'validation') / 'test'}$"):
+@pytest.mark.parametrize(
+    ("parts", "measured"), [(("test", "train", "val"), "test"), (("train", "val"), "val"), (("train",), "train")]
+)
+def test_an_evaluation_is_told_to_name_the_part_to_measure(
+    tmp_path: Path, parts: tuple[str, ...], measured: str
+) -> None:
+    with pytest.raises(UsageError, match=f"such as {split(tmp_path, *parts) / measured}$"):
         find_images(str(tmp_path), for_training=False)
 
 
