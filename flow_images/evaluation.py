@@ -1,6 +1,7 @@
 """`fi.evaluate`: an evaluation as a function."""
 
 from serving.option_fields import as_keywords
+from serving.text_files import check_file_names
 from trainer.evaluation_options import EvaluateJob
 from trainer.evaluation_run import EvaluatedModel as EvaluatedModel
 from trainer.evaluation_run import evaluate as _evaluate
@@ -26,4 +27,5 @@ def evaluate(job: EvaluateJob) -> EvaluatedModel:
       Resumable: the server, a bucket or the disk is away or full.
       FlowImagesError: the server can't be asked.
     """
+    check_file_names()
     return _evaluate(job)

@@ -9,7 +9,7 @@ import numpy as np
 
 from serving.errors import UsageError
 from serving.images.limits import ImageLimits, ImageRejected, bad_name, own_faults
-from serving.text_files import is_utf8
+from serving.text_files import check_file_names, is_utf8
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 Image = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels
@@ -70,12 +70,15 @@ def file_of(image: Image, limits: ImageLimits, read: Read) -> bytes:
     Raises:
       ImageRejected: `missing`, `not_a_file`, `too_large`, `unreadable`, `bad_name`; for an array `not_an_image` where
         shape, data type or range are others, and `too_many_pixels` or `too_large`, before it is encoded as a whole.
+      UsageError: a path is not ASCII, and this Python takes names for another encoding than UTF-8.
     """
     if isinstance(image, _FILE):
         return bytes(image)
     if isinstance(image, np.ndarray):
         return _png_of(image, limits)
     path = os.fsdecode(image)
+    if not path.isascii():
+        check_file_names()
     if not is_utf8(path):
         raise bad_name()
     with own_faults(limits.max_image_bytes):

@@ -16,6 +16,7 @@ from beam_jobs.results import Account as Account
 from beam_jobs.results import Incomplete
 from serving.option_fields import as_keywords
 from serving.tensorflow_import import check_not_forked
+from serving.text_files import check_file_names
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def predict(options: PredictOptions) -> Account:
         continues.
       FlowImagesError: the job failed; the same call would fail again.
     """
+    check_file_names()
     if options.wire != "encoded":
         check_not_forked()  # before a server is started
     account = _run_interruptibly(options) if _takes_ctrl_c() else _run(options)

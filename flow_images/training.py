@@ -2,6 +2,7 @@
 
 from serving.option_fields import as_keywords
 from serving.tensorflow_import import check_not_forked
+from serving.text_files import check_file_names
 from trainer.options import TrainJob
 from trainer.training_run import TrainedModel as TrainedModel
 from trainer.training_run import TrainingRun
@@ -32,6 +33,7 @@ def train(job: TrainJob) -> TrainedModel:
       FlowImagesError: training failed; nothing was published.
     """
     check_not_forked()
+    check_file_names()
     with TrainingRun(job) as run:
         try:
             return run.run()

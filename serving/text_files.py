@@ -1,6 +1,7 @@
 """UTF-8, the encoding of names and of the text files that users write, with or without a byte order mark."""
 
 import codecs
+import sys
 
 from serving.errors import UsageError
 
@@ -11,6 +12,19 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 """Byte order marks by encoding; UTF-32's first, as UTF-16's is the beginning of one of them."""
+
+
+def check_file_names() -> None:
+    """Refuses a Python that takes names of files for another encoding, as names and lists would not fit together.
+
+    Raises:
+      UsageError: it does; it was started in another locale, without Python's UTF-8 mode.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        raise UsageError(
+            f"this Python takes file names for {sys.getfilesystemencoding()}: start it with PYTHONUTF8=1, or in a "
+            "locale with UTF-8"
+        )
 
 
 def is_utf8(text: str) -> bool:

@@ -1,6 +1,7 @@
 """What `import flow_images as fi` gives: these names, documented and typed, each loaded when it is used."""
 
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,20 @@ def test_a_name_loads_only_what_it_needs(use: str, not_loaded: tuple[str, ...]) 
     script = f"import sys, flow_images as fi; {use}; print([name for name in {not_loaded} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "fi.predict(inputs=['x'], output='out', server='localhost:1', model_name='m')",
+        "fi.train(folder='x', model_store='models', name='m')",
+        "from flow_images.image_inputs import file_of; file_of('caf\\u00e9.jpg', fi.ImageLimits(), None)",
+    ],
+)
+def test_a_python_that_reads_names_in_another_encoding_is_told_the_way_out(call: str, tmp_path: Path) -> None:
+    foreign = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import flow_images as fi\n{call}"], cwd=tmp_path, env=os.environ | foreign,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "UsageError: this Python takes file names for ascii: start it with PYTHONUTF8=1" in done.stderr

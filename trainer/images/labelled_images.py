@@ -4,7 +4,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
@@ -15,6 +15,7 @@ from trainer.images.problems import OnProblem, Problem, refuse
 from trainer.images.similar_labels import Label, check_labels
 from trainer.images.split_names import SplitName
 
+_FORMS: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
 Note = Callable[[str], None]
 """Tells the user, in a sentence, something that needs no action."""
 
@@ -145,7 +146,12 @@ def _missing(path: str) -> str:
     except OSError:
         near = []
     said = f"there is no image {printable(path)}"
-    return said + (f", but there is {printable(os.path.join(folder, near[0]))}" if near else "")
+    if not near:
+        return said
+    form = next((form for form in _FORMS if near[0] == unicodedata.normalize(form, name)), None)
+    if form is not None:
+        return f"{said}, but one whose accents have another Unicode form ({form})"
+    return f"{said}, but there is {printable(os.path.join(folder, near[0]))}"
 
 
 def _stem(name: str) -> str:

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -240,6 +242,15 @@ def test_a_missing_image_is_named_with_the_one_that_is_there(images: Path, tmp_p
     there = image(images / name)
     with pytest.raises(UsageError, match=f"no image {images / 'z.jpg'}, but there is {there}"):
         read_labels(csv_file(tmp_path, "id,breed\nz,pug\n"), str(images))
+
+
+@pytest.mark.parametrize(("there", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_missing_image_is_told_that_its_accents_have_another_form(
+    images: Path, tmp_path: Path, there: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
+    image(images / unicodedata.normalize(there, "é.jpg"))
+    with pytest.raises(UsageError, match=rf"but one whose accents have another Unicode form \({there}\)"):
+        read_labels(csv_file(tmp_path, f"id,breed\n{unicodedata.normalize(asked, 'é')},pug\n"), str(images))
 
 
 def test_everything_in_a_folder_is_taken_or_counted(tmp_path: Path) -> None:
