@@ -81,6 +81,10 @@ def read_sources(
     ):
         if count:
             note(f"{count:,} of {len(found):,} images {what}")
+    lost = sorted({image.label for image in found} - {image.label for image in checked.images})
+    if lost:
+        names = ", ".join(printable(repr(label)) for label in lost[:3]) + (", …" if len(lost) > 3 else "")
+        note(f"WARNING: {len(lost):,} classes have too few images that can be used, and are left out: {names}")
     if card.near_duplicates:
         across = f"; {len(card.alike_across_labels):,} of them have two labels" if card.alike_across_labels else ""
         note(f"{len(card.near_duplicates):,} groups of images look alike{across}: the report shows them")

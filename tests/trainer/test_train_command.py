@@ -238,6 +238,17 @@ def test_odd_names_of_files_and_labels_are_shown_as_they_are(drawn: Path, hub_mo
     assert contract.labels == [":dog:", "[red]pug"]
 
 
+def test_a_class_that_is_left_out_whole_is_told(drawn: Path, hub_module: Path, tmp_path: Path) -> None:
+    (tmp_path / "m" / "x" / "1").mkdir(parents=True)  # so that it ends when the images were read
+    text = (drawn / "labels.csv").read_text()
+    (tmp_path / "page.jpg").write_text("<html>")
+    (tmp_path / "some.csv").write_text(f"{text}{tmp_path}/page,pages\n")
+    done = run("--labels", tmp_path / "some.csv", "--images", drawn / "train", "--model-store", tmp_path / "m",
+               "--name", "x", "--hub-model", hub_module, "--version", 1, "--skip-bad")  # fmt: skip
+    assert "WARNING: 1 classes have too few images that can be used, and are left out: 'pages'\n" in done.stderr
+    assert "exists already" in str(done.exception)
+
+
 def test_a_folder_that_is_a_split_is_trained_on_as_that(drawn: Path, hub_module: Path, tmp_path: Path) -> None:
     """Keras' layout."""
     rows = list(csv.DictReader((drawn / "labels.csv").open()))
