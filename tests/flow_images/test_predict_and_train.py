@@ -54,13 +54,17 @@ def test_a_model_is_trained_and_then_predicts(drawn: Path, hub_module: Path, tmp
     assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["version"] == 7
 
 
-def test_a_complete_job_gives_its_account_again(server: str, drawn: Path, tmp_path: Path) -> None:
+def test_a_complete_job_gives_its_account_again(
+    server: str, drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.copytree(drawn / "train", tmp_path / "in")
     (tmp_path / "in" / "page.jpg").write_bytes(b"<html>")
     job: dict[str, Any] = {"inputs": [str(tmp_path / "in")], "output": str(tmp_path / "out"), "model_name": MODEL_NAME}
     first = fi.predict(server=server, batch_size=16, wire="encoded", **job)
     assert (first.listed, first.predicted, first.rejected, first.failed) == (49, 48, 1, 0)
     assert fi.predict(server="127.0.0.1:1", wire="encoded", **job) == first  # nothing is left to ask
+    assert "complete since " in caplog.text
+    assert "with version 1 of textures: nothing was read or asked" in caplog.text
 
 
 def test_a_server_that_is_away_stops_the_job_resumably(server: str, drawn: Path, tmp_path: Path) -> None:
