@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from beam_jobs import interrupt
-from beam_jobs.options import MergeOptions, PredictOptions, RejectionLimits
+from beam_jobs.options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits
 from serving.console.option_flags import option_flags
 from serving.console.signals import handling_signals
 from serving.console.terminal import say
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 @click.command(context_settings={"ignore_unknown_options": False})
 @option_flags(PredictOptions)
 @option_flags(RejectionLimits)
-@click.option("--quiet", is_flag=True, help="Show no progress; warnings and the result are shown.")
+@option_flags(ProgressOptions)
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
-def predict(options: PredictOptions, limits: RejectionLimits, quiet: bool, beam_flags: tuple[str, ...]) -> None:
+def predict(
+    options: PredictOptions, limits: RejectionLimits, display: ProgressOptions, beam_flags: tuple[str, ...]
+) -> None:
     """Predict every image of the inputs into one CSV.
 
     Every image ends in exactly one of predictions.csv, rejected.csv (its own fault) and failed.csv (the
@@ -36,7 +38,7 @@ def predict(options: PredictOptions, limits: RejectionLimits, quiet: bool, beam_
     from beam_jobs.job import run_job
     from beam_jobs.progress_bar import shown_progress
 
-    with _stoppable(), shown_progress(quiet=quiet) as progress:
+    with _stoppable(), shown_progress(quiet=display.quiet) as progress:
         account = run_job(dataclasses.replace(options, beam_flags=beam_flags), progress)
     if account is None or progress.run is None:
         say(f"shard {options.shard} is done; the last shard that ends writes the results into {options.output}")
