@@ -90,6 +90,13 @@ class RejectionLimits(Options):
 
 
 @options_class
+class ProgressOptions(Options):
+    """What the command shows while it runs."""
+
+    quiet: bool = option("Show no progress; warnings and the result are shown.", default=False)
+
+
+@options_class
 class MergeOptions(RejectionLimits):
     """The options of `flow-images merge`."""
 

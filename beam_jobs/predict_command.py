@@ -3,15 +3,16 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from beam_jobs import interrupt
-from beam_jobs.options import MergeOptions, PredictOptions, RejectionLimits
+from beam_jobs.options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits
 from serving.console.option_flags import option_flags
 from serving.console.signals import handling_signals
+from serving.console.terminal import say
 from serving.errors import EXIT_OVER_LIMIT, Transient
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 @click.command(context_settings={"ignore_unknown_options": False})
 @option_flags(PredictOptions)
 @option_flags(RejectionLimits)
-@click.option("--quiet", is_flag=True, help="Show no progress; warnings and the result are shown.")
+@option_flags(ProgressOptions)
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
-def predict(options: PredictOptions, limits: RejectionLimits, quiet: bool, beam_flags: tuple[str, ...]) -> None:
+def predict(
+    options: PredictOptions, limits: RejectionLimits, display: ProgressOptions, beam_flags: tuple[str, ...]
+) -> None:
     """Predict every image of the inputs into one CSV.
 
     Every image ends in exactly one of predictions.csv, rejected.csv (its own fault) and failed.csv (the
@@ -35,12 +38,12 @@ def predict(options: PredictOptions, limits: RejectionLimits, quiet: bool, beam_
     from beam_jobs.job import run_job
     from beam_jobs.progress_bar import shown_progress
 
-    with _stoppable(), shown_progress(quiet=quiet) as progress:
+    with _stoppable(), shown_progress(quiet=display.quiet) as progress:
         account = run_job(dataclasses.replace(options, beam_flags=beam_flags), progress)
-    if account is None:
-        click.echo(f"shard {options.shard} is done; others are not yet, so {options.output} is merged by the last one")
+    if account is None or progress.run is None:
+        say(f"shard {options.shard} is done; the last shard that ends writes the results into {options.output}")
     else:
-        _conclude(account, options.output, limits)
+        _conclude(account, progress.run, options.output, limits)
 
 
 @click.command()
@@ -51,36 +54,38 @@ def merge(options: MergeOptions, beam_flags: tuple[str, ...]) -> None:
 
     The last shard does so by itself; this repeats it, with the same result.
     """
+    from beam_jobs.results import Account
     from beam_jobs.run import check_output, merge_folder
 
     check_output(options.output)
-    _conclude(merge_folder(options.output, beam_flags), options.output, options)
+    finished = merge_folder(options.output, beam_flags)
+    _conclude(Account.of(finished), finished.run, options.output, options)
 
 
-def _conclude(account: "Account", output: str, limits: RejectionLimits) -> None:
-    """Prints the account; exits with 3 where it is over a limit."""
+def _conclude(account: "Account", run: Mapping[str, Any], output: str, limits: RejectionLimits) -> None:
+    """Prints the account and what was found; exits with 3 where the account is over a limit."""
     from beam_jobs.inputs import left_out_in_words
     from beam_jobs.results import FAILED, PREDICTIONS, REJECTED
+    from beam_jobs.summary_table import print_summary
     from serving.storage.base import join
 
-    click.echo(
+    say(
         f"{account.listed:,} listed = {account.predicted:,} predicted + {account.rejected:,} rejected + "
         f"{account.failed:,} failed" + (f"; {account.duplicates:,} duplicates left out" if account.duplicates else "")
     )
     if words := left_out_in_words(account.left_out):
-        click.echo(f"left out of the inputs: {words}")
-    click.echo(f"predictions: {join(output, PREDICTIONS)}")
-    if account.labelled:
-        click.echo(f"accuracy: {account.correct / account.labelled:.3f} of {account.labelled:,} labelled images")
+        say(f"left out of the inputs: {words}")
+    print_summary(run)
+    say(f"predictions: {join(output, PREDICTIONS)}")
     over = False
     for number, limit, flag, name in (
         (account.rejected, limits.max_rejected, "--max-rejected", REJECTED),
         (account.failed, limits.max_failed, "--max-failed", FAILED),
     ):
         if number:
-            click.echo(f"{name.removesuffix('.csv')}: {join(output, name)}")
+            say(f"{name.removesuffix('.csv')}: {join(output, name)}")
         if not limit.allows(number, account.listed):
-            click.echo(f"flow-images: {number:,} in {name}, over {flag} {limit}", err=True)
+            say(f"flow-images: {number:,} in {name}, over {flag} {limit}", err=True)
             over = True
     if over:
         raise click.exceptions.Exit(EXIT_OVER_LIMIT)
@@ -112,5 +117,5 @@ def _stoppable() -> Iterator[None]:
             if isinstance(error, Transient):
                 error.args = (f"{error.args[0]}; what is done is kept: the same command continues", *error.args[1:])
             raise
-        click.echo(_INTERRUPTED, err=True)
+        say(_INTERRUPTED, err=True)
         sys.exit(128 + received[0])

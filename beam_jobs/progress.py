@@ -5,8 +5,8 @@ The progress of workers that a runner starts on other machines is not reported.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from beam_jobs.parts import Verdict
 
@@ -35,6 +35,9 @@ class Progress:
 
     def complete(self, news: "News") -> None:
         """The run was complete before: nothing is read, asked or written."""
+
+    def finished(self, run: Mapping[str, Any]) -> None:
+        """The run is complete; `run` is what run.json says."""
 
 
 _listeners: list[tuple[str, Callable[[Verdict], object]]] = []

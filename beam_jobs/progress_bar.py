@@ -4,16 +4,15 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-import click
 from typing_extensions import override
 
 from beam_jobs.parts import Verdict
 from beam_jobs.progress import Progress
 from serving.console.field_names import with_flags
-from serving.console.terminal import console, printable
+from serving.console.terminal import console, printable, say
 from serving.storage.base import shown
 
 if TYPE_CHECKING:
@@ -28,19 +27,26 @@ _LEAST_S = 1.0
 """Seconds that a rate needs to say anything."""
 
 
-class _Shown(Progress):
-    """Prints to stdout what is said of a run that was complete before."""
+class Shown(Progress):
+    """Prints to stdout what is said of a run that was complete before; keeps what run.json says."""
+
+    run: Mapping[str, Any] | None = None
 
     @override
     def complete(self, news: "News") -> None:
         for line in news.lines():
-            click.echo(with_flags(line))
+            say(with_flags(line))
+
+    @override
+    def finished(self, run: Mapping[str, Any]) -> None:
+        self.run = run
 
 
-class _Counted(_Shown):
+class _Counted(Shown):
     """Counts the outcomes of the images that this process does."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: Counter[Verdict] = Counter()
@@ -192,17 +198,17 @@ def _columns() -> "list[ProgressColumn]":
 
 
 @contextlib.contextmanager
-def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
+def shown_progress(*, quiet: bool = False) -> Iterator[Shown]:
     """Shows the progress of a run while the block runs: a bar on a terminal, lines elsewhere, nothing if `quiet`."""
     from rich.progress import Progress as Bar
 
     screen = console(stderr=True)
     if quiet:
-        yield _Shown()
+        yield Shown()
     elif screen.is_terminal:
         with Bar(*_columns(), console=screen, transient=True) as bar:
             yield ProgressBar(bar)
     else:
-        lines = ProgressLines(lambda line: click.echo(f"flow-images: {printable(line)}", err=True))
+        lines = ProgressLines(lambda line: say(f"flow-images: {printable(line)}", err=True))
         with lines.repeating():
             yield lines

@@ -12,13 +12,14 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 from beam_jobs.finished import Finished, WrittenFile, keep_finished, load_finished, run_json
 from beam_jobs.manifest import Row, image_id
 from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.remaining import missing_chunks
+from beam_jobs.summary import Tally
 from serving.errors import FlowImagesError, Resumable
 from serving.scores import format_score
 from serving.storage.base import join
@@ -49,13 +50,18 @@ class Account(NamedTuple):
     left_out: Mapping[str, int]
     """Number of files and folders that the listing left out, by reason."""
 
+    @classmethod
+    def of(cls, finished: Finished) -> Self:
+        """That of a run that is complete."""
+        return cls(**finished.account)
+
     @property
     def balanced(self) -> bool:
         """Has every listed image exactly one outcome?"""
         return self.listed == self.predicted + self.rejected + self.failed
 
 
-def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
+def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished:
     """Writes predictions.csv, rejected.csv, failed.csv and then run.json, whole and in the manifest's order.
 
     Any process may, at any time: the same parts give the same files, and what run.json says stays as it was first.
@@ -75,6 +81,7 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
     if missing:
         raise Incomplete(_not_done(folder, plan, missing))
     counts: Counter[str] = Counter()
+    tally = Tally()
     with contextlib.ExitStack() as stack:
         writers = [
             _Table(stack.enter_context(folder.storage.replacing(join(folder.output, name))), columns)
@@ -84,9 +91,12 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
         for row, outcome in _rows(folder, plan, parts):
             counts[outcome.verdict] += 1
             if outcome.verdict == "predicted":
+                label, score = _best(plan, outcome)
                 counts["labelled"] += row.label is not None
-                counts["correct"] += row.label is not None and _best(plan, outcome) == row.label
+                counts["correct"] += label == row.label
+                tally.predicted(label, score, row.label)
             else:
+                tally.fault(outcome.verdict, outcome.reason, row.path)
                 fault = (row.path, outcome.stage, outcome.reason, outcome.message)
                 (rejected if outcome.verdict == "rejected" else failed).write(fault)
             if outcome.verdict == "predicted" or plan.options.format == "kaggle":
@@ -107,9 +117,10 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Account:
         name: WrittenFile(sha256=writer.sha256, stamp=dict(folder.storage.stamp(join(folder.output, name))))
         for name, writer in zip(RESULTS[1:], writers, strict=True)
     }
-    finished = Finished(run=_about(plan, account, options), account=account._asdict(), files=files)
-    _write_run(folder, keep_finished(folder, plan, finished))
-    return account
+    run = _about(plan, account, options) | {"summary": tally.summary().model_dump(mode="json")}
+    finished = keep_finished(folder, plan, Finished(run=run, account=account._asdict(), files=files))
+    _write_run(folder, finished)
+    return finished
 
 
 def find_finished(folder: RunFolder, plan: Plan) -> Finished | None:
@@ -181,9 +192,10 @@ def _prediction(plan: Plan, row: Row, outcome: Outcome) -> list[str]:
     return fields + [row.id or ""] * plan.manifest.has_ids + [row.label or ""] * plan.manifest.has_labels
 
 
-def _best(plan: Plan, outcome: Outcome) -> str:
-    best = max(zip(outcome.scores, (-index for index in outcome.classes), strict=True))
-    return plan.model.contract.labels[-best[1]]
+def _best(plan: Plan, outcome: Outcome) -> tuple[str, float]:
+    """The best label and its score."""
+    score, place = max(zip(outcome.scores, (-index for index in outcome.classes), strict=True))
+    return plan.model.contract.labels[-place], score
 
 
 class _Table:

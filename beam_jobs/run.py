@@ -104,12 +104,16 @@ class Run:
                 plan = self._predict(plan)
             elif finished := results.find_finished(self._folder, plan):
                 self._progress.complete(self._news(plan, finished))
-                return Account(**finished.account)
+                return self._conclude(finished)
             if self._options.shard.of > 1 and self._missing_chunks(plan):
                 return None
             if finished := results.find_finished(self._folder, plan):  # by another shard, or there was nothing to retry
-                return Account(**finished.account)
-            return self._merge(plan)
+                return self._conclude(finished)
+            return self._conclude(self._merge(plan))
+
+    def _conclude(self, finished: Finished) -> Account:
+        self._progress.finished(finished.run)
+        return Account.of(finished)
 
     def _news(self, plan: Plan, finished: Finished) -> News:
         once = Stores(
@@ -296,7 +300,7 @@ class Run:
             links=self._folder.links,
         )
 
-    def _merge(self, plan: Plan) -> Account:
+    def _merge(self, plan: Plan) -> Finished:
         self._progress.begin("writing the results")
         return results.merge(self._folder, plan, self._recorded_options())
 
@@ -331,7 +335,7 @@ def check_output(output: str) -> None:
         raise UsageError(f"`output` {output} can't be used: {there} may not be written to")
 
 
-def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Account:
+def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Finished:
     """Writes the results of a run from its parts alone; no server is asked.
 
     Raises:

@@ -16,6 +16,7 @@ except FileNotFoundError:  # it was deleted, so there is nothing in it
 
 import difflib
 import importlib
+import io
 import logging
 from typing import NamedTuple, NoReturn
 
@@ -112,15 +113,17 @@ def main() -> NoReturn:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from serving.console.streams import open_streams
-    from serving.console.terminal import printable
+    from serving.console.terminal import say
     from serving.errors import EXIT_USAGE, FlowImagesError
 
-    open_streams(lambda text: printable(text, keep="\n\t"))
+    open_streams()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Messages()])
     try:
         code = cli.main(standalone_mode=False, prog_name="flow-images")
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)  # which may quote what was typed
+        say(shown.getvalue().rstrip("\n"), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("flow-images: interrupted", err=True)
@@ -138,7 +141,7 @@ def main() -> NoReturn:
         )
         sys.exit(EXIT_USAGE)
     except FlowImagesError as error:
-        click.echo(f"flow-images {' '.join(sys.argv[1:2])}: {_shown(error)}", err=True)
+        say(f"flow-images {' '.join(sys.argv[1:2])}: {_shown(error)}", err=True)
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)  # click hands the code of its Exit back in this mode
 

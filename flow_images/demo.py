@@ -12,7 +12,7 @@ import click
 
 from serving.console.child_process import python_command, python_environment
 from serving.console.option_flags import option_flags
-from serving.console.terminal import console, printable
+from serving.console.terminal import console, printable, say
 from serving.errors import UsageError
 from serving.option_fields import Options, option, options_class
 from trainer.options import HIGHEST_SEED, MOST_EPOCHS
@@ -95,7 +95,7 @@ class _Commands:
     def run(self, stopping: "Stopping", *arguments: object) -> None:
         """Runs a command; its errors are on the screen, so only its exit code is passed on."""
         words = [str(argument) for argument in arguments]
-        click.secho(f"\n$ flow-images {printable(shlex.join(words))}", bold=True)
+        console().print(f"\n$ flow-images {shlex.join(words)}", style="bold", soft_wrap=True)
         command = python_command("flow_images", *words)
         try:
             with stopping.later():
@@ -128,7 +128,7 @@ def _prepare(output: Path, labels: str | None, images: str | None, hub_model: st
     from trainer.images.split import split_images
 
     def note(text: str) -> None:
-        click.echo(f"flow-images: {text}", err=True)
+        say(f"flow-images: {text}", err=True)
 
     checked = check_images(read_labels(labels, images, note) if labels else _draw(output, seed))
     hub_model = hub_model or _make_module(output)
@@ -144,14 +144,14 @@ def _draw(output: Path, seed: int) -> "list[LabelledImage]":
     from trainer.demo_data import TEXTURES, draw_images
     from trainer.images.labelled_images import read_labels
 
-    click.echo(f"Drawing images of {', '.join(TEXTURES)} in {output / 'pictures'}: they stand in for Kaggle's photos.")
+    say(f"Drawing images of {', '.join(TEXTURES)} in {output / 'pictures'}: they stand in for Kaggle's photos.")
     return read_labels(str(draw_images(output / "pictures", seed=seed)), str(output / "pictures" / "train"))
 
 
 def _make_module(output: Path) -> str:
     from serving.tensorflow_import import import_tensorflow
 
-    click.echo(f"Making a hub module in {output / 'hub'}: it stands in for a TF Hub URL.")
+    say(f"Making a hub module in {output / 'hub'}: it stands in for a TF Hub URL.")
     import_tensorflow()
     from trainer.demo_data import make_hub_module
 
@@ -174,4 +174,4 @@ def _show(folder: Path) -> None:
         table.add_row(*(printable(Path(row[index]).name if index == 0 else row[index]) for index in shown))
     console().print(table)
     run = json.loads((folder / "run.json").read_text())
-    click.echo(f"accuracy {run['accuracy']:.3f} on {len(rows)} images that the model has not seen")
+    say(f"accuracy {run['accuracy']:.3f} on {len(rows)} images that the model has not seen")

@@ -3,7 +3,7 @@
 import click
 
 from serving.console.option_flags import option_flags
-from serving.console.terminal import printable
+from serving.console.terminal import printable, say
 from trainer.evaluation_options import EvaluateJob
 from trainer.progress_bar import progress_bar
 
@@ -21,5 +21,5 @@ def evaluate(job: EvaluateJob) -> None:
     with progress_bar() as progress:
         found = run(job, progress)
     print_evaluation(found.evaluation, "images")
-    click.echo(f"model:  {printable(found.model)}, version {found.version}")
-    click.echo(f"report: {printable(found.report)}")
+    say(f"model:  {printable(found.model)}, version {found.version}")
+    say(f"report: {printable(found.report)}")

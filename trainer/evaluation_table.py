@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
-from serving.console.terminal import console, printable
+from serving.console.terminal import console, printable, say
 
 if TYPE_CHECKING:
     from trainer.evaluation.evaluation import Estimate, Evaluation
@@ -28,20 +26,20 @@ def print_evaluation(found: "Evaluation", what: str) -> None:
     for row in worst[:_ROWS]:
         table.add_row(printable(row.label), str(row.images), str(row.right), _share(row.precision), _share(row.recall))
     console().print(table)
-    click.echo(
+    say(
         f"accuracy {_estimate(found.accuracy)}, top 5 {found.top_5.value:.3f}, macro F1 {found.macro_f1.value:.3f}, "
         f"log loss {found.log_loss.value:.3f} on {found.images:,} {what}"
     )
     calibration = found.calibration
     if calibration.temperature == 1:
-        click.echo(f"calibration error {calibration.error:.3f}")
+        say(f"calibration error {calibration.error:.3f}")
     else:
-        click.echo(
+        say(
             f"calibration error {calibration.error_before:.3f}, {calibration.error:.3f} with the temperature "
             f"{calibration.temperature:.2f} that the model carries"
         )
     if found.threshold is not None:
-        click.echo(
+        say(
             f"threshold {found.threshold.value:.3f}: {found.threshold.coverage:.0%} of the images score at least that, "
             f"and {_share(found.threshold.precision)} of those are right"
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serving.console.terminal import console, printable
+from serving.console.terminal import console, printable, say
 from serving.errors import UsageError
 from serving.storage.base import Storage
 from serving.storage.stores import Stores
@@ -49,7 +49,7 @@ def list_(path: str, as_json: bool) -> None:
     console().print(table)
     for version in found:
         if version.problem:
-            click.echo(f"flow-images: {printable(version.path)}: {printable(version.problem)}", err=True)
+            say(f"flow-images: {printable(version.path)}: {printable(version.problem)}", err=True)
 
 
 @models.command()
@@ -63,13 +63,13 @@ def show(path: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_plain(version), indent=1, ensure_ascii=False))
         return
-    click.echo(f"{printable(version.path)}{' (in service)' if version.is_in_service else ''}")
+    say(f"{printable(version.path)}{' (in service)' if version.is_in_service else ''}")
     if version.record is None:
-        click.echo(version.problem or "it does not say how it was made")
+        say(version.problem or "it does not say how it was made")
         return
     for name, value in _facts(version.record):
-        click.echo(f"  {name:<20} {printable(value)}")
-    click.echo(f"  {'report':<20} {printable(version.path)}/report.html")
+        say(f"  {name:<20} {printable(value)}")
+    say(f"  {'report':<20} {printable(version.path)}/report.html")
 
 
 @models.command()
@@ -89,12 +89,12 @@ def diff(old: str, new: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    click.echo(f"{printable(before.path)} → {printable(after.path)}")
+    say(f"{printable(before.path)} → {printable(after.path)}")
     for section, changes in found.items():
         if changes:
-            click.echo(section)
+            say(section)
             for name, change in changes.items():
-                click.echo(f"  {printable(name):<24} {_shown_change(change)}")
+                say(f"  {printable(name):<24} {_shown_change(change)}")
 
 
 def _row(version: "PublishedVersion") -> Sequence[str]:

@@ -7,7 +7,7 @@ import click
 
 from serving.console.field_names import with_flags
 from serving.console.option_flags import option_flags
-from serving.console.terminal import printable
+from serving.console.terminal import printable, say
 from serving.errors import NotBlessed
 from trainer.options import TrainJob
 from trainer.progress_bar import progress_bar
@@ -57,16 +57,16 @@ def _print_evaluation(run: "TrainingRun") -> None:
 
 def _conclude(model: "TrainedModel") -> None:
     for gate in model.gates:
-        click.echo(f"gate --{gate.name.replace('_', '-')}: wanted {gate.wanted}, found {gate.found}")
+        say(f"gate --{gate.name.replace('_', '-')}: wanted {gate.wanted}, found {gate.found}")
     if model.suspects:
-        click.echo(f"labels that may be wrong: {len(model.suspects):,}; the report shows them")
+        say(f"labels that may be wrong: {len(model.suspects):,}; the report shows them")
     if model.undetected:
         text = (
             f"WARNING: the model's answers to its golden images hardly depend on {', '.join(model.undetected)}, so a "
             "job will not notice a server or client that gets that wrong"
         )
-        click.echo(f"flow-images: {with_flags(text)}", err=True)
-    click.echo(f"report: {printable(model.report)}")
-    click.echo(f"model: {printable(model.path)}")
+        say(f"flow-images: {with_flags(text)}", err=True)
+    say(f"report: {printable(model.report)}")
+    say(f"model: {printable(model.path)}")
     path = printable(shlex.quote(model.path))
-    click.echo(f"next:  flow-images predict --model {path} --input 'IMAGES/**/*.jpg' --output out/")
+    say(f"next:  flow-images predict --model {path} --input 'IMAGES/**/*.jpg' --output out/")

@@ -11,6 +11,7 @@ from click.types import OptionHelpExtra
 
 from serving.console.field_names import with_flags
 from serving.console.flag_types import Number
+from serving.console.terminal import say
 from serving.errors import FlowImagesError
 from serving.option_fields import OptionField, Options, option_fields
 
@@ -118,7 +119,7 @@ def _without_idle_variables(given: dict[OptionField, Any]) -> dict[str, Any]:
     idle = [field for field in given if values.get(field.details.get("yields_to", "")) and _is_from_environment(field)]
     for field in idle:
         typed, variable = field.details["yields_to"], field.details["variable"]
-        click.echo(f"flow-images: --{typed} is given, so {variable} is left alone", err=True)
+        say(f"flow-images: --{typed} is given, so {variable} is left alone", err=True)
     return values | {field.name: field.default for field in idle}
 
 

@@ -1,4 +1,4 @@
-"""stdout and stderr of a command: a run goes on where they fail, and they take text, not control codes.
+"""stdout and stderr of a command: a run goes on where they fail.
 
 A reader that goes away (`| head`) or a disk that is full must not change the exit code of a run that is complete.
 """
@@ -9,28 +9,13 @@ import io
 import os
 import select
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from typing_extensions import override
 
-
-class TextStream(io.TextIOWrapper):
-    """A stream whose text goes through a filter; `drawing` is the same without it, for what moves the cursor."""
+class _Stream(io.TextIOWrapper):
+    """A stream in place of another one, which is kept as its end would close the descriptor."""
 
     replaced: object = None
-    """The stream that it replaced, kept as its end would close the descriptor."""
-
-    def __init__(self, buffer: io.BufferedWriter, encoding: str, shown: Callable[[str], str]) -> None:
-        wrapping: dict[str, Any] = {"encoding": encoding, "errors": "backslashreplace", "line_buffering": True}
-        super().__init__(buffer, write_through=True, **wrapping)
-        self.drawing = io.TextIOWrapper(buffer, write_through=True, **wrapping)
-        self._shown = shown
-
-    @override
-    def write(self, text: str) -> int:
-        super().write(self._shown(text))
-        return len(text)
 
 
 class _NeverFailing(io.FileIO):
@@ -52,24 +37,21 @@ class _NeverFailing(io.FileIO):
             print(f"flow-images: stdout can't be written to: {error.strerror}", file=sys.stderr)
 
 
-def open_streams(shown: Callable[[str], str]) -> None:
+def open_streams() -> None:
     """Replaces `sys.stdout` and `sys.stderr`, also where the caller of the command closed them.
 
     Something else that the caller put in their place, such as a StringIO, is left there.
-
-    Args:
-      shown: makes text safe to show; line ends stay.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:  # closed: the next file to be opened would take its place
             _redirect_to_null(descriptor)
-    sys.stdout = _stream(1, sys.stdout, shown)
-    sys.stderr = _stream(2, sys.stderr, shown)
+    sys.stdout = _stream(1, sys.stdout)
+    sys.stderr = _stream(2, sys.stderr)
 
 
-def _stream(descriptor: int, before: Any, shown: Callable[[str], str]) -> Any:
+def _stream(descriptor: int, before: Any) -> Any:
     if before is not None:
         before.flush()
         try:
@@ -80,7 +62,13 @@ def _stream(descriptor: int, before: Any, shown: Callable[[str], str]) -> Any:
     encoding = getattr(before, "encoding", None) or "utf-8"
     if codecs.lookup(encoding).name == "ascii":
         encoding = "utf-8"  # click takes a stream of ASCII for a mistake, and opens its own
-    stream = TextStream(io.BufferedWriter(_NeverFailing(descriptor, "w", closefd=False)), encoding, shown)
+    stream = _Stream(
+        io.BufferedWriter(_NeverFailing(descriptor, "w", closefd=False)),
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=True,
+        write_through=True,
+    )
     stream.replaced = before
     return stream
 

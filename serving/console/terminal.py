@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from serving.console.streams import TextStream
+import click
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,10 +33,13 @@ def paragraph(text: object) -> str:
     return "\n  ".join(map(printable, str(text).rstrip("\n").split("\n")))
 
 
+def say(text: object, *, err: bool = False) -> None:
+    """Prints text of any origin, in lines; what a terminal would act on is shown as an escape."""
+    click.echo(printable(str(text), keep="\n\t"), err=err)
+
+
 def console(*, stderr: bool = False) -> "Console":
     """A console on stdout or stderr. Style its parts by `style=`, as `[red]` and `:dog:` stay text."""
-    import sys
-
     from rich.console import Console
     from rich.text import Text
 
@@ -44,6 +47,4 @@ def console(*, stderr: bool = False) -> "Console":
         def render_str(self, text: str, **options: object) -> Text:
             return super().render_str(printable(text, keep="\n\t"), **options)  # type: ignore[arg-type]
 
-    stream = sys.stderr if stderr else sys.stdout
-    drawing = stream.drawing if isinstance(stream, TextStream) else None
-    return PlainConsole(file=drawing, stderr=stderr, markup=False, emoji=False, highlight=False)
+    return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from typing_extensions import override
+
 from serving.console.streams import open_streams
-from serving.console.terminal import printable
+from serving.console.terminal import printable, say
 from serving.server.run.options import FlagError, ServerOptions, parse_flags, usage
 
 if TYPE_CHECKING:
@@ -24,6 +26,14 @@ _LEAVE_AFTER_S = 10.0
 """What a stop may take beyond the grace; then the process ends whatever it waits for."""
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Names of models and of clients' inputs are shown without control codes."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
+
+
 def main(argv: Sequence[str]) -> int:
     """Serves until SIGTERM or SIGINT, which end the process with 143 or 130 once it is drained.
 
@@ -31,11 +41,11 @@ def main(argv: Sequence[str]) -> int:
       0 after --version, 255 for flags that don't parse or a start that fails.
     """
     program = "python -m serving.server"
-    open_streams(lambda text: printable(text, keep="\n\t"))
+    open_streams()
     try:
         options, unknown = parse_flags(argv)
     except FlagError as error:
-        print(error, file=sys.stderr)
+        say(error, err=True)
         print(usage(program))
         return _FAILED
     if options.version:
@@ -47,9 +57,11 @@ def main(argv: Sequence[str]) -> int:
         print(usage(program))
         return _FAILED
     if unknown:
-        print(f"unknown argument: {unknown[0]}\n{usage(program)}", flush=True)
+        say(f"unknown argument: {unknown[0]}\n{usage(program)}")
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PrintableFormatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     if options.parent_pipe_fd >= 0:
         from serving.server.run.process import follow_parent
 

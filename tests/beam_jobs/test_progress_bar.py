@@ -80,7 +80,10 @@ def test_a_terminal_shows_the_account_and_no_control_codes(
     )  # fmt: skip
     assert code == 0, screen
     assert screen[0] == "48 listed = 48 predicted + 0 rejected + 0 failed"  # the bar has gone
-    assert "predictions: out/predictions.csv" in screen
+    assert screen[1].startswith(f"{MODEL_NAME} version 1, ")
+    assert screen[2].split() == ["label", "images", "mean", "score"]
+    assert screen[-1] == "predictions: out/predictions.csv"
+    assert len(screen) < 25
     assert not [line for line in screen if "\\x1b" in line or "[1m" in line]
     if "TERM" not in environment:
         assert b"predicting" in written

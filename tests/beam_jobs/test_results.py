@@ -16,7 +16,7 @@ from beam_jobs.inputs import Listed
 from beam_jobs.parts import BrokenPart, Outcome, Verdict
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.remaining import remaining_retries, remaining_work
-from beam_jobs.results import Incomplete
+from beam_jobs.results import Account, Incomplete
 from beam_jobs.run import merge_folder
 from serving.errors import FlowImagesError
 from serving.scores import rank
@@ -56,7 +56,7 @@ def test_the_account_balances_whatever_becomes_of_the_rows(
             for i in again:
                 last[i] = data.draw(verdicts)
             parts.write(todo.generation, chunk, [outcome(i - chunk * rows, last[i]) for i in again])
-    found = results.merge(folder, plan, {})
+    found = Account.of(results.merge(folder, plan, {}))
     counts = Counter(last)
     assert found.balanced
     assert (found.predicted, found.rejected, found.failed) == tuple(counts[verdict] for verdict in get_args(Verdict))

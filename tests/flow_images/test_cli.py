@@ -241,3 +241,14 @@ def test_the_demonstration_trains_serves_and_predicts(tmp_path: Path) -> None:
     assert f"report: {tmp_path}/models/demo/" in done.stdout
     accuracy = float(done.stdout.rpartition("accuracy ")[2].split()[0])
     assert accuracy > 0.4  # of 6 classes: 0.17 by chance
+
+
+@pytest.mark.parametrize(
+    "words", [["predict", "--\x1b[31mred"], ["\x1b]0;title\x07"], ["merge", "--output", "\x1b[2J"]]
+)
+def test_what_was_typed_is_shown_without_control_codes(words: list[str]) -> None:
+    command = [sys.executable, "-m", "flow_images", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+    assert "\\x1b" in done.stderr

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from serving.console.flag_types import Number
+from serving.console.terminal import say
 
 if TYPE_CHECKING:
     from serving.server.run.embedded import EmbeddedServer
@@ -103,7 +104,7 @@ def serve(
         enable_grpc_healthcheck_service=True,
         enable_profiler=False,  # it writes files where its clients say
     )
-    click.echo(f"Loading {base_path} …", err=True)
+    say(f"Loading {base_path} …", err=True)
     from serving.server.__main__ import run
 
     try:
@@ -156,7 +157,7 @@ def _check_files(batching: str | None, monitoring: str | None, ssl: str | None) 
 def _say_ready(server: EmbeddedServer) -> None:
     for model in server.models():
         signatures = ", ".join(name for name in sorted(model.signatures) if not name.startswith("__"))
-        click.echo(f"Serving {model.name} version {model.version} at {server.address} (gRPC): {signatures}")
+        say(f"Serving {model.name} version {model.version} at {server.address} (gRPC): {signatures}")
     if server.rest_address:
-        click.echo(f"REST at http://{server.rest_address}/v1/models/")
-    click.echo("Ctrl-C stops.", err=True)
+        say(f"REST at http://{server.rest_address}/v1/models/")
+    say("Ctrl-C stops.", err=True)

@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from beam_jobs.options import MergeOptions, PredictOptions, RejectionLimits, RowLimit, Shard
+from beam_jobs.options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits, RowLimit, Shard
 from flow_images.classify_command import ClassifyOptions
 from flow_images.cli import COMMANDS
 from flow_images.demo import DemoOptions
@@ -19,7 +19,7 @@ from trainer.options import TrainJob
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 OF_COMMANDS: dict[str, list[type[Options]]] = {
-    "predict": [PredictOptions, RejectionLimits],
+    "predict": [PredictOptions, RejectionLimits, ProgressOptions],
     "merge": [MergeOptions],
     "classify": [ClassifyOptions],
     "train": [TrainJob],

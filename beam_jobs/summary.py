@@ -1,0 +1,127 @@
+"""What a run found, on at most a screen: labels, faults, and how right it was where the right labels are known."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import pydantic
+
+_CONFUSIONS = 10
+_Z = 1.959964
+"""Of the normal distribution, for 95 %."""
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True)
+
+
+class LabelCount(_Frozen):
+    """How many images have a label as their best one."""
+
+    label: str
+    count: int
+    mean_score: float
+
+
+class FaultCount(_Frozen):
+    """How many images were rejected or failed for one reason."""
+
+    verdict: str
+    reason: str
+    count: int
+    example: str
+    """The path of the first one."""
+
+
+class Confusion(_Frozen):
+    """How many images of one label were taken for another."""
+
+    label: str
+    taken_for: str
+    count: int
+
+
+class Accuracy(_Frozen):
+    """The share of the labelled images whose best label is right, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    images: int
+
+
+class Summary(_Frozen):
+    """All of it, as run.json has it."""
+
+    labels: list[LabelCount] = []
+    """The most frequent first."""
+    faults: list[FaultCount] = []
+    """The most frequent first."""
+    accuracy: Accuracy | None = None
+    """None where no right label is known."""
+    confusions: list[Confusion] = []
+    """The ten most frequent."""
+
+
+class Tally:
+    """Counts outcomes for a summary."""
+
+    def __init__(self) -> None:
+        self._labels: Counter[str] = Counter()
+        self._scores: dict[str, float] = {}
+        self._faults: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], str] = {}
+        self._confusions: Counter[tuple[str, str]] = Counter()
+        self._labelled = self._correct = 0
+
+    def predicted(self, label: str, score: float, true_label: str | None) -> None:
+        """Counts an image by its best label; `true_label` is the right one, if it is known."""
+        self._labels[label] += 1
+        self._scores[label] = self._scores.get(label, 0.0) + score
+        if true_label is not None:
+            self._labelled += 1
+            self._correct += label == true_label
+            if label != true_label:
+                self._confusions[true_label, label] += 1
+
+    def fault(self, verdict: str, reason: str, path: str) -> None:
+        """Counts an image that was rejected or failed."""
+        self._faults[verdict, reason] += 1
+        self._examples.setdefault((verdict, reason), path)
+
+    def summary(self) -> Summary:
+        """What was counted."""
+        return Summary(
+            labels=[
+                LabelCount(label=label, count=count, mean_score=round(self._scores[label] / count, 6))
+                for label, count in _ordered(self._labels)
+            ],
+            faults=[
+                FaultCount(verdict=key[0], reason=key[1], count=count, example=self._examples[key])
+                for key, count in _ordered(self._faults)
+            ],
+            accuracy=wilson(self._correct, self._labelled) if self._labelled else None,
+            confusions=[
+                Confusion(label=label, taken_for=taken_for, count=count)
+                for (label, taken_for), count in _ordered(self._confusions)[:_CONFUSIONS]
+            ],
+        )
+
+
+def _ordered(counts: Counter[Any]) -> list[tuple[Any, int]]:
+    """The most frequent first; equal ones by name, whatever order they were counted in."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def wilson(correct: int, images: int) -> Accuracy:
+    """A share with its score interval, which holds for few images, too: E. B. Wilson, JASA 22, 1927, pages 209 to 212.
+
+    Args:
+      correct: how many were right.
+      images: of how many; at least one.
+    """
+    share = correct / images
+    spread = _Z * math.sqrt(share * (1 - share) / images + (_Z / (2 * images)) ** 2)
+    middle, size = share + _Z**2 / (2 * images), 1 + _Z**2 / images
+    low, high = max(0.0, (middle - spread) / size), min(1.0, (middle + spread) / size)
+    return Accuracy(value=round(share, 6), low=round(low, 4), high=round(high, 4), images=images)

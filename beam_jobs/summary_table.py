@@ -1,0 +1,52 @@
+"""Prints what a run found, from what run.json says."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from beam_jobs.summary import Accuracy, Summary
+from serving.console.terminal import console, printable, say
+
+_LABELS = 10
+_CONFUSIONS = 3
+_FEW = 30
+"""Images with a known label, below which an accuracy says little."""
+
+
+def print_summary(run: Mapping[str, Any]) -> None:
+    """Prints it; at most a screen."""
+    summary, model = Summary.model_validate(run.get("summary", {})), run["model"]
+    done, seconds = run["predicted"] + run["rejected"] + run["failed"], run["seconds"]
+    rate = f", {done / seconds:,.1f} images a second" if seconds > 0 else ""
+    say(f"{model['name']} version {model['version']}, {seconds:,.1f} s from begin to end{rate}")
+    if summary.labels:
+        _print_labels(summary)
+    for fault in summary.faults:
+        say(f"{fault.verdict}: {fault.count:,} {fault.reason}, such as {fault.example}")
+    if summary.accuracy:
+        say(_accuracy(summary.accuracy))
+    if summary.confusions:
+        worst = [f"{one.label} for {one.taken_for} ({one.count:,})" for one in summary.confusions[:_CONFUSIONS]]
+        say(f"most often taken: {', '.join(worst)}")
+
+
+def _print_labels(summary: Summary) -> None:
+    from rich import box
+    from rich.table import Column, Table
+
+    table = Table(
+        "label", Column("images", justify="right"), Column("mean score", justify="right"), box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )  # fmt: skip
+    for one in summary.labels[:_LABELS]:
+        table.add_row(printable(one.label), f"{one.count:,}", f"{one.mean_score:.3f}")
+    console().print(table)
+    if more := summary.labels[_LABELS:]:
+        say(f"and {len(more):,} labels more, of {sum(one.count for one in more):,} images")
+
+
+def _accuracy(accuracy: Accuracy) -> str:
+    few = "; so few images say little" if accuracy.images < _FEW else ""
+    return (
+        f"accuracy: {accuracy.value:.3f} of {accuracy.images:,} labelled images, {accuracy.low:.3f} to "
+        f"{accuracy.high:.3f} with 95 % confidence{few}"
+    )

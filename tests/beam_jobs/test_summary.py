@@ -1,0 +1,49 @@
+"""What a run found: counted, and with an interval that is checked against its definition."""
+
+import itertools
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_jobs.summary import Accuracy, Confusion, FaultCount, LabelCount, Summary, Tally, wilson
+
+_IMAGES = [("cat", 0.9, "cat"), ("cat", 0.5, "dog"), ("dog", 0.8, None), ("ant", 0.4, "dog"), ("cat", 0.7, "dog")]
+
+
+def test_outcomes_are_counted_by_label_and_by_reason() -> None:
+    for images in itertools.permutations(_IMAGES):
+        tally = Tally()
+        for label, score, true_label in images:
+            tally.predicted(label, score, true_label)
+        for reason, path in (("corrupt", "a.jpg"), ("missing", "b.jpg"), ("corrupt", "c.jpg")):
+            tally.fault("rejected", reason, path)
+        assert tally.summary() == Summary(
+            labels=[
+                LabelCount(label="cat", count=3, mean_score=0.7),
+                LabelCount(label="ant", count=1, mean_score=0.4),
+                LabelCount(label="dog", count=1, mean_score=0.8),
+            ],
+            faults=[
+                FaultCount(verdict="rejected", reason="corrupt", count=2, example="a.jpg"),
+                FaultCount(verdict="rejected", reason="missing", count=1, example="b.jpg"),
+            ],
+            accuracy=Accuracy(value=0.25, low=0.0456, high=0.6994, images=4),
+            confusions=[
+                Confusion(label="dog", taken_for="cat", count=2),
+                Confusion(label="dog", taken_for="ant", count=1),
+            ],
+        )
+    assert Tally().summary() == Summary()
+
+
+@given(st.integers(1, 10_000).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
+def test_the_ends_of_the_interval_are_where_the_share_is_two_deviations_away(numbers: tuple[int, int]) -> None:
+    correct, images = numbers
+    found = wilson(correct, images)
+    assert 0 <= found.low <= correct / images + 1e-4
+    assert correct / images - 1e-4 <= found.high <= 1
+    for end in (found.low, found.high):
+        if 0.001 < end < 0.999:  # ends are rounded to four decimals
+            deviation = math.sqrt(end * (1 - end) / images)
+            assert abs(abs(correct / images - end) / deviation - 1.96) < 1e-4 / deviation + 1e-3
