@@ -182,7 +182,7 @@ class Run:
     def _links_now(self) -> Iterator[str]:
         for given in self._options.inputs:
             if is_list(given):
-                named = read_list(self._stores(given).read(given), given, lambda path: True)
+                named = read_list(self._stores(given).read(given), given, lambda path: True, self._options.images)
                 yield from (one.path for one in named)
             elif is_web(given):
                 yield given

@@ -67,7 +67,7 @@ WHOLE = (
     "trainer/test_train_command.py",
 )
 STARTS = {"address", "gcs_server", "hub_module", "model_store", "plane", "s3_server", "server", "site"}
-STORES = {"s3", "gs", "az", "s3_folder", "gcs_folder", "azure_folder"}
+STORES = {"s3", "gs", "az", "s3_folder", "gs_folder", "az_folder"}
 """As a parameter of a test: it asks for the server of this store while it runs."""
 
 
