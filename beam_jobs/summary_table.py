@@ -17,7 +17,7 @@ def print_summary(run: Mapping[str, Any]) -> None:
     summary, model = Summary.model_validate(run.get("summary", {})), run["model"]
     done, seconds = run["predicted"] + run["rejected"] + run["failed"], run["seconds"]
     rate = f", {done / seconds:,.1f} images a second" if seconds > 0 else ""
-    say(f"{model['name']} version {model['version']}, {seconds:,.1f} s from begin to end{rate}")
+    say(f"{model['name']} version {model['version']}, {seconds:,.1f} s from start to end{rate}")
     if summary.labels:
         _print_labels(summary)
     for fault in summary.faults:
@@ -25,8 +25,8 @@ def print_summary(run: Mapping[str, Any]) -> None:
     if summary.accuracy:
         say(_accuracy(summary.accuracy))
     if summary.confusions:
-        worst = [f"{one.label} for {one.taken_for} ({one.count:,})" for one in summary.confusions[:_CONFUSIONS]]
-        say(f"most often taken: {', '.join(worst)}")
+        worst = [f"{one.label} taken for {one.taken_for} ({one.count:,})" for one in summary.confusions[:_CONFUSIONS]]
+        say(f"most often confused: {', '.join(worst)}")
 
 
 def _print_labels(summary: Summary) -> None:
