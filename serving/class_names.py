@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from serving.errors import UsageError
@@ -21,10 +22,11 @@ _COLUMNS = {"id", "path", "label", "labels", "breed", "class", "name", "index"}
 def read_class_names(path: str) -> list[str]:
     """Labels of a text file; empty lines at its end are none.
 
-    Labels that look alike or have blanks around them are warned of, as a model may be trained on such.
+    A label that stands there again, as `crane` in ImageNet's public lists, gets a number behind it: `crane (2)`. A
+    warning tells of it, and of labels that look alike or have blanks around them.
 
     Raises:
-      UsageError: unreadable, a CSV, fewer than two labels, an empty or a repeated one; with the line.
+      UsageError: unreadable, a CSV, fewer than two labels, or an empty one; with the line.
     """
     name = f"`labels` {path}"
     try:
@@ -37,17 +39,33 @@ def read_class_names(path: str) -> list[str]:
     while labels and not labels[-1].strip():
         labels.pop()
     _refuse_csv(name, labels)
-    lines: dict[str, int] = {}
     for line, label in enumerate(labels, 1):
         if not label.strip():
             raise UsageError(f"{name}, line {line} is empty: each line must be a label, in the order of the outputs")
-        if label in lines:
-            raise UsageError(f"{name}: lines {lines[label]} and {line} have the same label, {label!r}: change one")
-        lines[label] = line
+    labels = _numbered(name, labels)
     if len(labels) < 2:
         raise UsageError(f"{name} has {len(labels)} labels: expected at least two, one a line")
     _warn_of_doubtful(name, labels)
     return labels
+
+
+def _numbered(name: str, labels: Sequence[str]) -> list[str]:
+    """The labels, each different from the others."""
+    given, last = set(labels), Counter[str]()
+    first: dict[str, int] = {}
+    distinct = []
+    for line, label in enumerate(labels, 1):
+        other = label
+        if label in first:
+            while other in given:
+                last[label] += 1
+                other = f"{label} ({last[label] + 1})"
+            _LOG.warning("%s: lines %d and %d have the same label; the second one is taken as %s", name, first[label],
+                         line, ascii(other))  # fmt: skip
+            given.add(other)
+        first.setdefault(label, line)
+        distinct.append(other)
+    return distinct
 
 
 def _refuse_csv(name: str, labels: Sequence[str]) -> None:
