@@ -26,7 +26,7 @@ class TlsOptions(Options):
 
     ca: str | None = option("Certificates to trust; None for the system's.", default=None)
     cert: str | None = option("Client certificate.", default=None)
-    key: str | None = option("Its key.", default=None)
+    key: str | None = option("Private key of `cert`.", default=None)
     server_name: str | None = option(
         "Name that the server's certificate is checked against, if it isn't the address's.", default=None
     )
@@ -193,7 +193,7 @@ class ConnectionOptions(Timeouts):
         "Client certificate (mTLS).", default=None, metavar="PEM", variable="FLOW_IMAGES_TLS_CERT", yields_to="model"
     )
     tls_key: str | None = option(
-        "Its key.", default=None, metavar="PEM", variable="FLOW_IMAGES_TLS_KEY", yields_to="model"
+        "Private key of --tls-cert.", default=None, metavar="PEM", variable="FLOW_IMAGES_TLS_KEY", yields_to="model"
     )
     tls_server_name: str | None = option("Name in the server's certificate, if not HOST.", default=None, metavar="NAME")
 

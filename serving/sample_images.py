@@ -107,9 +107,9 @@ def _check_probabilities(scores: Array, plain: ModelOverrides, distributions: bo
     low, high = known.min(), known.max()
     if low < -_SLACK or high > 1 + _SLACK:
         raise ContractError(
-            f"the model's outputs for drawn images are no probabilities, but {low:.4g} to {high:.4g}. If they are "
-            "logits, add `activation` softmax (one class is right) or sigmoid (each class by itself); to take them as "
-            "they are, `activation` none. No image was sent"
+            f"the model's outputs for drawn images are not probabilities: they go from {low:.4g} to {high:.4g}. "
+            "If they are logits, add `activation` softmax (one class is right) or sigmoid (each class by itself); to take "
+            "them as they are, `activation` none. No image was sent"
         )
     sums = scores.astype(np.float64).sum(axis=1)
     if distributions and (np.abs(sums - 1) > _SUM_SLACK).any():

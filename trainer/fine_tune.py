@@ -79,7 +79,7 @@ def fine_tune(
       kept_every_s: seconds after which the state is kept, besides after each epoch.
 
     Raises:
-      FlowImagesError: the loss is no number any more.
+      FlowImagesError: the loss became NaN or infinite.
       tf.errors.OpError: an image can't be decoded, or there is too little memory.
     """
     strategy = strategy or tf.distribute.get_strategy()

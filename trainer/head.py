@@ -204,7 +204,7 @@ def train_head(
       on_epoch: called after each epoch.
 
     Raises:
-      FlowImagesError: the loss is no number any more.
+      FlowImagesError: the loss became NaN or infinite.
     """
     training = HeadTraining(features, targets, classes, [options], batch_size=batch_size, weights=weights, seed=seed)
     history: list[Epoch] = []

@@ -39,7 +39,7 @@ class TrainOptions(Options):
     )
     batch_size: int = option("Images a step.", default=32, least=1, most=4096)
     learning_rate: float | None = option(
-        "Of Adam.",
+        "Learning rate of Adam, the optimizer.",
         default=None,
         least=1e-9,
         most=1,

@@ -100,7 +100,7 @@ def train(
 
     Raises:
       UsageError: an image can't be decoded.
-      FlowImagesError: training needs more memory than there is, or the loss is no number any more.
+      FlowImagesError: training needs more memory than there is, or the loss became NaN or infinite.
       DiskFull: the work folder is full.
     """
     progress = progress or Progress()

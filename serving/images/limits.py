@@ -60,7 +60,7 @@ def own_faults(max_bytes: int, room: int | None = None) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise ImageRejected(MISSING, "there is no such file any more, or never was") from error
+        raise ImageRejected(MISSING, "there is no such file") from error
     except IsADirectoryError as error:
         raise ImageRejected("not_a_file", "a folder or a device, not a file") from error
     except TooLarge as error:

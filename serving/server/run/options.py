@@ -87,7 +87,7 @@ class ServerOptions:
     version: bool = _flag(False, "print the version and exit")
 
     # Ours.
-    strict: bool = _flag(False, "do as the binary does also where it is unkind: see docs/server.md")
+    strict: bool = _flag(False, "behave as the binary in every case; docs/server.md lists where that is worse")
     host: str = _flag("0.0.0.0", "address that the ports bind to")
     shutdown_grace_s: float = _flag(30.0, "seconds that SIGTERM leaves to requests in flight")
     parent_pipe_fd: int = _flag(-1, "internal: exit when this pipe closes")

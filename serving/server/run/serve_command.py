@@ -41,7 +41,11 @@ if TYPE_CHECKING:
     "--ssl-config-file", type=click.Path(exists=True, dir_okay=False), help="SSLConfig as text proto: gRPC over TLS."
 )
 @click.option("--grpc-socket-path", metavar="PATH", default="", help="Listen on this Unix socket, too.")
-@click.option("--strict", is_flag=True, help="Do as TensorFlow Serving does also where it is unkind: docs/server.md.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Behave as TensorFlow Serving in every case (see docs/server.md).",
+)
 @click.option(
     "--grace-s",
     type=Number(0, 86_400),
