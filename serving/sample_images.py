@@ -76,7 +76,7 @@ def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions:
       distributions: each row has to sum to 1, as in a Kaggle file.
 
     Raises:
-      ContractError: it refuses the images, or its answers are no probabilities.
+      ContractError: it refuses the images, or its answers are not probabilities.
     """
     scores = yield from _ask(calls)
     _check_probabilities(scores, plain, distributions)
@@ -108,8 +108,8 @@ def _check_probabilities(scores: Array, plain: ModelOverrides, distributions: bo
     if low < -_SLACK or high > 1 + _SLACK:
         raise ContractError(
             f"the model's outputs for drawn images are not probabilities: they go from {low:.4g} to {high:.4g}. "
-            "If they are logits, add `activation` softmax (one class is right) or sigmoid (each class by itself); to take "
-            "them as they are, `activation` none. No image was sent"
+            "If they are logits, add `activation` softmax (one class is right) or sigmoid (each class by itself); to "
+            "take them as they are, `activation` none. No image was sent"
         )
     sums = scores.astype(np.float64).sum(axis=1)
     if distributions and (np.abs(sums - 1) > _SUM_SLACK).any():

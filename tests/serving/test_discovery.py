@@ -224,7 +224,7 @@ def test_a_single_score_is_the_second_labels(predict: Run, images: Path, signatu
         ("unknown_rank", ["--image-size", 24], "does not take an image of 24 x 24 pixels"),
         ("uint8", ["--input-range", "-1..1"], "`input_range` is for models that take float32; x takes uint8"),
         ("nothing", [], "no signature 'nothing'; it has .*logits"),
-        ("logits", [], r"no probabilities, but -8 to 1.*`activation` softmax.*`activation` none"),
+        ("logits", [], r"not probabilities: they go from -8 to 1.*`activation` softmax.*`activation` none"),
         ("one_logit", ["--activation", "sigmoid"], "3 labels, the model 1 classes"),
     ],
 )
