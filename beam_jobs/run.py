@@ -38,6 +38,7 @@ from serving.predictor import ImagePredictor
 from serving.storage.base import absolute, is_web, join, output_errors
 from serving.storage.options import StorageOptions
 from serving.storage.stores import Stores
+from serving.temporary_files import check_temporary_files
 from serving.text_files import is_utf8
 from serving.wire import Wire
 
@@ -316,16 +317,11 @@ def check_output(output: str) -> None:
     """Refuses what no run could write to, before a server is waited for.
 
     Raises:
-      UsageError: the folder can't be written to, or there is no place for temporary files.
+      UsageError, DiskFull: the folder can't be written to, or there is no place for temporary files.
     """
     if not output.strip():
         raise UsageError("`output` is empty: give a folder")
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"no place for temporary files ({error.strerror}): let TMPDIR name a folder that can be written to"
-        ) from error
+    check_temporary_files()
     if "://" in output:
         return
     there = next(folder for folder in (Path(output), *Path(output).absolute().parents) if folder.exists())
