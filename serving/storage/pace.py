@@ -25,7 +25,8 @@ def pieces(
       urllib3.exceptions.HTTPError: it broke off.
     """
     started, received = time.monotonic(), 0
-    while piece := answer.read1(size, decode):
+    more = {} if decode is None else {"decode_content": decode}
+    while piece := answer.read1(size, **more):
         received += len(piece)
         yield piece
         seconds = time.monotonic() - started

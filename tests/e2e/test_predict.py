@@ -166,10 +166,10 @@ def test_a_finished_run_is_not_asked_again(predict: Predict, drawn: Path, tmp_pa
     before = (tmp_path / "out" / "predictions.csv").read_bytes()
     again = predict("--input", drawn / "train", "--output", tmp_path / "out", server="127.0.0.1:1")
     assert again.exit_code == 0, again.exception
-    said, rest = again.output.split("\n", 1)
+    said, rest = again.stdout.split("\n", 1)
     assert said.startswith("complete since ")
     assert said.endswith("with version 1 of textures: nothing was read or asked")
-    assert rest == first.output
+    assert rest == first.stdout
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
 
 

@@ -70,7 +70,7 @@ def test_two_signals_stop_at_once(start: START, front: Front, tmp_path: Path) ->
     job = start(front.address)
     wait_until(lambda: parts(tmp_path / "out") and front.held, job)
     job.send(signal.SIGINT)
-    wait_until(lambda: "once more" in job.said, job)
+    wait_until(lambda: "again to stop at once" in job.said, job)
     job.send(signal.SIGINT)
     assert job.wait(10) == 130
 

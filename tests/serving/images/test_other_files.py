@@ -56,7 +56,7 @@ def rejected(data: bytes) -> tuple[str, str]:
         (b'{"error": "not found"}', "a JSON text"),
         (b"[\n  {}]", "a JSON text"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a Git LFS pointer: the file itself"),
-        (gzip.compress(b"x"), "gzip data"),
+        (gzip.compress(b"x", mtime=0), "gzip data"),
         (bz2.compress(b"x"), "bzip2 data"),
         (lzma.compress(b"x"), "xz data"),
         (zipped(), "a zip archive"),
