@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_the_job_resumable(server: str, drawn: Path, tmp_path: Pat
 def test_ctrl_c_ends_the_call_while_an_import_can_not_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     importing, imported = threading.Event(), threading.Event()
 
-    def job(options: object, **listeners: object) -> None:
+    def job(*given: object) -> None:
         with interrupt.run_in_progress():
             importing.set()
             imported.wait()

@@ -178,8 +178,8 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w…])")
 """One of ours: Beam's own have underscores."""
 BEAM_FLAG = "--flag"
 """How `beam_jobs.beam_flags` says that any of Beam's is written."""
-NO_FIELDS = {"edit", "train"}
-"""A role of Kubernetes, and a command."""
+NO_FIELDS = {"edit", "spawn", "train"}
+"""A role of Kubernetes, a way of Python's to start processes, and a command."""
 FIELD = re.compile(r"`([a-z]\w*(?:\.\w+)*)`", re.ASCII)
 
 
