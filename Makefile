@@ -25,7 +25,7 @@ test: check
 
 # The tests that start no server and train no model: about a minute on two idle cores.
 test-fast: install
-	$(BIN)/pytest --fast
+	$(BIN)/pytest --fast -n 2 --dist loadfile
 
 # Formatter, linter and types, as CI runs them.
 check: install
