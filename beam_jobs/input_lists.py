@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from serving.csv_rows import read_rows
 from serving.errors import UsageError
+from serving.images.header import IMAGE_ENDINGS
 from serving.storage.base import is_web, join, scheme, shown, without_query
 from serving.text_files import decode_text, is_utf8
 
@@ -198,7 +199,7 @@ def _text(value: Any, column: str, where: str) -> str:
 
 def _file_of(image_id: str) -> str:
     """The name of the image of an id, which may be the whole name already."""
-    is_whole = image_id.lower().endswith((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"))
+    is_whole = image_id.lower().endswith(IMAGE_ENDINGS)
     return image_id if is_whole else f"{image_id}.jpg"
 
 

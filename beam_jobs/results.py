@@ -92,8 +92,6 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished
             counts[outcome.verdict] += 1
             if outcome.verdict == "predicted":
                 label, score = _best(plan, outcome)
-                counts["labelled"] += row.label is not None
-                counts["correct"] += label == row.label
                 tally.predicted(label, score, row.label)
             else:
                 tally.fault(outcome.verdict, outcome.reason, row.path)
@@ -107,8 +105,8 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished
         counts["rejected"],
         counts["failed"],
         plan.manifest.duplicates,
-        counts["labelled"],
-        counts["correct"],
+        tally.labelled,
+        tally.correct,
         plan.left_out,
     )
     if not account.balanced:

@@ -72,15 +72,18 @@ class Tally:
         self._faults: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], str] = {}
         self._confusions: Counter[tuple[str, str]] = Counter()
-        self._labelled = self._correct = 0
+        self.labelled = 0
+        """Predicted images whose right label is known."""
+        self.correct = 0
+        """Those of them whose best label is the right one."""
 
     def predicted(self, label: str, score: float, true_label: str | None) -> None:
         """Counts an image by its best label; `true_label` is the right one, if it is known."""
         self._labels[label] += 1
         self._scores[label] = self._scores.get(label, 0.0) + score
         if true_label is not None:
-            self._labelled += 1
-            self._correct += label == true_label
+            self.labelled += 1
+            self.correct += label == true_label
             if label != true_label:
                 self._confusions[true_label, label] += 1
 
@@ -100,7 +103,7 @@ class Tally:
                 FaultCount(verdict=key[0], reason=key[1], count=count, example=self._examples[key])
                 for key, count in _ordered(self._faults)
             ],
-            accuracy=wilson(self._correct, self._labelled) if self._labelled else None,
+            accuracy=wilson(self.correct, self.labelled) if self.labelled else None,
             confusions=[
                 Confusion(label=label, taken_for=taken_for, count=count)
                 for (label, taken_for), count in _ordered(self._confusions)[:_CONFUSIONS]

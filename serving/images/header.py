@@ -15,6 +15,11 @@ from serving.images.webp import plain_webp
 
 JPEG, PNG, GIF, BMP, WEBP = "JPEG", "PNG", "GIF", "BMP", "WebP"
 FORMATS = (JPEG, PNG, GIF, BMP, WEBP)
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".heic", ".heif",
+    ".avif", ".jp2", ".jxl", ".svg", ".ico",
+)  # fmt: skip
+"""By which a user takes a file for an image, whether it can be decoded or not."""
 RGB_BYTES = 3
 """Bytes a pixel of a decoded image: every decoder fills uint8 RGB."""
 WEBP_BYTES = 4

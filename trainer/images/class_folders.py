@@ -10,16 +10,12 @@ from typing import NamedTuple
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
+from serving.images.header import IMAGE_ENDINGS
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 from serving.text_files import is_utf8
 from trainer.images.problems import Kind, OnProblem, Problem, refuse
 from trainer.images.split_names import SplitName, named_part
 
-IMAGE_ENDINGS = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".heic", ".heif",
-    ".avif", ".jp2", ".jxl", ".svg", ".ico",
-)  # fmt: skip
-"""By which a user takes a file for an image, whether it can be decoded or not."""
 _DEEPEST = 100
 _Identity = tuple[int, int]
 """Of a folder, however it is reached: device and inode."""

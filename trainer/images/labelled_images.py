@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
+from serving.images.header import IMAGE_ENDINGS
 from serving.storage.base import scheme
-from trainer.images.class_folders import IMAGE_ENDINGS, find_images
+from trainer.images.class_folders import find_images
 from trainer.images.labels_csv import read_label_file
 from trainer.images.problems import OnProblem, Problem, refuse
 from trainer.images.similar_labels import Label, check_labels
