@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flow_images.evaluation import evaluate as evaluate
     from flow_images.prediction import Account as Account
     from flow_images.prediction import predict as predict
+    from flow_images.progress import Progress as Progress
     from flow_images.results import Classification as Classification
     from flow_images.results import LabelScore as LabelScore
     from flow_images.training import TrainedModel as TrainedModel
@@ -45,6 +46,7 @@ __all__ = [
     "ImageLimits",
     "LabelScore",
     "ModelOverrides",
+    "Progress",
     "ServerProcess",
     "StorageOptions",
     "TlsOptions",
@@ -67,6 +69,7 @@ _HOMES = {
     "ImageLimits": "serving.images.limits",
     "LabelScore": "flow_images.results",
     "ModelOverrides": "serving.model_overrides",
+    "Progress": "flow_images.progress",
     "ServerProcess": "serving.server",
     "StorageOptions": "serving.storage.options",
     "TlsOptions": "serving.options",
