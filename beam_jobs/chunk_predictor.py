@@ -12,7 +12,7 @@ from beam_jobs.parts import Outcome
 from beam_jobs.scoring import ChunkOptions as ChunkOptions
 from beam_jobs.scoring import Predictor, Scorer
 from serving.images.encoder import Payload
-from serving.options import RetryPolicy
+from serving.network.retry import RetryPolicy
 
 
 class ChunkPredictor(Generic[Source]):

@@ -17,7 +17,7 @@ from beam_jobs.inputs import list_images
 from beam_jobs.plan import Plan, RunFolder
 from serving.errors import FlowImagesError
 from serving.storage.base import Storage, differ, is_web, join
-from serving.text_files import is_utf8
+from serving.text.utf8_files import is_utf8
 
 _LISTING_S = 20.0
 """Seconds that the look for new images may take: of a bucket with millions, only the first ones are counted."""

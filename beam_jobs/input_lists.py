@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from serving.csv_rows import read_rows
 from serving.errors import UsageError
 from serving.images.header import IMAGE_ENDINGS
 from serving.storage.base import is_web, join, scheme, shown, without_query
-from serving.text_files import decode_text, is_utf8
+from serving.text.read_csv import read_rows
+from serving.text.utf8_files import decode_text, is_utf8
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")

@@ -16,7 +16,7 @@ from serving.errors import StorageError, StorageUnavailable, UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
 from serving.storage.disk import disk_errors
 from serving.storage.stores import Stores
-from serving.text_files import is_utf8
+from serving.text.utf8_files import is_utf8
 
 _LOG = logging.getLogger(__name__)
 _EVERYTHING = Below("**")

@@ -9,10 +9,10 @@ from beam_jobs.progress import Progress
 from beam_jobs.results import Account
 from beam_jobs.run import Run
 from beam_jobs.storage_flags import storage_options
-from serving.connection import Connection
+from serving.client.server_choice import Connection
 from serving.errors import UsageError
+from serving.process.tensorflow_import import import_tensorflow
 from serving.storage.stores import Stores
-from serving.tensorflow_import import import_tensorflow
 
 
 def run_job(options: PredictOptions, progress: Progress | None = None) -> Account | None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from beam_jobs.memory import Allowance
-from serving.console.flag_values import format_byte_size, parse_byte_size
+from serving.client.client_options import AnswerOptions, ConnectionOptions
+from serving.client.model_overrides import ModelOverrides
+from serving.console.option_fields import Options, option, option_fields, options_class
 from serving.errors import UsageError
 from serving.images.limits import ImageLimits
-from serving.model_overrides import ModelOverrides
-from serving.option_fields import Options, option, option_fields, options_class
-from serving.options import AnswerOptions, ConnectionOptions
+from serving.text.sizes import format_byte_size, parse_byte_size
 
 MAX_SHARDS = 100_000
 """As many pods as an Indexed Job of Kubernetes may have."""

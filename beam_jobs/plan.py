@@ -19,11 +19,11 @@ from beam_jobs.manifest import Manifest, Row
 from beam_jobs.options import PredictOptions
 from beam_jobs.parts import Parts
 from beam_jobs.sources import Source
+from serving.client.model_overrides import DEFAULT_RANGE
 from serving.contract import ModelContract
 from serving.errors import FlowImagesError, Resumable, StorageError, UsageError
-from serving.model_overrides import DEFAULT_RANGE
+from serving.images.wire import Wire
 from serving.storage.base import Storage, absolute, join, scheme, shown
-from serving.wire import Wire
 
 STATE = "_state"
 """Folder below the output that holds manifest, plan and parts."""

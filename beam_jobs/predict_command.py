@@ -11,9 +11,9 @@ import click
 from beam_jobs import interrupt
 from beam_jobs.options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits
 from serving.console.option_flags import option_flags
-from serving.console.signals import handling_signals
 from serving.console.terminal import say
 from serving.errors import EXIT_OVER_LIMIT, Transient
+from serving.process.signals import handling_signals
 
 if TYPE_CHECKING:
     from beam_jobs.results import Account
@@ -115,7 +115,7 @@ def _stoppable() -> Iterator[None]:
         # Work that a stop breaks off may fail in any way; without a stop the error counts.
         if not received:
             if isinstance(error, Transient):
-                error.args = (f"{error.args[0]}; what is done is kept: the same command continues", *error.args[1:])
+                error.add("; what is done is kept: the same command continues")
             raise
         say(_INTERRUPTED, err=True)
         sys.exit(128 + received[0])

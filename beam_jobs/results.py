@@ -20,8 +20,8 @@ from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.remaining import missing_chunks
 from beam_jobs.summary import Tally
+from serving.client.scores import format_score
 from serving.errors import FlowImagesError, Resumable
-from serving.scores import format_score
 from serving.storage.base import join
 
 PREDICTIONS, REJECTED, FAILED, RUN = "predictions.csv", "rejected.csv", "failed.csv", "run.json"

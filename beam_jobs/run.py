@@ -29,18 +29,19 @@ from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_check import SourceCheck
 from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
-from serving.class_names import read_class_names
-from serving.client import PredictClient
-from serving.discovery import choose_wire, discover
+from serving.client.client_options import Endpoint
+from serving.client.discovery import choose_wire, discover
+from serving.client.image_calls import ImagePredictor
+from serving.client.predict_client import PredictClient
 from serving.errors import ModelNotFound, UsageError
-from serving.options import Endpoint, RetryPolicy
-from serving.predictor import ImagePredictor
+from serving.images.wire import Wire
+from serving.network.retry import RetryPolicy
+from serving.process.temporary_files import check_temporary_files
 from serving.storage.base import absolute, is_web, join, output_errors
-from serving.storage.options import StorageOptions
+from serving.storage.storage_options import StorageOptions
 from serving.storage.stores import Stores
-from serving.temporary_files import check_temporary_files
-from serving.text_files import is_utf8
-from serving.wire import Wire
+from serving.text.label_file import read_class_names
+from serving.text.utf8_files import is_utf8
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,20 +11,19 @@ import numpy as np
 from beam_jobs.image_reader import Prepared, first_line
 from beam_jobs.options import Throughput
 from beam_jobs.parts import TOO_SLOW, Outcome, Verdict
+from serving.client.image_calls import Scores
+from serving.client.scores import rank
+from serving.console.option_fields import options_class
 from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, ServerUnavailable
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload
-from serving.option_fields import options_class
-from serving.options import RetryPolicy
-from serving.predictor import Scores
-from serving.retry import Retrier, missed, retry_rejected
-from serving.scores import rank
+from serving.network.retry import Retrier, RetryPolicy, missed, retry_rejected
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _LOG = logging.getLogger(__name__)
 
 
 class Predictor(Protocol):
-    """What a chunk needs of a model; `serving.predictor.ImagePredictor` is one."""
+    """What a chunk needs of a model; `serving.client.image_calls.ImagePredictor` is one."""
 
     def predict(self, images: Sequence[Payload]) -> Scores:
         """Scores n ≥ 1 images in one call; raises ServingError, and DeadlineExceeded at the first miss."""

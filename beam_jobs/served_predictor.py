@@ -8,16 +8,16 @@ from collections.abc import Callable
 from beam_jobs.chunk_predictor import ChunkOptions, ChunkPredictor
 from beam_jobs.image_reader import Read, Source
 from beam_jobs.memory import Allowance, divide, give_back_large_blocks, resident
-from serving.client import PredictClient
+from serving.client.answer_check import check_model_by_samples, draw_images
+from serving.client.image_calls import ImagePredictor
+from serving.client.model_overrides import ModelOverrides
+from serving.client.predict_client import PredictClient
 from serving.contract import ModelContract
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import ImageLimits, ImageRejected
-from serving.model_overrides import ModelOverrides
-from serving.options import RetryPolicy
-from serving.predictor import ImagePredictor
-from serving.sample_images import check_model_by_samples, draw_images
-from serving.tensorflow_import import import_tensorflow
-from serving.wire import Wire
+from serving.images.wire import Wire
+from serving.network.retry import RetryPolicy
+from serving.process.tensorflow_import import import_tensorflow
 
 
 def served_predictor(

@@ -16,7 +16,7 @@ from beam_jobs.read_patience import ReadPatience
 from beam_jobs.sources import Source, is_empty
 from serving.errors import FileError, Resumable, StorageError, StorageUnavailable
 from serving.storage.base import absolute, is_web, place_of, scheme, shown, within
-from serving.storage.retrying import RetryingStorage
+from serving.storage.retrying_store import RetryingStorage
 from serving.storage.transfer import together
 
 _ASKED = 64

@@ -8,7 +8,7 @@ import pydantic
 
 from serving.errors import UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, within
-from serving.text_files import is_utf8
+from serving.text.utf8_files import is_utf8
 
 
 class Source(pydantic.BaseModel):

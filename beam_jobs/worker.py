@@ -18,14 +18,14 @@ from beam_jobs.parts import Outcome
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.served_predictor import retry_by_many, served_predictor
 from beam_jobs.source_check import SourceCheck
-from serving.client import PredictClient
+from serving.client.client_options import Endpoint
+from serving.client.predict_client import PredictClient
 from serving.errors import FileError, ModelNotFound, Resumable, StorageUnavailable
 from serving.images.limits import ImageLimits
-from serving.options import Endpoint, RetryPolicy
-from serving.retry import transient_in_time
+from serving.network.retry import RetryPolicy, transient_in_time
 from serving.storage.base import Fetched, Stamp, output_errors
 from serving.storage.local_file import TooLarge
-from serving.storage.options import StorageOptions
+from serving.storage.storage_options import StorageOptions
 from serving.storage.stores import Stores
 
 

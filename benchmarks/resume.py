@@ -88,7 +88,7 @@ class Bench:
         """Seconds of a whole job in this process, on a new output."""
         from beam_jobs.options import PredictOptions
         from beam_jobs.run import Run
-        from serving.options import Endpoint
+        from serving.client.client_options import Endpoint
 
         shutil.rmtree(self.output, ignore_errors=True)
         endpoint = Endpoint(address=self.address, model_name=NAME)

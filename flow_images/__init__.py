@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from flow_images.results import LabelScore as LabelScore
     from flow_images.training import TrainedModel as TrainedModel
     from flow_images.training import train as train
+    from serving.client.client_options import TlsOptions as TlsOptions
+    from serving.client.model_overrides import ModelOverrides as ModelOverrides
     from serving.images.limits import ImageLimits as ImageLimits
-    from serving.model_overrides import ModelOverrides as ModelOverrides
-    from serving.options import TlsOptions as TlsOptions
     from serving.server import EmbeddedServer as EmbeddedServer
     from serving.server import ServerProcess as ServerProcess
-    from serving.storage.options import StorageOptions as StorageOptions
+    from serving.storage.storage_options import StorageOptions as StorageOptions
 
     __version__: str
 
@@ -66,10 +66,10 @@ _HOMES = {
     "EvaluatedModel": "flow_images.evaluation",
     "ImageLimits": "serving.images.limits",
     "LabelScore": "flow_images.results",
-    "ModelOverrides": "serving.model_overrides",
+    "ModelOverrides": "serving.client.model_overrides",
     "ServerProcess": "serving.server",
-    "StorageOptions": "serving.storage.options",
-    "TlsOptions": "serving.options",
+    "StorageOptions": "serving.storage.storage_options",
+    "TlsOptions": "serving.client.client_options",
     "TrainedModel": "flow_images.training",
     "evaluate": "flow_images.evaluation",
     "predict": "flow_images.prediction",

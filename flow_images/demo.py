@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serving.console.child_process import python_command, python_environment
+from serving.console.option_fields import Options, option, options_class
 from serving.console.option_flags import option_flags
 from serving.console.terminal import console, printable, say
 from serving.errors import UsageError
-from serving.option_fields import Options, option, options_class
+from serving.process.child_process import python_command, python_environment
 from trainer.options import HIGHEST_SEED, MOST_EPOCHS
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _draw(output: Path, seed: int) -> "list[LabelledImage]":
 
 
 def _make_module(output: Path) -> str:
-    from serving.tensorflow_import import import_tensorflow
+    from serving.process.tensorflow_import import import_tensorflow
 
     say(f"Making a hub module in {output / 'hub'}: it stands in for a TF Hub URL.")
     import_tensorflow()

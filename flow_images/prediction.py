@@ -14,9 +14,9 @@ from beam_jobs.options import PredictOptions
 from beam_jobs.progress import Progress
 from beam_jobs.results import Account as Account
 from beam_jobs.results import Incomplete
-from serving.option_fields import as_keywords
-from serving.tensorflow_import import check_not_forked
-from serving.text_files import check_file_names
+from serving.console.option_fields import as_keywords
+from serving.process.tensorflow_import import check_not_forked
+from serving.text.utf8_files import check_file_names
 
 _LOG = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal, NamedTuple
 
-from serving.scores import format_score
+from serving.client.scores import format_score
 
 Verdict = Literal["predicted", "rejected", "failed"]
 """`rejected` is the image's own fault (missing, damaged, too large), `failed` the system's with this one image."""

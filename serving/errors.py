@@ -77,6 +77,11 @@ class FlowImagesError(Exception):
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
+    def add(self, more: str) -> None:
+        """Makes the message longer."""
+        message, *others = self.args or ("",)
+        self.args = (f"{message}{more}", *others)
+
 
 class UsageError(FlowImagesError):
     """A wrong option, path or input file; nothing was done."""
@@ -116,6 +121,15 @@ class Resumable(FlowImagesError):
 
 class Transient(Resumable):
     """Another try, a moment later, may succeed; where retries are configured, they were made."""
+
+    tried_s = 0.0
+    """Seconds for which it was tried again and again; 0 where it was tried once."""
+
+    def add_tried(self, seconds: float) -> None:
+        """Says how long was tried, unless an inner loop has said so."""
+        if not self.tried_s:
+            self.tried_s = seconds
+            self.add(f"; tried for {seconds:.0f} s")
 
 
 class ServingError(FlowImagesError):

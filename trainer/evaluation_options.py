@@ -1,7 +1,7 @@
 """What a user decides about an evaluation. Nothing heavy is imported, as --help is made of it."""
 
-from serving.option_fields import option, options_class
-from serving.options import ConnectionOptions
+from serving.client.client_options import ConnectionOptions
+from serving.console.option_fields import option, options_class
 
 
 @options_class

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from serving.console.option_fields import Options, option, options_class
 from serving.model_store.versions import HIGHEST_VERSION
-from serving.option_fields import Options, option, options_class
 
 MODEL_URL = "https://tfhub.dev/google/imagenet/mobilenet_v2_130_224/classification/5"
 HIGHEST_SEED = 2**32 - 1

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from serving.console.terminal import printable
 from serving.errors import DiskFull, FlowImagesError, Resumable, UsageError
-from serving.storage.explained import explained as explained_storage_error
+from serving.storage.explained_errors import explained as explained_storage_error
 
 
 class MayPass(Resumable):

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from serving.console.signals import handling_signals
+from serving.process.signals import handling_signals
 
 
 class Stopped(BaseException):

@@ -16,11 +16,12 @@ from beam_jobs.chunk_predictor import ChunkOptions
 from flow_images.beam.endpoint import pinned
 from flow_images.beam.sharing import SharedInProcess
 from flow_images.beam.worker import Image, Worker, WorkerOptions
+from serving.client.client_options import AnswerOptions, TlsOptions, make_endpoint
+from serving.client.model_overrides import ModelOverrides
 from serving.images.limits import ImageLimits
-from serving.model_overrides import ModelOverrides
-from serving.options import AnswerOptions, RetryPolicy, TlsOptions, make_endpoint
-from serving.storage.options import StorageOptions
-from serving.wire import Wire
+from serving.images.wire import Wire
+from serving.network.retry import RetryPolicy
+from serving.storage.storage_options import StorageOptions
 
 _FAILURES = "failures"
 

@@ -12,22 +12,22 @@ from beam_jobs.parts import Outcome
 from beam_jobs.read_patience import ReadPatience
 from beam_jobs.served_predictor import check_answers, retry_by_many, served_predictor
 from flow_images.results import Classification, LabelScore
-from serving.client import PredictClient
+from serving.client.client_options import Endpoint
+from serving.client.discovery import choose_wire, discover
+from serving.client.image_calls import ImagePredictor
+from serving.client.model_overrides import ModelOverrides
+from serving.client.predict_client import PredictClient
+from serving.console.option_fields import Options, option, options_class
 from serving.contract import ModelContract
-from serving.discovery import choose_wire, discover
 from serving.errors import FileError, StorageUnavailable
 from serving.images.limits import ImageLimits, bad_name, own_faults
-from serving.model_overrides import ModelOverrides
-from serving.option_fields import Options, option, options_class
-from serving.options import Endpoint, RetryPolicy
-from serving.predictor import ImagePredictor
-from serving.retry import transient_in_time
+from serving.images.wire import Wire
+from serving.network.retry import RetryPolicy, transient_in_time
 from serving.storage.base import place_of
 from serving.storage.local_file import TooLarge
-from serving.storage.options import StorageOptions
+from serving.storage.storage_options import StorageOptions
 from serving.storage.stores import Stores
-from serving.text_files import is_utf8
-from serving.wire import Wire
+from serving.text.utf8_files import is_utf8
 
 
 class Image(NamedTuple):

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from serving.errors import NoCredentials, StorageUnavailable, UsageError
-from serving.storage.explained import explaining
+from serving.storage.explained_errors import explaining
 
 BUCKETS = ("gs://", "s3://", "az://")
 """How the address of a bucket begins."""

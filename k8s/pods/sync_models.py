@@ -19,7 +19,7 @@ from serving.console.flag_types import Number
 from serving.errors import FlowImagesError
 from serving.model_store.fetch import fetch
 from serving.model_store.versions import versions, versions_on_disk, whole
-from serving.options import RetryPolicy
+from serving.network.retry import RetryPolicy
 from serving.storage.base import Storage
 from serving.storage.stores import Stores
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from beam_jobs.memory import MIB, Allowance, container_limit, divide, machine_memory, resident
 from beam_jobs.options import PredictOptions
-from serving.console.flag_values import parse_byte_size
 from serving.errors import UsageError
+from serving.text.sizes import parse_byte_size
 
 GIB = 1024 * MIB
 

@@ -26,8 +26,8 @@ from beam_jobs.progress import Progress
 from beam_jobs.results import RESULTS, Account, Incomplete
 from beam_jobs.run import Connect, Run, merge_folder
 from beam_jobs.source_check import SourceGone
+from serving.client.client_options import Endpoint
 from serving.errors import ContractError, ServerUnavailable, StorageUnavailable, UsageError
-from serving.options import Endpoint
 from serving.storage.stores import open_store
 from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.model_server import GOLDEN, ModelServer, Refusal, image

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from serving.client.image_calls import Scores
+from serving.client.scores import rank
 from serving.errors import DeadlineExceeded, InvalidRequest, ServerUnavailable
 from serving.images.encoder import Payload
-from serving.predictor import Scores
-from serving.scores import rank
 from tests.beam_jobs.fake_predictor import FakePredictor, outcomes, verdicts
 
 

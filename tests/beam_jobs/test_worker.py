@@ -15,7 +15,7 @@ from beam_jobs.parts import Outcome
 from beam_jobs.source_check import SourceGone
 from beam_jobs.worker import ChunkWorker, VersionGone, WorkerSpec
 from serving.errors import ServerUnavailable
-from serving.storage.options import S3Options, StorageOptions
+from serving.storage.storage_options import S3Options, StorageOptions
 from tests.beam_jobs.model_server import ModelServer, Refusal, image
 from tests.beam_jobs.runs import make_unreadable, parts_of
 

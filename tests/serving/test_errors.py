@@ -168,8 +168,8 @@ MAY_HAVE_FLAGS = COMMAND_MODULES | {
     "serving/console/field_names.py",  # is about flags
     # State each option, its flag and its help included.
     "beam_jobs/options.py",
-    "serving/option_fields.py",
-    "serving/options.py",
+    "serving/console/option_fields.py",
+    "serving/client/client_options.py",
     "trainer/evaluation_options.py",
     "trainer/options.py",
     "trainer/report/charts.py",  # names variables of CSS

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
-from serving.similar_names import folded, visible
+from serving.text.look_alikes import folded, visible
 from trainer.images.problems import listed
 
 
