@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Self
 
+from beam_jobs.batch_outcomes import ChunkOptions as ChunkOptions
+from beam_jobs.batch_outcomes import Predictor, Scorer
 from beam_jobs.bounded_map import bounded_map
 from beam_jobs.image_reader import ImageReader, Prepared, Read, Source
 from beam_jobs.memory import Room
 from beam_jobs.parts import Outcome
-from beam_jobs.scoring import ChunkOptions as ChunkOptions
-from beam_jobs.scoring import Predictor, Scorer
 from serving.images.encoder import Payload
 from serving.network.retry import RetryPolicy
 

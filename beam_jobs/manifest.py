@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import pydantic
 
 from beam_jobs.image_names import image_name
-from beam_jobs.inputs import Listed
+from beam_jobs.listing import Listed
 from serving.errors import FlowImagesError, UsageError
 from serving.storage.base import Storage, without_query
 

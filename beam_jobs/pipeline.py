@@ -14,7 +14,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_jobs import interrupt
+from beam_jobs import stop_request
 from beam_jobs.memory import CHUNKS_AT_ONCE
 from beam_jobs.parts import Verdict
 from beam_jobs.worker import ChunkWorker, WorkerSpec
@@ -71,6 +71,6 @@ class _PredictChunk(beam.DoFn):
             for verdict, count in counts.result().items():
                 self._counters[verdict].inc(count)
         except KeyboardInterrupt:  # in a process without our signal handlers, such as a notebook
-            interrupt.request_stop()
-            interrupt.raise_if_stopped()
+            stop_request.request_stop()
+            stop_request.raise_if_stopped()
         return chunk

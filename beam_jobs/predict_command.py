@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from beam_jobs import interrupt
-from beam_jobs.options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits
+from beam_jobs import stop_request
+from beam_jobs.predict_options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits
 from serving.console.option_flags import option_flags
 from serving.console.terminal import say
 from serving.errors import EXIT_OVER_LIMIT, Transient
@@ -35,7 +35,7 @@ def predict(
     Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 complete, but over --max-rejected or --max-failed; 75, 130 and
     143 stopped, the same command continues.
     """
-    from beam_jobs.job import run_job
+    from beam_jobs.predict_job import run_job
     from beam_jobs.progress_bar import shown_progress
 
     with _stoppable(), shown_progress(quiet=display.quiet) as progress:
@@ -64,7 +64,7 @@ def merge(options: MergeOptions, beam_flags: tuple[str, ...]) -> None:
 
 def _conclude(account: "Account", run: Mapping[str, Any], output: str, limits: RejectionLimits) -> None:
     """Prints the account and what was found; exits with 3 where the account is over a limit."""
-    from beam_jobs.inputs import left_out_in_words
+    from beam_jobs.listing import left_out_in_words
     from beam_jobs.results import FAILED, PREDICTIONS, REJECTED
     from beam_jobs.summary_table import print_summary
     from serving.storage.base import join
@@ -102,11 +102,11 @@ def _stoppable() -> Iterator[None]:
 
     def handle(number: int) -> None:
         if received:
-            interrupt.exit_now(128 + number, _INTERRUPTED)
+            stop_request.exit_now(128 + number, _INTERRUPTED)
         received.append(number)
-        interrupt.exit_after(_STOP_WITHIN_S, 128 + number, _INTERRUPTED)
+        stop_request.exit_after(_STOP_WITHIN_S, 128 + number, _INTERRUPTED)
         print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
-        interrupt.request_stop()
+        stop_request.request_stop()
 
     try:
         with handling_signals(handle):

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from flow_images import beam as beam
     from flow_images import errors as errors
     from flow_images.async_client import AsyncClient as AsyncClient
+    from flow_images.classification import Classification as Classification
+    from flow_images.classification import LabelScore as LabelScore
     from flow_images.client import Client as Client
     from flow_images.evaluation import EvaluatedModel as EvaluatedModel
     from flow_images.evaluation import evaluate as evaluate
     from flow_images.prediction import Account as Account
     from flow_images.prediction import predict as predict
-    from flow_images.results import Classification as Classification
-    from flow_images.results import LabelScore as LabelScore
     from flow_images.training import TrainedModel as TrainedModel
     from flow_images.training import train as train
     from serving.client.client_options import TlsOptions as TlsOptions
@@ -60,12 +60,12 @@ __all__ = [
 _HOMES = {
     "Account": "flow_images.prediction",
     "AsyncClient": "flow_images.async_client",
-    "Classification": "flow_images.results",
+    "Classification": "flow_images.classification",
     "Client": "flow_images.client",
     "EmbeddedServer": "serving.server",
     "EvaluatedModel": "flow_images.evaluation",
     "ImageLimits": "serving.images.limits",
-    "LabelScore": "flow_images.results",
+    "LabelScore": "flow_images.classification",
     "ModelOverrides": "serving.client.model_overrides",
     "ServerProcess": "serving.server",
     "StorageOptions": "serving.storage.storage_options",

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Self, TypeVar, overload
 
 from flow_images.base_client import BaseClient
+from flow_images.classification import Classification
 from flow_images.image_classifier import ImageClassifier
 from flow_images.image_inputs import Image, is_one_image, named_images
-from flow_images.results import Classification
 from serving.client.channels import AsyncChannel
 from serving.client.model_calls import Array, ModelCalls, VersionStatus
 from serving.contract import STANDARD_SIGNATURES, ModelContract

@@ -15,11 +15,11 @@ from serving.console.option_flags import option_flags
 from serving.console.terminal import console, printable, say
 from serving.errors import UsageError
 from serving.process.child_process import python_command, python_environment
-from trainer.options import HIGHEST_SEED, MOST_EPOCHS
+from trainer.train_options import HIGHEST_SEED, MOST_EPOCHS
 
 if TYPE_CHECKING:
+    from trainer.clean_stop import Stopping
     from trainer.images.labelled_images import LabelledImage
-    from trainer.stopping import Stopping
 
 _ROWS_SHOWN = 8
 
@@ -64,8 +64,8 @@ def demo(options: DemoOptions) -> None:
     output, labels, images = Path(options.output), options.labels, options.images
     if images and not labels:
         raise UsageError("--images needs --labels: the CSV that says what is in each image")
+    from trainer.clean_stop import stoppable
     from trainer.outages import explaining
-    from trainer.stopping import stoppable
 
     for flag, value in (("--output", str(output)), ("--images", images), ("--labels", labels)):
         if value and "://" in value:

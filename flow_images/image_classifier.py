@@ -6,8 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from flow_images.classification import Classification, LabelScore, Verdict
 from flow_images.image_inputs import Image, Read, file_of, is_path
-from flow_images.results import Classification, LabelScore, Verdict
 from serving.client.answer_check import check_by_samples
 from serving.client.discovery import choose_wire, find_contract
 from serving.client.image_calls import ImageCalls, Scores

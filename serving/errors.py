@@ -26,7 +26,7 @@ FlowImagesError                 every error that is meant for a user
 │   │   └── NoCredentials       there are none
 │   ├── StorageUnavailable      no answer, or overloaded (75)
 │   ├── DiskFull                no room, or over a quota (75)
-│   ├── SourceGone              all that was in an input folder or bucket is gone [beam_jobs.source_check] (75)
+│   ├── SourceGone              all that was in an input folder or bucket is gone [beam_jobs.source_outage] (75)
 │   └── OutputGone              all that a run wrote is gone [beam_jobs.plan] (75)
 ├── Resumable                   the same command may go on later: what is done is kept (75)
 │   ├── Transient               another try, a moment later, may succeed (75)
@@ -38,7 +38,7 @@ FlowImagesError                 every error that is meant for a user
 │   ├── SourceGone              (75)
 │   ├── OutputGone              (75)
 │   ├── VersionGone             the run's model version is not served any more [beam_jobs.worker] (75)
-│   ├── Interrupted             a stop was asked for [beam_jobs.interrupt] (75)
+│   ├── Interrupted             a stop was asked for [beam_jobs.stop_request] (75)
 │   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
 │   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
 │   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)

@@ -12,7 +12,7 @@ from serving.console.terminal import printable
 from serving.errors import FlowImagesError, UsageError
 from serving.process.temporary_files import explaining_full_temporary_files
 from serving.storage.stores import Stores
-from trainer.evaluation_options import EvaluateJob
+from trainer.evaluate_options import EvaluateJob
 from trainer.image_sources import check_sources, read_sources
 from trainer.images.bucket_copies import BucketCopies
 from trainer.outages import explaining

@@ -21,10 +21,10 @@ from serving.storage.stores import Stores
 from trainer.hub.handle import check_hub_handle
 from trainer.image_sources import check_sources
 from trainer.images.bucket_copies import BucketCopies
-from trainer.options import TrainJob, TrainOptions
 from trainer.outages import explaining
 from trainer.progress import Progress
 from trainer.slow_steps import reporting
+from trainer.train_options import TrainJob, TrainOptions
 
 if TYPE_CHECKING:
     from trainer.evaluation.evaluation import Evaluation, Suspect

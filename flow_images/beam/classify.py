@@ -14,8 +14,8 @@ from apache_beam.utils.windowed_value import PaneInfo, WindowedValue
 
 from beam_jobs.chunk_predictor import ChunkOptions
 from flow_images.beam.endpoint import pinned
-from flow_images.beam.sharing import SharedInProcess
-from flow_images.beam.worker import Image, Worker, WorkerOptions
+from flow_images.beam.shared_in_process import SharedInProcess
+from flow_images.beam.worker_classifier import Image, Worker, WorkerOptions
 from serving.client.client_options import AnswerOptions, TlsOptions, make_endpoint
 from serving.client.model_overrides import ModelOverrides
 from serving.images.limits import ImageLimits

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.chunk_predictor import ChunkOptions
-from beam_jobs.inputs import list_images
+from beam_jobs.listing import list_images
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.worker import WorkerSpec
 from serving.client.client_options import Endpoint

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_jobs.inputs import Listed
+from beam_jobs.listing import Listed
 from beam_jobs.manifest import MAX_CHUNK_ROWS, Manifest, Row, build_manifest
 from serving.errors import UsageError
 from serving.storage.disk import Disk

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.memory import MIB, Allowance, container_limit, divide, machine_memory, resident
-from beam_jobs.options import PredictOptions
+from beam_jobs.predict_options import PredictOptions
 from serving.errors import UsageError
 from serving.text.sizes import parse_byte_size
 

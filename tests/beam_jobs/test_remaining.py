@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.inputs import Listed
+from beam_jobs.listing import Listed
 from beam_jobs.parts import BrokenPart, Outcome
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.remaining import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_jobs import results
-from beam_jobs.inputs import Listed
+from beam_jobs.listing import Listed
 from beam_jobs.parts import BrokenPart, Outcome, Verdict
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.remaining import remaining_retries, remaining_work

@@ -9,7 +9,7 @@ import pytest
 
 from beam_jobs.beam_flags import parse_beam_flags
 from beam_jobs.runner import run_pipeline
-from beam_jobs.source_check import SourceGone
+from beam_jobs.source_outage import SourceGone
 from beam_jobs.worker import WorkerSpec
 from serving.errors import ServerUnavailable
 from tests.beam_jobs.model_server import ModelServer, Refusal

@@ -18,8 +18,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from flow_images.async_client import AsyncClient
+from flow_images.classification import Classification
 from flow_images.client import Client
-from flow_images.results import Classification
 from serving.client.client_options import TlsOptions
 from serving.errors import (
     AccessDenied,

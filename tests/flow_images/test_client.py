@@ -19,8 +19,8 @@ import tensorflow as tf
 from PIL import Image
 
 from flow_images.async_client import AsyncClient
+from flow_images.classification import Classification
 from flow_images.client import Client
-from flow_images.results import Classification
 from serving.client.model_overrides import ModelOverrides
 from serving.errors import (
     ClientClosed,

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 
-from beam_jobs import interrupt
-from beam_jobs.options import PredictOptions
+from beam_jobs import stop_request
+from beam_jobs.predict_options import PredictOptions
 from beam_jobs.progress import Progress
 from beam_jobs.results import Account
 from beam_jobs.run import Run
@@ -44,8 +44,8 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
     connect = functools.partial(
         connection.connect,
         meanwhile=import_tensorflow if options.wire != "encoded" else lambda: None,
-        stores=Stores(storage, options.retry, interrupt.STOP),
-        cancellable=interrupt.closed_on_stop,
+        stores=Stores(storage, options.retry, stop_request.STOP),
+        cancellable=stop_request.closed_on_stop,
     )
     return Run(
         options,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.inputs import list_images
+from beam_jobs.listing import list_images
 from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import Outcome, Parts
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
-from beam_jobs.source_check import SourceCheck, SourceGone
+from beam_jobs.source_outage import SourceCheck, SourceGone
 from serving.contract import ModelContract, Preprocessing
 from serving.storage.base import absolute
 from serving.storage.disk import Disk

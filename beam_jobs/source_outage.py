@@ -8,12 +8,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from beam_jobs.input_lists import is_list
+from beam_jobs.known_sources import Source, is_empty
+from beam_jobs.list_files import is_list
 from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Parts
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.read_patience import ReadPatience
-from beam_jobs.sources import Source, is_empty
 from serving.errors import FileError, Resumable, StorageError, StorageUnavailable
 from serving.storage.base import absolute, is_web, place_of, scheme, shown, within
 from serving.storage.retrying_store import RetryingStorage

@@ -11,7 +11,7 @@ from beam_jobs.memory import CHUNKS_AT_ONCE, Allowance
 from beam_jobs.parts import Outcome
 from beam_jobs.read_patience import ReadPatience
 from beam_jobs.served_predictor import check_answers, retry_by_many, served_predictor
-from flow_images.results import Classification, LabelScore
+from flow_images.classification import Classification, LabelScore
 from serving.client.client_options import Endpoint
 from serving.client.discovery import choose_wire, discover
 from serving.client.image_calls import ImagePredictor

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.inputs import Listed, check_inputs, list_images
+from beam_jobs.listing import Listed, check_inputs, list_images
 from serving.errors import UsageError
 from serving.storage.stores import Stores
 
@@ -243,7 +243,7 @@ def test_a_folder_that_is_named_twice_is_listed_twice_under_one_name(folder: Pat
 UNREADABLE = """
 import json, os, sys
 sys.path[:0] = {path!r}
-from beam_jobs.inputs import list_images
+from beam_jobs.listing import list_images
 from serving.errors import UsageError
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)

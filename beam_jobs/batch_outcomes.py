@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from beam_jobs.image_reader import Prepared, first_line
-from beam_jobs.options import Throughput
 from beam_jobs.parts import TOO_SLOW, Outcome, Verdict
+from beam_jobs.predict_options import Throughput
 from serving.client.image_calls import Scores
 from serving.client.scores import rank
 from serving.console.option_fields import options_class

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from beam_jobs import interrupt
-from beam_jobs.interrupt import Interrupted, closed_on_stop, raise_if_stopped, request_stop, run_in_progress
+from beam_jobs import stop_request
+from beam_jobs.stop_request import Interrupted, closed_on_stop, raise_if_stopped, request_stop, run_in_progress
 
 
 def test_a_stop_lasts_until_the_last_run_has_ended() -> None:
@@ -16,8 +16,8 @@ def test_a_stop_lasts_until_the_last_run_has_ended() -> None:
             with pytest.raises(Interrupted) as error:
                 raise_if_stopped()
             assert error.value.exit_code == 75
-        assert interrupt.STOP.is_set()
-    assert not interrupt.STOP.is_set()
+        assert stop_request.STOP.is_set()
+    assert not stop_request.STOP.is_set()
 
 
 def test_a_stop_before_a_run_is_not_forgotten() -> None:
