@@ -25,10 +25,10 @@ from beam_jobs.predict_options import PredictOptions, Throughput
 from beam_jobs.progress import Progress, listening
 from beam_jobs.remaining import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
-from beam_jobs.served_predictor import check_answers
 from beam_jobs.source_outage import SourceCheck
 from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
+from serving.client.answer_check import check_answers
 from serving.client.client_options import Endpoint
 from serving.client.discovery import choose_wire, discover
 from serving.client.image_calls import ImagePredictor
@@ -278,7 +278,7 @@ class Run:
 
     def _predict_chunks(self, plan: Plan, endpoint: Endpoint, work: RemainingWork) -> None:
         """Writes the part of each chunk of this shard's share."""
-        from beam_jobs.runner import run_pipeline
+        from beam_jobs.pipeline import run_pipeline
 
         stop_request.raise_if_stopped()
         share = work.share(*self._options.shard)

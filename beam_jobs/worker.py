@@ -9,14 +9,13 @@ from collections import Counter
 from typing import Self
 
 from beam_jobs import progress, stop_request
-from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs.chunk_predictor import ChunkOptions, served_predictor
 from beam_jobs.fresh_links import Links
 from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Allowance
 from beam_jobs.parts import Outcome
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.served_predictor import retry_by_many, served_predictor
 from beam_jobs.source_outage import SourceCheck
 from serving.client.client_options import Endpoint
 from serving.client.predict_client import PredictClient
@@ -71,7 +70,7 @@ class ChunkWorker:
         options = spec.plan.options
         limits = ImageLimits(max_image_bytes=options.max_image_bytes, max_image_pixels=options.max_image_pixels)
         self._spec = spec
-        self._stores = Stores(spec.storage, retry_by_many(spec.retry, spec.chunk.readers), stop_request.STOP)
+        self._stores = Stores(spec.storage, spec.retry.by_many(spec.chunk.readers), stop_request.STOP)
         self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
         self._folder.links = spec.links
         self._parts = self._folder.parts(spec.plan)
@@ -80,7 +79,7 @@ class ChunkWorker:
         self._stamps: dict[str, Stamp] = {}
         """Of the files that were read and have no outcome yet, by the paths of their rows."""
         self._failure: Exception | None = None
-        retry = retry_by_many(spec.retry, spec.chunk.requests_in_flight)
+        retry = spec.retry.by_many(spec.chunk.requests_in_flight)
         with contextlib.ExitStack() as opened:
             client = PredictClient(spec.endpoint, retry=retry, stop=stop_request.STOP, retried=transient_in_time)
             opened.callback(client.close)

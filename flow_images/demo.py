@@ -65,7 +65,7 @@ def demo(options: DemoOptions) -> None:
     if images and not labels:
         raise UsageError("--images needs --labels: the CSV that says what is in each image")
     from trainer.clean_stop import stoppable
-    from trainer.outages import explaining
+    from trainer.tensorflow_errors import explaining
 
     for flag, value in (("--output", str(output)), ("--images", images), ("--labels", labels)):
         if value and "://" in value:

@@ -41,7 +41,7 @@ FlowImagesError                 every error that is meant for a user
 │   ├── Interrupted             a stop was asked for [beam_jobs.stop_request] (75)
 │   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
 │   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
-│   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)
+│   ├── MayPass                 what the trainer needs is away or full [trainer.tensorflow_errors] (75)
 │   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
 ├── NotBlessed                  a trained model failed a gate: its report is written, and it is not published (4)
 ├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]

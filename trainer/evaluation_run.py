@@ -15,8 +15,8 @@ from serving.storage.stores import Stores
 from trainer.evaluate_options import EvaluateJob
 from trainer.image_sources import check_sources, read_sources
 from trainer.images.bucket_copies import BucketCopies
-from trainer.outages import explaining
 from trainer.progress import Progress
+from trainer.tensorflow_errors import explaining
 
 if TYPE_CHECKING:
     from trainer.evaluation.answers import Answers

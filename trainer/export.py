@@ -30,7 +30,7 @@ from serving.images.wire import Wire
 from serving.model_store.publish import Publication
 from serving.storage.stores import Stores
 from trainer.golden import choose_golden, draw_golden, preprocessed, reference_answers
-from trainer.outages import explaining
+from trainer.tensorflow_errors import explaining
 from trainer.warmup_requests import write_warmup
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -13,11 +13,11 @@ from apache_beam.typehints.decorators import IOTypeHints
 from apache_beam.utils.windowed_value import PaneInfo, WindowedValue
 
 from beam_jobs.chunk_predictor import ChunkOptions
-from flow_images.beam.endpoint import pinned
 from flow_images.beam.shared_in_process import SharedInProcess
 from flow_images.beam.worker_classifier import Image, Worker, WorkerOptions
 from serving.client.client_options import AnswerOptions, TlsOptions, make_endpoint
 from serving.client.model_overrides import ModelOverrides
+from serving.client.predict_client import pinned
 from serving.images.limits import ImageLimits
 from serving.images.wire import Wire
 from serving.network.retry import RetryPolicy

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
-from flow_images.beam.endpoint import pinned
 from serving.client.client_options import Endpoint, TlsOptions, make_endpoint
 from serving.client.model_calls import Signature, TensorSpec
-from serving.client.predict_client import PredictClient
+from serving.client.predict_client import PredictClient, pinned
 from serving.console.option_fields import Options, option, options_class
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer, RequestTooLarge, UsageError
 from serving.network.retry import RetryPolicy, retry_rejected

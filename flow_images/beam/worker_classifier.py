@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
-from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs.chunk_predictor import ChunkOptions, served_predictor
 from beam_jobs.memory import CHUNKS_AT_ONCE, Allowance
 from beam_jobs.parts import Outcome
 from beam_jobs.read_patience import ReadPatience
-from beam_jobs.served_predictor import check_answers, retry_by_many, served_predictor
 from flow_images.classification import Classification, LabelScore
+from serving.client.answer_check import check_answers
 from serving.client.client_options import Endpoint
 from serving.client.discovery import choose_wire, discover
 from serving.client.image_calls import ImagePredictor
@@ -79,10 +79,10 @@ class Worker:
         self._options = options
         self._contract, wire = _checked(options)
         self._stop = threading.Event()
-        self._stores = Stores(options.storage, retry_by_many(options.retry, options.chunk.readers), self._stop)
+        self._stores = Stores(options.storage, options.retry.by_many(options.chunk.readers), self._stop)
         self._patience = ReadPatience(options.retry.patience_s)
         self._turns = threading.BoundedSemaphore(CHUNKS_AT_ONCE)
-        retry = retry_by_many(options.retry, options.chunk.requests_in_flight)
+        retry = options.retry.by_many(options.chunk.requests_in_flight)
         self._client = PredictClient(options.endpoint, retry=retry, stop=self._stop, retried=transient_in_time)
         self._predictor = served_predictor(
             self._client,

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from k8s.lines import say
-from k8s.pods.bucket_errors import BUCKETS, errors_for_pods
+from k8s.pods.pod_errors import BUCKETS, errors_for_pods
 from serving.console.flag_types import Number
 from serving.errors import FlowImagesError, UsageError
 from serving.network.retry import RetryPolicy

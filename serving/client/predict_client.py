@@ -1,5 +1,6 @@
 """`serving.client.model_calls` for threads: each call blocks until it has its answer."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self, TypeVar
@@ -90,3 +91,13 @@ class PredictClient:
     def contract(self) -> ModelContract | None:
         """See `ModelCalls.contract`."""
         return self.run(self.calls.contract())
+
+
+def pinned(endpoint: Endpoint, retry: RetryPolicy) -> Endpoint:
+    """The endpoint with its version, or the highest that is available, which is waited for while it is loaded.
+
+    Raises:
+      ServingError: see `PredictClient.available_version`.
+    """
+    with PredictClient(endpoint, retry=retry) as client:
+        return dataclasses.replace(endpoint, version=client.available_version())

@@ -4,11 +4,12 @@ Backoff and jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architectu
 token bucket as in gRPC's retry throttling (gRFC A6): an overloaded server is not buried under retries.
 """
 
+import dataclasses
 import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from serving.console.option_fields import Options, option, options_class
 from serving.console.waiting import Waiting
@@ -72,6 +73,10 @@ class RetryPolicy(Timeouts):
         flag="",
         least=0,
     )
+
+    def by_many(self, callers: int) -> Self:
+        """The policy for several callers at once: while a server is away, each of them spends retries of its own."""
+        return dataclasses.replace(self, budget=self.budget * callers)
 
 
 def transient(error: BaseException) -> bool:

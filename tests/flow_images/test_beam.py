@@ -17,8 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
 
-from flow_images.beam import Classify, TFServingModelHandler, classify
-from flow_images.beam import shared_in_process
+from flow_images.beam import Classify, TFServingModelHandler, classify, shared_in_process
 from flow_images.classification import Classification
 from serving.errors import ContractError, ServerUnavailable, UsageError
 from serving.protos import prediction_pb2 as pb

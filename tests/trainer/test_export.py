@@ -23,7 +23,7 @@ from serving.storage.stores import Stores
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from trainer.export import Certainty, Exported, export, exporting
 from trainer.golden import choose_golden, draw_golden, preprocessed, reference_answers, undetected_errors
-from trainer.outages import explained
+from trainer.tensorflow_errors import explained
 
 LABELS = ["checks", "clouds", "dots", "rings", "stripes", "waves"]
 SIDE = IMAGE_SIZE
