@@ -23,7 +23,7 @@ from beam_jobs.manifest import build_manifest
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict_options import PredictOptions, Throughput
 from beam_jobs.progress import Progress, listening
-from beam_jobs.remaining import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
+from beam_jobs.remaining_work import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
 from beam_jobs.source_outage import SourceCheck
 from beam_jobs.storage_flags import storage_options

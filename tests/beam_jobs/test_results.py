@@ -15,7 +15,7 @@ from beam_jobs import results
 from beam_jobs.listing import Listed
 from beam_jobs.parts import BrokenPart, Outcome, Verdict
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.remaining import remaining_retries, remaining_work
+from beam_jobs.remaining_work import remaining_retries, remaining_work
 from beam_jobs.results import Account, Incomplete
 from beam_jobs.run import merge_folder
 from serving.client.scores import rank

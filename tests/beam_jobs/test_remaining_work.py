@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.listing import Listed
-from beam_jobs.parts import BrokenPart, Outcome
+from beam_jobs.parts import TOO_SLOW, BrokenPart, Outcome
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.remaining import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
+from beam_jobs.remaining_work import (
+    RemainingWork,
+    changed_files,
+    may_change,
+    missing_chunks,
+    remaining_retries,
+    remaining_work,
+)
+from serving.images.limits import MISSING
 from serving.storage.disk import Disk
 from serving.storage.stores import Stores
 from tests.beam_jobs.runs import numbered, outcome, planned
@@ -96,3 +104,11 @@ def test_a_damaged_coverage_is_made_again(finished: tuple[RunFolder, Plan]) -> N
         remaining_retries(plan, parts, unchanged)
     coverage.unlink()
     assert remaining_retries(plan, parts, unchanged) == work == (1, {2: 1})
+
+
+def test_what_may_change_is_asked_for_again() -> None:
+    assert may_change(Outcome(0, "failed", stage="predict", reason="refused"))
+    assert may_change(Outcome(0, "rejected", stage="read", reason=MISSING))
+    assert may_change(Outcome(0, "rejected", stage="predict", reason=TOO_SLOW))
+    assert not may_change(Outcome(0, "rejected", stage="decode", reason="corrupt"))
+    assert not may_change(Outcome(0, "predicted"))

@@ -6,9 +6,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from beam_jobs.parts import Outcome, Parts
+from beam_jobs.parts import TOO_SLOW, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
 from serving.errors import FileError, StorageUnavailable
+from serving.images.limits import MISSING
 from serving.storage.base import Storage, differ
 from serving.storage.transfer import together
 
@@ -36,6 +37,14 @@ class RemainingWork(NamedTuple):
     def share(self, number: int, of: int) -> "RemainingWork":
         """The part of one shard: the chunks k with k mod of = number."""
         return self._replace(rows={chunk: rows for chunk, rows in self.rows.items() if chunk % of == number})
+
+
+def may_change(outcome: Outcome) -> bool:
+    """May an image get another outcome if it is asked about again, though its file is the same?
+
+    A failure was the system's, a missing file may come back, and a longer deadline may be given.
+    """
+    return outcome.verdict == "failed" or outcome.reason in (MISSING, TOO_SLOW)
 
 
 def missing_chunks(plan: Plan, parts: Parts) -> list[int]:
@@ -97,7 +106,7 @@ def _rows_that_may_change(
     found = {}
     for chunk in range(plan.manifest.chunks):
         latest = parts.latest(chunk, plan.manifest.rows_in(chunk), generations)
-        rows = {outcome.row for outcome in latest if outcome.may_change}
+        rows = {outcome.row for outcome in latest if may_change(outcome)}
         if rejected := [outcome for outcome in latest if outcome.stamp and outcome.row not in rows]:
             rows |= find_changed(chunk, rejected)
         if rows:
