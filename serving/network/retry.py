@@ -22,7 +22,7 @@ MAX_PATIENCE_S = 30 * 86_400
 
 
 @options_class
-class Timeouts(Options):
+class Timeouts(Options, group="Limits"):
     """How long to wait for a server."""
 
     # A first request may wait for a GPU's warm-up.
@@ -30,6 +30,7 @@ class Timeouts(Options):
         "Seconds that one request may take.",
         default=60.0,
         flag="--deadline",
+        metavar="SECONDS",
         least=0.001,
         most=86_400,
         is_recorded=True,
@@ -39,6 +40,7 @@ class Timeouts(Options):
         "Seconds to go on trying while the server is away or overloaded.",
         default=300.0,
         flag="--patience",
+        metavar="SECONDS",
         least=0,
         most=MAX_PATIENCE_S,
         is_recorded=True,
