@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from beam_jobs.parts import Verdict
 from beam_jobs.progress import Progress
-from serving.console.field_names import with_flags
+from serving.console.flags_in_messages import with_flags
 from serving.console.terminal import console, printable, say
 from serving.storage.base import shown
 

@@ -1,9 +1,9 @@
 """`fi.evaluate`: an evaluation as a function."""
 
 from flow_images.watching import TrainingSteps, Watched
-from serving.option_fields import as_keywords, options_class
-from serving.text_files import check_file_names
-from trainer.evaluation_options import EvaluateJob
+from serving.console.option_fields import as_keywords, options_class
+from serving.text.utf8_files import check_file_names
+from trainer.evaluate_options import EvaluateJob
 from trainer.evaluation_run import EvaluatedModel as EvaluatedModel
 from trainer.evaluation_run import evaluate as _evaluate
 from trainer.progress import Progress

@@ -1,13 +1,13 @@
 """`fi.train`: a whole training as a function."""
 
 from flow_images.watching import TrainingSteps, Watched
-from serving.option_fields import as_keywords, options_class
+from serving.console.option_fields import as_keywords, options_class
+from serving.process.tensorflow_import import check_not_forked
 from serving.storage.base import shown
-from serving.tensorflow_import import check_not_forked
-from serving.text_files import check_file_names
-from trainer.options import TrainJob
+from serving.text.utf8_files import check_file_names
 from trainer.progress import Progress
 from trainer.progress_bar import progress_bar
+from trainer.train_options import TrainJob
 from trainer.training_run import TrainedModel as TrainedModel
 from trainer.training_run import TrainingRun
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 from typing_extensions import override
 
 from flow_images.progress import Listener, Progress
+from serving.console.option_fields import Options, options_class
 from serving.errors import Resumable, UsageError
-from serving.option_fields import Options, options_class
 from trainer import progress as training
 
 P = TypeVar("P")

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from serving.console.field_names import with_flags
+from serving.console.flags_in_messages import with_flags
 from serving.console.terminal import console
 from trainer.progress import Epoch, Progress
 

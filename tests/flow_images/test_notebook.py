@@ -10,7 +10,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.flow_images.snippets import ADDRESS, ROOT, SNIPPETS
+from docs.examples import ADDRESS, ROOT, snippets
+
+SNIPPETS = snippets("python")
 
 # Beam's default runner would look for another one in the internet.
 _ARGUMENTS = "import sys\nsys.argv = ['notebook', '--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner']"
