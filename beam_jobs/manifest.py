@@ -134,7 +134,7 @@ class _Cut(NamedTuple):
     scores: int
 
     def chunk_rows(self, listed: int) -> int:
-        """At least 8 chunks a shard, so that shards end together; whole batches; never above a maximum."""
+        """How many rows a chunk has: whole batches, up to a maximum, so that each shard has at least 8 chunks."""
         share = -(-listed // (8 * self.shards))
         batches = max(1, -(-share // self.batch_size))
         return max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_SCORES // self.scores, batches * self.batch_size))

@@ -14,7 +14,7 @@ from serving.option_fields import Options, option, option_fields, options_class
 from serving.options import AnswerOptions, ConnectionOptions
 
 MAX_SHARDS = 100_000
-"""As many pods as an Indexed Job of Kubernetes may have."""
+"""An Indexed Job of Kubernetes may have this many pods."""
 
 
 class Shard(NamedTuple):
@@ -75,14 +75,14 @@ class RejectionLimits(Options):
     """How many images may be missing in a complete result."""
 
     max_rejected: RowLimit = option(
-        "More rejected images than this end with exit code 3. Half: a bucket of images has a few broken ones; where "
-        "most are, the wrong folder was named.",
+        "More rejected images than this end with exit code 3. By default half: a bucket has a few broken images; "
+        "where most are broken, the wrong folder was named.",
         default=RowLimit.parse("50%"),
         metavar="N|SHARE",
         parse=RowLimit.parse,
     )
     max_failed: RowLimit = option(
-        "The same for failed ones, which --retry-failed may mend.",
+        "More failed images than this end with exit code 3; --retry-failed may mend them.",
         default=RowLimit.parse("0"),
         metavar="N|SHARE",
         parse=RowLimit.parse,
@@ -180,7 +180,7 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
 
     @property
     def asked(self) -> tuple[str, int | None] | None:
-        """Name and version of the model that is asked for, so that a finished run of another one is no answer."""
+        """Name and version of the model that is asked for, so that a finished run of another one is not an answer."""
         return (self.model_name, self.model_version) if self.model_name else None
 
     @property
@@ -190,7 +190,7 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
 
     @property
     def overrides(self) -> ModelOverrides:
-        """Those alone."""
+        """The options that describe a model without a contract."""
         return self.part(ModelOverrides)
 
     def record(self) -> dict[str, Any]:

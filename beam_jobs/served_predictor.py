@@ -76,7 +76,7 @@ def check_answers(predictor: ImagePredictor, overrides: ModelOverrides, *, distr
       distributions: of a model without a contract, each row of scores has to sum to 1.
 
     Raises:
-      ContractError: the server does not answer as the model did, or the answers are no probabilities.
+      ContractError: the server does not answer as the model did, or the answers are not probabilities.
     """
     golden = predictor.calls.contract.golden
     if golden is None or predictor.calls.wire not in golden.references:

@@ -54,7 +54,10 @@ def predict(options: PredictOptions) -> Account:
         check_not_forked()  # before a server is started
     account = _run_interruptibly(options) if _takes_ctrl_c() else _run(options)
     if account is None:
-        raise Incomplete(f"shard {options.shard} is done, others are not yet; `{options.output}` is merged by the last")
+        raise Incomplete(
+            f"shard {options.shard} is done, but other shards are not: the last one to finish writes the results "
+            f"into `{options.output}`"
+        )
     return account
 
 

@@ -12,7 +12,7 @@ class CsvRow(NamedTuple):
     """A row with as many values as the first line has names."""
 
     line: int
-    """Where it begins, from 1."""
+    """The line where the row begins, counted from 1."""
     values: dict[str, str]
 
 

@@ -51,8 +51,8 @@ class TlsOptions(Options):
             _read(self.cert, "tls.cert")
             _read(self.key, "tls.key")
             with _pem_errors(
-                f"`tls.cert` {self.cert} and `tls.key` {self.key}: no certificate and its own key in PEM form, "
-                "or the key has a password"
+                f"`tls.cert` {self.cert} and `tls.key` {self.key}: expected a certificate and its own key in PEM "
+                "form, the key without a password"
             ):
                 context.load_cert_chain(self.cert, self.key, password="")
 
@@ -141,8 +141,7 @@ class RetryPolicy(Timeouts):
     max_delay_s: float = option("Seconds before any retry, at most.", default=10.0, flag="", least=0, most=3_600)
     # A server that is away for the whole patience costs about 70.
     budget: float = option(
-        "Retries in hand at the start and at most, over all calls of a client; for each call that may be under way at "
-        "once.",
+        "Retries that a client has at the start, and at most, for each call that may be under way at once.",
         default=100,
         flag="",
         least=0,
@@ -198,7 +197,7 @@ class ConnectionOptions(Timeouts):
     tls_server_name: str | None = option("Name in the server's certificate, if not HOST.", default=None, metavar="NAME")
 
     def tls_options(self) -> TlsOptions | None:
-        """Those of TLS, if it is used; any of its files asks for it."""
+        """The options of TLS, if it is used; any of its files asks for it."""
         files = (self.tls_ca, self.tls_cert, self.tls_key, self.tls_server_name)
         if not self.tls and not any(files):
             return None
@@ -227,7 +226,7 @@ def bearer_token(endpoint: Endpoint, token: str | None = None) -> str | None:
       token: None for that of `FLOW_IMAGES_TOKEN`, if it is set.
 
     Raises:
-      UsageError: the endpoint has no TLS, so anyone on the way could read it; or it is no token.
+      UsageError: the endpoint has no TLS, so anyone on the way could read it; or it is not a token.
     """
     named = f"the bearer token in {TOKEN_VARIABLE}" if token is None else "the bearer token"
     token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token

@@ -26,4 +26,4 @@ class EvaluateJob(ConnectionOptions):
     class_names: str | None = option(
         "For a model without a contract: a file with a label a line.", default=None, metavar="FILE"
     )
-    seed: int = option("Of the intervals.", default=0, least=0, most=2**32 - 1)
+    seed: int = option("Seed of the resampling behind the intervals.", default=0, least=0, most=2**32 - 1)

@@ -10,12 +10,12 @@ HIGHEST_SEED = 2**32 - 1
 """NumPy's generator takes no more."""
 MOST_EPOCHS = 100_000
 HEAD_EPOCHS = 200
-"""At most, where nothing stops earlier: an epoch on cached features takes milliseconds."""
+"""The most epochs of a head, where nothing stops it earlier; one on cached features takes milliseconds."""
 FINE_TUNE_EPOCHS = 10
 FINE_TUNE_RATE = 1e-4
 """Small, so that the first steps don't undo what the module knows."""
 AUGMENT_RATE = 1e-3
-"""Of a head that is trained on augmented images, with the module frozen."""
+"""The learning rate of a head that is trained on augmented images, with the module frozen."""
 
 
 @options_class
@@ -46,7 +46,7 @@ class TrainOptions(Options):
         default_words=f"chosen by cross-validation; {FINE_TUNE_RATE} with --fine-tune, {AUGMENT_RATE} with --augment",
     )
     weight_decay: float | None = option(
-        "Of the head, decoupled from the gradient.",
+        "Weight decay of the head, decoupled from the gradient.",
         default=None,
         least=0,
         most=1,
@@ -85,7 +85,7 @@ class TrainOptions(Options):
     test_share: float = option(
         "Share of each class that judges: it is seen once, at the end.", default=0.15, least=0, most=0.5, is_open=True
     )
-    seed: int = option("Of the split, the order and the first weights.", default=0, least=0, most=HIGHEST_SEED)
+    seed: int = option("Seed of the split, the order and the first weights.", default=0, least=0, most=HIGHEST_SEED)
     fine_tune: bool = option("Train the hub module's weights, too, from the trained head on: slower.", default=False)
     train_batch_norm: bool = option(
         "With --fine-tune: let batch normalization learn from your images; only with many images a step.",
@@ -127,7 +127,7 @@ class TrainJob(TrainOptions):
         default_words="seconds since 1970, above all others",
     )
     min_accuracy: float | None = option(
-        "Gate: publish nothing if the accuracy on the test images is below.", default=None, least=0, most=1
+        "Gate: publish nothing if the accuracy on the test images is below this.", default=None, least=0, most=1
     )
     min_lift: float | None = option(
         "Gate: publish nothing if the test accuracy is not this much above that of a model trained on shuffled labels.",
@@ -143,7 +143,7 @@ class TrainJob(TrainOptions):
         most=1,
     )
     min_slice_accuracy: float | None = option(
-        "Gate: publish nothing if a class, or a value of a slice column, with at least 10 test images is below.",
+        "Gate: publish nothing if a class, or a value of a slice column, with at least 10 test images is below this.",
         default=None,
         least=0,
         most=1,

@@ -124,7 +124,7 @@ def _without_idle_variables(given: dict[OptionField, Any]) -> dict[str, Any]:
 
 
 def _variables_in(message: str, fields: list[OptionField]) -> str:
-    """For a message about options: which of them are set by the environment."""
+    """Says for a message about options which of them are set by the environment."""
     named = set(re.findall(r"--[a-z-]+", with_flags(message)))
     found = [field.details["variable"] for field in fields if field.flag in named and _is_from_environment(field)]
     return f" (set by {', '.join(found)} in the environment)" if found else ""

@@ -98,9 +98,9 @@ def test_a_list_none_of_whose_first_images_is_there_is_refused_before_the_run(fo
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("http://[::1/a.jpg", "is no URL"),
-        ("https://x.org:99999/a.jpg", "is no URL: it needs a host, and a port up to 65535"),
-        ("http:///a.jpg", "is no URL"),
+        ("http://[::1/a.jpg", "is not a URL"),
+        ("https://x.org:99999/a.jpg", "is not a URL: it needs a host, and a port up to 65535"),
+        ("http:///a.jpg", "is not a URL"),
         ("HTTP://x.org/a.jpg", "write http:// in small letters"),
         (" https://x.org/a.jpg", "remove the blanks"),
         ("S3://bucket/a.jpg", "write s3:// in small letters"),

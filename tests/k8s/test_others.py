@@ -280,7 +280,7 @@ def test_what_others_do_between_the_look_and_the_change_is_respected(team: Team,
     cluster = _Late(context=None, kubeconfig=str(team.plane.admin), namespace=team.namespace)
     _applied(team, _foreign("Service", "serving"))
     ours = [one(_in(team, build(K8S / "overlays/local")), "Service", "serving")]
-    with pytest.raises(Foreign, match="it has come just now, and was left as it is"):
+    with pytest.raises(Foreign, match="it was made by others just now, and was left as it is"):
         list(changes.send(cluster, changes.plan(cluster, ours), dry_run=False))
     assert team.get("service", "serving")["spec"]["selector"] == SHOP
     team.kubectl("delete", "service", "serving")
@@ -298,7 +298,7 @@ def test_what_others_do_between_the_look_and_the_change_is_respected(team: Team,
     assert team.get("service", "serving")["spec"]["selector"] == SHOP
     team.kubectl("delete", "service", "serving")
 
-    # A change that leaves it ours is no obstacle, and what is gone is gone.
+    # A change that leaves it ours is not an obstacle, and what is gone is gone.
     list(changes.send(cluster, changes.plan(cluster, ours), dry_run=False))
     stale = cluster.get("v1", "Service", "serving")
     team.kubectl("annotate", "service", "serving", "note=new")

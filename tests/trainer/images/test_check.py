@@ -28,7 +28,7 @@ def labelled(images: Path, labels: str) -> list[LabelledImage]:
 
 
 def noise(seed: int) -> Image.Image:
-    """A picture that is like no other."""
+    """An image that is like no other."""
     rough = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8)
     return Image.fromarray(rough).resize((90, 90), Image.Resampling.BICUBIC)
 
