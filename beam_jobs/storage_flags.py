@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from serving.storage.options import AzureOptions, GcsOptions, S3Options, StorageOptions
+from serving.storage.storage_options import AzureOptions, GcsOptions, S3Options, StorageOptions
 
 
 def storage_options(flags: Sequence[str]) -> StorageOptions:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import click
 
-from serving.connection import Connection
+from serving.client.client_options import AnswerOptions, ConnectionOptions
+from serving.client.model_overrides import ModelOverrides
+from serving.client.server_choice import Connection
+from serving.console.grouped_help import GroupedCommand
+from serving.console.option_fields import options_class
 from serving.console.option_flags import option_flags
 from serving.images.limits import ImageLimits
-from serving.model_overrides import ModelOverrides
-from serving.option_fields import options_class
-from serving.options import AnswerOptions, ConnectionOptions
 
 
 @options_class
@@ -17,7 +18,14 @@ class ClassifyOptions(ConnectionOptions, AnswerOptions, ImageLimits, ModelOverri
     """Which model to ask about a few images, and what to show of its answers."""
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    options_metavar="(--server HOST:PORT | --model STORE/NAME) [OPTIONS]",
+    examples=(
+        "flow-images classify rex.jpg --model models/dogs",
+        "flow-images classify *.jpg --server localhost:8500 --model-name dogs --top-k 1",
+    ),
+)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @option_flags(ClassifyOptions)
 def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
@@ -28,8 +36,8 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
     from flow_images.classify_table import print_table
     from flow_images.client import Client
     from flow_images.image_classifier import NOT_FINITE
-    from serving.discovery import choose_wire
-    from serving.wire import WIRES
+    from serving.client.discovery import choose_wire
+    from serving.images.wire import WIRES
 
     wires = (options.wire,) if options.wire else WIRES
     with (

@@ -10,25 +10,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serving.console.child_process import python_command, python_environment
+from serving.console.grouped_help import GroupedCommand
+from serving.console.option_fields import Options, option, options_class
 from serving.console.option_flags import option_flags
 from serving.console.terminal import console, printable, say
 from serving.errors import UsageError
-from serving.option_fields import Options, option, options_class
-from trainer.options import HIGHEST_SEED, MOST_EPOCHS
+from serving.process.child_process import python_command, python_environment
+from trainer.train_options import HIGHEST_SEED, MOST_EPOCHS
 
 if TYPE_CHECKING:
+    from trainer.clean_stop import Stopping
     from trainer.images.labelled_images import LabelledImage
-    from trainer.stopping import Stopping
 
 _ROWS_SHOWN = 8
 
 
 @options_class
-class DemoOptions(Options):
+class DemoOptions(Options, group="Input"):
     """Which images the demonstration runs on, how long it trains, and where it writes."""
 
-    output: str = option("Folder for all that is made.", default="demo", metavar="FOLDER")
+    output: str = option("Folder for all that is made.", default="demo", metavar="FOLDER", group="Output")
     labels: str | None = option(
         "Kaggle's labels.csv (id,breed), or a CSV with path,label.",
         default=None,
@@ -38,23 +39,35 @@ class DemoOptions(Options):
     images: str | None = option("Folder of the images that labels.csv names.", default=None, metavar="FOLDER")
     hub_model: str | None = option(
         "TF Hub URL, SavedModel folder or archive.",
+        group="Training",
         default=None,
         metavar="URL|PATH",
         default_words="a small module is made",
     )
     epochs: int | None = option(
         "Passes over the training images.",
+        group="Training",
         default=None,
         least=1,
         most=MOST_EPOCHS,
         default_words="as many as `train` takes",
     )
     seed: int = option(
-        "Seed of the drawn images, the split, the order and the first weights.", default=0, least=0, most=HIGHEST_SEED
+        "Seed of the drawn images, the split, the order and the first weights.",
+        group="Training",
+        default=0,
+        least=0,
+        most=HIGHEST_SEED,
     )
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    examples=(
+        "flow-images demo",
+        "flow-images demo --labels labels.csv --images train/ \\\n--hub-model mobilenet.tar.gz --output dogs-demo",
+    ),
+)
 @option_flags(DemoOptions)
 def demo(options: DemoOptions) -> None:
     """Train, serve and predict on this machine, without internet.
@@ -64,8 +77,8 @@ def demo(options: DemoOptions) -> None:
     output, labels, images = Path(options.output), options.labels, options.images
     if images and not labels:
         raise UsageError("--images needs --labels: the CSV that says what is in each image")
-    from trainer.outages import explaining
-    from trainer.stopping import stoppable
+    from trainer.clean_stop import stoppable
+    from trainer.tensorflow_errors import explaining
 
     for flag, value in (("--output", str(output)), ("--images", images), ("--labels", labels)):
         if value and "://" in value:
@@ -144,12 +157,12 @@ def _draw(output: Path, seed: int) -> "list[LabelledImage]":
     from trainer.demo_data import TEXTURES, draw_images
     from trainer.images.labelled_images import read_labels
 
-    say(f"Drawing images of {', '.join(TEXTURES)} in {output / 'images'}: they stand in for Kaggle's photos.")
-    return read_labels(str(draw_images(output / "images", seed=seed)), str(output / "images" / "train"))
+    say(f"Drawing images of {', '.join(TEXTURES)} in {output / 'pictures'}: they stand in for Kaggle's photos.")
+    return read_labels(str(draw_images(output / "pictures", seed=seed)), str(output / "pictures" / "train"))
 
 
 def _make_module(output: Path) -> str:
-    from serving.tensorflow_import import import_tensorflow
+    from serving.process.tensorflow_import import import_tensorflow
 
     say(f"Making a hub module in {output / 'hub'}: it stands in for a TF Hub URL.")
     import_tensorflow()

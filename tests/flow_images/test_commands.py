@@ -15,7 +15,7 @@ import yaml
 
 from docs.examples import ROOT, Snippet, commands, execute, first_command, free_ports, session, snippets
 from flow_images.cli import cli
-from serving.server.run.options import parse_flags
+from serving.server.run.server_options import parse_flags
 from trainer.demo_data import TEXTURES
 
 LANGUAGES = {"python", "sh", "console", "yaml", "text", "mermaid"}
