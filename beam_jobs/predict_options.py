@@ -208,7 +208,7 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
 
     @property
     def overrides(self) -> ModelOverrides:
-        """Those alone."""
+        """The options that describe a model without a contract."""
         return self.part(ModelOverrides)
 
     def record(self) -> dict[str, Any]:
