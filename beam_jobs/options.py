@@ -71,18 +71,18 @@ class RowLimit(NamedTuple):
 
 
 @options_class
-class RejectionLimits(Options):
+class RejectionLimits(Options, group="Limits"):
     """How many images may be missing in a complete result."""
 
     max_rejected: RowLimit = option(
-        "More rejected images than this end with exit code 3. Half: a bucket of images has a few broken ones; where "
-        "most are, the wrong folder was named.",
+        "More rejected images than this end with exit code 3.",
+        more="Half: a bucket of images has a few broken ones; where most are, the wrong folder was named.",
         default=RowLimit.parse("50%"),
         metavar="N|SHARE",
         parse=RowLimit.parse,
     )
     max_failed: RowLimit = option(
-        "The same for failed ones, which --retry-failed may mend.",
+        "The same for failed images, which --retry-failed may mend.",
         default=RowLimit.parse("0"),
         metavar="N|SHARE",
         parse=RowLimit.parse,
@@ -90,31 +90,36 @@ class RejectionLimits(Options):
 
 
 @options_class
-class ProgressOptions(Options):
+class ProgressOptions(Options, group="Output"):
     """What the command shows while it runs."""
 
     quiet: bool = option("Show no progress; warnings and the result are shown.", default=False)
 
 
 @options_class
-class MergeOptions(RejectionLimits):
+class MergeOptions(RejectionLimits, group="Output"):
     """The options of `flow-images merge`."""
 
-    output: str = option("The run's output folder.")
+    output: str = option("The run's output folder.", metavar="FOLDER")
 
 
 @options_class
-class Throughput(Options):
+class Throughput(Options, group="Speed"):
     """How much a worker does at once."""
 
     batch_size: int = option("Images a request.", default=32, least=1, most=4096, is_recorded=True)
     # With 50 ms of latency each, 64 read 1,280 images a second.
     readers: int = option(
-        "Images read and decoded at once; more for a slow bucket.", default=64, least=1, most=512, is_recorded=True
+        "Images that are read and decoded at once; more for a slow bucket.",
+        default=64,
+        least=1,
+        most=512,
+        is_recorded=True,
     )
     # One that the server works on, one on the wire, one in its queue.
     requests_in_flight: int = option(
-        "Requests under way at once, for each of the two chunks that are worked on.",
+        "Requests that are under way at once.",
+        more="That many for each of the two chunks that are worked on.",
         default=3,
         least=1,
         most=64,
@@ -127,44 +132,57 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
     """All that a user decides about a run."""
 
     inputs: Sequence[str] = option(
-        "A glob ('photos/**/*.jpg'), a folder, an image, or a list: a .txt with a path a line, a .csv, .tsv, .jsonl or "
-        ".parquet with a column path (id and label are kept); on a disk, gs://, s3://, az:// or https://. May be "
+        "A folder, a glob ('photos/**/*.jpg'), an image, or a list of images; on a disk or in a bucket. May be "
         "repeated.",
+        more="A list is a .txt with a path a line, or a .csv, .tsv, .jsonl or .parquet with a column path (id and "
+        "label are kept). Buckets are gs://, s3:// and az://; https:// works, too.",
         flag="--input",
+        metavar="PATH",
+        group="Input",
     )
     images: str | None = option(
-        "Folder of the images that a list names: by relative paths, or by ids as Kaggle's labels.csv does (<id>.jpg).",
+        "Folder of the images that a list names by relative paths or, as Kaggle's labels.csv does, by ids.",
+        more="The image of an id is <id>.jpg.",
         default=None,
         metavar="FOLDER",
+        group="Input",
     )
-    output: str = option("Folder for predictions.csv, rejected.csv, failed.csv and run.json.", is_recorded=True)
+    output: str = option(
+        "Folder for predictions.csv, rejected.csv, failed.csv and run.json.",
+        metavar="FOLDER",
+        group="Output",
+        is_recorded=True,
+    )
     format: Literal["csv", "kaggle"] = option(
-        "kaggle: a submission file with id and a column per class.", default="csv"
+        "kaggle: a submission file with id and a column per class.", default="csv", group="Output"
     )
     shard: Shard = option(
         "Do only share I (from 0) of N; the last one to finish merges.",
+        group="Speed",
         default=Shard(),
         metavar="I/N",
         parse=Shard.parse,
     )
-    fresh: bool = option("Forget the run in --output and start over; leave it out to continue.", default=False)
+    fresh: bool = option(
+        "Forget the run in --output and start over; leave it out to continue.", default=False, group="Output"
+    )
     retry_failed: bool = option(
-        "Ask again for the images that failed, were missing or too slow, or were rejected for a file that has changed "
-        "since.",
+        "Ask again for images that failed, were missing or too slow, or have changed since they were rejected.",
         default=False,
+        group="Output",
         is_recorded=True,
     )
     max_memory: int | None = option(
-        "Memory that a worker's process may take, such as 2GiB: large images wait, go in smaller requests, or are "
-        "rejected.",
+        "Memory that a worker's process may take, such as 2GiB.",
+        more="Large images wait, go in smaller requests, or are rejected.",
+        group="Limits",
         default=None,
         metavar="SIZE",
         parse=parse_byte_size,
         show=format_byte_size,
         least=128 * 2**20,
         most=2**50,
-        default_words="nine tenths of the container's limit, else half of the machine's memory; half of that beside "
-        "the server of --model",
+        default_words="most of the container's memory, else half of the machine's; with --model, half of that",
     )
     beam_flags: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     """Beam's own; they may hold secrets, so they are shown nowhere."""

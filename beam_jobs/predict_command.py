@@ -10,6 +10,7 @@ import click
 
 from beam_jobs import interrupt
 from beam_jobs.options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits
+from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.signals import handling_signals
 from serving.console.terminal import say
@@ -19,7 +20,33 @@ if TYPE_CHECKING:
     from beam_jobs.results import Account
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+_BEAM = {"-- BEAM FLAGS": "Where Beam runs, such as -- --runner=FlinkRunner; see docs/runners.md."}
+
+
+@click.command(
+    cls=GroupedCommand,
+    options_metavar="--input PATH --output FOLDER (--server HOST:PORT | --model STORE/NAME) [OPTIONS]",
+    notes={
+        "Beam": _BEAM,
+        "Exit codes": {
+            "0": "complete",
+            "1": "failed",
+            "2": "wrong usage",
+            "3": "complete, but over --max-rejected or --max-failed",
+            "75, 130, 143": "stopped; the same command continues",
+        },
+    },
+    examples=(
+        "flow-images predict --input photos/ --model models/dogs --output out/",
+        "flow-images predict --input 'photos/**/*.jpg' --output out/ --retry-failed \\\n"
+        "--server localhost:8500 --model-name dogs",
+        "flow-images predict --input labels.csv --images photos/ --format kaggle \\\n"
+        "--model models/dogs --output submission/",
+        "flow-images predict --input gs://pets/new --output gs://pets/out \\\n"
+        "--server serving:8500 --model-name dogs --wire encoded \\\n"
+        "-- --runner=FlinkRunner --flink_master=flink:8081",
+    ),
+)
 @option_flags(PredictOptions)
 @option_flags(RejectionLimits)
 @option_flags(ProgressOptions)
@@ -30,10 +57,7 @@ def predict(
     """Predict every image of the inputs into one CSV.
 
     Every image ends in exactly one of predictions.csv, rejected.csv (its own fault) and failed.csv (the
-    system's). The same command continues a run that was stopped. Flags after -- are Beam's.
-
-    Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 complete, but over --max-rejected or --max-failed; 75, 130 and
-    143 stopped, the same command continues.
+    system's). The same command continues a run that was stopped.
     """
     from beam_jobs.job import run_job
     from beam_jobs.progress_bar import shown_progress
@@ -46,7 +70,12 @@ def predict(
         _conclude(account, progress.run, options.output, limits)
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    options_metavar="--output FOLDER [OPTIONS]",
+    notes={"Beam": _BEAM},
+    examples=("flow-images merge --output out/",),
+)
 @option_flags(MergeOptions)
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
 def merge(options: MergeOptions, beam_flags: tuple[str, ...]) -> None:

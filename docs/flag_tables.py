@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 
 from flow_images.cli import COMMANDS, cli
+from serving.console.grouped_help import groups
+from serving.console.option_flags import Flag
 
 PAGE = Path(__file__).with_name("flags.md")
 _HEAD = """# Flags
@@ -39,21 +41,22 @@ def _section(name: str, root: click.Context) -> Iterator[str]:
 def _table(command: click.Command, root: click.Context) -> Iterator[str]:
     yield f"{command.get_short_help_str(200)}\n"
     context = click.Context(command, parent=root, show_default=True)
-    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    if options:
-        yield "| flag | value | default | |\n| --- | --- | --- | --- |"
+    for group, options in groups(command):
+        yield f"**{group}**\n\n| flag | value | default | |\n| --- | --- | --- | --- |"
         yield "\n".join(_row(option, context) for option in options) + "\n"
 
 
 def _row(option: click.Option, context: click.Context) -> str:
     extra = option.get_help_extra(context)
     flags = ", ".join(f"`{flag}`" for flag in (*option.opts, *option.secondary_opts))
-    value = "" if option.is_flag else extra.get("range") or option.make_metavar(context)
+    bounds, more = (option.field.bounds, option.field.details.get("more", "")) if isinstance(option, Flag) else ("", "")
+    value = "" if option.is_flag else bounds or option.make_metavar(context)
     default = "required" if option.required else extra.get("default", "").strip('"')
     variable = "".join(f" Environment: `{name}`." for name in extra.get("envvars", ()))
     if words := re.fullmatch(r"\((.*)\)", default):
         default = words[1]
-    cells = (flags, value and f"`{value}`", _plain(default), f"{_plain(option.help or '')}{variable}")
+    text = " ".join(filter(None, [option.help, more]))
+    cells = (flags, value and f"`{value}`", _plain(default), f"{_plain(text)}{variable}")
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 

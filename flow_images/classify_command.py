@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from serving.connection import Connection
+from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.images.limits import ImageLimits
 from serving.model_overrides import ModelOverrides
@@ -17,7 +18,14 @@ class ClassifyOptions(ConnectionOptions, AnswerOptions, ImageLimits, ModelOverri
     """Which model to ask about a few images, and what to show of its answers."""
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    options_metavar="(--server HOST:PORT | --model STORE/NAME) [OPTIONS]",
+    examples=(
+        "flow-images classify rex.jpg --model models/dogs",
+        "flow-images classify *.jpg --server localhost:8500 --model-name dogs --top-k 1",
+    ),
+)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @option_flags(ClassifyOptions)
 def classify(options: ClassifyOptions, images: Sequence[str]) -> None:

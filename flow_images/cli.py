@@ -22,6 +22,8 @@ from typing import NamedTuple, NoReturn
 
 import click
 
+from serving.console.grouped_help import GroupOfCommands
+
 
 class Command(NamedTuple):
     """Where a command is, what it does, and the extras of the distribution that bring what it imports."""
@@ -65,7 +67,7 @@ COMMANDS = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(GroupOfCommands):
     """The group of commands; it loads only the module of the one that runs."""
 
     running: click.Command | None = None
@@ -91,12 +93,22 @@ class _Commands(click.Group):
         name, self.running, rest = super().resolve_command(ctx, args)
         return name, self.running, rest
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+    def summary(self, ctx: click.Context, name: str) -> str:
+        return COMMANDS[name].help
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_SECTIONS = {
+    "Models": ("train", "evaluate", "models", "serve"),
+    "Images": ("predict", "merge", "classify"),
+    "From a first try to a cluster": ("demo", "deploy"),
+}
+
+
+@click.group(
+    cls=_Commands,
+    sections=_SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="flow-images")
 def cli() -> None:
     """Predict a bucket of images with a TensorFlow Hub model, every image accounted for."""

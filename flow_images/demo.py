@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from serving.console.child_process import python_command, python_environment
+from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.terminal import console, printable, say
 from serving.errors import UsageError
@@ -25,10 +26,10 @@ _ROWS_SHOWN = 8
 
 
 @options_class
-class DemoOptions(Options):
+class DemoOptions(Options, group="Input"):
     """Which images the demonstration runs on, how long it trains, and where it writes."""
 
-    output: str = option("Folder for all that is made.", default="demo", metavar="FOLDER")
+    output: str = option("Folder for all that is made.", default="demo", metavar="FOLDER", group="Output")
     labels: str | None = option(
         "Kaggle's labels.csv (id,breed), or a CSV with path,label.",
         default=None,
@@ -38,23 +39,35 @@ class DemoOptions(Options):
     images: str | None = option("Folder of the images that labels.csv names.", default=None, metavar="FOLDER")
     hub_model: str | None = option(
         "TF Hub URL, SavedModel folder or archive.",
+        group="Training",
         default=None,
         metavar="URL|PATH",
         default_words="a small module is made",
     )
     epochs: int | None = option(
         "Passes over the training images.",
+        group="Training",
         default=None,
         least=1,
         most=MOST_EPOCHS,
         default_words="as many as `train` takes",
     )
     seed: int = option(
-        "Of the drawn images, the split, the order and the first weights.", default=0, least=0, most=HIGHEST_SEED
+        "Seed of the drawn images, the split, the order and the first weights.",
+        group="Training",
+        default=0,
+        least=0,
+        most=HIGHEST_SEED,
     )
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    examples=(
+        "flow-images demo",
+        "flow-images demo --labels labels.csv --images train/ \\\n--hub-model mobilenet.tar.gz --output dogs-demo",
+    ),
+)
 @option_flags(DemoOptions)
 def demo(options: DemoOptions) -> None:
     """Train, serve and predict on this machine, without internet.

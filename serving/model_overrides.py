@@ -11,14 +11,14 @@ DEFAULT_RANGE: InputRange = "0..1"
 
 
 @options_class
-class ModelOverrides(Options):
+class ModelOverrides(Options, group="Models without a contract"):
     """What has to be known of a model without a contract; None is taken from the server where it says so."""
 
-    labels: str | None = option("For a model without a contract: a file with a label a line.", default=None)
+    labels: str | None = option("A file with a label a line.", default=None, metavar="FILE")
     image_size: tuple[int, int] | None = option(
-        "For a model without a contract: its image size, such as 224, or 320x240 (width x height).",
+        "Its image size, such as 224, or 320x240 (width x height).",
         default=None,
-        metavar="PIXELS|WIDTHxHEIGHT",
+        metavar="PIXELS",
         parse=parse_image_size,
         show=format_image_size,
         least=1,
@@ -26,20 +26,17 @@ class ModelOverrides(Options):
         default_words="what the server tells",
     )
     input_range: InputRange | None = option(
-        "For a model without a contract that takes float32: what black and white are.",
+        "What black and white are, if it takes float32.",
         default=None,
         default_words=DEFAULT_RANGE,
     )
     activation: Literal["softmax", "sigmoid", "none"] | None = option(
-        "For a model without a contract: what makes probabilities of its outputs, if they are logits. none: take any "
-        "outputs as they are.",
+        "What makes probabilities of its outputs, if they are logits. none: take any outputs as they are.",
         default=None,
     )
-    signature: str | None = option(
-        "For a model without a contract: its signature.", default=None, default_words="serving_default"
-    )
-    input_name: str | None = option("For a model without a contract: the signature's input.", default=None)
-    output_name: str | None = option("For a model without a contract: the signature's output.", default=None)
+    signature: str | None = option("Its signature.", default=None, metavar="NAME", default_words="serving_default")
+    input_name: str | None = option("The signature's input.", default=None, metavar="NAME")
+    output_name: str | None = option("The signature's output.", default=None, metavar="NAME")
 
     @property
     def given(self) -> dict[str, str]:

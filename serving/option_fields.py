@@ -1,9 +1,11 @@
 """Options as fields of frozen dataclasses: help, bounds and flag of each are written once, at its field.
 
-    epochs: int = option("Passes over the training images.", default=15, least=1, most=100_000)
+    class Training(Options, group="Training"):
+        epochs: int = option("Passes over the training images.", default=15, least=1, most=100_000)
 
-The flags of commands and the tables of the docs are derived from it (`serving.console.option_flags`), and so is what
-run.json says (`Options.record`). A wrong value is a UsageError that names the field, whoever gave it.
+The flags of commands, their --help in groups and the tables of the docs are derived from it
+(`serving.console.option_flags`, `grouped_help`), and so is what run.json says (`Options.record`). A wrong value is a
+UsageError that names the field, whoever gave it.
 """
 
 import dataclasses
@@ -15,6 +17,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import (
     Any,
+    ClassVar,
     Literal,
     ParamSpec,
     TypedDict,
@@ -35,10 +38,33 @@ R = TypeVar("R")
 T = TypeVar("T")
 OptionsT = TypeVar("OptionsT", bound="Options")
 
+Group = Literal[
+    "Input",
+    "Model",
+    "Output",
+    "Gates",
+    "Training",
+    "Addresses",
+    "Server",
+    "Cluster",
+    "Speed",
+    "Limits",
+    "TLS",
+    "Models without a contract",
+]
+"""Under which heading --help and the docs show an option, in their order: what everybody needs comes first."""
+GROUPS: tuple[Group, ...] = get_args(Group)
+_NO_BOUND = 2**62
+"""From here on, `most` is the limit of a type and not of a user, so the docs don't tell it."""
+
 
 class Details(TypedDict, total=False):
     """Optional details of an option, besides its help, type and default."""
 
+    group: Group
+    """Where it isn't that of the class."""
+    more: str
+    """Further sentences for the docs: --help has room for a line or two."""
     least: float
     """Least value, or least of each number of a tuple."""
     most: float
@@ -74,7 +100,7 @@ def option(help: str, *, default: Any = dataclasses.MISSING, **details: Unpack[D
     """A field for a class under `@options_class`.
 
     Args:
-      help: one sentence or a few, for --help and the docs.
+      help: one sentence or two, for --help and the docs.
       default: the value where none is given; without it, one has to be given.
       **details: see `Details`.
     """
@@ -100,6 +126,8 @@ class OptionField:
     """None is a value, too."""
     default: Any
     """`dataclasses.MISSING` if it must be given."""
+    group: Group | None
+    """Heading in --help and the docs."""
     details: Details
 
     @property
@@ -180,6 +208,13 @@ class OptionField:
         within = operator.lt if self.details.get("is_open") else operator.le  # nan is never within
         return (least is None or within(least, number)) and (most is None or within(number, most))
 
+    @property
+    def bounds(self) -> str:
+        """The bounds for the docs, such as `1 to 4,096`; empty if it has none."""
+        if self.details.get("most", 0) >= _NO_BOUND:
+            return f"at least {self._bound('least')}"
+        return self._bounds().removeprefix("from ") if {"least", "most"} & self.details.keys() else ""
+
     def _bounds(self) -> str:
         least = self._bound("least")
         most = self._bound("most")
@@ -236,13 +271,19 @@ def option_fields(options: "type[Options]") -> dict[str, OptionField]:
     """The options of a class by field: its own first, then those of its bases in their order."""
     fields = {field.name: field for field in dataclasses.fields(options)}
     kinds = get_type_hints(options)
-    names = dict.fromkeys(name for kind in options.__mro__ for name in inspect.get_annotations(kind))
-    found = {}
-    for name in names:
-        if name in fields and "details" in fields[name].metadata:
+    found: dict[str, OptionField] = {}
+    for stated_in in options.__mro__:
+        for name in inspect.get_annotations(stated_in):
+            if name in found or name not in fields or "details" not in fields[name].metadata:
+                continue
             kind, is_optional = _without_none(kinds[name])
             found[name] = OptionField(
-                name=name, kind=kind, is_optional=is_optional, default=fields[name].default, **fields[name].metadata
+                name=name,
+                kind=kind,
+                is_optional=is_optional,
+                default=fields[name].default,
+                group=fields[name].metadata["details"].get("group", getattr(stated_in, "group", None)),
+                **fields[name].metadata,
             )
     return found
 
@@ -258,9 +299,17 @@ def _without_none(kind: Any) -> tuple[Any, bool]:
 class Options:
     """Base of classes of options: checks each value, and gives parts of itself.
 
+    A class says the group of its fields, as `class Throughput(Options, group="Speed")`; a field may say its own.
+
     Raises:
       UsageError: a value is of another type, out of bounds or no choice; the message names the field.
     """
+
+    group: ClassVar[Group | None] = None
+
+    def __init_subclass__(cls, group: Group | None = None) -> None:
+        super().__init_subclass__()
+        cls.group = group
 
     def __post_init__(self) -> None:
         for field in option_fields(type(self)).values():

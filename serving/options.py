@@ -21,7 +21,7 @@ TOKEN_VARIABLE = "FLOW_IMAGES_TOKEN"
 
 
 @options_class
-class TlsOptions(Options):
+class TlsOptions(Options, group="TLS"):
     """TLS, and mTLS with a client certificate. Paths of PEM files."""
 
     ca: str | None = option("Certificates to trust; None for the system's.", default=None)
@@ -102,7 +102,7 @@ def make_endpoint(server: str, model_name: str, version: int | None, tls: TlsOpt
 
 
 @options_class
-class Timeouts(Options):
+class Timeouts(Options, group="Limits"):
     """How long to wait for a server."""
 
     # A first request may wait for a GPU's warm-up.
@@ -110,6 +110,7 @@ class Timeouts(Options):
         "Seconds that one request may take.",
         default=60.0,
         flag="--deadline",
+        metavar="SECONDS",
         least=0.001,
         most=86_400,
         is_recorded=True,
@@ -119,6 +120,7 @@ class Timeouts(Options):
         "Seconds to go on trying while the server is away or overloaded.",
         default=300.0,
         flag="--patience",
+        metavar="SECONDS",
         least=0,
         most=MAX_PATIENCE_S,
         is_recorded=True,
@@ -156,12 +158,12 @@ class RetryPolicy(Timeouts):
 
 
 @options_class
-class ConnectionOptions(Timeouts):
+class ConnectionOptions(Timeouts, group="Model"):
     """Which server and model to ask, and how long to retry. With `model`, an embedded server is started."""
 
     server: str | None = option(
-        f"TensorFlow Serving's gRPC address, usually port {DEFAULT_PORT}. Several IP:PORT with commas, or a name with "
-        "several addresses, are balanced.",
+        f"A server that runs: TensorFlow Serving's gRPC address, usually port {DEFAULT_PORT}.",
+        more="Several IP:PORT with commas, or a name with several addresses, are balanced.",
         default=None,
         metavar="HOST:PORT",
         variable="FLOW_IMAGES_SERVER",
@@ -169,13 +171,16 @@ class ConnectionOptions(Timeouts):
         is_recorded=True,
     )
     model: str | None = option(
-        "A model folder as `train` writes it, on a disk or in a bucket; an embedded server is started for the run.",
+        "Or a model folder as `train` writes it, for which a server is started; on a disk or in a bucket.",
         default=None,
         metavar="STORE/NAME",
         is_recorded=True,
     )
     model_name: str | None = option(
-        "Name of the model on the server.", default=None, default_words="the last folder of --model"
+        "Name of the model on the server; needed with --server.",
+        default=None,
+        metavar="NAME",
+        default_words="the last folder of --model",
     )
     model_version: int | None = option(
         "Version to ask.", default=None, least=0, most=HIGHEST_VERSION, default_words="the latest"
@@ -183,19 +188,37 @@ class ConnectionOptions(Timeouts):
     tls: bool = option(
         f"Use TLS. A bearer token is taken from {TOKEN_VARIABLE}.",
         default=False,
+        group="TLS",
         variable="FLOW_IMAGES_TLS",
         yields_to="model",
     )
     tls_ca: str | None = option(
-        "Certificates to trust.", default=None, metavar="PEM", variable="FLOW_IMAGES_TLS_CA", yields_to="model"
+        "Certificates to trust.",
+        default=None,
+        group="TLS",
+        metavar="PEM",
+        variable="FLOW_IMAGES_TLS_CA",
+        yields_to="model",
     )
     tls_cert: str | None = option(
-        "Client certificate (mTLS).", default=None, metavar="PEM", variable="FLOW_IMAGES_TLS_CERT", yields_to="model"
+        "Client certificate (mTLS).",
+        default=None,
+        group="TLS",
+        metavar="PEM",
+        variable="FLOW_IMAGES_TLS_CERT",
+        yields_to="model",
     )
     tls_key: str | None = option(
-        "Private key of --tls-cert.", default=None, metavar="PEM", variable="FLOW_IMAGES_TLS_KEY", yields_to="model"
+        "Private key of --tls-cert.",
+        default=None,
+        group="TLS",
+        metavar="PEM",
+        variable="FLOW_IMAGES_TLS_KEY",
+        yields_to="model",
     )
-    tls_server_name: str | None = option("Name in the server's certificate, if not HOST.", default=None, metavar="NAME")
+    tls_server_name: str | None = option(
+        "Name in the server's certificate, if not HOST.", default=None, group="TLS", metavar="NAME"
+    )
 
     def tls_options(self) -> TlsOptions | None:
         """Those of TLS, if it is used; any of its files asks for it."""
@@ -210,13 +233,17 @@ class AnswerOptions(Options):
     """How images travel to the server, and what is kept of its answers."""
 
     wire: Wire | None = option(
-        "How images travel: preprocessed here as float32 (exact) or rounded to uint8 (a quarter of the bytes), or as "
-        "files, encoded (the server decodes).",
+        "How images travel: as pixels (uint8 are a quarter of the bytes), or as files that the server decodes "
+        "(encoded).",
+        more="Pixels are preprocessed here, as float32 (exact) or rounded to uint8.",
+        group="Speed",
         default=None,
         default_words="the first of these that the model has",
     )
     # The most is more than any model's classes; where a model has fewer, all of them are meant.
-    top_k: int = option("Classes to give of each image, the best first.", default=5, least=1, most=1_000_000)
+    top_k: int = option(
+        "Classes to give of each image, the best first.", default=5, least=1, most=1_000_000, group="Output"
+    )
 
 
 def bearer_token(endpoint: Endpoint, token: str | None = None) -> str | None:

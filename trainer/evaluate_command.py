@@ -2,13 +2,23 @@
 
 import click
 
+from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.terminal import printable, say
 from trainer.evaluation_options import EvaluateJob
 from trainer.progress_bar import progress_bar
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    options_metavar="(--labels CSV | --folder FOLDER) --output FOLDER "
+    "(--server HOST:PORT | --model STORE/NAME) [OPTIONS]",
+    examples=(
+        "flow-images evaluate --folder new/ --model models/dogs --output report/",
+        "flow-images evaluate --labels labels.csv --images photos/ --output report/ \\\n"
+        "--server serving:8500 --model-name dogs",
+    ),
+)
 @option_flags(EvaluateJob)
 def evaluate(job: EvaluateJob) -> None:
     """Measure a published or served model on labelled images.

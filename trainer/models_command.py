@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serving.console.grouped_help import GroupOfCommands
 from serving.console.terminal import console, printable, say
 from serving.errors import UsageError
 from serving.storage.base import Storage
@@ -21,12 +22,12 @@ _FIGURES = ("accuracy", "top_5", "macro_f1", "log_loss", "calibration_error", "t
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=GroupOfCommands)
 def models() -> None:
     """Show which models are published, how each was made, and how good it is."""
 
 
-@models.command("list")
+@models.command("list", examples=("flow-images models list models", "flow-images models list gs://pets/models/dogs"))
 @click.argument("path", metavar="STORE[/NAME]")
 @_as_json
 def list_(path: str, as_json: bool) -> None:
@@ -52,7 +53,7 @@ def list_(path: str, as_json: bool) -> None:
             say(f"flow-images: {printable(version.path)}: {printable(version.problem)}", err=True)
 
 
-@models.command()
+@models.command(examples=("flow-images models show models/dogs", "flow-images models show models/dogs/3 --json"))
 @click.argument("path", metavar="STORE/NAME[/VERSION]")
 @_as_json
 def show(path: str, as_json: bool) -> None:
@@ -72,7 +73,7 @@ def show(path: str, as_json: bool) -> None:
     say(f"  {'report':<20} {printable(version.path)}/report.html")
 
 
-@models.command()
+@models.command(examples=("flow-images models diff models/dogs/3 models/dogs/4",))
 @click.argument("old", metavar="STORE/NAME/VERSION")
 @click.argument("new", metavar="STORE/NAME/VERSION")
 @_as_json

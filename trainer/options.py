@@ -19,15 +19,17 @@ AUGMENT_RATE = 1e-3
 
 
 @options_class
-class TrainOptions(Options):
+class TrainOptions(Options, group="Training"):
     """How a model is trained."""
 
     hub_model: str = option(
-        "TF Hub URL, Kaggle handle (OWNER/MODEL/FRAMEWORK/VARIATION/VERSION), SavedModel folder or .tar.gz: code that "
-        "will be run, so from a source you trust.",
+        "TF Hub URL, Kaggle handle, SavedModel folder or .tar.gz. It is code that will be run: take it from a source "
+        "you trust.",
+        more=f"A Kaggle handle is OWNER/MODEL/FRAMEWORK/VARIATION/VERSION. By default: {MODEL_URL}.",
+        group="Model",
         default=MODEL_URL,
-        metavar="URL|HANDLE|PATH",
-        default_words=MODEL_URL.removeprefix("https://"),
+        metavar="MODULE",
+        default_words="MobileNet V2, trained on ImageNet",
     )
     epochs: int | None = option(
         "Passes over the training images.",
@@ -54,6 +56,7 @@ class TrainOptions(Options):
     )
     dropout: float | None = option(
         "Share of the features that the head doesn't see in a step.",
+        metavar="SHARE",
         default=None,
         least=0,
         most=0.95,
@@ -64,61 +67,87 @@ class TrainOptions(Options):
     )
     image_size: int | None = option(
         "Height and width in pixels, as the hub module takes them.",
+        group="Model",
+        metavar="PIXELS",
         default=None,
         least=1,
         most=8192,
         default_words="the hub module's, or 224 if it takes any",
     )
     value_range: Literal["0..1", "-1..1", "0..255"] = option(
-        "What the hub module wants black and white to be.", default="0..1"
+        "What the hub module wants black and white to be.", default="0..1", group="Model"
     )
     orientation: Literal["ignore", "exif"] = option(
-        "exif: turn images upright by their EXIF tag, here and in every prediction.", default="ignore"
+        "exif: turn images upright by their EXIF tag, here and in every prediction.", default="ignore", group="Model"
     )
     validation_share: float = option(
         "Share of each class that chooses: when to stop, the temperature, the threshold.",
+        group="Input",
+        metavar="SHARE",
         default=0.15,
         least=0,
         most=0.5,
         is_open=True,
     )
     test_share: float = option(
-        "Share of each class that judges: it is seen once, at the end.", default=0.15, least=0, most=0.5, is_open=True
+        "Share of each class that judges: it is seen once, at the end.",
+        group="Input",
+        metavar="SHARE",
+        default=0.15,
+        least=0,
+        most=0.5,
+        is_open=True,
     )
-    seed: int = option("Of the split, the order and the first weights.", default=0, least=0, most=HIGHEST_SEED)
-    fine_tune: bool = option("Train the hub module's weights, too, from the trained head on: slower.", default=False)
+    seed: int = option(
+        "Seed of the split, of the order and of the first weights.", default=0, least=0, most=HIGHEST_SEED
+    )
+    fine_tune: bool = option(
+        "Train the hub module's weights, too: slower.", more="From the trained head on.", default=False
+    )
     train_batch_norm: bool = option(
-        "With --fine-tune: let batch normalization learn from your images; only with many images a step.",
+        "With --fine-tune: let batch normalization learn, too.",
+        more="From your images; only with many of them a step.",
         default=False,
     )
-    augment: bool = option("Flip, crop and recolour the images that are trained on: slower.", default=False)
-    mixed_precision: bool = option("Compute in 16 bits with --fine-tune or --augment, on GPUs that do.", default=False)
+    augment: bool = option("Flip, crop and recolour the training images: slower.", default=False)
+    mixed_precision: bool = option(
+        "Compute in 16 bits, on GPUs that do.", more="With --fine-tune or --augment.", default=False
+    )
 
 
 @options_class
-class TrainJob(TrainOptions):
+class TrainJob(TrainOptions, group="Output"):
     """The options of `flow-images train`: the images, how to train, and where the model goes."""
 
     labels: str | None = option(
-        "Kaggle's labels.csv (id,breed), or a CSV with path,label; on a disk or in a bucket. A column split "
-        "(training, validation, test) says where an image belongs; other columns are slices to measure.",
+        "Kaggle's labels.csv (id,breed), or a CSV with path,label; on a disk or in a bucket.",
+        more="A column split (training, validation, test) says where an image belongs; other columns are slices to "
+        "measure.",
+        group="Input",
         default=None,
         metavar="CSV",
     )
     images: str | None = option(
-        "With id,breed: the folder of <id>.jpg, on a disk or in a bucket.", default=None, metavar="FOLDER"
-    )
-    folder: str | None = option(
-        "Instead: a folder with one folder of images a class, or with train/CLASS, validation/CLASS and test/CLASS; on "
-        "a disk or in a bucket.",
+        "With id,breed: the folder of <id>.jpg.",
+        more="On a disk or in a bucket.",
+        group="Input",
         default=None,
         metavar="FOLDER",
     )
-    skip_bad: bool = option("Leave out images and classes that can't be used, and list them.", default=False)
+    folder: str | None = option(
+        "Instead of --labels: a folder with one folder of images a class.",
+        more="Or with train/CLASS, validation/CLASS and test/CLASS; on a disk or in a bucket.",
+        group="Input",
+        default=None,
+        metavar="FOLDER",
+    )
+    skip_bad: bool = option(
+        "Leave out images and classes that can't be used, and list them.", default=False, group="Input"
+    )
     model_store: str = option(
         "Folder of all models, on a disk or in a bucket; the model becomes STORE/NAME/VERSION.", metavar="FOLDER"
     )
-    name: str = option("Name of the model.")
+    name: str = option("Name of the model.", metavar="NAME")
     version: int | None = option(
         "Version, an integer.",
         default=None,
@@ -127,29 +156,36 @@ class TrainJob(TrainOptions):
         default_words="seconds since 1970, above all others",
     )
     min_accuracy: float | None = option(
-        "Gate: publish nothing if the accuracy on the test images is below.", default=None, least=0, most=1
+        "Least accuracy on the test images.", group="Gates", metavar="SHARE", default=None, least=0, most=1
     )
     min_lift: float | None = option(
-        "Gate: publish nothing if the test accuracy is not this much above that of a model trained on shuffled labels.",
+        "How much the test accuracy must be above that of a model trained on shuffled labels.",
+        group="Gates",
+        metavar="SHARE",
         default=None,
         least=0,
         most=1,
     )
     max_regression: float | None = option(
-        "Gate: publish nothing if the test accuracy is more than this below that of the version in service, the "
-        "highest of STORE/NAME, on the same images.",
+        "How much the test accuracy may be below that of the version in service, on the same images.",
+        more="In service is the highest version of STORE/NAME.",
+        group="Gates",
+        metavar="SHARE",
         default=None,
         least=0,
         most=1,
     )
     min_slice_accuracy: float | None = option(
-        "Gate: publish nothing if a class, or a value of a slice column, with at least 10 test images is below.",
+        "Least accuracy of each class, and of each value of a slice column, with at least 10 test images.",
+        group="Gates",
+        metavar="SHARE",
         default=None,
         least=0,
         most=1,
     )
     target_precision: float = option(
         "Precision, on the validation images, of the answers at or above the threshold that the model carries.",
+        metavar="SHARE",
         default=0.95,
         least=0,
         most=1,
@@ -157,19 +193,21 @@ class TrainJob(TrainOptions):
     )
     groups: str | None = option(
         "CSV with label,group: the coarser group of each class, for jobs that are unsure of the class.",
+        group="Input",
         default=None,
         metavar="CSV",
     )
     golden: Literal["drawn", "photos"] = option(
-        "Images by which a job checks a server, part of the model: drawn ones, or validation images of yours.",
+        "Images in the model by which a job checks a server: drawn ones, or validation images of yours.",
         default="drawn",
     )
     no_thumbnails: bool = option(
-        "Show no images in report.html, which is part of the version folder and goes where the model goes.",
+        "Show no images in report.html.",
+        more="It is part of the version folder and goes where the model goes.",
         default=False,
     )
     report: str | None = option(
-        "Folder for a copy of report.html and the files that belong to it, also if nothing is published.",
+        "Folder for a copy of report.html and its files, also if nothing is published.",
         default=None,
         metavar="FOLDER",
         default_words="the version folder; the working folder if nothing is published",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from serving.console.field_names import with_flags
+from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.terminal import printable, say
 from serving.errors import NotBlessed
@@ -17,13 +18,33 @@ if TYPE_CHECKING:
     from trainer.training_run import TrainedModel, TrainingRun
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    options_metavar="(--labels CSV | --folder FOLDER) --model-store FOLDER --name NAME [OPTIONS]",
+    notes={
+        "Exit codes": {
+            "0": "published",
+            "1": "failed",
+            "2": "wrong usage",
+            "4": "a gate failed: reported, not published",
+            "75": "stopped by what may pass; the same command goes on",
+            "130, 143": "interrupted",
+        }
+    },
+    examples=(
+        "flow-images train --folder photos/ --model-store models --name dogs",
+        "flow-images train --labels labels.csv --images train/ \\\n"
+        "--model-store gs://pets/models --name dogs --min-accuracy 0.8",
+        "flow-images train --folder photos/ --model-store models --name dogs \\\n"
+        "--fine-tune --augment --max-regression 0.01",
+    ),
+)
 @option_flags(TrainJob)
 def train(job: TrainJob) -> None:
     """Train a TensorFlow Hub image model on labelled images, measure it, and export it for serving.
 
     The model is published as STORE/NAME/VERSION, whole, with its labels and preprocessing inside, and with report.html.
-    With a gate (--min-accuracy and others) a model that fails it is reported and not published; the exit code is 4.
+    With a gate, a model that fails it is reported and not published.
     """
     from trainer.training_run import TrainingRun
 

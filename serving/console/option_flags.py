@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 from click.types import OptionHelpExtra
+from typing_extensions import override
 
 from serving.console.field_names import with_flags
 from serving.console.flag_types import Number
@@ -47,9 +48,11 @@ def option_flags(options: type[Options]) -> Callable[[Callable[..., R]], Callabl
 def _flag(field: OptionField) -> Callable[[Callable[..., R]], Callable[..., R]]:
     details = field.details
     attributes: dict[str, Any] = {
+        "cls": Flag,
+        "field": field,
         "type": _type(field),
         "help": field.help,
-        "metavar": details.get("metavar"),
+        "metavar": details.get("metavar", _METAVARS.get(field.type)),
         "envvar": details.get("variable"),
         "show_envvar": True,
     }
@@ -65,16 +68,27 @@ def _flag(field: OptionField) -> Callable[[Callable[..., R]], Callable[..., R]]:
         attributes["show_default"] = details.get("default_words") or not (
             field.default is None or field.default is False
         )
-    return click.option(field.flag, field.name, cls=_Flag, **attributes)
+    return click.option(field.flag, field.name, **attributes)
 
 
-class _Flag(click.Option):
-    """A flag whose default may be said in words, which click itself puts into brackets."""
+_METAVARS = {int: "N", float: "X"}
 
+
+class Flag(click.Option):
+    """A flag of a field. Its default is shown in words; its bounds are left to the docs, and to who oversteps them."""
+
+    def __init__(self, *args: Any, field: OptionField, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.field = field
+
+    @override
     def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
         extra = super().get_help_extra(ctx)
-        if isinstance(self.show_default, str):
+        if isinstance(self.show_default, str):  # which click itself puts into brackets
             extra["default"] = self.show_default
+        elif "default" in extra and self.field.type in (int, float):
+            extra["default"] = self.field.text(self.field.default)
+        extra.pop("range", None)
         return extra
 
 

@@ -21,7 +21,7 @@ class ImageRejected(Exception):
 
 
 @options_class
-class ImageLimits(Options):
+class ImageLimits(Options, group="Limits"):
     """What an image may cost."""
 
     # The default is well over camera originals, and 32 such files in a request stay under gRPC's 2 GiB.

@@ -2,14 +2,19 @@
 
 import importlib
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from flow_images.cli import COMMANDS
+from beam_jobs.beam_flags import parse_beam_flags
+from flow_images.cli import COMMANDS, cli
+from serving.console.grouped_help import GroupedCommand
 from serving.errors import FlowImagesError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +37,37 @@ def test_the_commands_are_listed_without_being_loaded() -> None:
     done = flow_images("--help")
     assert done.returncode == 0
     assert [name for name in COMMANDS if f"\n  {name} " in done.stdout] == list(COMMANDS)
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        below = command.commands if isinstance(command, click.Group) else {}
+        yield from [(f"{name} {one}", command) for one, command in below.items()] or [(name, command)]
+
+
+EXAMPLES = [
+    pytest.param(name, command, example, id=f"{name} {place}")
+    for name, command in commands()
+    if isinstance(command, GroupedCommand)
+    for place, example in enumerate(command.examples)
+]
+
+
+@pytest.mark.parametrize(("name", "command", "example"), EXAMPLES)
+def test_the_examples_of_the_help_are_commands(name: str, command: click.Command, example: str) -> None:
+    words = shlex.split(example.replace("\\\n", " "))
+    start = ["flow-images", *name.split()]
+    assert words[: len(start)] == start
+    context = command.make_context(name, words[len(start) :])  # which parses them, and raises where it can't
+    assert context.params
+    parse_beam_flags(context.params.get("beam_flags", ()))
+
+
+def test_every_command_has_an_example() -> None:
+    grouped = {name for name, command in commands() if isinstance(command, GroupedCommand)}
+    assert {param.values[0] for param in EXAMPLES} == grouped
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ COMMAND_MODULES = {
 MAY_HAVE_FLAGS = COMMAND_MODULES | {
     "k8s/deploy/submit.py",  # writes a command line for a pod
     "serving/console/field_names.py",  # is about flags
+    "serving/console/grouped_help.py",  # so is this
     # State each option, its flag and its help included.
     "beam_jobs/options.py",
     "serving/option_fields.py",
