@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from beam_jobs.beam_flags import parse_beam_flags
 from serving.storage.options import AzureOptions, GcsOptions, S3Options, StorageOptions
 
 
@@ -15,8 +16,6 @@ def storage_options(flags: Sequence[str]) -> StorageOptions:
     if not flags:
         return StorageOptions()  # Beam takes seconds to import
     from apache_beam.options import pipeline_options as beam
-
-    from beam_jobs.beam_flags import parse_beam_flags
 
     given = parse_beam_flags(flags)
     return StorageOptions(

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serving.class_names import check_class_names
 from serving.connection import Connection
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, UsageError
 from serving.model_overrides import ModelOverrides
 from serving.options import ConnectionOptions
+from serving.storage.disk import check_can_write
 from serving.storage.stores import Stores
 from serving.temporary_files import explaining_full_temporary_files
 from trainer.evaluation_options import EvaluateJob
@@ -56,6 +58,9 @@ def evaluate(job: EvaluateJob, progress: Progress | None = None) -> EvaluatedMod
     progress = progress or Progress()
     check_sources(job)
     Connection(job)  # wrong options are told before images are read
+    check_can_write(job.output, "output")
+    if job.class_names is not None:
+        check_class_names(job.class_names, "class_names")
     stores = Stores(policy=job.retry)
     with BucketCopies(stores, progress.note) as copies, copies.original_names(), explaining_full_temporary_files():
         checked = read_sources(job, copies, progress, for_training=False)
