@@ -1,6 +1,7 @@
 """Parses Beam's own flags, the ones after `--`; refuses those that Beam would only warn of, or that lose rows.
 
-No message shows the value of a flag, as it may be a secret. Beam is imported where it has to judge, as that takes seconds.
+No message shows the value of a flag, as it may be a secret. Beam is imported where it has to judge, as that takes
+seconds.
 """
 
 import contextlib

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from beam_jobs import interrupt
+from beam_jobs import stop_request
 from beam_jobs.image_names import image_name
-from beam_jobs.input_lists import is_list
-from beam_jobs.inputs import list_images
+from beam_jobs.list_files import is_list
+from beam_jobs.listing import list_images
 from beam_jobs.plan import Plan, RunFolder
 from serving.errors import FlowImagesError
 from serving.storage.base import Storage, differ, is_web, join
-from serving.text_files import is_utf8
+from serving.text.utf8_files import is_utf8
 
 _LISTING_S = 20.0
 """Seconds that the look for new images may take: of a bucket with millions, only the first ones are counted."""
@@ -190,7 +190,7 @@ class News:
             nonlocal whole
             images = self._plan.options.images
             for one in list_images(inputs, leave_out=self._own, stores=self._stores, images=images):
-                if time.monotonic() > ends or interrupt.STOP.is_set():
+                if time.monotonic() > ends or stop_request.STOP.is_set():
                     whole = False
                     return
                 if is_utf8(one.path):

@@ -10,21 +10,19 @@ import json
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import pydantic
 
+from beam_jobs.chunk_size import chunk_rows
 from beam_jobs.image_names import image_name
-from beam_jobs.inputs import Listed
+from beam_jobs.kaggle_submission import image_id
+from beam_jobs.listing import Listed
 from serving.errors import FlowImagesError, UsageError
-from serving.storage.base import Storage, without_query
-
-MAX_CHUNK_ROWS = 256
-"""Rows that one part holds. Two chunks are under way at once, so at most 512 rows are asked again after a crash."""
-MAX_CHUNK_SCORES = 250_000
-"""Scores that one part holds, at 70 bytes each in memory: of 10,000 classes it has 25 rows."""
+from serving.storage.base import Storage
 
 
 class Row(NamedTuple):
@@ -121,28 +119,9 @@ def build_manifest(
             seen = _fill(table, images, base)
             if unique_ids:
                 _refuse_repeated_ids(table)
-            return _write(table, file, seen, _Cut(batch_size, shards, scores))
+            return _write(table, file, seen, partial(chunk_rows, batch_size=batch_size, shards=shards, scores=scores))
         finally:
             table.close()
-
-
-class _Cut(NamedTuple):
-    """What decides how many rows a chunk has."""
-
-    batch_size: int
-    shards: int
-    scores: int
-
-    def chunk_rows(self, listed: int) -> int:
-        """At least 8 chunks a shard, so that shards end together; whole batches; never above a maximum."""
-        share = -(-listed // (8 * self.shards))
-        batches = max(1, -(-share // self.batch_size))
-        return max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_SCORES // self.scores, batches * self.batch_size))
-
-
-def image_id(row: Row) -> str:
-    """The id of Kaggle's submission file: the one that was given, else the file's name without its ending."""
-    return row.id if row.id is not None else _stem(row.path)
 
 
 def _fill(table: sqlite3.Connection, images: Iterable[Listed], base: str) -> int:
@@ -178,9 +157,7 @@ def _escaped(text: str) -> str:
 
 
 def _refuse_repeated_ids(table: sqlite3.Connection) -> None:
-    table.create_function(
-        "image_id", 2, lambda path, identifier: _stem(path) if identifier is None else identifier, deterministic=True
-    )
+    table.create_function("image_id", 2, image_id, deterministic=True)
     repeated = table.execute(
         "SELECT image_id(path, id) AS k, min(path), max(path) FROM rows GROUP BY k HAVING count(*) > 1 LIMIT 1"
     ).fetchone()
@@ -191,18 +168,14 @@ def _refuse_repeated_ids(table: sqlite3.Connection) -> None:
         )
 
 
-def _stem(path: str) -> str:
-    return without_query(path).rsplit("/", 1)[-1].rsplit(".", 1)[0]
-
-
-def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> Manifest:
+def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: Callable[[int], int]) -> Manifest:
     listed, ids, labels = table.execute("SELECT count(*), count(id), count(label) FROM rows").fetchone()
     if not listed:
         raise UsageError("`inputs` names no image")
-    chunk_rows = cut.chunk_rows(listed)
+    rows = cut(listed)
     digest, offsets, checks = hashlib.sha256(), [0], []
     lines = _lines(table)
-    while chunk := b"".join(itertools.islice(lines, chunk_rows)):
+    while chunk := b"".join(itertools.islice(lines, rows)):
         file.write(chunk)
         digest.update(chunk)
         offsets.append(offsets[-1] + len(chunk))
@@ -211,7 +184,7 @@ def _write(table: sqlite3.Connection, file: IO[bytes], seen: int, cut: _Cut) -> 
         digest=digest.hexdigest(),
         listed=listed,
         duplicates=seen - listed,
-        chunk_rows=chunk_rows,
+        chunk_rows=rows,
         offsets=offsets,
         checks=checks,
         has_ids=ids > 0,

@@ -5,10 +5,9 @@ harm. Its last line is a checksum of its name and rows: one that was cut, change
 detected.
 
 **Generations.** Generation 0 is the run itself: it has a part for every chunk. Each `retry_failed` adds a generation,
-1 and so on, with parts for only the rows whose outcome may change: those that had failed, were missing or were too
-slow, or were rejected for a file that has changed since. The newest outcome of a row counts. A part is named
-`GENERATION-CHUNK.jsonl`; from 1 on, `generation-N.json` says which rows of which chunks the generation covers, and
-makes it exist.
+1 and so on, with parts for only the rows whose outcome may change (see `beam_jobs.remaining_work`). The newest outcome
+of a row counts. A part is named `GENERATION-CHUNK.jsonl`; from 1 on, `generation-N.json` says which rows of which
+chunks the generation covers, and makes it exist.
 """
 
 import hashlib
@@ -50,14 +49,6 @@ class Outcome(NamedTuple):
     def was_read(self) -> bool:
         """Was the file there and readable?"""
         return self.stage not in ("list", "read") or self.reason not in (MISSING, "bad_name", "unreadable")
-
-    @property
-    def may_change(self) -> bool:
-        """May it be another one in a later generation?
-
-        A failure was the system's, a missing file may come back, and a longer deadline may be given.
-        """
-        return self.verdict == "failed" or self.reason in (MISSING, TOO_SLOW)
 
 
 class BrokenPart(FlowImagesError):

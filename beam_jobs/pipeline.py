@@ -1,23 +1,52 @@
-"""The Beam transform: chunk numbers, shuffled, then one fused stage that does everything else.
+"""The Beam pipeline of some chunks: their numbers, shuffled, then one fused stage that does everything else.
 
 Images never cross a stage's border: a runner that keeps or moves stage outputs would keep or move gigabytes.
 """
 
+import contextlib
 import dataclasses
+import os
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import get_args
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_jobs import interrupt
+from beam_jobs import stop_request
+from beam_jobs.beam_flags import runs_here
+from beam_jobs.ipython import name_steps_without_interactive_runner
 from beam_jobs.memory import CHUNKS_AT_ONCE
 from beam_jobs.parts import Verdict
+from beam_jobs.runner_errors import worker_errors
 from beam_jobs.worker import ChunkWorker, WorkerSpec
+
+
+def run_pipeline(spec: WorkerSpec, chunks: Sequence[int], options: PipelineOptions) -> None:
+    """Runs until each of the chunks has its part.
+
+    Raises:
+      FlowImagesError: what stopped it, as the worker raised it.
+    """
+    if not chunks:
+        return
+    name_steps_without_interactive_runner()
+    with worker_errors(), _pipeline(options) as pipeline:
+        pipeline | "Chunks" >> beam.Create(list(chunks)) | PredictChunks(spec)
+
+
+def _pipeline(options: PipelineOptions) -> beam.Pipeline:
+    if not runs_here(options):
+        return beam.Pipeline(options=options)
+    pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)  # DirectRunner would download another runner first
+    with contextlib.suppress(OSError):
+        os.rmdir(pipeline.local_tempdir)  # only other runners put files there; a killed run would leave it behind
+    return pipeline
 
 
 @dataclasses.dataclass(eq=False)
@@ -71,6 +100,6 @@ class _PredictChunk(beam.DoFn):
             for verdict, count in counts.result().items():
                 self._counters[verdict].inc(count)
         except KeyboardInterrupt:  # in a process without our signal handlers, such as a notebook
-            interrupt.request_stop()
-            interrupt.raise_if_stopped()
+            stop_request.request_stop()
+            stop_request.raise_if_stopped()
         return chunk

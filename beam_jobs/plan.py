@@ -15,15 +15,15 @@ import pydantic
 
 from beam_jobs.fresh_links import Links
 from beam_jobs.image_names import image_name
+from beam_jobs.known_sources import Source
 from beam_jobs.manifest import Manifest, Row
-from beam_jobs.options import PredictOptions
 from beam_jobs.parts import Parts
-from beam_jobs.sources import Source
+from beam_jobs.predict_options import PredictOptions
+from serving.client.model_overrides import DEFAULT_RANGE
 from serving.contract import ModelContract
 from serving.errors import FlowImagesError, Resumable, StorageError, UsageError
-from serving.model_overrides import DEFAULT_RANGE
+from serving.images.wire import Wire
 from serving.storage.base import Storage, absolute, join, scheme, shown
-from serving.wire import Wire
 
 STATE = "_state"
 """Folder below the output that holds manifest, plan and parts."""
@@ -95,7 +95,7 @@ class Plan(pydantic.BaseModel):
     recorded: dict[str, Any] = {}
     """What run.json says of the first process's options besides these; a later process that merges has its own."""
     left_out: dict[str, int] = {}
-    """Number of files and folders that the listing left out, by reason; see `beam_jobs.inputs.LEFT_OUT`."""
+    """Number of files and folders that the listing left out, by reason; see `beam_jobs.listing.LEFT_OUT`."""
 
     def locate(self, path: str) -> str:
         """Where the file of a row is, whatever the caller's working directory."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from beam_jobs import interrupt
-from beam_jobs.options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits
+from beam_jobs import stop_request
+from beam_jobs.predict_options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
-from serving.console.signals import handling_signals
 from serving.console.terminal import say
 from serving.errors import EXIT_OVER_LIMIT, Transient
+from serving.process.signals import handling_signals
 
 if TYPE_CHECKING:
     from beam_jobs.results import Account
@@ -59,7 +59,7 @@ def predict(
     Every image ends in exactly one of predictions.csv, rejected.csv (its own fault) and failed.csv (the
     system's). The same command continues a run that was stopped.
     """
-    from beam_jobs.job import run_job
+    from beam_jobs.predict_job import run_job
     from beam_jobs.progress_bar import shown_progress
 
     with _stoppable(), shown_progress(quiet=display.quiet) as progress:
@@ -93,7 +93,7 @@ def merge(options: MergeOptions, beam_flags: tuple[str, ...]) -> None:
 
 def _conclude(account: "Account", run: Mapping[str, Any], output: str, limits: RejectionLimits) -> None:
     """Prints the account and what was found; exits with 3 where the account is over a limit."""
-    from beam_jobs.inputs import left_out_in_words
+    from beam_jobs.listing import left_out_in_words
     from beam_jobs.results import FAILED, PREDICTIONS, REJECTED
     from beam_jobs.summary_table import print_summary
     from serving.storage.base import join
@@ -131,11 +131,11 @@ def _stoppable() -> Iterator[None]:
 
     def handle(number: int) -> None:
         if received:
-            interrupt.exit_now(128 + number, _INTERRUPTED)
+            stop_request.exit_now(128 + number, _INTERRUPTED)
         received.append(number)
-        interrupt.exit_after(_STOP_WITHIN_S, 128 + number, _INTERRUPTED)
+        stop_request.exit_after(_STOP_WITHIN_S, 128 + number, _INTERRUPTED)
         print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
-        interrupt.request_stop()
+        stop_request.request_stop()
 
     try:
         with handling_signals(handle):
@@ -144,7 +144,7 @@ def _stoppable() -> Iterator[None]:
         # Work that a stop breaks off may fail in any way; without a stop the error counts.
         if not received:
             if isinstance(error, Transient):
-                error.args = (f"{error.args[0]}; what is done is kept: the same command continues", *error.args[1:])
+                error.add("; what is done is kept: the same command continues")
             raise
         say(_INTERRUPTED, err=True)
         sys.exit(128 + received[0])

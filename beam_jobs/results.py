@@ -14,14 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import IO, Any, NamedTuple, Self
 
+from beam_jobs import kaggle_submission
 from beam_jobs.finished import Finished, WrittenFile, keep_finished, load_finished, run_json
-from beam_jobs.manifest import Row, image_id
+from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.remaining import missing_chunks
+from beam_jobs.remaining_work import missing_chunks
 from beam_jobs.summary import Tally
+from serving.client.scores import format_score
 from serving.errors import FlowImagesError, Resumable
-from serving.scores import format_score
 from serving.storage.base import join
 
 PREDICTIONS, REJECTED, FAILED, RUN = "predictions.csv", "rejected.csv", "failed.csv", "run.json"
@@ -173,7 +174,7 @@ def _columns(plan: Plan) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
 def _prediction_columns(plan: Plan) -> list[str]:
     labels = plan.model.contract.labels
     if plan.options.format == "kaggle":
-        return ["id", *labels]
+        return kaggle_submission.columns(labels)
     ranks = ["", *(f"_{k}" for k in range(2, min(plan.options.top_k, len(labels)) + 1))]
     columns = ["path", *(name + rank for rank in ranks for name in ("label", "score"))]
     return columns + ["id"] * plan.manifest.has_ids + ["true_label"] * plan.manifest.has_labels
@@ -182,8 +183,7 @@ def _prediction_columns(plan: Plan) -> list[str]:
 def _prediction(plan: Plan, row: Row, outcome: Outcome) -> list[str]:
     labels = plan.model.contract.labels
     if plan.options.format == "kaggle":
-        scores = outcome.scores or [1 / len(labels)] * len(labels)
-        return [image_id(row), *map(format_score, scores)]
+        return kaggle_submission.values(kaggle_submission.image_id(row.path, row.id), outcome.scores, labels)
     fields = [row.path]
     for index, score in zip(outcome.classes, outcome.scores, strict=True):
         fields += [labels[index], format_score(score)]

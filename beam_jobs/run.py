@@ -11,36 +11,37 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from beam_jobs import interrupt, results
+from beam_jobs import results, stop_request
 from beam_jobs.beam_flags import flag_names, parse_beam_flags
 from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.finished import Finished, News
 from beam_jobs.fresh_links import Links, keep_links
-from beam_jobs.input_lists import is_list, read_list
-from beam_jobs.inputs import check_inputs, list_images
+from beam_jobs.list_files import is_list, read_list
+from beam_jobs.listing import check_inputs, list_images
 from beam_jobs.manifest import build_manifest
-from beam_jobs.options import PredictOptions, Throughput
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.predict_options import PredictOptions, Throughput
 from beam_jobs.progress import Progress, listening
-from beam_jobs.remaining import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
+from beam_jobs.remaining_work import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
-from beam_jobs.served_predictor import check_answers
-from beam_jobs.source_check import SourceCheck
+from beam_jobs.source_outage import SourceCheck
 from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
-from serving.class_names import read_class_names
-from serving.client import PredictClient
-from serving.discovery import choose_wire, discover
+from serving.client.answer_check import check_answers
+from serving.client.client_options import Endpoint
+from serving.client.discovery import choose_wire, discover
+from serving.client.image_calls import ImagePredictor
+from serving.client.predict_client import PredictClient
 from serving.errors import ModelNotFound, UsageError
-from serving.options import Endpoint, RetryPolicy
-from serving.predictor import ImagePredictor
+from serving.images.wire import Wire
+from serving.network.retry import RetryPolicy
+from serving.process.temporary_files import check_temporary_files
 from serving.storage.base import absolute, is_web, join, output_errors
 from serving.storage.disk import check_can_write
-from serving.storage.options import StorageOptions
+from serving.storage.storage_options import StorageOptions
 from serving.storage.stores import Stores
-from serving.temporary_files import check_temporary_files
-from serving.text_files import is_utf8
-from serving.wire import Wire
+from serving.text.label_file import read_class_names
+from serving.text.utf8_files import is_utf8
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Run:
         self._progress = progress or Progress()
         self._newest = newest
         self._storage = storage or storage_options(options.beam_flags)
-        self._stores = Stores(self._storage, options.retry, interrupt.STOP)
+        self._stores = Stores(self._storage, options.retry, stop_request.STOP)
         self._folder = RunFolder(self._stores.writable(options.output), options.output)
 
     def execute(self) -> Account | None:
@@ -97,7 +98,7 @@ class Run:
           ContractError: the server does not keep the model's contract; nothing was predicted.
           FlowImagesError: the run stopped; its `exit_code` tells whether the same call continues it.
         """
-        with interrupt.run_in_progress(), output_errors(self._options.output):
+        with stop_request.run_in_progress(), output_errors(self._options.output):
             plan = self._resume()
             if plan is None or self._has_work(plan):
                 check_output(self._options.output)
@@ -117,7 +118,7 @@ class Run:
 
     def _news(self, plan: Plan, finished: Finished) -> News:
         once = Stores(
-            self._storage, RetryPolicy(patience_s=0), interrupt.STOP
+            self._storage, RetryPolicy(patience_s=0), stop_request.STOP
         )  # who only asks doesn't wait for a store
         return News(self._folder, plan, finished, own=self._own_files, stores=once, newest=self._newest)
 
@@ -222,8 +223,8 @@ class Run:
     @contextlib.contextmanager
     def _client(self, endpoint: Endpoint) -> Iterator[PredictClient]:
         """A client that a stop closes."""
-        client = PredictClient(endpoint, retry=self._options.retry, stop=interrupt.STOP)
-        with client, interrupt.closed_on_stop(client.close):
+        client = PredictClient(endpoint, retry=self._options.retry, stop=stop_request.STOP)
+        with client, stop_request.closed_on_stop(client.close):
             yield client
 
     def _served_model(self, client: PredictClient, wire: Wire | None) -> tuple[PlannedModel, Wire]:
@@ -276,9 +277,9 @@ class Run:
 
     def _predict_chunks(self, plan: Plan, endpoint: Endpoint, work: RemainingWork) -> None:
         """Writes the part of each chunk of this shard's share."""
-        from beam_jobs.runner import run_pipeline
+        from beam_jobs.pipeline import run_pipeline
 
-        interrupt.raise_if_stopped()
+        stop_request.raise_if_stopped()
         share = work.share(*self._options.shard)
         if share.rows:  # until they are merged, results that are there are not complete
             self._folder.storage.delete(join(self._folder.output, results.RUN))
@@ -331,7 +332,7 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Finished:
       UsageError: there is no run in the folder.
       Incomplete: chunks are not done yet.
     """
-    stores = Stores(storage_options(beam_flags), stop=interrupt.STOP)
+    stores = Stores(storage_options(beam_flags), stop=stop_request.STOP)
     folder = RunFolder(stores.writable(output), output)
     with output_errors(output):
         plan = folder.load_plan()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs.beam_flags import parse_beam_flags
-from serving.storage.options import AzureOptions, GcsOptions, S3Options, StorageOptions
+from serving.storage.storage_options import AzureOptions, GcsOptions, S3Options, StorageOptions
 
 
 def storage_options(flags: Sequence[str]) -> StorageOptions:

@@ -8,24 +8,23 @@ import time
 from collections import Counter
 from typing import Self
 
-from beam_jobs import interrupt, progress
-from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs import progress, stop_request
+from beam_jobs.chunk_predictor import ChunkOptions, served_predictor
 from beam_jobs.fresh_links import Links
 from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Allowance
 from beam_jobs.parts import Outcome
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.served_predictor import retry_by_many, served_predictor
-from beam_jobs.source_check import SourceCheck
-from serving.client import PredictClient
+from beam_jobs.source_outage import SourceCheck
+from serving.client.client_options import Endpoint
+from serving.client.predict_client import PredictClient
 from serving.errors import FileError, ModelNotFound, Resumable, StorageUnavailable
 from serving.images.limits import ImageLimits
-from serving.options import Endpoint, RetryPolicy
-from serving.retry import transient_in_time
+from serving.network.retry import RetryPolicy, transient_in_time
 from serving.storage.base import Fetched, Stamp, output_errors
 from serving.storage.local_file import TooLarge
-from serving.storage.options import StorageOptions
+from serving.storage.storage_options import StorageOptions
 from serving.storage.stores import Stores
 
 
@@ -71,7 +70,7 @@ class ChunkWorker:
         options = spec.plan.options
         limits = ImageLimits(max_image_bytes=options.max_image_bytes, max_image_pixels=options.max_image_pixels)
         self._spec = spec
-        self._stores = Stores(spec.storage, retry_by_many(spec.retry, spec.chunk.readers), interrupt.STOP)
+        self._stores = Stores(spec.storage, spec.retry.by_many(spec.chunk.readers), stop_request.STOP)
         self._folder = RunFolder(self._stores.writable(spec.output), spec.output)
         self._folder.links = spec.links
         self._parts = self._folder.parts(spec.plan)
@@ -80,11 +79,11 @@ class ChunkWorker:
         self._stamps: dict[str, Stamp] = {}
         """Of the files that were read and have no outcome yet, by the paths of their rows."""
         self._failure: Exception | None = None
-        retry = retry_by_many(spec.retry, spec.chunk.requests_in_flight)
+        retry = spec.retry.by_many(spec.chunk.requests_in_flight)
         with contextlib.ExitStack() as opened:
-            client = PredictClient(spec.endpoint, retry=retry, stop=interrupt.STOP, retried=transient_in_time)
+            client = PredictClient(spec.endpoint, retry=retry, stop=stop_request.STOP, retried=transient_in_time)
             opened.callback(client.close)
-            opened.enter_context(interrupt.closed_on_stop(client.close))
+            opened.enter_context(stop_request.closed_on_stop(client.close))
             self._predictor = opened.enter_context(
                 served_predictor(
                     client,
@@ -95,7 +94,7 @@ class ChunkWorker:
                     options=spec.chunk,
                     memory=spec.memory,
                     retry=retry,
-                    stop=interrupt.STOP,
+                    stop=stop_request.STOP,
                 )
             )
             self._opened = opened.pop_all()
@@ -143,7 +142,7 @@ class ChunkWorker:
         except ModelNotFound as error:
             raise version_gone(spec.endpoint, error) from error
         except Exception:
-            interrupt.raise_if_stopped()  # a stop closes the channel, which is no error of the server's
+            stop_request.raise_if_stopped()  # a stop closes the channel, which is no error of the server's
             raise
         self._parts.write(spec.generation, chunk, outcomes)
         return Counter(outcome.verdict for outcome in outcomes)
@@ -154,7 +153,7 @@ class ChunkWorker:
             stamp = self._stamps.pop(paths[outcome.row], None)
             outcomes.append(outcome._replace(stamp=stamp) if outcome.verdict == "rejected" else outcome)
             progress.report(self._spec.plan.id, outcome.verdict)
-            interrupt.raise_if_stopped()
+            stop_request.raise_if_stopped()
             if self._failure:  # of another chunk, which ends the run
                 raise self._failure
         return outcomes
@@ -200,7 +199,7 @@ class ChunkWorker:
         try:
             found = self._stores(path).within(patience).fetch(path, limit)
         except StorageUnavailable as error:
-            interrupt.raise_if_stopped()  # a stop ends the tries, too
+            stop_request.raise_if_stopped()  # a stop ends the tries, too
             if not self._sources.fails_alone(path, list(self._under_way), since):
                 raise
             raise FileError(f"{error}, while others were read") from error

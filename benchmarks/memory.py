@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from serving.console.flag_values import parse_byte_size
+from serving.text.sizes import parse_byte_size
 from tests.faults.jobs import peak_memory
 
 

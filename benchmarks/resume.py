@@ -86,9 +86,9 @@ class Bench:
 
     def run(self) -> float:
         """Seconds of a whole job in this process, on a new output."""
-        from beam_jobs.options import PredictOptions
+        from beam_jobs.predict_options import PredictOptions
         from beam_jobs.run import Run
-        from serving.options import Endpoint
+        from serving.client.client_options import Endpoint
 
         shutil.rmtree(self.output, ignore_errors=True)
         endpoint = Endpoint(address=self.address, model_name=NAME)
@@ -250,7 +250,8 @@ def measure_kill(bench: Bench) -> dict[str, Any]:
 
 LISTING = """
 import resource, sys, tempfile, time
-from beam_jobs import inputs, manifest
+from beam_jobs import manifest
+from beam_jobs import listing
 from serving.storage import base, stores
 count, kind, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 class Bucket:
@@ -263,7 +264,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()
 where = "s3://bucket/pictures" if kind == "bucket" else path
 with tempfile.TemporaryFile() as file:
-    made = manifest.build_manifest(inputs.list_images([where], stores=where_it_is), file, batch_size=32, shards=1,
+    made = manifest.build_manifest(listing.list_images([where], stores=where_it_is), file, batch_size=32, shards=1,
                                    unique_ids=False)
 assert made.listed == count
 print(round(time.perf_counter() - started, 1), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

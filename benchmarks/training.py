@@ -35,8 +35,8 @@ from trainer.images.labelled_images import class_names, read_labels
 from trainer.images.near_duplicates import fingerprint, near_duplicates
 from trainer.images.split import Split, split_images
 from trainer.model import model_of
-from trainer.options import TrainOptions
 from trainer.train import preprocessing_of, train
+from trainer.train_options import TrainOptions
 
 _EPOCHS = 15
 _ROUNDS = 5

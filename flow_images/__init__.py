@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from flow_images import beam as beam
     from flow_images import errors as errors
     from flow_images.async_client import AsyncClient as AsyncClient
+    from flow_images.classification import Classification as Classification
+    from flow_images.classification import LabelScore as LabelScore
     from flow_images.client import Client as Client
     from flow_images.evaluation import EvaluatedModel as EvaluatedModel
     from flow_images.evaluation import evaluate as evaluate
     from flow_images.prediction import Account as Account
     from flow_images.prediction import predict as predict
-    from flow_images.results import Classification as Classification
-    from flow_images.results import LabelScore as LabelScore
     from flow_images.training import TrainedModel as TrainedModel
     from flow_images.training import train as train
+    from serving.client.client_options import TlsOptions as TlsOptions
+    from serving.client.model_overrides import ModelOverrides as ModelOverrides
     from serving.images.limits import ImageLimits as ImageLimits
-    from serving.model_overrides import ModelOverrides as ModelOverrides
-    from serving.options import TlsOptions as TlsOptions
     from serving.server import EmbeddedServer as EmbeddedServer
     from serving.server import ServerProcess as ServerProcess
-    from serving.storage.options import StorageOptions as StorageOptions
+    from serving.storage.storage_options import StorageOptions as StorageOptions
 
     __version__: str
 
@@ -60,16 +60,16 @@ __all__ = [
 _HOMES = {
     "Account": "flow_images.prediction",
     "AsyncClient": "flow_images.async_client",
-    "Classification": "flow_images.results",
+    "Classification": "flow_images.classification",
     "Client": "flow_images.client",
     "EmbeddedServer": "serving.server",
     "EvaluatedModel": "flow_images.evaluation",
     "ImageLimits": "serving.images.limits",
-    "LabelScore": "flow_images.results",
-    "ModelOverrides": "serving.model_overrides",
+    "LabelScore": "flow_images.classification",
+    "ModelOverrides": "serving.client.model_overrides",
     "ServerProcess": "serving.server",
-    "StorageOptions": "serving.storage.options",
-    "TlsOptions": "serving.options",
+    "StorageOptions": "serving.storage.storage_options",
+    "TlsOptions": "serving.client.client_options",
     "TrainedModel": "flow_images.training",
     "evaluate": "flow_images.evaluation",
     "predict": "flow_images.prediction",

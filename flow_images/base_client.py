@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from flow_images.image_classifier import CLIENT_WIRES, ClassifierOptions
-from serving.channels import Route
+from serving.client.channels import Route
+from serving.client.client_options import TlsOptions, make_endpoint
+from serving.client.model_overrides import ModelOverrides
 from serving.images.limits import ImageLimits
-from serving.model_overrides import ModelOverrides
-from serving.options import RetryPolicy, TlsOptions, make_endpoint
-from serving.storage.options import StorageOptions
+from serving.images.wire import Wire
+from serving.network.retry import RetryPolicy
+from serving.storage.storage_options import StorageOptions
 from serving.storage.stores import Stores
-from serving.wire import Wire
 
 _CALLERS = 200
 """Calls that may be under way at once without using up each other's retries."""

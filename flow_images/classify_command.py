@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import click
 
-from serving.class_names import check_class_names
-from serving.connection import Connection
+from serving.client.client_options import AnswerOptions, ConnectionOptions
+from serving.client.model_overrides import ModelOverrides
+from serving.client.server_choice import Connection
 from serving.console.grouped_help import GroupedCommand
+from serving.console.option_fields import options_class
 from serving.console.option_flags import option_flags
 from serving.images.limits import ImageLimits
-from serving.model_overrides import ModelOverrides
-from serving.option_fields import options_class
-from serving.options import AnswerOptions, ConnectionOptions
+from serving.text.label_file import check_class_names
 
 
 @options_class
@@ -40,8 +40,8 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
     from flow_images.classify_table import print_table
     from flow_images.client import Client
     from flow_images.image_classifier import NOT_FINITE
-    from serving.discovery import choose_wire
-    from serving.wire import WIRES
+    from serving.client.discovery import choose_wire
+    from serving.images.wire import WIRES
 
     wires = (options.wire,) if options.wire else WIRES
     with (

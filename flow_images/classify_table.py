@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from rich.table import Column, Table
 from rich.text import Text
 
-from flow_images.results import Classification
+from flow_images.classification import Classification
+from serving.client.scores import format_score
 from serving.console.field_names import with_flags
 from serving.console.terminal import console, printable
-from serving.scores import format_score
 
 
 def print_table(results: Sequence[Classification], title: str) -> None:

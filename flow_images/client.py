@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Self, TypeVar, overload
 
 from flow_images.base_client import BaseClient
+from flow_images.classification import Classification
 from flow_images.image_classifier import ImageClassifier
 from flow_images.image_inputs import Image, is_one_image, named_images
-from flow_images.results import Classification
-from serving.channels import BlockingChannel
+from serving.client.channels import BlockingChannel
+from serving.client.model_calls import Array, ModelCalls, VersionStatus
 from serving.contract import STANDARD_SIGNATURES, ModelContract
-from serving.model_calls import Array, ModelCalls, VersionStatus
-from serving.operations import Operation, drive
+from serving.network.sans_io import Operation, drive
 from serving.protos.tensor_codec import Value
 
 T = TypeVar("T")

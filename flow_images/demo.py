@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serving.console.child_process import python_command, python_environment
 from serving.console.grouped_help import GroupedCommand
+from serving.console.option_fields import Options, option, options_class
 from serving.console.option_flags import option_flags
 from serving.console.terminal import console, printable, say
 from serving.errors import UsageError
-from serving.option_fields import Options, option, options_class
-from trainer.options import HIGHEST_SEED, MOST_EPOCHS
+from serving.process.child_process import python_command, python_environment
+from trainer.train_options import HIGHEST_SEED, MOST_EPOCHS
 
 if TYPE_CHECKING:
+    from trainer.clean_stop import Stopping
     from trainer.images.labelled_images import LabelledImage
-    from trainer.stopping import Stopping
 
 _ROWS_SHOWN = 8
 
@@ -77,8 +77,8 @@ def demo(options: DemoOptions) -> None:
     output, labels, images = Path(options.output), options.labels, options.images
     if images and not labels:
         raise UsageError("--images needs --labels: the CSV that says what is in each image")
-    from trainer.outages import explaining
-    from trainer.stopping import stoppable
+    from trainer.clean_stop import stoppable
+    from trainer.tensorflow_errors import explaining
 
     for flag, value in (("--output", str(output)), ("--images", images), ("--labels", labels)):
         if value and "://" in value:
@@ -162,7 +162,7 @@ def _draw(output: Path, seed: int) -> "list[LabelledImage]":
 
 
 def _make_module(output: Path) -> str:
-    from serving.tensorflow_import import import_tensorflow
+    from serving.process.tensorflow_import import import_tensorflow
 
     say(f"Making a hub module in {output / 'hub'}: it stands in for a TF Hub URL.")
     import_tensorflow()

@@ -1,8 +1,8 @@
 """`fi.evaluate`: an evaluation as a function."""
 
-from serving.option_fields import as_keywords
-from serving.text_files import check_file_names
-from trainer.evaluation_options import EvaluateJob
+from serving.console.option_fields import as_keywords
+from serving.text.utf8_files import check_file_names
+from trainer.evaluate_options import EvaluateJob
 from trainer.evaluation_run import EvaluatedModel as EvaluatedModel
 from trainer.evaluation_run import evaluate as _evaluate
 

@@ -6,10 +6,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from flow_images.classification import Classification, LabelScore, Verdict
 from flow_images.image_inputs import Image, Read, file_of, is_path
-from flow_images.results import Classification, LabelScore, Verdict
+from serving.client.answer_check import check_by_samples
+from serving.client.discovery import choose_wire, find_contract
+from serving.client.image_calls import ImageCalls, Scores
+from serving.client.model_calls import ModelCalls
+from serving.client.model_overrides import ModelOverrides
+from serving.client.scores import Array, rank
+from serving.console.option_fields import Options, option, options_class
 from serving.contract import ModelContract
-from serving.discovery import choose_wire, find_contract
 from serving.errors import (
     ClientClosed,
     ContractError,
@@ -22,16 +28,10 @@ from serving.errors import (
 )
 from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
 from serving.images.limits import ImageLimits, ImageRejected
-from serving.model_calls import ModelCalls
-from serving.model_overrides import ModelOverrides
-from serving.operations import Join, Operation, Work
-from serving.option_fields import Options, option, options_class
-from serving.predictor import ImageCalls, Scores
-from serving.retry import repeat_rejected
-from serving.sample_images import check_by_samples
-from serving.scores import Array, rank
-from serving.storage.options import StorageOptions
-from serving.wire import Wire
+from serving.images.wire import Wire
+from serving.network.retry import repeat_rejected
+from serving.network.sans_io import Join, Operation, Work
+from serving.storage.storage_options import StorageOptions
 
 CLIENT_WIRES: tuple[Wire, ...] = ("encoded", "uint8", "float32")
 """The wire forms in the order in which a client prefers them: a photo's file is small, and needs no TensorFlow here."""

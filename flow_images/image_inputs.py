@@ -9,7 +9,7 @@ import numpy as np
 
 from serving.errors import UsageError
 from serving.images.limits import ImageLimits, ImageRejected, bad_name, own_faults
-from serving.text_files import check_file_names, is_utf8
+from serving.text.utf8_files import check_file_names, is_utf8
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 Image = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels

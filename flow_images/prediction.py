@@ -7,16 +7,16 @@ from concurrent.futures import Future, wait
 
 from typing_extensions import override
 
-from beam_jobs import interrupt
+from beam_jobs import stop_request
 from beam_jobs.finished import News
-from beam_jobs.job import run_job
-from beam_jobs.options import PredictOptions
+from beam_jobs.predict_job import run_job
+from beam_jobs.predict_options import PredictOptions
 from beam_jobs.progress import Progress
 from beam_jobs.results import Account as Account
 from beam_jobs.results import Incomplete
-from serving.option_fields import as_keywords
-from serving.tensorflow_import import check_not_forked
-from serving.text_files import check_file_names
+from serving.console.option_fields import as_keywords
+from serving.process.tensorflow_import import check_not_forked
+from serving.text.utf8_files import check_file_names
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _run_interruptibly(options: PredictOptions) -> Account | None:
     Ctrl-C asks the job to stop, and raises KeyboardInterrupt when it has, or in `_STOP_WITHIN_S` seconds: what then
     still runs, such as an import, ends by itself. A second Ctrl-C raises at once.
     """
-    interrupt.wait_for_stopped_runs()
+    stop_request.wait_for_stopped_runs()
     outcome: Future[Account | None] = Future()
 
     def run() -> None:
@@ -102,7 +102,7 @@ def _run_interruptibly(options: PredictOptions) -> Account | None:
         while not wait([outcome], _LOOK_EVERY_S).done:
             pass
     except KeyboardInterrupt:
-        interrupt.request_stop()
+        stop_request.request_stop()
         wait([outcome], _STOP_WITHIN_S)
         raise
     return outcome.result()

@@ -1,9 +1,9 @@
 """`fi.train`: a whole training as a function."""
 
-from serving.option_fields import as_keywords
-from serving.tensorflow_import import check_not_forked
-from serving.text_files import check_file_names
-from trainer.options import TrainJob
+from serving.console.option_fields import as_keywords
+from serving.process.tensorflow_import import check_not_forked
+from serving.text.utf8_files import check_file_names
+from trainer.train_options import TrainJob
 from trainer.training_run import TrainedModel as TrainedModel
 from trainer.training_run import TrainingRun
 

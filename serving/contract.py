@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import pydantic
 
 from serving.errors import ContractError
-from serving.wire import Wire
+from serving.images.wire import Wire
 
 SCHEMA_VERSION: Final = 1
 Orientation = Literal["ignore", "exif"]

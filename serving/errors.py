@@ -26,7 +26,7 @@ FlowImagesError                 every error that is meant for a user
 │   │   └── NoCredentials       there are none
 │   ├── StorageUnavailable      no answer, or overloaded (75)
 │   ├── DiskFull                no room, or over a quota (75)
-│   ├── SourceGone              all that was in an input folder or bucket is gone [beam_jobs.source_check] (75)
+│   ├── SourceGone              all that was in an input folder or bucket is gone [beam_jobs.source_outage] (75)
 │   └── OutputGone              all that a run wrote is gone [beam_jobs.plan] (75)
 ├── Resumable                   the same command may go on later: what is done is kept (75)
 │   ├── Transient               another try, a moment later, may succeed (75)
@@ -38,10 +38,10 @@ FlowImagesError                 every error that is meant for a user
 │   ├── SourceGone              (75)
 │   ├── OutputGone              (75)
 │   ├── VersionGone             the run's model version is not served any more [beam_jobs.worker] (75)
-│   ├── Interrupted             a stop was asked for [beam_jobs.interrupt] (75)
+│   ├── Interrupted             a stop was asked for [beam_jobs.stop_request] (75)
 │   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
 │   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
-│   ├── MayPass                 what the trainer needs is away or full [trainer.outages] (75)
+│   ├── MayPass                 what the trainer needs is away or full [trainer.tensorflow_errors] (75)
 │   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
 ├── NotBlessed                  a trained model failed a gate: its report is written, and it is not published (4)
 ├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
@@ -76,6 +76,11 @@ class FlowImagesError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+    def add(self, more: str) -> None:
+        """Makes the message longer."""
+        message, *others = self.args or ("",)
+        self.args = (f"{message}{more}", *others)
 
 
 class UsageError(FlowImagesError):
@@ -116,6 +121,15 @@ class Resumable(FlowImagesError):
 
 class Transient(Resumable):
     """Another try, a moment later, may succeed; where retries are configured, they were made."""
+
+    tried_s = 0.0
+    """Seconds for which it was tried again and again; 0 where it was tried once."""
+
+    def add_tried(self, seconds: float) -> None:
+        """Says how long was tried, unless an inner loop has said so."""
+        if not self.tried_s:
+            self.tried_s = seconds
+            self.add(f"; tried for {seconds:.0f} s")
 
 
 class ServingError(FlowImagesError):

@@ -274,8 +274,8 @@ def model_store(tmp_path_factory: pytest.TempPathFactory, drawn: Path, hub_modul
     """A model folder, STORE/NAME, with version 1: trained on the drawn images and exported."""
     from trainer.export import export
     from trainer.hub.module import load_module
-    from trainer.options import TrainOptions
     from trainer.train import train
+    from trainer.train_options import TrainOptions
 
     options = TrainOptions(hub_model=str(hub_module), epochs=8, learning_rate=0.003, weight_decay=0, dropout=0)
     trained = train(drawn_split(drawn), options, load_module(str(hub_module)))

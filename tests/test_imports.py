@@ -19,16 +19,8 @@ MAY_IMPORT = {
     "flow_images": {"flow_images", "serving", "trainer", "beam_jobs", "k8s"},
 }
 # Inside serving/: the rooms at the bottom, and what none of them may know; the server and its clients are strangers.
-LOW_ROOMS = ("storage", "images", "console", "network", "protos")
-CLIENT = (
-    "channels",
-    "client",
-    "connection",
-    "discovery",
-    "model_calls",
-    "predictor",
-    "sample_images",
-)
+LOW_ROOMS = ("storage", "images", "console", "network", "process", "protos", "text")
+CLIENT = "serving.client"
 HEAVY = ("tensorflow", "apache_beam", "tf_keras", "tensorflow_hub", "kubernetes", "rich", "pydantic", "PIL", "boto3")
 
 
@@ -64,7 +56,7 @@ def imports(path: Path) -> set[str]:
 
 
 def imported_of_ours(name: str) -> set[str]:
-    """The modules of ours that one of them needs: of `from serving import client`, serving.client and not serving."""
+    """The modules of ours that one of them needs: of `from a import b`, a.b and not a."""
     found: set[str] = set()
     for node in nodes(OURS[name]):
         if isinstance(node, ast.Import):
@@ -87,7 +79,7 @@ def test_imports_point_one_way() -> None:
 def test_there_are_no_circles() -> None:
     """An import within a function or for types only is a dependency, too."""
     graph = {name: imported_of_ours(name) for name in OURS}
-    assert "serving.errors" in graph["serving.retry"]
+    assert "serving.errors" in graph["serving.network.retry"]
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -95,8 +87,8 @@ def test_there_are_no_circles() -> None:
 
 
 def test_the_rooms_at_the_bottom_know_no_client_and_no_server() -> None:
-    above = {f"serving.{name}" for name in CLIENT}
-    assert above <= set(OURS), above - set(OURS)
+    above = {name for name in OURS if name.startswith(CLIENT)}
+    assert len(above) > 5
     for name in OURS:
         if name.startswith(tuple(f"serving.{room}" for room in LOW_ROOMS)):
             wrong = {other for other in imported_of_ours(name) if other in above or other.startswith("serving.server")}
@@ -104,7 +96,7 @@ def test_the_rooms_at_the_bottom_know_no_client_and_no_server() -> None:
 
 
 def test_the_server_knows_no_client() -> None:
-    above = {f"serving.{name}" for name in CLIENT}
+    above = {name for name in OURS if name.startswith(CLIENT)}
     for name in OURS:
         if name.startswith("serving.server"):
             assert not imported_of_ours(name) & above, f"{name} imports {imported_of_ours(name) & above}"

@@ -1,4 +1,4 @@
-"""Tests mirror the modules by name: what tests serving/scores.py is tests/serving/test_scores.py."""
+"""Tests mirror the modules by name: what tests serving/client/scores.py is tests/serving/client/test_scores.py."""
 
 from pathlib import Path
 

@@ -5,7 +5,7 @@ import click
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.terminal import printable, say
-from trainer.evaluation_options import EvaluateJob
+from trainer.evaluate_options import EvaluateJob
 from trainer.progress_bar import progress_bar
 
 

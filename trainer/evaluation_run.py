@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serving.class_names import check_class_names
-from serving.connection import Connection
+from serving.client.client_options import ConnectionOptions
+from serving.client.model_overrides import ModelOverrides
+from serving.client.server_choice import Connection
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, UsageError
-from serving.model_overrides import ModelOverrides
-from serving.options import ConnectionOptions
+from serving.process.temporary_files import explaining_full_temporary_files
 from serving.storage.disk import check_can_write
 from serving.storage.stores import Stores
-from serving.temporary_files import explaining_full_temporary_files
-from trainer.evaluation_options import EvaluateJob
+from serving.text.label_file import check_class_names
+from trainer.evaluate_options import EvaluateJob
 from trainer.image_sources import check_sources, read_sources
 from trainer.images.bucket_copies import BucketCopies
-from trainer.outages import explaining
 from trainer.progress import Progress
+from trainer.tensorflow_errors import explaining
 
 if TYPE_CHECKING:
     from trainer.evaluation.answers import Answers

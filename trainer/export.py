@@ -26,11 +26,11 @@ from serving.contract import (
 )
 from serving.errors import FlowImagesError
 from serving.images.preprocessing import decode_batch, from_uint8, to_range
+from serving.images.wire import Wire
 from serving.model_store.publish import Publication
 from serving.storage.stores import Stores
-from serving.wire import Wire
 from trainer.golden import choose_golden, draw_golden, preprocessed, reference_answers
-from trainer.outages import explaining
+from trainer.tensorflow_errors import explaining
 from trainer.warmup_requests import write_warmup
 
 Array = np.ndarray[Any, np.dtype[Any]]

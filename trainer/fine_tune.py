@@ -22,8 +22,8 @@ from trainer.checkpoints import Checkpoints
 from trainer.decoded_images import DecodedImages
 from trainer.head import accuracy, log_loss
 from trainer.images.split import Split
-from trainer.options import AUGMENT_RATE, FINE_TUNE_EPOCHS, FINE_TUNE_RATE, TrainOptions
 from trainer.progress import Epoch, Progress
+from trainer.train_options import AUGMENT_RATE, FINE_TUNE_EPOCHS, FINE_TUNE_RATE, TrainOptions
 from trainer.work_folder import WorkFolder
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -14,7 +14,7 @@ import tensorflow as tf
 from serving.contract import Golden, Preprocessing, golden_distance
 from serving.images.header import needed_bytes
 from serving.images.preprocessing import decode_image, decode_pixels, make_decoder, to_range
-from serving.wire import WIRES, Wire
+from serving.images.wire import WIRES, Wire
 from trainer.images.labelled_images import read_again
 
 Array = np.ndarray[Any, np.dtype[Any]]

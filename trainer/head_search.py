@@ -9,7 +9,7 @@ import numpy as np
 
 from serving.errors import FlowImagesError
 from trainer.head import HeadOptions, HeadTraining, accuracy, log_loss
-from trainer.options import TrainOptions
+from trainer.train_options import TrainOptions
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.outages import explaining
+from trainer.tensorflow_errors import explaining
 from trainer.work_folder import WorkFolder
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 import pydantic
 
+from serving.console.option_fields import Options, option_fields
 from serving.contract import SCHEMA_VERSION
-from serving.option_fields import Options, option_fields
 from serving.storage.base import shown
 from trainer.images.labelled_images import LabelledImage
 from trainer.images.split import Split

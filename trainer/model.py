@@ -9,8 +9,8 @@ from serving.errors import UsageError
 from trainer.data import IMG_SIZE
 from trainer.head import Head
 from trainer.hub.module import HubModule, hub, load_module
-from trainer.options import MODEL_URL
 from trainer.progress import Progress
+from trainer.train_options import MODEL_URL
 
 __all__ = [
     "INPUT_SHAPE",

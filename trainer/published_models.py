@@ -11,7 +11,7 @@ from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.model_store.versions import VersionFolder, version_number, versions, whole
 from serving.storage.base import Storage, scheme
-from serving.storage.explained import explaining
+from serving.storage.explained_errors import explaining
 from trainer.evaluation.evaluation import EVALUATION_FILE, Evaluation
 from trainer.lineage import IMAGES_FILE, TRAINING_FILE, TrainingImage, TrainingRecord, read_images, read_record
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from serving.console.terminal import printable
-from trainer.outages import explaining
 from trainer.progress import Epoch, Progress
+from trainer.tensorflow_errors import explaining
 
 _SCALAR = tf.compat.v1.SummaryMetadata(
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class=1

@@ -23,9 +23,9 @@ from trainer.hub.module import HubModule
 from trainer.images.labelled_images import LabelledImage, class_names, read_again
 from trainer.images.split import Split
 from trainer.model import model_of, with_head
-from trainer.options import HEAD_EPOCHS, TrainOptions
 from trainer.progress import Epoch, Progress
 from trainer.strategy import training_strategy
+from trainer.train_options import HEAD_EPOCHS, TrainOptions
 from trainer.work_folder import WorkFolder
 
 if TYPE_CHECKING:

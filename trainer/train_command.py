@@ -10,9 +10,9 @@ from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.terminal import printable, say
 from serving.errors import NotBlessed
-from trainer.options import TrainJob
+from trainer.clean_stop import stoppable
 from trainer.progress_bar import progress_bar
-from trainer.stopping import stoppable
+from trainer.train_options import TrainJob
 
 if TYPE_CHECKING:
     from trainer.training_run import TrainedModel, TrainingRun

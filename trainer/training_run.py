@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Self
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, NotBlessed, UsageError
 from serving.model_store.publish import Publication, check_publication
+from serving.process.temporary_files import check_temporary_files, explaining_full_temporary_files
+from serving.process.tensorflow_import import import_tensorflow
 from serving.storage.base import scheme, shown
 from serving.storage.disk import check_can_write
 from serving.storage.stores import Stores
-from serving.temporary_files import check_temporary_files, explaining_full_temporary_files
-from serving.tensorflow_import import import_tensorflow
 from trainer.hub.handle import check_hub_handle
 from trainer.image_sources import check_sources
 from trainer.images.bucket_copies import BucketCopies
-from trainer.options import TrainJob, TrainOptions
-from trainer.outages import explaining
 from trainer.progress import Progress
 from trainer.slow_steps import reporting
+from trainer.tensorflow_errors import explaining
+from trainer.train_options import TrainJob, TrainOptions
 
 if TYPE_CHECKING:
     from trainer.evaluation.evaluation import Evaluation, Suspect
@@ -303,7 +303,7 @@ class TrainingRun:
         threshold: float | None,
     ) -> _Measured:
         """Asks the written model, in a server process of its own, about the test images."""
-        from serving.options import ConnectionOptions
+        from serving.client.client_options import ConnectionOptions
         from trainer.evaluation.answers import ask
         from trainer.evaluation.gates import judge
         from trainer.evaluation.metrics import measure

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.contract import CONTRACT_INPUT, CONTRACT_KEY, CONTRACT_SIGNATURE, STANDARD_SIGNATURES, Preprocessing
-from serving.wire import Wire
+from serving.images.wire import Wire
 
 WARMUP_FILE = "tf_serving_warmup_requests"
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from trainer.outages import explaining
+from trainer.tensorflow_errors import explaining
 
 _LOCK = "lock"
 _KEPT_S = 14 * 24 * 3600.0

@@ -13,14 +13,15 @@ from apache_beam.typehints.decorators import IOTypeHints
 from apache_beam.utils.windowed_value import PaneInfo, WindowedValue
 
 from beam_jobs.chunk_predictor import ChunkOptions
-from flow_images.beam.endpoint import pinned
-from flow_images.beam.sharing import SharedInProcess
-from flow_images.beam.worker import Image, Worker, WorkerOptions
+from flow_images.beam.shared_in_process import SharedInProcess
+from flow_images.beam.worker_classifier import Image, Worker, WorkerOptions
+from serving.client.client_options import AnswerOptions, TlsOptions, make_endpoint
+from serving.client.model_overrides import ModelOverrides
+from serving.client.predict_client import pinned
 from serving.images.limits import ImageLimits
-from serving.model_overrides import ModelOverrides
-from serving.options import AnswerOptions, RetryPolicy, TlsOptions, make_endpoint
-from serving.storage.options import StorageOptions
-from serving.wire import Wire
+from serving.images.wire import Wire
+from serving.network.retry import RetryPolicy
+from serving.storage.storage_options import StorageOptions
 
 _FAILURES = "failures"
 

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
-from flow_images.beam.endpoint import pinned
-from serving.client import PredictClient
+from serving.client.client_options import Endpoint, TlsOptions, make_endpoint
+from serving.client.model_calls import Signature, TensorSpec
+from serving.client.predict_client import PredictClient, pinned
+from serving.console.option_fields import Options, option, options_class
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer, RequestTooLarge, UsageError
-from serving.model_calls import Signature, TensorSpec
-from serving.option_fields import Options, option, options_class
-from serving.options import Endpoint, RetryPolicy, TlsOptions, make_endpoint
+from serving.network.retry import RetryPolicy, retry_rejected
 from serving.protos.tensor_codec import Value
-from serving.retry import retry_rejected
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Field = Array | np.generic | bytes | float
@@ -122,7 +121,7 @@ class TFServingModelHandler(ModelHandler[Example, PredictionResult, "ServedSigna
         Raises:
           InvalidRequest: an example of the wrong shape, dtype or names (seen before sending), or the server refuses;
             MalformedAnswer where an output has not one row for each example.
-          ServingError: see `serving.client.PredictClient.predict`.
+          ServingError: see `serving.client.predict_client.PredictClient.predict`.
         """
         rows = model.ask(batch)
         return [PredictionResult(example, row, model.id) for example, row in zip(batch, rows, strict=True)]

@@ -14,12 +14,12 @@ from pathlib import Path
 import click
 
 from k8s.lines import say
-from k8s.pods.bucket_errors import BUCKETS, errors_for_pods
+from k8s.pods.pod_errors import BUCKETS, errors_for_pods
 from serving.console.flag_types import Number
 from serving.errors import FlowImagesError
 from serving.model_store.fetch import fetch
 from serving.model_store.versions import versions, versions_on_disk, whole
-from serving.options import RetryPolicy
+from serving.network.retry import RetryPolicy
 from serving.storage.base import Storage
 from serving.storage.stores import Stores
 

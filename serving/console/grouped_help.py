@@ -7,8 +7,8 @@ from typing import Any
 import click
 from typing_extensions import override
 
+from serving.console.option_fields import GROUPS
 from serving.console.option_flags import Flag
-from serving.option_fields import GROUPS
 
 _WIDEST_FLAG = 24
 """Longer flags have a line of their own, so that at 80 columns half of the screen is left for what they do."""

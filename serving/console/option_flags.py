@@ -1,4 +1,4 @@
-"""Command line flags of the fields of a dataclass of options; see `serving.option_fields`."""
+"""Command line flags of the fields of a dataclass of options; see `serving.console.option_fields`."""
 
 import functools
 import re
@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from serving.console.field_names import with_flags
 from serving.console.flag_types import Number
+from serving.console.option_fields import OptionField, Options, option_fields
 from serving.console.terminal import say
 from serving.errors import FlowImagesError
-from serving.option_fields import OptionField, Options, option_fields
 
 R = TypeVar("R")
 
@@ -33,8 +33,7 @@ def option_flags(options: type[Options]) -> Callable[[Callable[..., R]], Callabl
             try:
                 return command(*others, options(**values), **arguments)
             except FlowImagesError as error:
-                message, *more = error.args
-                error.args = (f"{message}{_variables_in(str(message), fields)}", *more)
+                error.add(_variables_in(str(error), fields))
                 raise
 
         flagged: Callable[..., R] = called

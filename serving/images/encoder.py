@@ -11,8 +11,8 @@ import numpy as np
 from serving.contract import Preprocessing
 from serving.images.header import RGB_BYTES, ImageHeader, needed_bytes
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
-from serving.tensorflow_import import check_not_forked, import_tensorflow
-from serving.wire import Wire
+from serving.images.wire import Wire
+from serving.process.tensorflow_import import check_not_forked, import_tensorflow
 
 Payload = np.ndarray[Any, np.dtype[Any]] | bytes
 """float32 or uint8 [height, width, 3], or a whole file."""

@@ -3,6 +3,11 @@
 Only bytes are read, for the five formats that TensorFlow decodes on every server, recognised as it does, by their
 first bytes. The reader does not look for damage: it reports what a decoder would meet, and refuses only a file without
 a size.
+
+`serving.images.decoding_cost` reads the same formats a second time, inside a TensorFlow graph: a server may not rely on
+what its clients have checked, and a graph can't call this module. A test compares the two on every file, so a change
+here is a change there.
+
 Layouts: JPEG, ITU-T T.81 annex B; PNG, W3C third edition, 5 and 11; GIF, GIF89a 17 to 27; BMP, BITMAPINFOHEADER; WebP,
 RFC 9649.
 """

@@ -14,7 +14,7 @@ from serving.contract import Preprocessing
 from serving.images.decoding_cost import decoding_cost
 from serving.images.exif import exif_orientation, turn_upright
 from serving.images.limits import MIB, ImageLimits
-from serving.wire import Wire
+from serving.images.wire import Wire
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -27,7 +27,7 @@ from serving.model_store.versions import (
     versions,
 )
 from serving.storage.base import Storage, scheme
-from serving.storage.explained import explaining
+from serving.storage.explained_errors import explaining
 from serving.storage.transfer import together
 
 _ASIDE = ".publishing-"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.storage.base import FileInfo, Storage, scheme
-from serving.text_files import is_utf8
+from serving.text.utf8_files import is_utf8
 
 MODEL_FILE = "saved_model.pb"
 """The file that is published last: a version without it is still being written, or was never finished."""

@@ -9,7 +9,7 @@ import os
 import urllib.parse
 from typing import NamedTuple
 
-from serving.network.addresses import hosts_of, is_loopback
+from serving.network.server_address import hosts_of, is_loopback
 
 _VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 _EXCEPTIONS = ("no_grpc_proxy", "no_proxy")

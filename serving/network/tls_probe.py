@@ -3,7 +3,7 @@
 import socket
 import ssl
 
-from serving.network.addresses import hosts_of
+from serving.network.server_address import hosts_of
 
 _TIME_OUT_S = 2.0
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from serving.server.run.embedded import EmbeddedServer
-    from serving.server.run.options import ServerOptions
     from serving.server.run.process import ServerProcess
+    from serving.server.run.server_options import ServerOptions
 
 __all__ = ["EmbeddedServer", "ServerOptions", "ServerProcess"]
 
 _HOMES = {
     "EmbeddedServer": "serving.server.run.embedded",
-    "ServerOptions": "serving.server.run.options",
+    "ServerOptions": "serving.server.run.server_options",
     "ServerProcess": "serving.server.run.process",
 }
 

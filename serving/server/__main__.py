@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from serving.console.streams import open_streams
 from serving.console.terminal import printable, say
-from serving.server.run.options import FlagError, ServerOptions, parse_flags, usage
+from serving.server.run.server_options import FlagError, ServerOptions, parse_flags, usage
 
 if TYPE_CHECKING:
     from serving.server.run.embedded import EmbeddedServer
@@ -97,7 +97,7 @@ def run(
     Raises:
       StatusError: the start failed.
     """
-    from serving.console.signals import handling_signals
+    from serving.process.signals import handling_signals
 
     received: list[int] = []
     servers: list[EmbeddedServer] = []
@@ -131,7 +131,7 @@ def _serve(
     ready: Callable[[EmbeddedServer], None],
 ) -> None:
     """Serves until the server, which is put into `servers`, is asked to stop."""
-    from serving.tensorflow_import import import_tensorflow
+    from serving.process.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     from serving.server.run.embedded import EmbeddedServer

@@ -28,8 +28,8 @@ from typing_extensions import override
 from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
 from serving.storage.base import Fetched, FileInfo, Stamp, Storage, spooled
 from serving.storage.local_file import TooLarge
-from serving.storage.options import AzureOptions
 from serving.storage.pace import keep_pace, retry_after_s
+from serving.storage.storage_options import AzureOptions
 
 _CONNECT_S = 4.0
 _PAGE = 1000

@@ -17,8 +17,8 @@ from typing_extensions import override
 from serving.errors import FileError, NoCredentials, StorageDenied, StorageUnavailable, UsageError
 from serving.storage.base import Fetched, FileInfo, Stamp, Storage, spooled
 from serving.storage.local_file import TooLarge
-from serving.storage.options import S3Options
 from serving.storage.pace import receive, retry_after_s
+from serving.storage.storage_options import S3Options
 
 _CONNECT_S = 4.0
 _ABSENT = {"404", "NoSuchKey", "NotFound"}

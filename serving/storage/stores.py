@@ -3,12 +3,11 @@
 import threading
 
 from serving.errors import UsageError
-from serving.options import RetryPolicy
-from serving.retry import Retrier
+from serving.network.retry import Retrier, RetryPolicy
 from serving.storage.base import WEB, Storage, is_web, scheme, shown
 from serving.storage.disk import Disk
-from serving.storage.options import StorageOptions
-from serving.storage.retrying import RetryingStorage
+from serving.storage.retrying_store import RetryingStorage
+from serving.storage.storage_options import StorageOptions
 
 MOST_WAIT_S = 20.0
 """Seconds without a byte after which a try of a store counts as failed."""

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.chunk_predictor import ChunkOptions
-from beam_jobs.inputs import list_images
+from beam_jobs.listing import list_images
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.worker import WorkerSpec
-from serving.options import Endpoint, RetryPolicy
+from serving.client.client_options import Endpoint
+from serving.network.retry import RetryPolicy
 from tests.beam_jobs.model_server import CONTRACT, NAME, ModelServer, image
 from tests.beam_jobs.runs import numbered, planned, predict_all
 

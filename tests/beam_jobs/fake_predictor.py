@@ -10,11 +10,11 @@ from beam_jobs.chunk_predictor import ChunkOptions, ChunkPredictor
 from beam_jobs.manifest import Row
 from beam_jobs.memory import Allowance, divide
 from beam_jobs.parts import Outcome
+from serving.client.image_calls import Scores
 from serving.errors import InvalidRequest, RequestTooLarge
 from serving.images.encoder import Payload
 from serving.images.limits import ImageRejected
-from serving.options import RetryPolicy
-from serving.predictor import Scores
+from serving.network.retry import RetryPolicy
 
 
 class FakePredictor:

@@ -13,8 +13,8 @@ import grpc
 import numpy as np
 from PIL import Image
 
+from serving.client.client_options import Endpoint
 from serving.contract import CONTRACT_KEY, STANDARD_SIGNATURES, Golden, ModelContract, Preprocessing, golden_key
-from serving.options import Endpoint
 from serving.protos import prediction_pb2 as pb
 from serving.protos.tensor_codec import STRING, unpack
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from beam_jobs.inputs import Listed, Listing
+from beam_jobs.listing import Listed, Listing
 from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import Outcome, Parts, Verdict
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder

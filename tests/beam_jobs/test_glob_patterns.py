@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.glob_patterns import Below, glob_to_regex, is_hidden, split_pattern
-from beam_jobs.inputs import list_images
+from beam_jobs.listing import list_images
 from serving.errors import UsageError
 from serving.storage.stores import open_store
 

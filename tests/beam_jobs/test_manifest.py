@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_jobs.inputs import Listed
-from beam_jobs.manifest import MAX_CHUNK_ROWS, Manifest, Row, build_manifest
+from beam_jobs.listing import Listed
+from beam_jobs.manifest import Manifest, Row, build_manifest
 from serving.errors import UsageError
 from serving.storage.disk import Disk
 
@@ -33,19 +33,6 @@ def test_chunks_hold_every_distinct_path_once_in_order(
     assert [row.path for chunk in chunks for row in chunk] == sorted(set(paths))
     assert [len(chunk) for chunk in chunks] == [manifest.rows_in(chunk) for chunk in range(manifest.chunks)]
     assert (manifest.listed, manifest.duplicates) == (len(set(paths)), len(paths) - len(set(paths)))
-
-
-def test_a_large_listing_has_chunks_of_the_largest_size(tmp_path: Path) -> None:
-    manifest, _ = build([f"{i:06}" for i in range(10_000)], tmp_path / "m", batch_size=32)
-    assert manifest.chunk_rows == MAX_CHUNK_ROWS
-
-
-@pytest.mark.parametrize(("scores", "rows"), [(1, 256), (120, 256), (10_000, 25), (10**6, 1)])
-def test_a_chunk_holds_fewer_rows_of_many_scores(scores: int, rows: int) -> None:
-    images = (Listed(f"{i:06}") for i in range(5000))
-    manifest = build_manifest(images, io.BytesIO(), batch_size=32, shards=1, unique_ids=True, scores=scores)
-    assert manifest.chunk_rows == rows
-    assert sum(manifest.rows_in(chunk) for chunk in range(manifest.chunks)) == 5000
 
 
 def test_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path) -> None:

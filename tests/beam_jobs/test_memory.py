@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.memory import MIB, Allowance, container_limit, divide, machine_memory, resident
-from beam_jobs.options import PredictOptions
-from serving.console.flag_values import parse_byte_size
+from beam_jobs.predict_options import PredictOptions
 from serving.errors import UsageError
+from serving.text.sizes import parse_byte_size
 
 GIB = 1024 * MIB
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.parts import TOO_SLOW, BrokenPart, Outcome, Parts
+from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
-from serving.images.limits import MISSING
 from serving.storage.disk import Disk
 from tests.beam_jobs.runs import outcome
 
@@ -99,11 +98,3 @@ def test_generations_are_counted_by_their_coverage(parts: Parts) -> None:
     parts.add_generation(1, {2: [0]})  # another process was first
     assert parts.generations() == 1
     assert parts.coverage(1) == {0: [1, 3]}
-
-
-def test_what_may_change_is_asked_for_again() -> None:
-    assert Outcome(0, "failed", stage="predict", reason="refused").may_change
-    assert Outcome(0, "rejected", stage="read", reason=MISSING).may_change
-    assert Outcome(0, "rejected", stage="predict", reason=TOO_SLOW).may_change
-    assert not Outcome(0, "rejected", stage="decode", reason="corrupt").may_change
-    assert not outcome(0, "predicted").may_change

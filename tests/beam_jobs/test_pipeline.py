@@ -1,16 +1,23 @@
-"""The transform on Beam's own local runner: each chunk number comes back, and has its part."""
+"""The pipeline on Beam's own local runner: each chunk has its part, errors come out, and nothing is left behind."""
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import apache_beam as beam
+import grpc
+import pytest
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
-from beam_jobs.pipeline import PredictChunks
+from beam_jobs.beam_flags import parse_beam_flags
+from beam_jobs.pipeline import PredictChunks, run_pipeline
+from beam_jobs.source_outage import SourceGone
 from beam_jobs.worker import WorkerSpec
+from serving.errors import ServerUnavailable
 from tests.beam_jobs.conftest import COUNT
-from tests.beam_jobs.model_server import ModelServer
+from tests.beam_jobs.model_server import ModelServer, Refusal
 from tests.beam_jobs.runs import parts_of
 
 
@@ -48,3 +55,40 @@ def test_a_chunk_that_comes_twice_at_once_has_one_part(spec: WorkerSpec) -> None
     predict(spec, [3, 3, 3, 3])
     assert [one.row for one in parts_of(spec).read(0, 3)] == [0, 1, 2, 3]
     assert list(part_times(spec)) == ["0-00000003.jsonl"]
+
+
+def test_nothing_of_beam_is_left_where_temporary_files_are(
+    spec: WorkerSpec, model: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while the pipeline runs: a process that is killed then could not remove it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    found: list[Path] = []
+    model.step = lambda files: found.extend((tmp_path / "temporary").iterdir())
+    run_pipeline(spec, [0, 1, 2, 3], parse_beam_flags([]))
+    assert parts_of(spec).done(0) == {0, 1, 2, 3}
+    assert found == list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_an_error_comes_out_as_the_worker_raised_it(
+    spec: WorkerSpec, model: ModelServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(files: Sequence[bytes]) -> None:
+        raise Refusal(grpc.StatusCode.UNAVAILABLE, "going away")
+
+    model.step = away
+    with pytest.raises(ServerUnavailable) as error:
+        run_pipeline(spec, [0, 1], parse_beam_flags([]))
+    assert str(error.value) == f"UNAVAILABLE: going away (asked {model.address})"
+    assert "Traceback" not in caplog.text
+
+
+def test_a_source_that_is_gone_is_named(spec: WorkerSpec, images: Path) -> None:
+    images.rename(images.parent / "away")
+    with pytest.raises(SourceGone, match=f"^{images} .* lists anew what is there$"):
+        run_pipeline(spec, [0, 1], parse_beam_flags([]))
+
+
+def test_without_chunks_nobody_is_asked(spec: WorkerSpec, model: ModelServer) -> None:
+    run_pipeline(spec, [], parse_beam_flags([]))
+    assert not model.asked

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_jobs import results
-from beam_jobs.inputs import Listed
+from beam_jobs.listing import Listed
 from beam_jobs.parts import BrokenPart, Outcome, Verdict
 from beam_jobs.plan import Plan, RunFolder
-from beam_jobs.remaining import remaining_retries, remaining_work
+from beam_jobs.remaining_work import remaining_retries, remaining_work
 from beam_jobs.results import Account, Incomplete
 from beam_jobs.run import merge_folder
+from serving.client.scores import rank
 from serving.errors import FlowImagesError
-from serving.scores import rank
 from tests.beam_jobs.runs import CONTRACT, numbered, outcome, planned, predict_all
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8) | st.sampled_from(

@@ -16,18 +16,18 @@ import grpc
 import pytest
 from typing_extensions import override
 
-from beam_jobs import interrupt
+from beam_jobs import stop_request
 from beam_jobs.finished import News
-from beam_jobs.interrupt import Interrupted
-from beam_jobs.options import PredictOptions, Shard
 from beam_jobs.parts import Verdict
 from beam_jobs.plan import Plan
+from beam_jobs.predict_options import PredictOptions, Shard
 from beam_jobs.progress import Progress
 from beam_jobs.results import RESULTS, Account, Incomplete
 from beam_jobs.run import Connect, Run, merge_folder
-from beam_jobs.source_check import SourceGone
+from beam_jobs.source_outage import SourceGone
+from beam_jobs.stop_request import Interrupted
+from serving.client.client_options import Endpoint
 from serving.errors import ContractError, ServerUnavailable, StorageUnavailable, UsageError
-from serving.options import Endpoint
 from serving.storage.stores import open_store
 from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.model_server import GOLDEN, ModelServer, Refusal, image
@@ -273,10 +273,10 @@ def test_what_was_done_before_an_error_is_not_done_again(make_run: MakeRun, mode
 
 
 def test_a_stop_ends_the_run_and_not_the_next_one(make_run: MakeRun, model: ModelServer, tmp_path: Path) -> None:
-    model.step = Steps(5, interrupt.request_stop, times=1)
+    model.step = Steps(5, stop_request.request_stop, times=1)
     with pytest.raises(Interrupted, match="the same command continues"):
         make_run().execute()
-    assert not interrupt.STOP.is_set()
+    assert not stop_request.STOP.is_set()
     model.step = lambda files: None
     assert counts(make_run().execute()) == (COUNT, COUNT, 0, 0)
 

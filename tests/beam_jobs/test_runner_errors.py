@@ -6,11 +6,11 @@ import pickle
 import pytest
 
 from beam_jobs import run  # noqa: F401  which imports every error that a worker may raise
-from beam_jobs.interrupt import Interrupted
 from beam_jobs.parts import BrokenPart
 from beam_jobs.plan import OutputGone
 from beam_jobs.runner_errors import error_classes, error_from_text, worker_errors
-from beam_jobs.source_check import SourceGone
+from beam_jobs.source_outage import SourceGone
+from beam_jobs.stop_request import Interrupted
 from beam_jobs.worker import VersionGone
 from serving.errors import DiskFull, FlowImagesError, ServerUnavailable, StorageError, StorageUnavailable
 

@@ -3,7 +3,7 @@
 import pickle
 
 from beam_jobs.storage_flags import storage_options
-from serving.storage.options import AzureOptions, GcsOptions, S3Options, StorageOptions
+from serving.storage.storage_options import AzureOptions, GcsOptions, S3Options, StorageOptions
 
 
 def test_without_flags_the_environment_says() -> None:

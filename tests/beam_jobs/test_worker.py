@@ -8,14 +8,14 @@ from typing import Any
 import grpc
 import pytest
 
-from beam_jobs import interrupt, progress
+from beam_jobs import progress, stop_request
 from beam_jobs.chunk_predictor import ChunkOptions
-from beam_jobs.interrupt import Interrupted
 from beam_jobs.parts import Outcome
-from beam_jobs.source_check import SourceGone
+from beam_jobs.source_outage import SourceGone
+from beam_jobs.stop_request import Interrupted
 from beam_jobs.worker import ChunkWorker, VersionGone, WorkerSpec
 from serving.errors import ServerUnavailable
-from serving.storage.options import S3Options, StorageOptions
+from serving.storage.storage_options import S3Options, StorageOptions
 from tests.beam_jobs.model_server import ModelServer, Refusal, image
 from tests.beam_jobs.runs import make_unreadable, parts_of
 
@@ -92,8 +92,8 @@ def test_a_version_that_is_gone_stops_the_run(spec: WorkerSpec, model: ModelServ
 
 
 def test_a_stop_drops_the_chunk(spec: WorkerSpec, model: ModelServer) -> None:
-    model.step = lambda files: interrupt.request_stop()
-    with interrupt.run_in_progress(), pytest.raises(Interrupted):
+    model.step = lambda files: stop_request.request_stop()
+    with stop_request.run_in_progress(), pytest.raises(Interrupted):
         work(dataclasses.replace(spec, chunk=ChunkOptions(batch_size=4)), 0)  # one request
     assert not parts_of(spec).exists(0, 0)
 

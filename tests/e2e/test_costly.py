@@ -78,9 +78,9 @@ def test_costly_files_are_rejected_with_words_and_photos_get_their_rows(
 
 
 def test_a_server_does_not_decode_what_its_client_should_not_have_sent(hostile: Path, model_store: Path) -> None:
-    from serving.client import PredictClient
-    from serving.options import Endpoint
-    from serving.predictor import ImagePredictor
+    from serving.client.client_options import Endpoint
+    from serving.client.image_calls import ImagePredictor
+    from serving.client.predict_client import PredictClient
     from serving.server import ServerProcess
 
     names = ["scans.jpg", "frames.gif", "animation-1.gif", "animation-2.gif", "plain.png"]
@@ -96,9 +96,9 @@ def test_a_server_does_not_decode_what_its_client_should_not_have_sent(hostile: 
 
 
 def test_a_servers_memory_does_not_grow_with_the_rows_of_a_request(hostile: Path, model_store: Path) -> None:
-    from serving.client import PredictClient
-    from serving.options import Endpoint
-    from serving.predictor import ImagePredictor
+    from serving.client.client_options import Endpoint
+    from serving.client.image_calls import ImagePredictor
+    from serving.client.predict_client import PredictClient
     from serving.server import ServerProcess
 
     image = (hostile / "plain.png").read_bytes()

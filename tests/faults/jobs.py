@@ -20,7 +20,7 @@ from typing import NamedTuple
 import flow_images.cli
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["beam_jobs.predict_command", "beam_jobs.run", "beam_jobs.runner", "tests.faults.jobs"])
+_FORKS.set_forkserver_preload(["beam_jobs.predict_command", "beam_jobs.run", "beam_jobs.pipeline", "tests.faults.jobs"])
 
 
 class Job:

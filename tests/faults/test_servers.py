@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.client import PredictClient
+from serving.client.client_options import Endpoint
+from serving.client.predict_client import PredictClient
 from serving.errors import InvalidRequest
-from serving.options import Endpoint, RetryPolicy
+from serving.network.retry import RetryPolicy
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from tests.faults.conftest import START
 from tests.faults.front import Front

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import StorageDenied, StorageUnavailable
-from serving.storage.options import S3Options, StorageOptions
+from serving.storage.storage_options import S3Options, StorageOptions
 from serving.storage.stores import open_store
 from tests.faults.conftest import START
 from tests.faults.front import Front

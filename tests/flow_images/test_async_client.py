@@ -18,8 +18,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from flow_images.async_client import AsyncClient
+from flow_images.classification import Classification
 from flow_images.client import Client
-from flow_images.results import Classification
+from serving.client.client_options import TlsOptions
 from serving.errors import (
     AccessDenied,
     ClientClosed,
@@ -31,7 +32,6 @@ from serving.errors import (
     StorageUnavailable,
     UsageError,
 )
-from serving.options import TlsOptions
 from tests.conftest import MODEL_NAME
 from tests.faults.front import Front
 from tests.serving.server.ports.test_grpc_port import Authority

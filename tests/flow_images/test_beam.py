@@ -17,8 +17,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
 
-from flow_images.beam import Classify, TFServingModelHandler, classify, sharing
-from flow_images.results import Classification
+from flow_images.beam import Classify, TFServingModelHandler, classify, shared_in_process
+from flow_images.classification import Classification
 from serving.errors import ContractError, ServerUnavailable, UsageError
 from serving.protos import prediction_pb2 as pb
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
@@ -305,7 +305,7 @@ def test_threads_share_a_value_until_the_last_one_leaves() -> None:
         made.append(_Thing(key))
         return made[-1]
 
-    shared = sharing.SharedInProcess(make)
+    shared = shared_in_process.SharedInProcess(make)
     with ThreadPoolExecutor(8) as threads:
         things = list(threads.map(shared.acquire, ["a"] * 16))
     assert set(things) == set(made)
@@ -332,7 +332,7 @@ def test_threads_share_the_error_of_a_value_that_cant_be_made() -> None:
         return _Thing(key)
 
     waiting = threading.Event()
-    shared = sharing.SharedInProcess(make)
+    shared = shared_in_process.SharedInProcess(make)
 
     def acquire(_: int) -> str:
         all_wait.wait()

@@ -19,8 +19,9 @@ import tensorflow as tf
 from PIL import Image
 
 from flow_images.async_client import AsyncClient
+from flow_images.classification import Classification
 from flow_images.client import Client
-from flow_images.results import Classification
+from serving.client.model_overrides import ModelOverrides
 from serving.errors import (
     ClientClosed,
     ContractError,
@@ -30,9 +31,8 @@ from serving.errors import (
     UsageError,
 )
 from serving.images.limits import ImageLimits
-from serving.model_overrides import ModelOverrides
+from serving.images.wire import Wire
 from serving.server import EmbeddedServer
-from serving.wire import Wire
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import flow_images as fi
-from beam_jobs import interrupt
+from beam_jobs import stop_request
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from tests.faults.front import Front
 
@@ -96,10 +96,10 @@ def test_ctrl_c_ends_the_call_while_an_import_can_not_be_interrupted(monkeypatch
     importing, imported = threading.Event(), threading.Event()
 
     def job(*given: object) -> None:
-        with interrupt.run_in_progress():
+        with stop_request.run_in_progress():
             importing.set()
             imported.wait()
-            interrupt.raise_if_stopped()
+            stop_request.raise_if_stopped()
 
     def press() -> None:
         importing.wait()
@@ -109,14 +109,14 @@ def test_ctrl_c_ends_the_call_while_an_import_can_not_be_interrupted(monkeypatch
     threading.Thread(target=press, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         fi.predict(inputs=["photos/"], output="out/", model="models/dogs")
-    assert interrupt.STOP.is_set()
+    assert stop_request.STOP.is_set()
     imported.set()
-    interrupt.wait_for_stopped_runs()  # as the next call does
-    interrupt.raise_if_stopped()
+    stop_request.wait_for_stopped_runs()  # as the next call does
+    stop_request.raise_if_stopped()
 
 
 def test_shards_are_merged_by_the_last(server: str, drawn: Path, tmp_path: Path) -> None:
-    from beam_jobs.options import Shard
+    from beam_jobs.predict_options import Shard
 
     job: dict[str, Any] = {
         "inputs": [str(drawn / "train")], "output": str(tmp_path / "out"), "model_name": MODEL_NAME, "server": server,

@@ -165,7 +165,7 @@ def test_a_wrong_manifest_is_noticed(wrong: str, base: list[Object]) -> None:
 
 def test_serving_config_is_the_servers_own() -> None:
     for name in ("models.config", "batching.config", "monitoring.config"):
-        assert (K8S / "base" / name).read_text() == (K8S.parent / "serving/config" / name).read_text(), name
+        assert (K8S / "base" / name).read_text() == (K8S.parent / "serving/server/config" / name).read_text(), name
 
 
 def test_bucket_overlay_publishes_where_it_serves() -> None:
@@ -279,7 +279,7 @@ def _spoken(objects: list[Object], container: Object) -> list[str]:
 def test_the_commands_know_their_options(overlay: list[Object]) -> None:
     import flow_images.cli
     from k8s.pods import sync_models, train_with_bucket, wait_for_model
-    from serving.server.run.options import parse_flags
+    from serving.server.run.server_options import parse_flags
 
     for job in ("train", "predict"):
         container = _container(overlay, "Job", job)

@@ -168,11 +168,11 @@ MAY_HAVE_FLAGS = COMMAND_MODULES | {
     "serving/console/field_names.py",  # is about flags
     "serving/console/grouped_help.py",  # so is this
     # State each option, its flag and its help included.
-    "beam_jobs/options.py",
-    "serving/option_fields.py",
-    "serving/options.py",
-    "trainer/evaluation_options.py",
-    "trainer/options.py",
+    "beam_jobs/predict_options.py",
+    "serving/console/option_fields.py",
+    "serving/client/client_options.py",
+    "trainer/evaluate_options.py",
+    "trainer/train_options.py",
     "trainer/report/charts.py",  # names variables of CSS
 }
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w…])")

@@ -15,15 +15,15 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.contract import ModelContract, golden_distance, golden_key
 from serving.errors import ContractError, DiskFull, FlowImagesError
 from serving.images.preprocessing import make_decoder
+from serving.images.wire import WIRES, Wire
 from serving.model_store.fetch import local_copy
 from serving.model_store.publish import Publication
 from serving.storage.disk import Disk
 from serving.storage.stores import Stores
-from serving.wire import WIRES, Wire
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from trainer.export import Certainty, Exported, export, exporting
 from trainer.golden import choose_golden, draw_golden, preprocessed, reference_answers, undetected_errors
-from trainer.outages import explained
+from trainer.tensorflow_errors import explained
 
 LABELS = ["checks", "clouds", "dots", "rings", "stripes", "waves"]
 SIDE = IMAGE_SIZE

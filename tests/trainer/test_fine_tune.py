@@ -21,8 +21,8 @@ from trainer.fine_tune import Tuned, fine_tune
 from trainer.hub.module import load_module
 from trainer.images.split import Split
 from trainer.model import model_of
-from trainer.options import TrainOptions
 from trainer.progress import Progress
+from trainer.train_options import TrainOptions
 from trainer.work_folder import WorkFolder
 
 SIZE = 32

@@ -7,7 +7,7 @@ from serving.errors import FlowImagesError
 from tests.trainer.test_head import blobs
 from trainer.head import HeadOptions
 from trainer.head_search import candidates, choose_head, out_of_fold
-from trainer.options import TrainOptions
+from trainer.train_options import TrainOptions
 
 WEIGHTS = np.ones(4, np.float32)
 

@@ -10,7 +10,7 @@ import pytest
 from trainer.images.labelled_images import LabelledImage
 from trainer.images.split import Split
 from trainer.lineage import GateRecord, TrainingRecord, command_line, images_csv, origin, read_images, read_record
-from trainer.options import TrainJob
+from trainer.train_options import TrainJob
 
 JOB = TrainJob(labels="my labels.csv", model_store="m", name="dogs", batch_size=2048, fine_tune=True, min_accuracy=0.5)
 

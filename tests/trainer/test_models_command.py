@@ -14,7 +14,7 @@ from trainer.images.labelled_images import LabelledImage
 from trainer.images.split import Split
 from trainer.lineage import IMAGES_FILE, GateRecord, TrainingRecord, images_csv, origin
 from trainer.models_command import models
-from trainer.options import TrainJob
+from trainer.train_options import TrainJob
 
 
 def run(*words: object) -> Result:

@@ -198,7 +198,7 @@ def test_the_demo_stops_while_it_makes_its_images(start: Start, tmp_path: Path) 
 def test_a_signal_in_a_destructor_ends_it_without_a_traceback() -> None:
     script = """
 import os, signal, time
-from trainer.stopping import stoppable
+from trainer.clean_stop import stoppable
 
 class Dropped:
     def __del__(self):

@@ -15,7 +15,7 @@ from trainer.demo_data import draw_images
 from trainer.fine_tune import fine_tune
 from trainer.hub.module import load_module
 from trainer.model import model_of
-from trainer.options import TrainOptions
+from trainer.train_options import TrainOptions
 from trainer.strategy import training_strategy
 from trainer.work_folder import WorkFolder
 folder = Path(sys.argv[1])

@@ -13,8 +13,8 @@ from trainer.hub.module import HubModule, load_module
 from trainer.images.labelled_images import LabelledImage
 from trainer.images.split import Split
 from trainer.model import create_model, with_temperature
-from trainer.options import TrainOptions
 from trainer.train import train
+from trainer.train_options import TrainOptions
 
 
 @pytest.fixture(scope="module")

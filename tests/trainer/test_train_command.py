@@ -16,8 +16,8 @@ from serving.contract import ModelContract
 from serving.errors import FlowImagesError, NotBlessed, UsageError
 from tests.conftest import IMAGE_SIZE
 from trainer.golden import undetected_errors
-from trainer.options import TrainOptions
 from trainer.train_command import train
+from trainer.train_options import TrainOptions
 
 
 def run(*arguments: object) -> Result:

@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.client import PredictClient
-from serving.connection import Connection
+from serving.client.client_options import ConnectionOptions
+from serving.client.discovery import choose_wire, discover
+from serving.client.image_calls import ImagePredictor
+from serving.client.model_overrides import ModelOverrides
+from serving.client.predict_client import PredictClient
+from serving.client.server_choice import Connection
 from serving.console.terminal import printable
 from serving.contract import ModelContract
-from serving.discovery import choose_wire, discover
 from serving.errors import UsageError
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import ImageLimits, ImageRejected
-from serving.model_overrides import ModelOverrides
-from serving.options import ConnectionOptions
-from serving.predictor import ImagePredictor
 from serving.storage.stores import Stores
 from trainer.images.labelled_images import read_again
 from trainer.progress import Progress
@@ -58,7 +58,7 @@ def ask(
 
     Raises:
       UsageError: there is no such model or version, or the model can't decode an image.
-      ServingError: see `serving.model_calls.ModelCalls.predict`.
+      ServingError: see `serving.client.model_calls.ModelCalls.predict`.
     """
     progress = progress or Progress()
     rows = [np.empty((0, 0))]

@@ -9,7 +9,7 @@ from trainer.evaluation.evaluation import Estimate, Evaluation
 from trainer.evaluation.gate import Gate
 from trainer.evaluation.metrics import slice_values
 from trainer.images.labelled_images import LabelledImage
-from trainer.options import TrainJob
+from trainer.train_options import TrainJob
 
 LEAST_SLICE = 10
 """Test images of a slice, below which its accuracy says too little to stop a model."""

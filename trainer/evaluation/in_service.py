@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from serving.client.client_options import ConnectionOptions
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, UsageError
 from serving.model_store.versions import VersionFolder, versions, whole
-from serving.options import ConnectionOptions
 from serving.storage.stores import Stores
 from trainer.evaluation.answers import ask
 from trainer.evaluation.gates import InService

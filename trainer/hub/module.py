@@ -19,8 +19,8 @@ from serving.model_store.versions import MODEL_FILE
 from serving.storage.base import shown
 from trainer.hub.download import downloaded, unpack
 from trainer.hub.handle import check_hub_handle, is_archive, is_url, kaggle_url
-from trainer.outages import explaining
 from trainer.progress import Progress
+from trainer.tensorflow_errors import explaining
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)

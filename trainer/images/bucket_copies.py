@@ -12,10 +12,10 @@ from serving.console.terminal import printable
 from serving.errors import DiskFull, FlowImagesError, UsageError
 from serving.images.limits import ImageLimits
 from serving.storage.base import FileInfo, Storage, scheme, shown
-from serving.storage.explained import explaining
+from serving.storage.explained_errors import explaining
 from serving.storage.local_file import TooLarge
 from serving.storage.transfer import download, files_below, together
-from serving.text_files import as_utf8
+from serving.text.utf8_files import as_utf8
 from trainer.images.labels_csv import read_label_file
 from trainer.slow_steps import reporting
 

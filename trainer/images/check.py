@@ -18,7 +18,7 @@ from serving.errors import UsageError
 from serving.images.header import BMP, GIF, JPEG, PNG, WEBP
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 from serving.storage.local_file import TooLarge, read_file
-from serving.text_files import as_utf8
+from serving.text.utf8_files import as_utf8
 from trainer.images.data_card import DataCard, Extent, LeftOut
 from trainer.images.labelled_images import LabelledImage
 from trainer.images.near_duplicates import Fingerprint, fingerprint, near_duplicates

@@ -12,7 +12,7 @@ from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.images.header import IMAGE_ENDINGS
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
-from serving.text_files import is_utf8
+from serving.text.utf8_files import is_utf8
 from trainer.images.problems import Kind, OnProblem, Problem, refuse
 from trainer.images.split_names import SplitName, named_part
 

@@ -11,9 +11,9 @@ from serving.errors import UsageError
 from serving.images.header import IMAGE_ENDINGS
 from serving.storage.base import scheme
 from trainer.images.class_folders import find_images
+from trainer.images.label_check import Label, check_labels
 from trainer.images.labels_csv import read_label_file
 from trainer.images.problems import OnProblem, Problem, refuse
-from trainer.images.similar_labels import Label, check_labels
 from trainer.images.split_names import SplitName
 
 _FORMS: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 from serving.console.terminal import printable
-from serving.csv_rows import read_rows
 from serving.errors import UsageError
 from serving.storage.local_file import read_file
-from serving.text_files import decode_text
+from serving.text.read_csv import read_rows
+from serving.text.utf8_files import decode_text
 from trainer.images.problems import listed
 from trainer.images.split_names import SplitName, named_part
 

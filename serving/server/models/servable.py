@@ -21,7 +21,7 @@ from serving.model_store.versions import MODEL_FILES
 from serving.server.models import textprotos
 from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
-from serving.server.run.options import ServerOptions
+from serving.server.run.server_options import ServerOptions
 
 DEFAULT_SIGNATURE = "serving_default"
 

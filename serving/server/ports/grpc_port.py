@@ -22,13 +22,13 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.network.forks import threads_end, threads_start
+from serving.process.forks import threads_end, threads_start
 from serving.server.models import textprotos
 from serving.server.ports import profiler
-from serving.server.ports.addresses import bracketed, check_socket, reachable
+from serving.server.ports.listen_addresses import bracketed, check_socket, reachable
 from serving.server.rpc.core import ServerCore
 from serving.server.rpc.status import Code, StatusError, from_exception, truncated
-from serving.server.run.options import ANY_PORT, ServerOptions
+from serving.server.run.server_options import ANY_PORT, ServerOptions
 
 log = logging.getLogger(__name__)
 Handler = Callable[[bytes, grpc.ServicerContext], bytes]

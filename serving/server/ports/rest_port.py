@@ -17,11 +17,11 @@ from starlette.responses import Response
 
 from serving.server.models import textprotos
 from serving.server.ports import monitoring
-from serving.server.ports.addresses import family
+from serving.server.ports.listen_addresses import family
 from serving.server.ports.rest_api import Answer, RestApi
 from serving.server.rpc.core import ServerCore
 from serving.server.rpc.status import Code, StatusError
-from serving.server.run.options import ANY_PORT, ServerOptions
+from serving.server.run.server_options import ANY_PORT, ServerOptions
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -28,7 +28,7 @@ from serving.server.ports.monitoring import Metrics
 from serving.server.rpc import examples, message_codec, predict
 from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
-from serving.server.run.options import ServerOptions
+from serving.server.run.server_options import ServerOptions
 
 log = logging.getLogger(__name__)
 

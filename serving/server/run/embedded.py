@@ -9,13 +9,13 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from serving.process.tensorflow_import import check_not_forked
 from serving.server.models.base_path import absolute, check_base_path
 from serving.server.models.servable import Servable
-from serving.server.ports.addresses import reachable
 from serving.server.ports.grpc_port import GrpcServer
+from serving.server.ports.listen_addresses import reachable
 from serving.server.rpc.core import ServerCore
-from serving.server.run.options import ANY_PORT, ServerOptions
-from serving.tensorflow_import import check_not_forked
+from serving.server.run.server_options import ANY_PORT, ServerOptions
 
 if TYPE_CHECKING:
     from serving.server.ports.rest_port import RestServer

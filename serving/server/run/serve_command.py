@@ -72,9 +72,9 @@ def serve(
     `python -m serving.server` instead.
     """
     from serving.server.models.base_path import absolute, check_base_path
-    from serving.server.ports.addresses import check_socket
+    from serving.server.ports.listen_addresses import check_socket
     from serving.server.rpc.status import Code, StatusError
-    from serving.server.run.options import ANY_PORT, ServerOptions
+    from serving.server.run.server_options import ANY_PORT, ServerOptions
 
     if not model_base_path:
         raise click.UsageError("--model-base-path is empty")
@@ -133,7 +133,7 @@ def _as_usage(flag: str) -> Iterator[None]:
 
 def _check_free(flag: str, host: str, port: int) -> None:
     """Tells of a port in use before TensorFlow's import takes its seconds."""
-    from serving.server.ports.addresses import check_port
+    from serving.server.ports.listen_addresses import check_port
     from serving.server.rpc.status import Code, StatusError
 
     try:

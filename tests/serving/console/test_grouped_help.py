@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from flow_images.cli import COMMANDS, cli
 from serving.console.grouped_help import GroupedCommand, groups
+from serving.console.option_fields import GROUPS, Options, option, options_class
 from serving.console.option_flags import option_flags
-from serving.option_fields import GROUPS, Options, option, options_class
 
 SCREEN = 24
 

@@ -7,15 +7,15 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from beam_jobs.options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits, RowLimit, Shard
+from beam_jobs.predict_options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits, RowLimit, Shard
 from flow_images.classify_command import ClassifyOptions
 from flow_images.cli import COMMANDS
 from flow_images.demo import DemoOptions
+from serving.console.option_fields import OptionField, Options, option, option_fields, options_class
 from serving.console.option_flags import option_flags
 from serving.errors import UsageError
-from serving.option_fields import OptionField, Options, option, option_fields, options_class
-from serving.options import RetryPolicy
-from trainer.options import TrainJob
+from serving.network.retry import RetryPolicy
+from trainer.train_options import TrainJob
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 OF_COMMANDS: dict[str, list[type[Options]]] = {

@@ -22,9 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from serving.client import PredictClient
+from serving.client.client_options import Endpoint, TlsOptions
+from serving.client.predict_client import PredictClient
 from serving.errors import AccessDenied, DeadlineExceeded, ServerUnavailable, ServingError, WrongAddress
-from serving.options import Endpoint, RetryPolicy, TlsOptions
+from serving.network.retry import RetryPolicy
 from tests.conftest import free_port
 
 Handle = Callable[[socket.socket], None]

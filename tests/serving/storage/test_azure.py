@@ -6,7 +6,7 @@ import pytest
 from azure.storage.blob import ResourceTypes, Services, generate_account_sas
 
 from serving.errors import StorageDenied, StorageUnavailable, UsageError
-from serving.storage.options import AzureOptions, StorageOptions
+from serving.storage.storage_options import AzureOptions, StorageOptions
 from serving.storage.stores import open_store
 
 

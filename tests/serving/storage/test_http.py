@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from serving.errors import FileError, StorageDenied, StorageUnavailable, UsageError
-from serving.options import RetryPolicy
-from serving.retry import Retrier
+from serving.network.retry import Retrier, RetryPolicy
 from serving.storage.base import Storage
 from serving.storage.http import Http, check_url
 from serving.storage.local_file import TooLarge
-from serving.storage.retrying import RetryingStorage
+from serving.storage.retrying_store import RetryingStorage
 from serving.storage.stores import Stores, open_store
 from tests.web_server import BODY, Web
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from serving.storage.options import AzureOptions, S3Options, StorageOptions
+from serving.storage.storage_options import AzureOptions, S3Options, StorageOptions
 from serving.storage.stores import open_store
 
 KEYS = 100_000

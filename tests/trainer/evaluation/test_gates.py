@@ -12,7 +12,7 @@ from trainer.evaluation.gate import Gate
 from trainer.evaluation.gates import InService, check_slices, judge
 from trainer.evaluation.metrics import measure
 from trainer.images.labelled_images import LabelledImage
-from trainer.options import TrainJob
+from trainer.train_options import TrainJob
 
 LABELS = ["a", "b"]
 

@@ -19,8 +19,8 @@ from serving.errors import UsageError
 from trainer.hub import download
 from trainer.hub.download import downloaded, unpack
 from trainer.hub.handle import check_hub_handle, kaggle_url
-from trainer.outages import MayPass
 from trainer.progress import Progress
+from trainer.tensorflow_errors import MayPass
 
 
 class Hub(http.server.SimpleHTTPRequestHandler):

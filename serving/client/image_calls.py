@@ -1,0 +1,185 @@
+"""Scores images with a served model, in the wire form of its contract: as operations, and for threads."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from serving.client.model_calls import ModelCalls
+from serving.client.predict_client import PredictClient
+from serving.client.scores import activate
+from serving.contract import Golden, ModelContract, golden_distance, golden_key
+from serving.errors import ContractError, InvalidRequest, MalformedAnswer
+from serving.images.encoder import Payload, make_encoder
+from serving.images.limits import ImageLimits
+from serving.images.wire import Wire
+from serving.network.retry import repeat_rejected
+from serving.network.sans_io import Operation, Work
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Scores(NamedTuple):
+    """Answers for n images: row i belongs to image i."""
+
+    probabilities: Array
+    """Floats [n, classes]."""
+    ok: Array
+    """bool [n]: False where the server could not decode the image, whose row then means nothing."""
+
+
+class ImageCalls:
+    """Operations about batches of images; every answer is checked against what was asked."""
+
+    def __init__(self, calls: ModelCalls, contract: ModelContract, wire: Wire) -> None:
+        """Raises ContractError where the model has no signature for the wire form."""
+        self.contract = contract
+        self.wire = wire
+        self._calls = calls
+        self._signature = contract.signature(wire)
+        self._shape = (contract.preprocessing.height, contract.preprocessing.width, 3)
+
+    def predict(self, images: Sequence[Payload]) -> Operation[Scores]:
+        """Scores a batch.
+
+        Args:
+          images: n ≥ 1 payloads as `serving.images.encoder.make_encoder` gives them for this wire form.
+
+        Returns:
+          n rows.
+
+        Raises:
+          InvalidRequest: a payload of the wrong shape or dtype (seen before sending), or the server refuses;
+            MalformedAnswer where it has not n rows of numbers.
+          ContractError: the answer has not as many classes as the contract has labels.
+          ServingError: see `ModelCalls.predict`.
+        """
+        batch = self._signature.batch or len(images)
+        parts = []
+        for start in range(0, len(images), batch):
+            parts.append((yield from self._ask(images[start : start + batch])))
+        return _joined(parts)
+
+    def _ask(self, images: Sequence[Payload]) -> Operation[Scores]:
+        """One request; it is filled up with its last image where the model takes so many and no fewer."""
+        signature = self._signature
+        wanted = [signature.output, *([signature.ok] if signature.ok else [])]
+        sent = [*images, *[images[-1]] * ((signature.batch or 0) - len(images))]
+        answer = yield from self._calls.predict(
+            {signature.input: self._batch(sent)}, signature=signature.name, outputs=wanted
+        )
+        outputs, rows, labels = answer[signature.output], len(sent), len(self.contract.labels)
+        if outputs.ndim != 2 or len(outputs) != rows or outputs.dtype.kind != "f":
+            raise self._malformed(signature.output, outputs, f"floats [{rows}, {labels}]")
+        if (outputs.shape[1], labels) == (1, 2):
+            outputs = self._both(outputs)
+        if outputs.shape[1] != labels:
+            raise ContractError(
+                f"output {signature.output} of signature {signature.name} has {outputs.shape[1]} classes: "
+                f"{labels} labels don't fit this model"
+            )
+        probabilities = activate(outputs, self.contract.activation)
+        ok = answer[signature.ok] if signature.ok else np.ones(rows, dtype=bool)
+        if ok.shape != (rows,) or ok.dtype != bool:
+            raise self._malformed(signature.ok or "", ok, f"bool [{rows}]")
+        return Scores(probabilities[: len(images)], ok[: len(images)])
+
+    def _both(self, second: Array) -> Array:
+        """Outputs [n, 2] of a model with one, which is the second label's: a logit, or a probability."""
+        first = {"sigmoid": -second, "softmax": 0 * second, None: 1 - second}[self.contract.activation]
+        return np.concatenate([first, second], axis=1)
+
+    def check_golden(self) -> Operation[float]:
+        """Replays the golden images against the server, preprocessed as the job will do it.
+
+        Returns:
+          `golden_distance` from the references; 0 for a contract without golden images.
+
+        Raises:
+          ContractError: it is over the contract's tolerance.
+        """
+        golden = self.contract.golden
+        if golden is None or self.wire not in golden.references:
+            return 0.0
+        encode = yield Work(lambda: make_encoder(self.contract.preprocessing, self.wire, ImageLimits()))
+        files = []
+        for index in range(golden.count):
+            files.append((yield from self._calls.lookup(golden_key(index))))
+        images = yield Work(lambda: [encode(file) for file in files])
+        return _accept((yield from self._predict_in_parts(images)), golden, self.wire)
+
+    def try_out(self, images: Sequence[Payload]) -> Operation[Scores]:
+        """Scores of drawn images. A refusal is a ContractError, as every other image would be refused, too.
+
+        Raises:
+          ContractError: one is refused.
+        """
+        try:
+            return (yield from self._predict_in_parts(images))
+        except InvalidRequest as error:
+            raise ContractError(
+                f"signature {self._signature.name} does not take an image of {self._shape[1]} x {self._shape[0]} "
+                f"pixels as {self.wire}: {error}. No image was sent; see `signature`, `input_name`, `image_size` "
+                "and `wire`"
+            ) from error
+
+    def _predict_in_parts(self, images: Sequence[Payload]) -> Operation[Scores]:
+        """Halves what the server refuses, which may allow only smaller batches."""
+        waiting, answered = [images], []
+        while waiting:
+            part = waiting.pop()
+            try:
+                answered.append((yield from self.predict(part)))
+            except InvalidRequest:
+                half = len(part) // 2
+                if half == 0:
+                    answered.append((yield from repeat_rejected(functools.partial(self.predict, part))))
+                else:
+                    waiting += [part[half:], part[:half]]
+        return _joined(answered)
+
+    def _malformed(self, name: str, answer: Array, expected: str) -> MalformedAnswer:
+        return MalformedAnswer(
+            f"output {name} is {answer.dtype} {list(answer.shape)}, expected {expected}", self._calls.endpoint.address
+        )
+
+    def _batch(self, images: Sequence[Payload]) -> list[Array] | list[bytes]:
+        if self.wire == "encoded":
+            return [bytes(image) for image in images]
+        arrays = [image for image in images if isinstance(image, np.ndarray)]
+        if len(arrays) < len(images) or any(a.shape != self._shape or a.dtype != self.wire for a in arrays):
+            raise InvalidRequest(f"an image must be {self.wire} {list(self._shape)}; nothing was sent")
+        return arrays
+
+
+class ImagePredictor:
+    """`ImageCalls` for threads: each call blocks until it has its answer."""
+
+    def __init__(self, client: PredictClient, contract: ModelContract, wire: Wire) -> None:
+        """Raises ContractError where the model has no signature for the wire form."""
+        self.calls = ImageCalls(client.calls, contract, wire)
+        self.run = client.run
+
+    def predict(self, images: Sequence[Payload]) -> Scores:
+        """See `ImageCalls.predict`."""
+        return self.run(self.calls.predict(images))
+
+    def check_golden(self) -> float:
+        """See `ImageCalls.check_golden`."""
+        return self.run(self.calls.check_golden())
+
+
+def _joined(parts: Sequence[Scores]) -> Scores:
+    return parts[0] if len(parts) == 1 else Scores(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
+
+
+def _accept(scores: Scores, golden: Golden, wire: Wire) -> float:
+    distance = golden_distance(scores.probabilities.tolist(), golden.references[wire])
+    if distance > golden.tolerance or not scores.ok.all():
+        raise ContractError(
+            f"the server does not answer as the model did when it was exported: over the {golden.count} golden "
+            f"images a probability differs by {distance:.3f} in the mean, {golden.tolerance:.3f} is allowed. "
+            "Preprocessing or model differ, so no image was sent"
+        )
+    return distance

@@ -1,0 +1,1 @@
+"""This process and its children: signals, forks, temporary files, and the import of TensorFlow."""

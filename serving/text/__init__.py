@@ -1,0 +1,1 @@
+"""Text files that users write: UTF-8, CSVs, labels, sizes."""
