@@ -11,6 +11,7 @@ from serving.console.grouped_help import GroupedCommand
 from serving.console.option_fields import options_class
 from serving.console.option_flags import option_flags
 from serving.images.limits import ImageLimits
+from serving.text.label_file import check_class_names
 
 
 @options_class
@@ -33,6 +34,9 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
 
     Exits with 1 if one of them can't be classified; the others are shown all the same.
     """
+    connection = Connection(options)
+    if options.labels is not None:
+        check_class_names(options.labels)
     from flow_images.classify_table import print_table
     from flow_images.client import Client
     from flow_images.image_classifier import NOT_FINITE
@@ -41,7 +45,7 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
 
     wires = (options.wire,) if options.wire else WIRES
     with (
-        Connection(options).connect() as endpoint,
+        connection.connect() as endpoint,
         Client(
             endpoint.address,
             endpoint.model_name,
