@@ -330,7 +330,7 @@ def _none_there(one: str, first: Sequence[Named]) -> str:
     path = first[0].path
     hint = "" if scheme(path) else spelling_hint(path, os.path.dirname(one))
     others = f", nor any of the next {len(first) - 1}" if first[1:] else ""
-    return f"`inputs` {shown(one)}, {first[0].where}: there is no {shown(path)}{others}; {hint or 'mend the paths'}"
+    return f"`inputs` {shown(one)}, {first[0].where}: there is no {shown(path)}{others}; {hint or 'correct the paths'}"
 
 
 def _warn(text: str, paths: Sequence[str]) -> None:

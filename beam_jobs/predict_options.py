@@ -82,7 +82,7 @@ class RejectionLimits(Options, group="Limits"):
         parse=RowLimit.parse,
     )
     max_failed: RowLimit = option(
-        "More failed images than this end with exit code 3; --retry-failed may mend them.",
+        "More failed images than this end with exit code 3; --retry-failed asks for them again.",
         default=RowLimit.parse("0"),
         metavar="N|SHARE",
         parse=RowLimit.parse,

@@ -157,8 +157,8 @@ def _draw(output: Path, seed: int) -> "list[LabelledImage]":
     from trainer.demo_data import TEXTURES, draw_images
     from trainer.images.labelled_images import read_labels
 
-    say(f"Drawing images of {', '.join(TEXTURES)} in {output / 'pictures'}: they stand in for Kaggle's photos.")
-    return read_labels(str(draw_images(output / "pictures", seed=seed)), str(output / "pictures" / "train"))
+    say(f"Drawing images of {', '.join(TEXTURES)} in {output / 'images'}: they stand in for Kaggle's photos.")
+    return read_labels(str(draw_images(output / "images", seed=seed)), str(output / "images" / "train"))
 
 
 def _make_module(output: Path) -> str:

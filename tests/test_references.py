@@ -127,3 +127,9 @@ def test_the_glossary_is_linked_where_its_words_are_used() -> None:
         "docs/kubernetes",
     ):
         assert by_page[f"{name}.md"], name
+
+
+def test_an_image_has_one_name() -> None:
+    other = "pict" + "ure"
+    manifests = sorted((ROOT / "k8s").rglob("*.yaml"))
+    assert not [path for path in (*PAGES, *CODE, *manifests) if other in path.read_text(encoding="utf-8").lower()]

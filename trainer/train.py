@@ -290,5 +290,5 @@ def _name_damaged(images: Sequence[LabelledImage], preprocessing: Preprocessing,
     if broken:
         more = f" (and {len(broken) - 1} more: {', '.join(broken[1:10])})" if len(broken) > 1 else ""
         raise UsageError(
-            f"{broken[0]} is damaged and can't be decoded{more}; mend or remove it, and its label"
+            f"{broken[0]} is damaged and can't be decoded{more}; repair or remove it, and its label"
         ) from error

@@ -187,4 +187,6 @@ def _no_rights(cluster: Cluster) -> str:
 
 
 def _keeps_changing(kind: str, name: str) -> DeployError:
-    return DeployError(f"{kind} {name} was changed by others meanwhile: give the same command again", EXIT_RESUMABLE)
+    return DeployError(
+        f"{kind} {name} was changed by others at the same time: give the same command again", EXIT_RESUMABLE
+    )

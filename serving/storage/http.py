@@ -1,6 +1,6 @@
 """http:// and https://, on urllib3: single files, read only. Nothing can be listed, and nothing in a URL is a pattern.
 
-HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are kept to. Messages show a URL without its query and password.
+HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are respected. Messages show a URL without its query and password.
 """
 
 import contextlib

@@ -96,7 +96,7 @@ def _selected(team: Team, selector: Object) -> set[str]:
 def test_in_a_namespace_of_others_only_our_pods_are_selected(team: Team, run: Deploy) -> None:
     others = {"shop": SHOP, "twin": {"app.kubernetes.io/name": "serving"}, "bare": {}}
     _applied(team, *(_pod(name, labels) for name, labels in others.items()))
-    # An earlier version of ours shut the whole namespace; the next apply mends that.
+    # An earlier version of ours shut the whole namespace; the next apply corrects that.
     old = copy.deepcopy(one(build(K8S / "overlays/local"), "NetworkPolicy", "default-deny"))
     old["metadata"]["namespace"] = team.namespace
     old["spec"]["podSelector"] = {}

@@ -187,7 +187,7 @@ class _Walk:
             mode = os.stat(path).st_mode
         except OSError as error:
             why = f"is a link that leads nowhere ({error.strerror})" if entry.is_symlink() else error.strerror
-            self._tell("missing", f"{printable(path)} {why}; mend or remove it", path)
+            self._tell("missing", f"{printable(path)} {why}; repair or remove it", path)
             return
         if not stat.S_ISREG(mode):
             self._tell("unreadable", f"{printable(path)} is neither a file nor a folder; remove it", path)

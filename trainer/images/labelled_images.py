@@ -79,7 +79,7 @@ def read_labels(
             told = f"{where}: the image {printable(path)} has no label; write one behind it"
             on_problem(Problem("no label", (path,), told))
         elif not os.path.isfile(path):
-            told = f"{where}: {_missing(path)}; mend the path (or `images`), or drop the line"
+            told = f"{where}: {_missing(path)}; correct the path (or `images`), or drop the line"
             on_problem(Problem("missing", (path,), told))
         else:
             first.setdefault(label, Label(label, where))

@@ -153,7 +153,7 @@ def test_a_csv_may_have_a_mark_and_any_line_ends(images: Path, tmp_path: Path, m
     [
         pytest.param("id,breed\na,pug\n".encode("utf-16"), "is UTF-16: save it as UTF-8", id="utf-16"),
         pytest.param(b"id,breed\na,pu\0g\n", "bytes that are 0", id="zero"),
-        pytest.param("id;breed\na;pug\n", "parted by semicolons; save it with commas", id="semicolons"),
+        pytest.param("id;breed\na;pug\n", "separated by semicolons; save it with commas", id="semicolons"),
         pytest.param("ID,Breed\na,pug\n", "small letters", id="header"),
         pytest.param("id, breed\na,pug\n", "remove the blanks around the column's name", id="blanks"),
         pytest.param("id,breed,breed\na,pug,x\n", "two columns are named 'breed'", id="twice"),
