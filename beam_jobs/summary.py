@@ -8,7 +8,7 @@ import pydantic
 
 _CONFUSIONS = 10
 _Z = 1.959964
-"""Of the normal distribution, for 95 %."""
+"""The quantile of the normal distribution for a 95 % interval."""
 
 
 class _Frozen(pydantic.BaseModel):
@@ -75,7 +75,7 @@ class Tally:
         self.labelled = 0
         """Predicted images whose right label is known."""
         self.correct = 0
-        """Those of them whose best label is the right one."""
+        """How many of those have the right label as their best one."""
 
     def predicted(self, label: str, score: float, true_label: str | None) -> None:
         """Counts an image by its best label; `true_label` is the right one, if it is known."""

@@ -16,7 +16,7 @@ FlowImagesError                 every error that is meant for a user
 │   ├── AccessDenied            credentials, or the server's certificate, are missing or refused
 │   ├── Unsupported             the server does not know the call
 │   ├── ClientClosed            the client was closed before the answer came
-│   ├── WrongAddress            what listens there speaks no gRPC, or no name has such a form (2)
+│   ├── WrongAddress            the port does not speak gRPC, or no host can have the name (2)
 │   ├── ServerUnavailable       not reachable, restarting, or its queue is full (75)
 │   ├── ServerBusy              out of threads or memory for now (75)
 │   └── DeadlineExceeded        no answer in time (75)
@@ -195,7 +195,7 @@ class ClientClosed(ServingError):
 
 
 class ServerUnavailable(ServingError, Transient):
-    """Not reachable, restarting, or its batching queue is full."""
+    """The server can't be reached, restarts, or its batching queue is full."""
 
 
 class ServerBusy(ServingError, Transient):

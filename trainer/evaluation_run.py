@@ -34,7 +34,7 @@ class EvaluatedModel:
     """A model, and what it was measured to do."""
 
     model: str
-    """Its name."""
+    """The name of the model."""
     version: int
     evaluation: "Evaluation"
     report: str

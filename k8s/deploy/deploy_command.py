@@ -355,7 +355,7 @@ def _flags(**target: str | None) -> str:
 
 def _remains() -> Remains:
     remains = click.get_current_context().find_object(Remains)
-    assert remains is not None, "deploy's own group sets it"
+    assert remains is not None, "the command's group sets it"
     return remains
 
 

@@ -45,7 +45,7 @@ def explaining_remains(remains: Remains) -> Iterator[None]:
 
 
 def leave_signals_to_main_thread() -> None:
-    """To be called first in every other thread: a signal that such a thread takes waits until the main one wakes."""
+    """Is called first in every other thread: a signal that such a thread takes waits until the main one wakes."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 

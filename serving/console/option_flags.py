@@ -26,7 +26,7 @@ class Number(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is no finite number.", param, ctx)
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
 
@@ -148,7 +148,7 @@ def _without_idle_variables(given: dict[OptionField, Any]) -> dict[str, Any]:
 
 
 def _variables_in(message: str, fields: list[OptionField]) -> str:
-    """For a message about options: which of them are set by the environment."""
+    """Says for a message about options which of them are set by the environment."""
     named = set(re.findall(r"--[a-z-]+", with_flags(message)))
     found = [field.details["variable"] for field in fields if field.flag in named and _is_from_environment(field)]
     return f" (set by {', '.join(found)} in the environment)" if found else ""

@@ -19,7 +19,7 @@ _NORMAL = 1.96
 """Standard deviations of a 95 % interval."""
 _MISTAKES = 200
 _MOST_VALUES = 50
-"""Of a column of the CSV, beyond which it is no slice: an id, a date."""
+"""A column of the CSV with more values is not a slice, but an id or a date."""
 _TINY = 1e-15
 
 
