@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-fast test-faults test-k8s check format install hooks protos docs-tables lock clean
+.PHONY: demo test test-fast test-faults test-k8s check format install hooks protos docs-tables docs-samples lock clean
 
 install: $(STAMP)
 
@@ -54,6 +54,10 @@ protos: install
 # The tables of docs/flags.md, from the commands themselves.
 docs-tables: install
 	PYTHONPATH=. $(BIN)/python docs/flag_tables.py
+
+# What the commands in README and docs print, from a training on drawn images.
+docs-samples: install
+	PYTHONPATH=. $(BIN)/python docs/sample_output.py
 
 lock: install
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --python-version 3.11 --no-annotate --no-header \

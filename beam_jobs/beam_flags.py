@@ -9,7 +9,7 @@ import importlib.util
 import io
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from serving.errors import UsageError
@@ -46,7 +46,7 @@ def parse_beam_flags(flags: Sequence[str]) -> "PipelineOptions":
 
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), _own_logging():
             options = PipelineOptions(list(flags))
             unknown = _unknown_flags(options)
     except SystemExit as error:  # of Beam's parser; its message may show a secret
@@ -73,6 +73,17 @@ def runs_here(options: "PipelineOptions") -> bool:
 def flag_names(flags: Sequence[str]) -> list[str]:
     """The flags without their values."""
     return [flag.split("=", 1)[0] for flag in flags if flag.startswith("-")]
+
+
+@contextlib.contextmanager
+def _own_logging() -> Iterator[None]:
+    """Keeps Beam from setting up the program's logging, which would go to what is stderr in the block, for good."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 class _Records(logging.Handler):

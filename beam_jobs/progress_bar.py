@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from beam_jobs.parts import Verdict
 from beam_jobs.progress import Progress
-from serving.console.field_names import with_flags
+from serving.console.flags_in_messages import with_flags
 from serving.console.terminal import console, printable, say
 from serving.storage.base import shown
 
@@ -27,36 +27,47 @@ _LEAST_S = 1.0
 """Seconds that a rate needs to say anything."""
 
 
+def _say_news(line: str) -> None:
+    say(with_flags(line))
+
+
 class Shown(Progress):
-    """Prints to stdout what is said of a run that was complete before; keeps what run.json says."""
+    """Tells what is said of a run that was complete before; keeps what run.json says."""
 
     run: Mapping[str, Any] | None = None
+
+    def __init__(self, news: Callable[[str], object] = _say_news) -> None:
+        self._tell = news
 
     @override
     def complete(self, news: "News") -> None:
         for line in news.lines():
-            say(with_flags(line))
+            self._tell(line)
 
     @override
     def finished(self, run: Mapping[str, Any]) -> None:
         self.run = run
 
 
-class _Counted(Shown):
+class Counted(Shown):
     """Counts the outcomes of the images that this process does."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, news: Callable[[str], object] = _say_news
+    ) -> None:
+        super().__init__(news)
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: Counter[Verdict] = Counter()
-        self._before = self._total = 0
+        self._before = 0
+        self.total = 0
+        """Images of the run."""
         self._started = clock()
 
     @override
     def start(self, plan: "Plan", to_do: int, done: int) -> None:
         self._counts.clear()
-        self._before, self._total = done, to_do + done
+        self._before, self.total = done, to_do + done
         self._started = self._clock()
 
     @override
@@ -65,9 +76,14 @@ class _Counted(Shown):
             self._counts[verdict] += 1
 
     @property
+    def seen(self) -> int:
+        """Images of the run that have their outcome."""
+        return self._before + self._counts.total()
+
+    @property
     def faults(self) -> str:
         """The numbers of rejected and failed images in words, "" if there are none."""
-        return ", ".join(f"{self._counts[kind]:,} {kind}" for kind in ("rejected", "failed") if self._counts[kind])
+        return faults(self._counts)
 
     @property
     def rate(self) -> float | None:
@@ -76,11 +92,17 @@ class _Counted(Shown):
         return done / seconds if seconds >= _LEAST_S and done else None
 
 
-class ProgressLines(_Counted):
+class ProgressLines(Counted):
     """Lines for a log: at the start, and every minute."""
 
-    def __init__(self, say: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(clock)
+    def __init__(
+        self,
+        say: Callable[[str], object],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        news: Callable[[str], object] = _say_news,
+    ) -> None:
+        super().__init__(clock=clock, news=news)
         self._say = say
         self._stop = threading.Event()
 
@@ -99,7 +121,7 @@ class ProgressLines(_Counted):
 
         def repeat() -> None:
             while not self._stop.wait(_EVERY_S):
-                if self._total:
+                if self.total:
                     self._say(self.line())
 
         threading.Thread(target=repeat, name="progress", daemon=True).start()
@@ -110,19 +132,18 @@ class ProgressLines(_Counted):
 
     def line(self) -> str:
         """How far it is now."""
-        done = self._counts.total()
-        parts = [f"{self._before + done:,} of {self._total:,} images"]
+        parts = [f"{self.seen:,} of {self.total:,} images"]
         if rate := self.rate:
-            left = (self._total - self._before - done) / rate
+            left = (self.total - self.seen) / rate
             parts += [_per_second(rate), f"about {_minutes(left)} left"]
         return ", ".join([*parts, self.faults] if self.faults else parts)
 
 
-class ProgressBar(_Counted):
+class ProgressBar(Counted):
     """A bar on a terminal."""
 
-    def __init__(self, bar: "Bar") -> None:
-        super().__init__()
+    def __init__(self, bar: "Bar", news: Callable[[str], object]) -> None:
+        super().__init__(news=news)
         self._bar = bar
         self._task = bar.add_task("starting", total=None, rate="", faults="")
 
@@ -151,6 +172,11 @@ class ProgressBar(_Counted):
     def _replace(self, description: str, total: int | None, done: int) -> None:
         self._bar.remove_task(self._task)
         self._task = self._bar.add_task(printable(description), total=total, completed=done, rate="", faults="")
+
+
+def faults(counts: Mapping[Any, int]) -> str:
+    """How many images were rejected and failed, in words; "" if none were."""
+    return ", ".join(f"{counts[kind]:,} {kind}" for kind in ("rejected", "failed") if counts[kind])
 
 
 def _started(plan: "Plan", to_do: int, done: int) -> str:
@@ -198,17 +224,22 @@ def _columns() -> "list[ProgressColumn]":
 
 
 @contextlib.contextmanager
-def shown_progress(*, quiet: bool = False) -> Iterator[Shown]:
-    """Shows the progress of a run while the block runs: a bar on a terminal, lines elsewhere, nothing if `quiet`."""
+def shown_progress(*, quiet: bool = False, news: Callable[[str], object] = _say_news) -> Iterator[Shown]:
+    """Shows the progress of a run while the block runs: a bar on a terminal, lines elsewhere, nothing if `quiet`.
+
+    Args:
+      quiet: show nothing.
+      news: is told, in lines, what is new since the run was complete.
+    """
     from rich.progress import Progress as Bar
 
     screen = console(stderr=True)
     if quiet:
-        yield Shown()
+        yield Shown(news)
     elif screen.is_terminal:
         with Bar(*_columns(), console=screen, transient=True) as bar:
-            yield ProgressBar(bar)
+            yield ProgressBar(bar, news)
     else:
-        lines = ProgressLines(lambda line: say(f"flow-images: {printable(line)}", err=True))
+        lines = ProgressLines(lambda line: say(f"flow-images: {printable(line)}", err=True), news=news)
         with lines.repeating():
             yield lines

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flow_images.evaluation import evaluate as evaluate
     from flow_images.prediction import Account as Account
     from flow_images.prediction import predict as predict
+    from flow_images.progress import Progress as Progress
     from flow_images.training import TrainedModel as TrainedModel
     from flow_images.training import train as train
     from serving.client.client_options import TlsOptions as TlsOptions
@@ -45,6 +46,7 @@ __all__ = [
     "ImageLimits",
     "LabelScore",
     "ModelOverrides",
+    "Progress",
     "ServerProcess",
     "StorageOptions",
     "TlsOptions",
@@ -67,6 +69,7 @@ _HOMES = {
     "ImageLimits": "serving.images.limits",
     "LabelScore": "flow_images.classification",
     "ModelOverrides": "serving.client.model_overrides",
+    "Progress": "flow_images.progress",
     "ServerProcess": "serving.server",
     "StorageOptions": "serving.storage.storage_options",
     "TlsOptions": "serving.client.client_options",

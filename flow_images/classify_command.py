@@ -10,7 +10,7 @@ import click
 from serving.client.client_options import AnswerOptions, ConnectionOptions
 from serving.client.model_overrides import ModelOverrides
 from serving.client.server_choice import Connection
-from serving.console.field_names import with_flags
+from serving.console.flags_in_messages import with_flags
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_fields import option, options_class
 from serving.console.option_flags import option_flags

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from flow_images.classification import Classification
 from serving.client.scores import format_score
-from serving.console.field_names import with_flags
+from serving.console.flags_in_messages import with_flags
 from serving.console.terminal import console, printable
 
 

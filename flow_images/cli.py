@@ -168,7 +168,7 @@ class _Messages(logging.Handler):
 
 def _shown(message: object) -> str:
     """A message of the library for the terminal: the fields that it names are flags of the command there."""
-    from serving.console.field_names import with_flags
+    from serving.console.flags_in_messages import with_flags
     from serving.console.terminal import paragraph
 
     return paragraph(with_flags(str(message), cli.running))

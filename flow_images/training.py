@@ -1,15 +1,24 @@
 """`fi.train`: a whole training as a function."""
 
-from serving.console.option_fields import as_keywords
+from flow_images.watching import TrainingSteps, Watched
+from serving.console.option_fields import as_keywords, options_class
 from serving.process.tensorflow_import import check_not_forked
+from serving.storage.base import shown
 from serving.text.utf8_files import check_file_names
+from trainer.progress import Progress
+from trainer.progress_bar import progress_bar
 from trainer.train_options import TrainJob
 from trainer.training_run import TrainedModel as TrainedModel
 from trainer.training_run import TrainingRun
 
 
-@as_keywords(TrainJob)
-def train(job: TrainJob) -> TrainedModel:
+@options_class
+class WatchedTrainJob(TrainJob, Watched):
+    """The keywords of `train`."""
+
+
+@as_keywords(WatchedTrainJob)
+def train(job: WatchedTrainJob) -> TrainedModel:
     """Trains a TensorFlow Hub image model on labelled images, and publishes it: the command `flow-images train`.
 
         trained = fi.train(labels="labels.csv", images="train/", model_store="models/", name="dogs", min_accuracy=0.8)
@@ -18,7 +27,8 @@ def train(job: TrainJob) -> TrainedModel:
     Its keywords are the command's flags; `model_store` and `name` are required, and `labels` or `folder`. The model is
     published as `model_store`/`name`/`version`, whole, with its labels, preprocessing and golden images inside, and
     with report.html. Ctrl-C ends it, and nothing is published; the same call goes on from the features and checkpoints
-    that are kept. What is left out and waited for is logged.
+    that are kept. What is left out and waited for is logged. `progress` is as for `fi.predict`: a bar in a notebook, by
+    default.
 
     Args:
       job: as keywords; see the command's help.
@@ -34,9 +44,14 @@ def train(job: TrainJob) -> TrainedModel:
     """
     check_not_forked()
     check_file_names()
-    with TrainingRun(job) as run:
+    with (
+        job.shown(Progress(), TrainingSteps, lambda: progress_bar(words=str)) as progress,
+        TrainingRun(job.part(TrainJob), progress) as run,
+    ):
         try:
-            return run.run()
+            model = run.run()
         except BaseException:
             run.discard()
             raise
+        progress.begin(f"published {shown(model.path)}")
+    return model

@@ -54,7 +54,7 @@ FlowImagesError                 every error that is meant for a user
     └── Conflict                the object has changed, or others hold fields of it [k8s.deploy.errors]
 
 Messages name options as fields in backticks, as Python spells them: `batch_size`, or `tls.ca` for a field of a field.
-The command line shows them as its flags; see `serving.console.field_names`.
+The command line shows them as its flags; see `serving.console.flags_in_messages`.
 """
 
 from typing import TYPE_CHECKING

@@ -8,6 +8,7 @@ from tests.test_imports import MAY_IMPORT, ROOT
 OF_MANY = {
     "beam_jobs": set[str](),
     "flow_images": {
+        "test_commands",  # the commands in the docs
         "test_notebook",  # the code in the docs, in a notebook
         "test_exports",  # what `import flow_images` gives
         "test_predict_and_train",  # the library's two runs

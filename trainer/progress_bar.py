@@ -1,10 +1,10 @@
 """The progress of a training or an evaluation on a terminal: a bar for the step, lines for epochs and notes."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from serving.console.field_names import with_flags
+from serving.console.flags_in_messages import with_flags
 from serving.console.terminal import console
 from trainer.progress import Epoch, Progress
 
@@ -16,22 +16,27 @@ _LINES = 10
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator["ProgressBar"]:
-    """Shows a bar while the block runs, where stderr is a terminal; lines in any case."""
+def progress_bar(*, words: Callable[[str], str] = with_flags) -> Iterator["ProgressBar"]:
+    """Shows a bar while the block runs, where stderr is a terminal; lines in any case.
+
+    Args:
+      words: gives a note as the user should read it; by default with flags in place of fields.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     screen = console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=screen, disable=not screen.is_terminal, transient=True) as bar:
-        yield ProgressBar(bar)
+        yield ProgressBar(bar, words)
 
 
 class ProgressBar(Progress):
     """A bar that is shown."""
 
-    def __init__(self, bar: "Bar") -> None:
+    def __init__(self, bar: "Bar", words: Callable[[str], str]) -> None:
         self._bar = bar
+        self._words = words
         self._task = bar.add_task("reading the images", total=None)
 
     def begin(self, step: str, total: int | None = None) -> None:
@@ -56,7 +61,7 @@ class ProgressBar(Progress):
 
     def note(self, text: str) -> None:
         """Prints a note above the bar."""
-        self._print(f"flow-images: {with_flags(text)}")
+        self._print(f"flow-images: {self._words(text)}")
 
     def close(self) -> None:
         """Removes the bar, before results are printed."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serving.console.field_names import with_flags
+from serving.console.flags_in_messages import with_flags
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.terminal import printable, say

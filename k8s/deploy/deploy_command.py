@@ -11,7 +11,7 @@ import click
 from k8s.deploy.ownership import PART_OF
 from k8s.deploy.remains import Remains, explaining_remains
 from k8s.lines import say
-from serving.console.flag_types import Number
+from serving.console.option_flags import Number
 
 if TYPE_CHECKING:
     from k8s.deploy.cluster import Cluster, Object

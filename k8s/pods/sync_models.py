@@ -15,7 +15,7 @@ import click
 
 from k8s.lines import say
 from k8s.pods.pod_errors import BUCKETS, errors_for_pods
-from serving.console.flag_types import Number
+from serving.console.option_flags import Number
 from serving.errors import FlowImagesError
 from serving.model_store.fetch import fetch
 from serving.model_store.versions import versions, versions_on_disk, whole

@@ -14,7 +14,7 @@ import click
 
 from k8s.lines import say
 from k8s.pods.pod_errors import BUCKETS, errors_for_pods
-from serving.console.flag_types import Number
+from serving.console.option_flags import Number
 from serving.errors import FlowImagesError, UsageError
 from serving.network.retry import RetryPolicy
 from serving.storage.base import Storage

@@ -13,7 +13,7 @@ import urllib.request
 import click
 
 from k8s.lines import say
-from serving.console.flag_types import Number
+from serving.console.option_flags import Number
 from serving.errors import EXIT_RESUMABLE
 
 

@@ -1,6 +1,7 @@
 """Command line flags of the fields of a dataclass of options; see `serving.console.option_fields`."""
 
 import functools
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,13 +11,23 @@ from click.core import ParameterSource
 from click.types import OptionHelpExtra
 from typing_extensions import override
 
-from serving.console.field_names import with_flags
-from serving.console.flag_types import Number
+from serving.console.flags_in_messages import with_flags
 from serving.console.option_fields import OptionField, Options, option_fields
 from serving.console.terminal import say
 from serving.errors import FlowImagesError
 
 R = TypeVar("R")
+
+
+class Number(click.FloatRange):
+    """A finite float within a range: `nan` and `inf` compare like no number, so click's own range lets them in."""
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 def option_flags(options: type[Options]) -> Callable[[Callable[..., R]], Callable[..., R]]:

@@ -1,5 +1,8 @@
 """Beam's own flags: refused where Beam only warns or loses rows, and never repeated with their values."""
 
+import subprocess
+import sys
+
 import pytest
 from apache_beam.options.pipeline_options import S3Options
 
@@ -47,3 +50,12 @@ def test_wrong_flags_are_named_without_their_values(
 
 def test_the_names_of_flags_have_no_values() -> None:
     assert flag_names(["--runner=X", "--key", "secret", "--on"]) == ["--runner", "--key", "--on"]
+
+
+def test_a_program_still_hears_what_is_logged() -> None:
+    script = (
+        "import logging; from beam_jobs.beam_flags import parse_beam_flags; parse_beam_flags([]); "
+        "logging.getLogger('x').warning('heard')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "heard" in done.stderr

@@ -6,23 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from docs.examples import lay_out
+from tests.web_server import Web
+
 
 @pytest.fixture(scope="session")
-def world(
-    drawn: Path, hub_module: Path, model_store: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, str]]:
-    """A folder with what the examples name, and the address of a server of the model `dogs`.
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the examples name, and the model that README's first command trains, all by its defaults."""
+    folder = tmp_path_factory.mktemp("laid_out")
+    lay_out(folder, per_class=8)
+    return folder
 
-    The server's model lies elsewhere: an example that trains publishes a version into the folder.
-    """
+
+@pytest.fixture(scope="session")
+def world(laid_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A copy of that folder, in which examples may write, and the address of a server of `dogs`."""
     from serving.server import EmbeddedServer
 
-    folder = tmp_path_factory.mktemp("world")
-    shutil.copytree(drawn / "train", folder / "train")
-    shutil.copytree(drawn / "train", folder / "photos")
-    shutil.copy(drawn / "labels.csv", folder / "labels.csv")
-    shutil.copy(sorted((drawn / "train").iterdir())[0], folder / "photo.jpg")
-    shutil.copytree(hub_module, folder / "hub")
-    shutil.copytree(model_store, folder / "models" / "dogs")
-    with EmbeddedServer(model_store, model_name="dogs") as running:
+    folder = tmp_path_factory.mktemp("world") / "home"
+    shutil.copytree(laid_out, folder)
+    photos = {f"/{image.name}": image.read_bytes() for image in list((folder / "photos").iterdir())[:3]}
+    with EmbeddedServer(laid_out / "models" / "dogs", model_name="dogs") as running, Web(photos) as web:
+        (folder / "urls.txt").write_text("".join(f"{web.url}{name}\n" for name in photos))
         yield folder, running.address

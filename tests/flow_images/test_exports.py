@@ -24,6 +24,7 @@ NAMES = [
     "ImageLimits",
     "LabelScore",
     "ModelOverrides",
+    "Progress",
     "ServerProcess",
     "StorageOptions",
     "TlsOptions",

@@ -1,5 +1,6 @@
 """What the documentation shows, in a notebook's kernel: nothing there may need more than our extras install."""
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,17 +10,24 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.flow_images.snippets import ADDRESS, ROOT, SNIPPETS
+from docs.examples import ADDRESS, ROOT, snippets
+
+SNIPPETS = snippets("python")
 
 # Beam's default runner would look for another one in the internet.
 _ARGUMENTS = "import sys\nsys.argv = ['notebook', '--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner']"
 
 
-def run_cells(cells: Iterable[str], folder: Path) -> list[str]:
-    """What each cell of a notebook in the folder prints; raises CellExecutionError for the first that fails."""
+def run_notebook(cells: Iterable[str], folder: Path) -> list[Any]:
+    """The cells of a notebook in the folder, once they have run; raises CellExecutionError for the first that fails."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
-    return ["".join(_text(output) for output in cell.outputs) for cell in notebook.cells]
+    return list(notebook.cells)
+
+
+def run_cells(cells: Iterable[str], folder: Path) -> list[str]:
+    """What each cell of a notebook in the folder prints."""
+    return ["".join(_text(output) for output in cell.outputs) for cell in run_notebook(cells, folder)]
 
 
 def _text(output: Any) -> str:
@@ -66,3 +74,31 @@ except KeyboardInterrupt:
     [said, account] = run_cells([interrupted, f"print({job}.predicted)"], notebook_folder)
     assert said == "interrupted\n"
     assert int(account) == len(list((notebook_folder / "photos").iterdir()))
+
+
+def test_a_bar_is_one_output_of_the_cell_and_its_last_state_stays(notebook_folder: Path) -> None:
+    (notebook_folder / "photos" / "page.jpg").write_bytes(b"<html>")
+    job = 'fi.predict(inputs=["photos/"], output="out/", model="models/dogs", wire="encoded"{}).listed'
+    train = 'fi.train(labels="labels.csv", images="train/", hub_model="hub/", image_size=64, model_store="models/", '
+    [_, first, again, silent, trained] = run_notebook(
+        [
+            "import flow_images as fi",
+            job.format(""),
+            job.format(""),
+            job.format(", progress=False"),
+            train + 'name="dogs", version=5, epochs=4).version',
+        ],
+        notebook_folder,
+    )
+    assert re.fullmatch(r"complete  ━{30}  49/49  0:\d\d:\d\d  1 rejected", bar_of(first))
+    assert bar_of(again).startswith("complete  ━")
+    assert "complete since " in "".join(one.text for one in again.outputs if one.output_type == "stream")
+    assert not [one for one in silent.outputs if one.output_type == "display_data"]
+    assert re.fullmatch(r"published models/dogs/5  0:\d\d:\d\d", bar_of(trained))
+    assert [cell.outputs[-1].data["text/plain"] for cell in (first, again, silent, trained)] == ["49", "49", "49", "5"]
+
+
+def bar_of(cell: Any) -> str:
+    """The one text that the cell displays."""
+    [bar] = [one for one in cell.outputs if one.output_type == "display_data"]
+    return str(bar.data["text/plain"])

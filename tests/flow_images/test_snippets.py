@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow_images.snippets import ADDRESS, ROOT, SNIPPETS, Snippet
+from docs.examples import ADDRESS, ROOT, Snippet, snippets
+
+SNIPPETS = snippets("python")
 
 
 def test_the_first_example_classifies_an_image_in_three_lines() -> None:
@@ -54,7 +56,9 @@ def test_an_example_runs(snippet: Snippet, world: tuple[Path, str]) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_the_first_example_prints_the_label_of_the_image(world: tuple[Path, str], model_store: Path) -> None:
+def test_the_first_example_prints_the_label_of_the_image(
+    world: tuple[Path, str], laid_out: Path, tmp_path: Path
+) -> None:
     from tests.e2e.test_predict import plain_loop
 
     folder, address = world
@@ -63,5 +67,6 @@ def test_the_first_example_prints_the_label_of_the_image(world: tuple[Path, str]
         [sys.executable, "first.py"], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
         text=True, check=True,
     )  # fmt: skip
-    [(label, _)] = plain_loop(model_store, [str(folder / "photo.jpg")]).values()
+    (tmp_path / "1").symlink_to(max((laid_out / "models" / "dogs").iterdir()))
+    [(label, _)] = plain_loop(tmp_path, [str(folder / "photo.jpg")]).values()
     assert done.stdout.split()[0] == label

@@ -16,7 +16,7 @@ import pytest
 
 from flow_images.cli import COMMANDS, Command
 from serving import errors
-from serving.console.field_names import with_flags
+from serving.console.flags_in_messages import with_flags
 from serving.errors import (
     EXIT_FAILED,
     EXIT_NOT_BLESSED,
@@ -165,12 +165,13 @@ COMMAND_MODULES = {
 }
 MAY_HAVE_FLAGS = COMMAND_MODULES | {
     "k8s/deploy/submit.py",  # writes a command line for a pod
-    "serving/console/field_names.py",  # is about flags
+    "serving/console/flags_in_messages.py",  # is about flags
     "serving/console/grouped_help.py",  # so is this
     # State each option, its flag and its help included.
     "beam_jobs/predict_options.py",
     "serving/console/option_fields.py",
     "serving/client/client_options.py",
+    "serving/network/retry.py",
     "trainer/evaluate_options.py",
     "trainer/train_options.py",
     "trainer/report/charts.py",  # names variables of CSS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serving.console.flag_types import Number
+from serving.console.option_flags import Number
 from serving.console.terminal import say
 
 if TYPE_CHECKING:

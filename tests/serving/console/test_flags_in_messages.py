@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from serving.console.field_names import with_flags
+from serving.console.flags_in_messages import with_flags
 
 
 @click.command()
