@@ -41,18 +41,20 @@ def test_the_commands_are_listed_without_being_loaded() -> None:
     assert [name for name in COMMANDS if f"\n  {name} " in done.stdout] == list(COMMANDS)
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
+def commands() -> Iterator[tuple[str, GroupedCommand]]:
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
-        assert command is not None
-        below = command.commands if isinstance(command, click.Group) else {}
-        yield from [(f"{name} {one}", command) for one, command in below.items()] or [(name, command)]
+        below: dict[str, click.Command | None] = {name: command}
+        if isinstance(command, click.Group):
+            below = {f"{name} {each}": one for each, one in command.commands.items()}
+        for whole, one in below.items():
+            assert isinstance(one, GroupedCommand), whole
+            yield whole, one
 
 
 EXAMPLES = [
     pytest.param(name, command, example, id=f"{name} {place}")
     for name, command in commands()
-    if isinstance(command, GroupedCommand)
     for place, example in enumerate(command.examples)
 ]
 
@@ -63,13 +65,11 @@ def test_the_examples_of_the_help_are_commands(name: str, command: click.Command
     start = ["flow-images", *name.split()]
     assert words[: len(start)] == start
     context = command.make_context(name, words[len(start) :])  # which parses them, and raises where it can't
-    assert context.params
     parse_beam_flags(context.params.get("beam_flags", ()))
 
 
 def test_every_command_has_an_example() -> None:
-    grouped = {name for name, command in commands() if isinstance(command, GroupedCommand)}
-    assert {param.values[0] for param in EXAMPLES} == grouped
+    assert {param.values[0] for param in EXAMPLES} == {name for name, _ in commands()}
 
 
 @pytest.mark.parametrize(
