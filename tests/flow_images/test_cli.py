@@ -162,7 +162,7 @@ PREDICT = ["predict", "--input", "{here}/photos", "--output", "{here}/out", "--s
 TRAIN = ["train", "--folder", "{here}/photos", "--model-store", "{here}/models", "--name", "dogs"]
 EVALUATE = ["evaluate", "--folder", "{here}/photos", "--output", "{here}/out", "--server", "h:1", "--model-name", "m"]
 CLASSIFY = ["classify", "x.jpg", "--server", "h:1", "--model-name", "m"]
-SERVE = ["serve", "--model-base-path", "{here}"]
+SERVE = ["serve", "--model-base-path", "{here}/dogs", "--port", "0"]
 NO_SUCH = "No such file or directory"
 
 
@@ -203,7 +203,7 @@ NO_SUCH = "No such file or directory"
         ([*CLASSIFY, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
         ([*SERVE, "--port", "65536"], "--port"),
         ([*SERVE, "--model-base-path", "{here}/none"], "no such folder: {here}/none"),
-        ([*SERVE, "--ssl-config-file", "{here}/none"], "--ssl-config-file"),
+        ([*SERVE, "--ssl-config-file", "{here}/none"], "--ssl-config-file: {here}/none; No such file"),
         (["deploy", "train", "--manifests", "{here}"], "no kustomization.yaml in {here}"),
         (["deploy", "predict", "--shards", "0"], "--shards"),
         (["deploy", "predict", "--inptu", "x"], "No such option '--inptu'"),
@@ -214,6 +214,8 @@ def test_a_mistake_is_told_before_anything_heavy_is_loaded(words: list[str], say
     (tmp_path / "photos").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "of-none.txt").write_text("none.jpg\n")
+    (tmp_path / "dogs" / "1").mkdir(parents=True)
+    (tmp_path / "dogs" / "1" / "saved_model.pb").touch()
     given = [word.format(here=tmp_path) for word in words]
     script = f"""
 import atexit, sys
