@@ -507,11 +507,20 @@ def _check_same(answers: "Array", expected: "Array") -> None:
 
 def _label_check(suspects: "Sequence[Suspect]") -> str:
     """The text of label_check.csv: all training images, the one whose label is most likely wrong first."""
+    from serving.client.scores import format_score
+
     text = io.StringIO()
     writer: Any = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "label", "suggested", "label_score", "suggested_score", "is_likely"))
     writer.writerows(
-        (one.path, one.label, one.suggested, f"{one.label_score:.4f}", f"{one.suggested_score:.4f}", one.is_likely)
+        (
+            one.path,
+            one.label,
+            one.suggested,
+            format_score(one.label_score),
+            format_score(one.suggested_score),
+            one.is_likely,
+        )
         for one in suspects
     )
     return text.getvalue()
