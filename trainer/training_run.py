@@ -117,6 +117,7 @@ class TrainingRun:
         self._work: WorkFolder | None = None
         self._seconds: dict[str, float] = {}
         self._evaluation: Evaluation | None = None
+        self._written: TrainingRecord | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +140,11 @@ class TrainingRun:
     def evaluation(self) -> "Evaluation | None":
         """What the exported model was measured to do, once it was, published or not."""
         return self._evaluation
+
+    @property
+    def record(self) -> "TrainingRecord | None":
+        """What training.json says of the model, once it was measured, published or not."""
+        return self._written
 
     @property
     def is_kept(self) -> bool:
@@ -268,7 +274,7 @@ class TrainingRun:
             expected = with_temperature(trained.test_probabilities, temperature)
             measured = self._measure(data, trained, exported, expected, temperature, threshold)
             self._evaluation = measured.evaluation
-            record = self._record(data, module, trained, measured, temperature, threshold)
+            self._written = record = self._record(data, module, trained, measured, temperature, threshold)
             report = self._report(data, trained, measured, record)
             files = self._files(data, report, record, measured)
             if not all(gate.passed for gate in measured.gates):
@@ -371,6 +377,7 @@ class TrainingRun:
             data_digest=data.checked.digest,
             split_digest=data.split.digest(data.checked.digests),
             images={name: len(part) for name, part in data.split._asdict().items()},
+            left_out=data.checked.card.left_out_by_reason(),
             classes=len(trained.labels),
             hub_module=shown(module.handle),
             hub_digest=module.digest,

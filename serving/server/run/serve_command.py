@@ -1,9 +1,11 @@
 """`flow-images serve`: the embedded server for people. Imports nothing heavy until it serves."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
@@ -167,6 +169,8 @@ def _say_ready(server: "EmbeddedServer") -> None:
     for model in server.models():
         signatures = ", ".join(name for name in sorted(model.signatures) if not name.startswith("__"))
         say(f"Serving {model.name} version {model.version} at {server.address} (gRPC): {signatures}")
-    if server.rest_address:
-        say(f"REST at http://{server.rest_address}/v1/models/")
+        if server.rest_address:
+            say(f"REST at http://{server.rest_address}/v1/models/{quote(model.name, safe='')}")
+    # From now on a version that is loaded or unloaded is news: the folder has changed.
+    logging.getLogger("serving.server.models.manager").setLevel(logging.INFO)
     say("Ctrl-C stops.", err=True)
