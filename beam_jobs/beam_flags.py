@@ -12,8 +12,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
 from serving.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,6 +65,8 @@ def parse_beam_flags(flags: Sequence[str]) -> "PipelineOptions":
 
 def runs_here(options: "PipelineOptions") -> bool:
     """Does this process do the work itself, and not a runner elsewhere?"""
+    from apache_beam.options.pipeline_options import StandardOptions
+
     return options.view_as(StandardOptions).runner in _LOCAL_RUNNERS
 
 

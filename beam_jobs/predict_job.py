@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 
 from beam_jobs import stop_request
 from beam_jobs.beam_flags import check_beam, parse_beam_flags, runs_here
@@ -63,6 +62,7 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
 
 def _import_slow_ones(wire: Wire | None) -> None:
     """Imports what takes seconds and is needed later."""
-    importlib.import_module("beam_jobs.pipeline")
+    from beam_jobs.pipeline import run_pipeline  # noqa: F401
+
     if wire != "encoded":
         import_tensorflow()

@@ -1,14 +1,13 @@
 """What a run found, on at most a screen: labels, faults, and how right it was where the right labels are known."""
 
-import math
 from collections import Counter
-from typing import Any
+from typing import Any, Self
 
 import pydantic
 
+from serving.client.accuracy import wilson
+
 _CONFUSIONS = 10
-_Z = 1.959964
-"""The quantile of the normal distribution for a 95 % interval."""
 
 
 class _Frozen(pydantic.BaseModel):
@@ -48,6 +47,12 @@ class Accuracy(_Frozen):
     low: float
     high: float
     images: int
+
+    @classmethod
+    def of(cls, correct: int, images: int) -> Self:
+        """Of at least one image."""
+        share = wilson(correct, images)
+        return cls(value=round(share.value, 6), low=round(share.low, 4), high=round(share.high, 4), images=images)
 
 
 class Summary(_Frozen):
@@ -103,7 +108,7 @@ class Tally:
                 FaultCount(verdict=key[0], reason=key[1], count=count, example=self._examples[key])
                 for key, count in _ordered(self._faults)
             ],
-            accuracy=wilson(self.correct, self.labelled) if self.labelled else None,
+            accuracy=Accuracy.of(self.correct, self.labelled) if self.labelled else None,
             confusions=[
                 Confusion(label=label, taken_for=taken_for, count=count)
                 for (label, taken_for), count in _ordered(self._confusions)[:_CONFUSIONS]
@@ -114,17 +119,3 @@ class Tally:
 def _ordered(counts: Counter[Any]) -> list[tuple[Any, int]]:
     """The most frequent first; equal ones by name, whatever order they were counted in."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def wilson(correct: int, images: int) -> Accuracy:
-    """A share with its score interval, which holds for few images, too: E. B. Wilson, JASA 22, 1927, pages 209 to 212.
-
-    Args:
-      correct: how many were right.
-      images: of how many; at least one.
-    """
-    share = correct / images
-    spread = _Z * math.sqrt(share * (1 - share) / images + (_Z / (2 * images)) ** 2)
-    middle, size = share + _Z**2 / (2 * images), 1 + _Z**2 / images
-    low, high = max(0.0, (middle - spread) / size), min(1.0, (middle + spread) / size)
-    return Accuracy(value=round(share, 6), low=round(low, 4), high=round(high, 4), images=images)

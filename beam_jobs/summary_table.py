@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from beam_jobs.summary import Accuracy, Summary
+from beam_jobs.summary import Summary
+from serving.client.accuracy import Share, accuracy_in_words, confusions_in_words
+from serving.client.scores import format_score
 from serving.console.terminal import console, printable, say
 
 _LABELS = 10
-_CONFUSIONS = 3
-_FEW = 30
-"""Images with a known label, below which an accuracy says little."""
 
 
 def print_summary(run: Mapping[str, Any]) -> None:
@@ -22,11 +21,10 @@ def print_summary(run: Mapping[str, Any]) -> None:
         _print_labels(summary)
     for fault in summary.faults:
         say(f"{fault.verdict}: {fault.count:,} {fault.reason}, such as {fault.example}")
-    if summary.accuracy:
-        say(_accuracy(summary.accuracy))
+    if found := summary.accuracy:
+        say(accuracy_in_words(Share(found.value, found.low, found.high), found.images, "labelled images"))
     if summary.confusions:
-        worst = [f"{one.label} taken for {one.taken_for} ({one.count:,})" for one in summary.confusions[:_CONFUSIONS]]
-        say(f"most often confused: {', '.join(worst)}")
+        say(confusions_in_words([(one.label, one.taken_for, one.count) for one in summary.confusions]))
 
 
 def _print_labels(summary: Summary) -> None:
@@ -38,15 +36,7 @@ def _print_labels(summary: Summary) -> None:
         pad_edge=False,
     )  # fmt: skip
     for one in summary.labels[:_LABELS]:
-        table.add_row(printable(one.label), f"{one.count:,}", f"{one.mean_score:.3f}")
+        table.add_row(printable(one.label), f"{one.count:,}", format_score(one.mean_score))
     console().print(table)
     if more := summary.labels[_LABELS:]:
         say(f"and {len(more):,} labels more, of {sum(one.count for one in more):,} images")
-
-
-def _accuracy(accuracy: Accuracy) -> str:
-    few = "; so few images say little" if accuracy.images < _FEW else ""
-    return (
-        f"accuracy: {accuracy.value:.3f} of {accuracy.images:,} labelled images, {accuracy.low:.3f} to "
-        f"{accuracy.high:.3f} with 95 % confidence{few}"
-    )

@@ -83,7 +83,7 @@ def test_what_is_named_is_there() -> None:
     assert {path.relative_to(ROOT).as_posix(): names for path in (*PAGES, *CODE) if (names := gone(path))} == {}
 
 
-@pytest.mark.parametrize("text", ["see `rest.py`", "`serving.nowhere.Thing`", "`serving.retry.Nothing`"])
+@pytest.mark.parametrize("text", ["see `rest.py`", "`serving.nowhere.Thing`", "`serving.network.retry.Nothing`"])
 def test_what_is_gone_is_found(tmp_path: Path, text: str) -> None:
     page = tmp_path / "page.md"
     page.write_text(text)

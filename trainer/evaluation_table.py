@@ -1,35 +1,42 @@
-"""What was measured, as lines and a table for a terminal."""
+"""What was measured, on at most a screen."""
 
 from typing import TYPE_CHECKING
 
+from serving.client.accuracy import Share, accuracy_in_words, confusions_in_words
 from serving.console.terminal import console, printable, say
 
 if TYPE_CHECKING:
-    from trainer.evaluation.evaluation import Estimate, Evaluation
+    from trainer.evaluation.evaluation import ClassMetrics, Evaluation
+    from trainer.lineage import TrainingRecord
 
 _ROWS = 10
+_FEW_OF_A_CLASS = 5
+"""Images of a class, below which a share of them says nothing."""
+
+
+def print_training(record: "TrainingRecord", found: "Evaluation") -> None:
+    """Prints which images were taken for what, and what was measured.
+
+    Args:
+      record: what training.json says.
+      found: measured on the test images.
+    """
+    parts = ", ".join(f"{count:,} for {name}" for name, count in record.images.items())
+    say(f"{sum(record.images.values()):,} images of {record.classes:,} classes: {parts}")
+    if record.left_out:
+        say(f"left out: {', '.join(f'{count:,} {why}' for why, count in record.left_out.items())}")
+    print_evaluation(found, "test images that the model has not seen")
 
 
 def print_evaluation(found: "Evaluation", what: str) -> None:
-    """Prints the classes with the lowest recall, and the figures of all.
+    """Prints the figures, and the classes that are worst, if they have images enough.
 
     Args:
       found: what was measured.
-      what: the images: `test images that the model has not seen`.
+      what: the images: `images`.
     """
-    from rich.table import Table
-
-    there = [row for row in found.classes if row.images]
-    worst = sorted(there, key=lambda row: (row.recall or 0.0, row.label))
-    title = "Classes" if len(worst) <= _ROWS else f"The {_ROWS} of {len(worst)} classes with the lowest recall"
-    table = Table("class", "images", "right", "precision", "recall", title=title, title_justify="left")
-    for row in worst[:_ROWS]:
-        table.add_row(printable(row.label), str(row.images), str(row.right), _share(row.precision), _share(row.recall))
-    console().print(table)
-    say(
-        f"accuracy {_estimate(found.accuracy)}, top 5 {found.top_5.value:.3f}, macro F1 {found.macro_f1.value:.3f}, "
-        f"log loss {found.log_loss.value:.3f} on {found.images:,} {what}"
-    )
+    say(accuracy_in_words(Share(found.accuracy.value, found.accuracy.low, found.accuracy.high), found.images, what))
+    say(f"top 5 {found.top_5.value:.3f}, macro F1 {found.macro_f1.value:.3f}, log loss {found.log_loss.value:.3f}")
     calibration = found.calibration
     if calibration.temperature == 1:
         say(f"calibration error {calibration.error:.3f}")
@@ -43,10 +50,45 @@ def print_evaluation(found: "Evaluation", what: str) -> None:
             f"threshold {found.threshold.value:.3f}: {found.threshold.coverage:.0%} of the images score at least that, "
             f"and {_share(found.threshold.precision)} of those are right"
         )
+    _print_classes([row for row in found.classes if row.images])
+    if confusions := _confusions(found):
+        say(confusions_in_words(confusions))
 
 
-def _estimate(figure: "Estimate") -> str:
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+def _print_classes(classes: "list[ClassMetrics]") -> None:
+    """A table of the worst of those that have images enough; what is right in all its images needs no row."""
+    from rich import box
+    from rich.table import Column, Table
+
+    wrong = [row for row in classes if row.right < row.images]
+    worst = sorted(
+        (row for row in wrong if row.images >= _FEW_OF_A_CLASS), key=lambda row: (row.right / row.images, row.label)
+    )
+    if len(wrong) < len(classes):
+        say(f"all images right in {len(classes) - len(wrong):,} of {len(classes):,} classes")
+    if worst:
+        numbers = (Column(name, justify="right") for name in ("images", "right", "precision", "recall"))
+        table = Table("lowest recall", *numbers, box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in worst[:_ROWS]:
+            shares = _share(row.precision), _share(row.recall)
+            table.add_row(printable(row.label), f"{row.images:,}", f"{row.right:,}", *shares)
+        console().print(table)
+    if few := [row for row in wrong if row.images < _FEW_OF_A_CLASS]:
+        say(
+            f"{len(few):,} of the classes with wrong answers have fewer than {_FEW_OF_A_CLASS} images here: too few to "
+            "judge a class by"
+        )
+
+
+def _confusions(found: "Evaluation") -> list[tuple[str, str, int]]:
+    """Label, what it was taken for, and how often: the most frequent first."""
+    pairs = [
+        (label, found.labels[place], count)
+        for label, row in zip(found.labels, found.confusion, strict=True)
+        for place, count in enumerate(row)
+        if count and found.labels[place] != label
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair))
 
 
 def _share(share: float | None) -> str:

@@ -57,6 +57,8 @@ class TrainingRecord(pydantic.BaseModel):
     """SHA-256 of which image is in which part."""
     images: dict[str, int] = {}
     """How many images each part of the split has."""
+    left_out: dict[str, int] = {}
+    """Files that are in no part, by the reason."""
     classes: int | None = None
     hub_module: str = ""
     hub_digest: str = ""

@@ -70,10 +70,11 @@ def _interrupted(run: "TrainingRun") -> str:
 
 
 def _print_evaluation(run: "TrainingRun") -> None:
-    from trainer.evaluation_table import print_evaluation
+    from trainer.evaluation_table import print_training
 
     assert run.evaluation is not None
-    print_evaluation(run.evaluation, "test images that the model has not seen")
+    assert run.record is not None
+    print_training(run.record, run.evaluation)
 
 
 def _conclude(model: "TrainedModel") -> None:

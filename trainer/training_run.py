@@ -117,6 +117,7 @@ class TrainingRun:
         self._work: WorkFolder | None = None
         self._seconds: dict[str, float] = {}
         self._evaluation: Evaluation | None = None
+        self._written: TrainingRecord | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +140,11 @@ class TrainingRun:
     def evaluation(self) -> "Evaluation | None":
         """What the exported model was measured to do, once it was, published or not."""
         return self._evaluation
+
+    @property
+    def record(self) -> "TrainingRecord | None":
+        """What training.json says of the model, once it was measured, published or not."""
+        return self._written
 
     @property
     def is_kept(self) -> bool:
@@ -268,7 +274,7 @@ class TrainingRun:
             expected = with_temperature(trained.test_probabilities, temperature)
             measured = self._measure(data, trained, exported, expected, temperature, threshold)
             self._evaluation = measured.evaluation
-            record = self._record(data, module, trained, measured, temperature, threshold)
+            self._written = record = self._record(data, module, trained, measured, temperature, threshold)
             report = self._report(data, trained, measured, record)
             files = self._files(data, report, record, measured)
             if not all(gate.passed for gate in measured.gates):
@@ -371,6 +377,7 @@ class TrainingRun:
             data_digest=data.checked.digest,
             split_digest=data.split.digest(data.checked.digests),
             images={name: len(part) for name, part in data.split._asdict().items()},
+            left_out=data.checked.card.left_out_by_reason(),
             classes=len(trained.labels),
             hub_module=shown(module.handle),
             hub_digest=module.digest,
@@ -507,11 +514,20 @@ def _check_same(answers: "Array", expected: "Array") -> None:
 
 def _label_check(suspects: "Sequence[Suspect]") -> str:
     """The text of label_check.csv: all training images, the one whose label is most likely wrong first."""
+    from serving.client.scores import format_score
+
     text = io.StringIO()
     writer: Any = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "label", "suggested", "label_score", "suggested_score", "is_likely"))
     writer.writerows(
-        (one.path, one.label, one.suggested, f"{one.label_score:.4f}", f"{one.suggested_score:.4f}", one.is_likely)
+        (
+            one.path,
+            one.label,
+            one.suggested,
+            format_score(one.label_score),
+            format_score(one.suggested_score),
+            one.is_likely,
+        )
         for one in suspects
     )
     return text.getvalue()

@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+import click
+
 from k8s.deploy.errors import DeployError, Unreachable
 
 
@@ -13,6 +15,13 @@ class Remains:
 
     def __init__(self) -> None:
         self.words = "nothing was changed in the cluster"
+
+
+def current_remains() -> Remains:
+    """That of the command that runs."""
+    remains = click.get_current_context().find_object(Remains)
+    assert remains is not None, "the command's group sets it"
+    return remains
 
 
 class _Stopped(KeyboardInterrupt):

@@ -46,11 +46,11 @@ Group = Literal[
     "Training",
     "Addresses",
     "Server",
-    "Cluster",
     "Speed",
     "Limits",
     "TLS",
     "Models without a contract",
+    "Cluster",
 ]
 """Under which heading --help and the docs show an option, in their order: what everybody needs comes first."""
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -72,6 +72,8 @@ class Details(TypedDict, total=False):
     """The bounds themselves are not allowed."""
     flag: str
     """The flag, such as `--deadline`, where it isn't the field's name; empty for a field without a flag."""
+    short: str
+    """A short form of the flag, such as `-n`."""
     metavar: str
     """Stands for the value in --help."""
     variable: str

@@ -78,7 +78,8 @@ def _flag(field: OptionField) -> Callable[[Callable[..., R]], Callable[..., R]]:
         attributes["show_default"] = details.get("default_words") or not (
             field.default is None or field.default is False
         )
-    return click.option(field.flag, field.name, **attributes)
+    flag = f"{field.flag}/--no-{field.flag.removeprefix('--')}" if field.default is True else field.flag
+    return click.option(*filter(None, (details.get("short"), flag)), field.name, **attributes)
 
 
 _METAVARS = {int: "N", float: "X"}
@@ -96,8 +97,8 @@ class Flag(click.Option):
         extra = super().get_help_extra(ctx)
         if isinstance(self.show_default, str):  # which click itself puts into brackets
             extra["default"] = self.show_default
-        elif "default" in extra and self.field.type in (int, float):
-            extra["default"] = self.field.text(self.field.default)
+        elif "default" in extra and self.field.type is float:
+            extra["default"] = f"{self.field.default:g}"
         extra.pop("range", None)
         return extra
 

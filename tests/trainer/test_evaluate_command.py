@@ -32,7 +32,7 @@ def test_a_server_is_measured(new: Path, server: str, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert found["images"] == 24
     assert found["accuracy"]["value"] > 0.4
-    assert f"accuracy {found['accuracy']['value']:.3f} (" in done.output
+    assert f"accuracy: {found['accuracy']['value']:.3f} of 24 images, " in done.output
     assert "a server doesn't tell which images its model was trained on" in done.output
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"{found['accuracy']['value']:.1%}" in page

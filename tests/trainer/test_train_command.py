@@ -49,9 +49,15 @@ def test_images_become_a_model_that_is_measured_and_reported(flags: list[object]
     assert f"flow-images predict --model {version} " in done.output
     record, evaluation = extra(version, "training.json"), extra(version, "evaluation.json")
     assert record["accuracy"] == evaluation["accuracy"]["value"] > 0.4  # 6 classes: 0.17 by chance
-    assert f"accuracy {record['accuracy']:.3f} (" in done.output
-    assert f"on {evaluation['images']} test images that the model has not seen" in done.output
+    low, high = record["accuracy_interval"]
+    assert (
+        f"accuracy: {record['accuracy']:.3f} of {evaluation['images']} test images that the model has not seen, "
+        f"{low:.3f} to {high:.3f} with 95 % confidence; so few images say little"
+    ) in done.output
+    parts = ", ".join(f"{count} for {part}" for part, count in record["images"].items())
+    assert f"48 images of 6 classes: {parts}\n" in done.output
     assert sum(record["images"].values()) == 48
+    assert record["left_out"] == {}
     assert record["images"]["test"] == evaluation["images"] == sum(row["images"] for row in evaluation["classes"])
     assert [gate["name"] for gate in record["gates"]] == ["min_accuracy", "min_lift"]
     rows = list(csv.DictReader((version / "assets.extra" / "training_images.csv").open()))
@@ -121,6 +127,8 @@ def test_what_cannot_be_used_stops_or_is_left_out(drawn: Path, flags: list[objec
     done = run(*spoilt, "--skip-bad")
     assert done.exception is None, done.output
     assert "2 of 48 images can't be used and are left out; the report names them" in done.output
+    assert "left out: 2 that can't be used\n" in done.output
+    assert extra(tmp_path / "models" / "textures" / "5", "training.json")["left_out"] == {"that can't be used": 2}
     assert "Left out: 2" in (tmp_path / "models" / "textures" / "5" / "report.html").read_text()
 
 

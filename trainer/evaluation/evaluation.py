@@ -12,7 +12,7 @@ class _Frozen(pydantic.BaseModel):
 
 
 class Estimate(_Frozen):
-    """A figure with its 95 % confidence interval, by bootstrap over the images."""
+    """A figure with its 95 % confidence interval: Wilson's of a share, else by bootstrap over the images."""
 
     value: float
     low: float

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from serving.client.accuracy import wilson
 from trainer.evaluation.calibration import measure_calibration
 from trainer.evaluation.evaluation import ClassMetrics, Estimate, Evaluation, Mistake, SliceMetrics
 from trainer.evaluation.threshold import measure_threshold
@@ -15,8 +16,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _RESAMPLES = 1000
 _INTERVAL = (2.5, 97.5)
 """Percentiles of a 95 % interval."""
-_NORMAL = 1.96
-"""Standard deviations of a 95 % interval."""
 _MISTAKES = 200
 _MOST_VALUES = 50
 """A column of the CSV with more values is not a slice, but an id or a date."""
@@ -41,8 +40,8 @@ def measure(
 ) -> Evaluation:
     """All figures of one evaluation.
 
-    Intervals are percentiles of 1,000 bootstrap samples of the images (Efron and Tibshirani 1993); for a share of all
-    or none, Wilson's (1927).
+    Intervals are Wilson's (1927) for shares of the images, and for other figures percentiles of 1,000 bootstrap samples
+    of the images (Efron and Tibshirani 1993).
 
     Args:
       probabilities: float [n, classes], as the model answers them.
@@ -65,14 +64,14 @@ def measure(
     return Evaluation(
         labels=tuple(labels),
         images=len(targets),
-        accuracy=_share(right, samples),
-        top_5=_share(in_top_5, samples),
+        accuracy=_share(right),
+        top_5=_share(in_top_5),
         macro_f1=_macro_f1(targets, predicted, len(labels), samples),
         log_loss=_mean(losses, samples),
         calibration=measure_calibration(probabilities, targets, temperature),
         threshold=None if threshold is None else measure_threshold(probabilities, targets, threshold, target_precision),
         classes=_classes(targets, predicted, labels),
-        slices=_slices(images, right, seed),
+        slices=_slices(images, right),
         confusion=tuple(
             tuple(map(int, row)) for row in confusion_matrix(targets, predicted, labels=range(len(labels)))
         ),
@@ -85,14 +84,9 @@ def _mean(values: Array, samples: Array) -> Estimate:
     return Estimate(value=float(values.mean()), low=float(low), high=float(high))
 
 
-def _share(hits: Array, samples: Array) -> Estimate:
-    """A share of images. Where all or none are hits, every sample says the same, and Wilson's interval stands in."""
-    square = _NORMAL**2
-    if hits.all():
-        return Estimate(value=1.0, low=len(hits) / (len(hits) + square), high=1.0)
-    if not hits.any():
-        return Estimate(value=0.0, low=0.0, high=square / (len(hits) + square))
-    return _mean(hits, samples)
+def _share(hits: Array) -> Estimate:
+    """A share of images."""
+    return Estimate(**wilson(int(hits.sum()), len(hits))._asdict())
 
 
 def _macro_f1(targets: Array, predicted: Array, classes: int, samples: Array) -> Estimate:
@@ -145,13 +139,12 @@ def slice_values(images: Sequence[LabelledImage]) -> dict[str, list[str]]:
     return columns
 
 
-def _slices(images: Sequence[LabelledImage], right: Array, seed: int) -> tuple[SliceMetrics, ...]:
+def _slices(images: Sequence[LabelledImage], right: Array) -> tuple[SliceMetrics, ...]:
     found = []
     for name, values in slice_values(images).items():
         for value in sorted(set(values)):
             hits = right[np.array([one == value for one in values])]
-            samples = np.random.default_rng(seed).integers(len(hits), size=(_RESAMPLES, len(hits)))
-            found.append(SliceMetrics(column=name, value=value, images=len(hits), accuracy=_share(hits, samples)))
+            found.append(SliceMetrics(column=name, value=value, images=len(hits), accuracy=_share(hits)))
     return tuple(found)
 
 

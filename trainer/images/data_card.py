@@ -50,3 +50,12 @@ class DataCard(pydantic.BaseModel):
     """What `skip_bad` left out."""
     unlabelled: tuple[str, ...] = ()
     """Files in the image folder that no label names."""
+
+    def left_out_by_reason(self) -> dict[str, int]:
+        """How many files are in no part of the split, by the reason; without those of which there are none."""
+        counts = {
+            "that can't be used": len(self.left_out),
+            "that are copies of others": len(self.copies),
+            "that no label names": len(self.unlabelled),
+        }
+        return {why: count for why, count in counts.items() if count}

@@ -320,15 +320,18 @@ class ModelManager:
         if leased is None:
             return
         leased.release()
-        log.info("Unloading servable %s version %d", version.model, version.number)
         if leased.wait_closed(0):
-            self._set_state(version, State.END)
+            self._end(version)
         else:  # requests are still in flight; the last of them closes it
             waiter = threading.Thread(target=self._end_when_closed, args=(version, leased), daemon=True)
             waiter.start()
 
     def _end_when_closed(self, version: Version, leased: LeasedServable) -> None:
         leased.wait_closed()
+        self._end(version)
+
+    def _end(self, version: Version) -> None:
+        log.info("Unloaded servable %s version %d", version.model, version.number)
         self._set_state(version, State.END)
 
     def _set_state(self, version: Version, state: State) -> None:

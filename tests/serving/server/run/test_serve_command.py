@@ -1,31 +1,42 @@
 """`flow-images serve`: what it prints, and which flags it refuses before it loads anything."""
 
+import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 from click.testing import CliRunner
 
 from serving.server.run.serve_command import serve as serve_command
-from tests.serving.server.client import Client
 
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def test_flow_images_serve(written: Path) -> None:
-    script = "from serving.server.run.serve_command import serve; serve()"
-    command = [sys.executable, "-c", script, "--model-base-path", str(written / "m"), "--port", "0"]
+def test_flow_images_serve(written: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "two words"
+    shutil.copytree(written / "m", folder)
+    command = [sys.executable, "-m", "flow_images", "serve", "--model-base-path", str(folder), "--port", "0"]
     command += ["--rest-api-port", "0"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    assert process.stderr is not None
     ready = process.stdout.readline()
-    assert ready.startswith("Serving m version 3 at 127.0.0.1:")
+    assert ready.startswith("Serving two words version 3 at 127.0.0.1:")
     assert "serving_default" in ready
-    assert Client(ready.split()[5]).status() == [(3, "AVAILABLE")]
-    assert process.stdout.readline().startswith("REST at http://127.0.0.1:")
+    link = process.stdout.readline()
+    with urllib.request.urlopen(link.split()[-1]) as answer:  # the link that is printed can be opened
+        assert json.load(answer)["model_version_status"][0]["state"] == "AVAILABLE"
+    assert process.stderr.readline().startswith("Loading ")
+    assert process.stderr.readline() == "Ctrl-C stops.\n"
+    (folder / "3").rename(folder / "4")
+    assert re.match(r"flow-images: Loaded servable two words version 4 in \d+\.\d s\n", process.stderr.readline())
+    assert process.stderr.readline() == "flow-images: Unloaded servable two words version 3\n"
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
