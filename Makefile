@@ -23,7 +23,7 @@ demo: install
 test: check
 	$(BIN)/pytest -n 2 --dist loadfile -m "not k8s"
 
-# The tests that start no server and train no model: about a minute on two idle cores.
+# The tests that start no server and train no model: a minute and a half on two idle cores.
 test-fast: install
 	$(BIN)/pytest --fast -n 2 --dist loadfile
 

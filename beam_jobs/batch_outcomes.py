@@ -48,7 +48,7 @@ class ChunkOptions(Throughput):
 
 _REFUSED = "refused"
 _LARGEST_BATCH = re.compile(r"larger than maximum input batch size (\d+)")
-"""In the refusal of a request that the server's batches can't hold, which says nothing about an image."""
+"""Matches the refusal of a request that the server's batches can't hold, which says nothing about an image."""
 
 
 class _TooSlow(Exception):

@@ -1,22 +1,36 @@
 """Parses Beam's own flags, the ones after `--`; refuses those that Beam would only warn of, or that lose rows.
 
-No message shows the value of a flag, as it may be a secret.
+No message shows the value of a flag, as it may be a secret. Beam is imported where it has to judge, as that takes
+seconds.
 """
 
 import contextlib
+import importlib.util
 import io
 import logging
 import re
 from collections.abc import Iterator, Sequence
-
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from typing import TYPE_CHECKING
 
 from serving.errors import UsageError
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 _LOCAL_RUNNERS = {None, "DirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "SwitchingDirectRunner"}
 
 
-def parse_beam_flags(flags: Sequence[str]) -> PipelineOptions:
+def check_beam() -> None:
+    """Looks whether Beam is installed, without its import.
+
+    Raises:
+      ModuleNotFoundError: it isn't.
+    """
+    if importlib.util.find_spec("apache_beam") is None:
+        raise ModuleNotFoundError("No module named 'apache_beam'", name="apache_beam")
+
+
+def parse_beam_flags(flags: Sequence[str]) -> "PipelineOptions":
     """Beam's options of its flags.
 
     Raises:
@@ -28,6 +42,8 @@ def parse_beam_flags(flags: Sequence[str]) -> PipelineOptions:
             f"unexpected argument {flags[0]!r}: a pattern goes in quotes (`inputs` 'photos/*.jpg'), each further input "
             "behind an `inputs` of its own, and Beam's own flags behind --"
         )
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), _own_logging():
@@ -47,8 +63,10 @@ def parse_beam_flags(flags: Sequence[str]) -> PipelineOptions:
     return options
 
 
-def runs_here(options: PipelineOptions) -> bool:
+def runs_here(options: "PipelineOptions") -> bool:
     """Does this process do the work itself, and not a runner elsewhere?"""
+    from apache_beam.options.pipeline_options import StandardOptions
+
     return options.view_as(StandardOptions).runner in _LOCAL_RUNNERS
 
 
@@ -79,7 +97,7 @@ class _Records(logging.Handler):
         self.kept.append(record)
 
 
-def _unknown_flags(options: PipelineOptions) -> list[str]:
+def _unknown_flags(options: "PipelineOptions") -> list[str]:
     """Beam tells of unknown flags only in a log record, so that is read here."""
     logger, records = logging.getLogger("apache_beam.options.pipeline_options"), _Records()
     logger.addHandler(records)

@@ -99,7 +99,7 @@ class ChunkPredictor(Generic[Source]):
         return one.bytes + self._answer_bytes if one.payload is not None else 0
 
     def _asking_cost(self, batch: list[Prepared]) -> int:
-        """Of the images, the request's message and gRPC's copy of it; and as much of the answer."""
+        """How many bytes a request takes: images, message and gRPC's copy of it, and the same again for the answer."""
         return 3 * sum(map(self._weight, batch))
 
 

@@ -7,7 +7,7 @@ MAX_CHUNK_SCORES = 250_000
 
 
 def chunk_rows(listed: int, *, batch_size: int, shards: int, scores: int) -> int:
-    """At least 8 chunks a shard, so that shards end together; whole batches; never above a maximum.
+    """How many rows a chunk has: whole batches, up to a maximum, so that each shard has at least 8 chunks.
 
     Args:
       listed: rows of the manifest.

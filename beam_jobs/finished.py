@@ -48,7 +48,7 @@ class Finished(pydantic.BaseModel):
 
     @property
     def since(self) -> str:
-        """When it was complete, in words."""
+        """When the run was complete, in words."""
         return f"{datetime.datetime.fromisoformat(self.run['finished']):%Y-%m-%d %H:%M:%S} UTC"
 
     @property
@@ -146,10 +146,10 @@ class News:
             found = [*self._images(), *self._version()]
         except (OSError, FlowImagesError) as error:
             found = []
-            yield f"what is new since then can't be told: {error}"
+            yield f"it is not known what is new since then: {error}"
         if found:
             yield (
-                f"new since then, and not in these results: {'; '.join(found)}. `fresh` predicts all anew; "
+                f"new since then, and not in these results: {'; '.join(found)}. `fresh` predicts all images again; "
                 "or predict only what is new into another `output`"
             )
         if names := edited(self._folder, self._finished):

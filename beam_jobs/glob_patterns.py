@@ -10,7 +10,7 @@ Decision = Literal["yes", "no", "hidden"]
 _MAGIC = re.compile(r"[*?[]")
 _TOKENS = re.compile(r"\*\*+|\*|\?|\[!?\]?[^]]*\]|.", re.DOTALL)
 _SHOWN = r"(?!\.(?!\.?(?:/|\Z)))"
-"""At the beginning of a name: it isn't hidden."""
+"""Matches the beginning of a name that isn't hidden."""
 _FOLDER = rf"(?:{_SHOWN}[^/]*/)*"
 
 
@@ -20,7 +20,7 @@ def has_magic(text: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Names that begin with a dot; `.` and `..`, which a bucket's key may have in it, are no names."""
+    """Names that begin with a dot; `.` and `..`, which a bucket's key may have in it, are not names."""
     return name.startswith(".") and name not in (".", "..")
 
 

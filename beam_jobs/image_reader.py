@@ -43,7 +43,7 @@ class Prepared(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Of the payload."""
+        """The size of the payload."""
         if self.payload is None:
             return 0
         return len(self.payload) if isinstance(self.payload, bytes) else self.payload.nbytes

@@ -17,7 +17,7 @@ class Source(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True)
 
     input: str
-    """As the user gave it."""
+    """The input as the user gave it."""
     folder: str
     """Absolute, or of a bucket: it had something in it. Of the web, the server."""
 

@@ -37,7 +37,7 @@ class Named(NamedTuple):
     """An image that a list names. Its path is a name, never a pattern."""
 
     where: str
-    """Its line or row in the list."""
+    """The line or row of the list that names the image."""
     path: str
     """Bytes that aren't UTF-8 stand as lone surrogates (PEP 383)."""
     id: str | None = None
@@ -50,7 +50,7 @@ def is_list(path: str) -> bool:
 
 
 def is_text(name: str) -> bool:
-    """Is a file of this name a list or another text, which is no image although it lies among them?"""
+    """Is a file of this name a list or another text, which is not an image although it lies among them?"""
     return is_list(name) or name.lower().removesuffix(_PACKED).endswith(_TEXTS)
 
 
@@ -123,7 +123,7 @@ def _unpacked(data: bytes, name: str) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{name} is no whole gzip file: {error}; make it anew") from error
+        raise UsageError(f"{name} is not a whole gzip file: {error}; make it again") from error
 
 
 def _lines(text: str, images: str | None) -> Iterator[Named]:
@@ -133,7 +133,7 @@ def _lines(text: str, images: str | None) -> Iterator[Named]:
 
 
 def _named_by_objects(text: str, name: str, images: str | None) -> Iterator[Named]:
-    """Of JSON Lines, where each line may have other keys."""
+    """The images that JSON Lines name; each line may have other keys."""
     for number, line in enumerate(_LINE_END.split(text), start=1):
         where = f"line {number}"
         if not line.strip():
@@ -141,9 +141,9 @@ def _named_by_objects(text: str, name: str, images: str | None) -> Iterator[Name
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise UsageError(f"{name}, {where} is no JSON: {error}; write an object a line") from error
+            raise UsageError(f"{name}, {where} is not JSON: {error}; write an object a line") from error
         if not isinstance(value, dict):
-            raise UsageError(f'{name}, {where} is no object: write {{"path": …}}')
+            raise UsageError(f'{name}, {where} is not an object: write {{"path": …}}')
         yield from _named(list(value), [(where, value)], f"{name}, {where}" if number > 1 else name, images)
 
 
@@ -154,7 +154,7 @@ def _parquet(data: bytes, name: str) -> tuple[list[str], Iterator[tuple[str, Map
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
     except pyarrow.ArrowException as error:
-        raise UsageError(f"{name} is no Parquet file: {error}") from error
+        raise UsageError(f"{name} is not a Parquet file: {error}") from error
     columns = [column for column in file.schema_arrow.names if column in ("id", *PATH_COLUMNS, *LABEL_COLUMNS)]
 
     def rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -193,7 +193,7 @@ def _text(value: Any, column: str, where: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise UsageError(f"{where}: {column} is no text, but {value!r}")
+        raise UsageError(f"{where}: {column} is not text, but {value!r}")
     return str(value)
 
 
@@ -208,7 +208,7 @@ def _below(images: str | None, path: str) -> str:
 
 
 def _refuse_other_encoding(one: Named, where: str) -> None:
-    """A name on a disk may hold any bytes, so it is one if there is such a file; else the list is no UTF-8."""
+    """A name on a disk may hold any bytes, so it is one if there is such a file; else the list is not UTF-8."""
     on_disk = scheme(one.path) == "" and os.path.lexists(one.path.encode("utf-8", "surrogateescape"))
     if not (on_disk and is_utf8(one.id or "") and is_utf8(one.label or "")):
         raise UsageError(f"{where} is not UTF-8 (the file may be Latin-1 or Windows-1252): save it as UTF-8")

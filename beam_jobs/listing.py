@@ -28,13 +28,13 @@ class Listed(NamedTuple):
     """An image as it was listed; paths from folders, lists and CSVs are names, never patterns."""
 
     path: str
-    """As the user gave it. Bytes that aren't UTF-8 stand as lone surrogates (PEP 383)."""
+    """The path as the user gave it. Bytes that aren't UTF-8 stand as lone surrogates (PEP 383)."""
     size: int | None = None
     id: str | None = None
     label: str | None = None
     """The right answer, if a CSV has it."""
     seen: bool = False
-    """There was such a file when it was listed; a list may name what never was."""
+    """There was such a file when it was listed; a list may name a file that never existed."""
 
 
 def list_images(
@@ -96,7 +96,7 @@ class Listing:
 
     @property
     def sources(self) -> list[Source]:
-        """Where images were."""
+        """The places where images were found."""
         return self._places.found
 
     def __iter__(self) -> Iterator[Listed]:
@@ -326,11 +326,11 @@ def _not_there(one: str) -> UsageError:
 
 
 def _none_there(one: str, first: Sequence[Named]) -> str:
-    """Of a list none of whose first images is there."""
+    """The message for a list none of whose first images is there."""
     path = first[0].path
     hint = "" if scheme(path) else spelling_hint(path, os.path.dirname(one))
     others = f", nor any of the next {len(first) - 1}" if first[1:] else ""
-    return f"`inputs` {shown(one)}, {first[0].where}: there is no {shown(path)}{others}; {hint or 'mend the paths'}"
+    return f"`inputs` {shown(one)}, {first[0].where}: there is no {shown(path)}{others}; {hint or 'correct the paths'}"
 
 
 def _warn(text: str, paths: Sequence[str]) -> None:

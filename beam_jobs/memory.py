@@ -139,7 +139,7 @@ def machine_memory() -> int:
 def container_limit(root: Path = Path("/")) -> int | None:
     """The smallest memory limit of this process's control groups and those above them; None if they have none.
 
-    Of version 2 and of version 1, whose files are those of the group itself in a container that sees itself as the
+    It reads version 2 and version 1, whose files are those of the group itself in a container that sees itself as the
     root, and those of the path in /proc/self/cgroup elsewhere.
     """
     limits = []

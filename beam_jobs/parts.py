@@ -31,19 +31,19 @@ class Outcome(NamedTuple):
     """The outcome of one row of the manifest."""
 
     row: int
-    """Its place in the chunk."""
+    """The row's place in the chunk."""
     verdict: Verdict
     classes: Sequence[int] = ()
     """Indices of the labels, best first; for `predicted` only."""
     scores: Sequence[float] = ()
     stage: str = ""
-    """Where it was rejected or failed: `list`, `read`, `decode` or `predict`."""
+    """The step in which the image was rejected or failed: `list`, `read`, `decode` or `predict`."""
     reason: str = ""
     """One word, for scripts."""
     message: str = ""
     """A sentence, for people."""
     stamp: Stamp | None = None
-    """Of a rejected image: that of its file when it was read, if it was."""
+    """For a rejected image, the stamp that its file had when it was read; None if it was not read."""
 
     @property
     def was_read(self) -> bool:
@@ -141,14 +141,14 @@ class Parts:
             if self.exists(generation, chunk):
                 outcomes |= {outcome.row: outcome for outcome in self.read(generation, chunk)}
         if len(outcomes) != rows:
-            raise BrokenPart(f"a retry of chunk {chunk} has rows that the chunk has not: use `fresh`")
+            raise BrokenPart(f"a retry of chunk {chunk} has rows that are not in the chunk: use `fresh`")
         return list(outcomes.values())
 
     def _path(self, generation: int, chunk: int) -> str:
         return join(self.folder, _name(generation, chunk))
 
     def finished_path(self, generation: int) -> str:
-        """Where it is kept what was written when a generation was complete; see `beam_jobs.finished`."""
+        """The file that keeps what was written when a generation was complete; see `beam_jobs.finished`."""
         return join(self.folder, f"finished-{generation}.json")
 
     def _coverage_path(self, generation: int) -> str:

@@ -45,7 +45,7 @@ def spelling_hint(path: str, list_folder: str | None = None) -> str:
     if re.match(r"[A-Za-z]:[\\/]", path):
         return "that is a path of Windows: give the path that the file has on this machine"
     if "\\" in path and os.path.exists(path.replace("\\", "/")):
-        return f"folders are parted by /: {path.replace(chr(92), '/')}"
+        return f"folders are separated by /: {path.replace(chr(92), '/')}"
     for form in _FORMS:
         if os.path.exists(unicodedata.normalize(form, path)):
             return f"there is one whose accents have another Unicode form ({form}): write its name as the disk has it"

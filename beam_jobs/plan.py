@@ -51,7 +51,7 @@ class ResultOptions(pydantic.BaseModel):
 
     @classmethod
     def of(cls, options: PredictOptions, wire: Wire) -> Self:
-        """Those of a run, with the wire form that was chosen for it."""
+        """The settings of a run, with the wire form that was chosen for it."""
         return cls(
             inputs=[absolute(one) for one in options.inputs],
             images=None if options.images is None else absolute(options.images),
@@ -198,7 +198,7 @@ class RunFolder:
             return None
         except pydantic.ValidationError as error:
             raise FlowImagesError(
-                f"{self._plan_path} is of another release or damaged; use `fresh` to start over"
+                f"{self._plan_path} is from another release, or damaged; use `fresh` to start over"
             ) from error
 
     def adopt_plan(self, plan: Plan) -> Plan:
@@ -223,7 +223,7 @@ class RunFolder:
 
     def _gone(self) -> OutputGone:
         return OutputGone(
-            f"`output` {self.output} does not hold the run any more; was it unmounted, moved or deleted? Bring it "
+            f"`output` {self.output} no longer holds the run; was it unmounted, moved or deleted? Bring it "
             "back, and the same command continues"
         )
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 from beam_jobs import stop_request
+from beam_jobs.beam_flags import check_beam, parse_beam_flags, runs_here
 from beam_jobs.predict_options import PredictOptions
 from beam_jobs.progress import Progress
 from beam_jobs.results import Account
@@ -11,8 +12,10 @@ from beam_jobs.run import Run
 from beam_jobs.storage_flags import storage_options
 from serving.client.server_choice import Connection
 from serving.errors import UsageError
+from serving.images.wire import Wire
 from serving.process.tensorflow_import import import_tensorflow
 from serving.storage.stores import Stores
+from serving.text.label_file import check_class_names
 
 
 def run_job(options: PredictOptions, progress: Progress | None = None) -> Account | None:
@@ -29,12 +32,13 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
       UsageError: wrong input, or options that contradict each other or what is in the output; nothing was sent.
       FlowImagesError: see `Run.execute`.
     """
-    from beam_jobs.beam_flags import parse_beam_flags, runs_here  # Beam takes seconds to import
-
+    check_beam()
     if not options.output.strip():
         raise UsageError("`output` is empty: give a folder")
     connection = Connection(options)
-    if connection.embedded and not runs_here(parse_beam_flags(options.beam_flags)):
+    if options.labels is not None:
+        check_class_names(options.labels)
+    if connection.embedded and options.beam_flags and not runs_here(parse_beam_flags(options.beam_flags)):
         raise UsageError(
             "`model` starts its server on this machine, where a runner's workers can't reach it: give `server`"
         )
@@ -43,7 +47,7 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
     storage = storage_options(options.beam_flags)
     connect = functools.partial(
         connection.connect,
-        meanwhile=import_tensorflow if options.wire != "encoded" else lambda: None,
+        meanwhile=functools.partial(_import_slow_ones, options.wire),
         stores=Stores(storage, options.retry, stop_request.STOP),
         cancellable=stop_request.closed_on_stop,
     )
@@ -54,3 +58,11 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
         progress=progress,
         newest=connection.newest_version,
     ).execute()
+
+
+def _import_slow_ones(wire: Wire | None) -> None:
+    """Imports what takes seconds and is needed later."""
+    from beam_jobs.pipeline import run_pipeline  # noqa: F401
+
+    if wire != "encoded":
+        import_tensorflow()

@@ -14,7 +14,7 @@ from serving.images.limits import ImageLimits
 from serving.text.sizes import format_byte_size, parse_byte_size
 
 MAX_SHARDS = 100_000
-"""As many pods as an Indexed Job of Kubernetes may have."""
+"""An Indexed Job of Kubernetes may have this many pods."""
 
 
 class Shard(NamedTuple):
@@ -76,13 +76,13 @@ class RejectionLimits(Options, group="Limits"):
 
     max_rejected: RowLimit = option(
         "More rejected images than this end with exit code 3.",
-        more="Half: a bucket of images has a few broken ones; where most are, the wrong folder was named.",
+        more="By default half: a bucket has a few broken images; where most are broken, the wrong folder was named.",
         default=RowLimit.parse("50%"),
         metavar="N|SHARE",
         parse=RowLimit.parse,
     )
     max_failed: RowLimit = option(
-        "The same for failed images, which --retry-failed may mend.",
+        "More failed images than this end with exit code 3; --retry-failed asks for them again.",
         default=RowLimit.parse("0"),
         metavar="N|SHARE",
         parse=RowLimit.parse,
@@ -198,7 +198,7 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
 
     @property
     def asked(self) -> tuple[str, int | None] | None:
-        """Name and version of the model that is asked for, so that a finished run of another one is no answer."""
+        """Name and version of the model that is asked for, so that a finished run of another one is not an answer."""
         return (self.model_name, self.model_version) if self.model_name else None
 
     @property
@@ -208,7 +208,7 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
 
     @property
     def overrides(self) -> ModelOverrides:
-        """Those alone."""
+        """The options that describe a model without a contract."""
         return self.part(ModelOverrides)
 
     def record(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Account(NamedTuple):
     labelled: int
     """Predicted images whose right answer the input has."""
     correct: int
-    """Those of them whose best class is the right answer."""
+    """How many of those have the right answer as their best class."""
     left_out: Mapping[str, int]
     """Number of files and folders that the listing left out, by reason."""
 
@@ -208,7 +208,7 @@ class _Table:
 
     @property
     def sha256(self) -> str:
-        """Of all that was written."""
+        """The SHA-256 of all that was written."""
         return self._digest.hexdigest()
 
     def write(self, fields: Sequence[str]) -> None:

@@ -7,13 +7,12 @@ import contextlib
 import dataclasses
 import datetime
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from beam_jobs import results, stop_request
+from beam_jobs.beam_flags import flag_names, parse_beam_flags
 from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.finished import Finished, News
 from beam_jobs.fresh_links import Links, keep_links
@@ -38,6 +37,7 @@ from serving.images.wire import Wire
 from serving.network.retry import RetryPolicy
 from serving.process.temporary_files import check_temporary_files
 from serving.storage.base import absolute, is_web, join, output_errors
+from serving.storage.disk import check_can_write
 from serving.storage.storage_options import StorageOptions
 from serving.storage.stores import Stores
 from serving.text.label_file import read_class_names
@@ -77,13 +77,12 @@ class Run:
         Raises:
           UsageError: Beam's flags are wrong.
         """
-        from beam_jobs.beam_flags import parse_beam_flags  # Beam takes seconds to import
-
+        if options.beam_flags:
+            parse_beam_flags(options.beam_flags)
         self._options = options
         self._connect = connect
         self._progress = progress or Progress()
         self._newest = newest
-        self._pipeline_options = parse_beam_flags(options.beam_flags)
         self._storage = storage or storage_options(options.beam_flags)
         self._stores = Stores(self._storage, options.retry, stop_request.STOP)
         self._folder = RunFolder(self._stores.writable(options.output), options.output)
@@ -286,7 +285,8 @@ class Run:
             self._folder.storage.delete(join(self._folder.output, results.RUN))
         done = plan.manifest.listed - share.row_count if self._options.shard.of == 1 else 0
         self._progress.start(plan, share.row_count, done)
-        run_pipeline(self._worker_spec(plan, endpoint, share.generation), share.chunks, self._pipeline_options)
+        spec = self._worker_spec(plan, endpoint, share.generation)
+        run_pipeline(spec, share.chunks, parse_beam_flags(self._options.beam_flags))
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
         options = self._options
@@ -308,8 +308,6 @@ class Run:
 
     def _recorded_options(self) -> dict[str, Any]:
         """What run.json says besides the plan's options."""
-        from beam_jobs.beam_flags import flag_names
-
         # Beam's flags without values, which may be secrets.
         return self._options.record() | {"beam_flags": flag_names(self._options.beam_flags)}
 
@@ -323,13 +321,8 @@ def check_output(output: str) -> None:
     if not output.strip():
         raise UsageError("`output` is empty: give a folder")
     check_temporary_files()
-    if "://" in output:
-        return
-    there = next(folder for folder in (Path(output), *Path(output).absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise UsageError(f"`output` {output} can't be used: {there}: Not a directory")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"`output` {output} can't be used: {there} may not be written to")
+    if "://" not in output:
+        check_can_write(output, "output")
 
 
 def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Finished:

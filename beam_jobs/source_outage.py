@@ -32,7 +32,7 @@ class SourceGone(StorageError, Resumable):
 class _Known(NamedTuple):
     path: str
     was_there: bool
-    """It was listed in its folder, or read before; a list may name what never was."""
+    """It was listed in its folder, or read before; a list may name a file that never existed."""
 
 
 class SourceCheck:
@@ -130,8 +130,8 @@ class SourceCheck:
     def fails_alone(self, path: str, chunks: Sequence[int], since: float) -> bool:
         """Is this file's place the only one that does not answer, or only for this file?
 
-        Else all that its input names can't be read for now, which is no image's fault. A list may name images of many
-        web servers: one of them that is gone for ever is no reason to read nothing of the others.
+        Otherwise nothing that its input names can be read for now, which is not an image's fault. A list may name
+        images of many web servers: one of them that is gone for ever is no reason to read nothing of the others.
 
         Args:
           path: of the file, which was tried for all of its patience.
@@ -206,9 +206,9 @@ class SourceCheck:
                 return
             self._gone[source] = why  # the other readers of the chunk needn't look again
             raise SourceGone(
-                f"{shown(source.folder)} (`inputs` {shown(source.input)}) {why}. That is no image's "
+                f"{shown(source.folder)} (`inputs` {shown(source.input)}) {why}. That is not an image's "
                 "fault: bring it back, and the same command continues. If the files are gone for good, `fresh` lists "
-                "anew what is there"
+                "again what is there"
             )
 
     def _why_gone(self, source: Source, chunks: tuple[int, ...], look: Callable[[str], bool], but: str) -> str:
@@ -229,7 +229,7 @@ class SourceCheck:
         if unanswered and (is_web(unanswered) or self._stores(unanswered).exists(unanswered)):
             return ""  # of the web, what says that it has no such file has answered
         found = f"of the {len(asked)} images that were looked for, such as {shown(asked[0].path)}"
-        return f"has none {found}" if look == self._exists else f"can't be read any more: none {found}, can"
+        return f"has none {found}" if look == self._exists else f"can no longer be read: none {found}, can"
 
     def _folder_is_gone(self, source: Source) -> str:
         folder = source.folder
@@ -242,17 +242,17 @@ class SourceCheck:
                 return ""
             first = next(self._once(folder).walk(folder), None)
             if first is None:
-                return "has nothing in it any more"
+                return "is empty now"
             self._something[source] = first.path
             return ""
         except (FileNotFoundError, NotADirectoryError):
-            return "is not there any more"
+            return "has gone away"
         except (PermissionError, StorageUnavailable):
             return ""
         except OSError as error:  # a mount whose server is gone
-            return f"can't be read any more ({error.strerror})"
+            return f"can no longer be read ({error.strerror})"
         except FileError as error:
-            return f"can't be read any more ({error})"
+            return f"can no longer be read ({error})"
 
     def _exists(self, path: str) -> bool:
         try:

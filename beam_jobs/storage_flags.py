@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from beam_jobs.beam_flags import parse_beam_flags
 from serving.storage.storage_options import AzureOptions, GcsOptions, S3Options, StorageOptions
 
 
@@ -14,11 +15,9 @@ def storage_options(flags: Sequence[str]) -> StorageOptions:
     """
     if not flags:
         return StorageOptions()  # Beam takes seconds to import
+    given = parse_beam_flags(flags)
     from apache_beam.options import pipeline_options as beam
 
-    from beam_jobs.beam_flags import parse_beam_flags
-
-    given = parse_beam_flags(flags)
     return StorageOptions(
         s3=_s3(given.view_as(beam.S3Options)),
         gcs=_gcs(given.view_as(beam.GoogleCloudOptions)),

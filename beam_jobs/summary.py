@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import pydantic
 
-from serving.accuracy import wilson
+from serving.client.accuracy import wilson
 
 _CONFUSIONS = 10
 
@@ -80,7 +80,7 @@ class Tally:
         self.labelled = 0
         """Predicted images whose right label is known."""
         self.correct = 0
-        """Those of them whose best label is the right one."""
+        """How many of those have the right label as their best one."""
 
     def predicted(self, label: str, score: float, true_label: str | None) -> None:
         """Counts an image by its best label; `true_label` is the right one, if it is known."""

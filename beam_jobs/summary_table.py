@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from beam_jobs.summary import Summary
-from serving.accuracy import Share, accuracy_in_words, confusions_in_words
+from serving.client.accuracy import Share, accuracy_in_words, confusions_in_words
+from serving.client.scores import format_score
 from serving.console.terminal import console, printable, say
 
 _LABELS = 10
@@ -35,7 +36,7 @@ def _print_labels(summary: Summary) -> None:
         pad_edge=False,
     )  # fmt: skip
     for one in summary.labels[:_LABELS]:
-        table.add_row(printable(one.label), f"{one.count:,}", f"{one.mean_score:.3f}")
+        table.add_row(printable(one.label), f"{one.count:,}", format_score(one.mean_score))
     console().print(table)
     if more := summary.labels[_LABELS:]:
         say(f"and {len(more):,} labels more, of {sum(one.count for one in more):,} images")

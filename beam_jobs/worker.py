@@ -29,13 +29,13 @@ from serving.storage.stores import Stores
 
 
 class VersionGone(Resumable):
-    """The run's model version is not served any more, or not by all servers; the run can go on once it is."""
+    """The run's model version is no longer served, or not by all servers; the run can go on once it is."""
 
 
 def version_gone(endpoint: Endpoint, error: ModelNotFound) -> VersionGone:
     """The error for a run whose version a server does not know, although it was there."""
     return VersionGone(
-        f"version {endpoint.version} of {endpoint.model_name} is not served any more, or not by all servers ({error}). "
+        f"version {endpoint.version} of {endpoint.model_name} is no longer served, or not by all servers ({error}). "
         "Load it and repeat the command, or start over with another version: `fresh`"
     )
 
@@ -47,7 +47,7 @@ class WorkerSpec:
     output: str
     plan: Plan
     endpoint: Endpoint
-    """With the plan's version pinned."""
+    """The server and model to ask, with the plan's version pinned."""
     retry: RetryPolicy
     chunk: ChunkOptions
     memory: Allowance = Allowance()
@@ -77,7 +77,7 @@ class ChunkWorker:
         self._sources = SourceCheck(spec.plan, self._folder, self._parts, self._stores, spec.retry.patience_s)
         self._under_way: set[int] = set()
         self._stamps: dict[str, Stamp] = {}
-        """Of the files that were read and have no outcome yet, by the paths of their rows."""
+        """The stamps of files that were read and have no outcome yet, by the paths of their rows."""
         self._failure: Exception | None = None
         retry = spec.retry.by_many(spec.chunk.requests_in_flight)
         with contextlib.ExitStack() as opened:
@@ -142,7 +142,7 @@ class ChunkWorker:
         except ModelNotFound as error:
             raise version_gone(spec.endpoint, error) from error
         except Exception:
-            stop_request.raise_if_stopped()  # a stop closes the channel, which is no error of the server's
+            stop_request.raise_if_stopped()  # a stop closes the channel, which is not an error of the server's
             raise
         self._parts.write(spec.generation, chunk, outcomes)
         return Counter(outcome.verdict for outcome in outcomes)

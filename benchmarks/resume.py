@@ -258,11 +258,11 @@ class Bucket:
     def exists(self, path): return False
     def walk(self, folder, after=None):
         for i in range(count):
-            yield base.FileInfo(f"s3://bucket/pictures/{i * 7919 % count:07}/photo-{i:07}.jpg", 4096)
+            yield base.FileInfo(f"s3://bucket/images/{i * 7919 % count:07}/photo-{i:07}.jpg", 4096)
 where_it_is = (lambda _: Bucket()) if kind == "bucket" else stores.Stores()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()
-where = "s3://bucket/pictures" if kind == "bucket" else path
+where = "s3://bucket/images" if kind == "bucket" else path
 with tempfile.TemporaryFile() as file:
     made = manifest.build_manifest(listing.list_images([where], stores=where_it_is), file, batch_size=32, shards=1,
                                    unique_ids=False)
@@ -276,7 +276,7 @@ def measure_listing(folder: Path, count: int) -> dict[str, Any]:
     with open(folder / "list.txt", "w") as text, open(folder / "list.csv", "w") as table:
         table.write("path,id,label\n")
         for i in range(count):
-            path = f"/bucket/pictures/{i * 7919 % count:07}/photo-{i:07}.jpg"
+            path = f"/bucket/images/{i * 7919 % count:07}/photo-{i:07}.jpg"
             text.write(path + "\n")
             table.write(f"{path},{i},cat\n")
     (folder / "many").mkdir()

@@ -73,7 +73,7 @@ def lay_out(folder: Path, *, per_class: int) -> None:
       per_class: how many images of each of the six classes are drawn.
 
     Raises:
-      CalledProcessError: the training failed; `stderr` says why.
+      CalledProcessError: the training failed.
     """
     from trainer.demo_data import TEXTURES, draw_images, make_hub_module
 
@@ -91,9 +91,7 @@ def lay_out(folder: Path, *, per_class: int) -> None:
             shutil.copy(image, place)
     rows = [f"train/{image.name},{list(TEXTURES)[number % len(TEXTURES)]}" for number, image in enumerate(images)]
     (folder / "new.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    done = execute(first_command(), folder)
-    if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
+    printed_by(first_command(), folder)
     [trained] = (folder / "models" / "dogs").iterdir()
     for version in VERSIONS:
         shutil.copytree(trained, trained.with_name(version))
@@ -110,6 +108,20 @@ def execute(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs one command line of a page in a folder, as a reader's shell does."""
     shell = ["bash", "-c", command]
     return subprocess.run(shell, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+
+
+def printed_by(command: str, folder: Path) -> str:
+    """What a command line writes to stdout.
+
+    Raises:
+      CalledProcessError: the command failed; a note has what it wrote to stderr.
+    """
+    done = execute(command, folder)
+    if done.returncode:
+        error = subprocess.CalledProcessError(done.returncode, command)
+        error.add_note(done.stderr)
+        raise error
+    return done.stdout
 
 
 def free_ports(text: str) -> dict[str, str]:
@@ -131,7 +143,7 @@ def session(snippet: Snippet, folder: Path, ports: Mapping[str, str]) -> str:
       ports: what stands for the ports that the block names.
 
     Raises:
-      CalledProcessError: a command failed; `stderr` says why.
+      CalledProcessError: a command failed.
     """
     [service] = [block.code for block in snippets("python") if "Starlette(" in block.code]
     (folder / "service.py").write_text(with_ports(service, ports))
@@ -144,10 +156,7 @@ def session(snippet: Snippet, folder: Path, ports: Mapping[str, str]) -> str:
                 if ours.endswith("&"):
                     servers.enter_context(serving(ours.rstrip("& "), folder, out))
                     continue
-                done = execute(ours, folder)
-                if done.returncode:
-                    raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
-                out.write_text(done.stdout)
+                out.write_text(printed_by(ours, folder))
         theirs = {port: name for name, port in ports.items()}
         return "".join(f"$ {command}\n{with_ports(_lines(out.read_text()), theirs)}" for command, out in printed)
 
@@ -167,7 +176,7 @@ def serving(command: str, folder: Path, out: Path) -> Iterator[None]:
     """Runs a server that writes stdout to a file: the block is entered when all its ports listen; Ctrl-C ends it.
 
     Raises:
-      CalledProcessError: it ended before it listened; `stderr` says why.
+      CalledProcessError: it ended before it listened; a note has what it wrote to stderr.
     """
     errors = out.with_suffix(".stderr")
     with out.open("w") as stdout, errors.open("w") as stderr:
@@ -178,7 +187,9 @@ def serving(command: str, folder: Path, out: Path) -> Iterator[None]:
         for port in re.findall(r"port[= ](\d+)", command):
             while not _listens(int(port)):
                 if process.poll() is not None:
-                    raise subprocess.CalledProcessError(process.returncode, command, None, errors.read_text())
+                    error = subprocess.CalledProcessError(process.returncode, command)
+                    error.add_note(errors.read_text())
+                    raise error
                 time.sleep(0.1)
         yield
     finally:

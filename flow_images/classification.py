@@ -1,9 +1,10 @@
 """The results of classifying images."""
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from serving.client.scores import format_score
+from serving.errors import NotClassified
 
 Verdict = Literal["predicted", "rejected", "failed"]
 """`rejected` is the image's own fault (missing, damaged, too large), `failed` the system's with this one image."""
@@ -17,7 +18,7 @@ class LabelScore(NamedTuple):
     """A probability, 0..1, unless the model's outputs are taken as they are."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Classification:
     """The result for one image; one that could not be classified has no label, but a reason."""
 
@@ -46,6 +47,18 @@ class Classification:
         """The score of the best class; None unless `predicted`."""
         return self.top[0].score if self.top else None
 
+    def raise_for_reason(self) -> Self:
+        """The result itself, for a caller who wants an exception where an image has no label.
+
+            label = client.classify("photo.jpg").raise_for_reason().label
+
+        Raises:
+          NotClassified: the image was rejected or failed; the message and `reason` say why.
+        """
+        if not self.ok:
+            raise NotClassified(str(self), self.reason)
+        return self
+
     def as_dict(self) -> dict[str, Any]:
         """The result as values for JSON: `image`, `verdict`, `label`, `score`, `top`, `reason`, `message`."""
         return {
@@ -57,6 +70,9 @@ class Classification:
             "reason": self.reason,
             "message": self.message,
         }
+
+    def __repr__(self) -> str:
+        return f"<Classification {self}>"
 
     def __str__(self) -> str:
         name = f"image {self.image}" if isinstance(self.image, int) else self.image

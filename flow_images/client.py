@@ -70,7 +70,7 @@ class Client(BaseClient):
         return list(self.classify_each(images))  # type: ignore[arg-type]
 
     def classify_each(self, images: Iterable[Image]) -> Iterator[Classification]:
-        """As `classify`, for any number of images: one batch of them is held at a time."""
+        """Does what `classify` does, for any number of images: one batch of them is held at a time."""
         named = named_images(images)
         while batch := list(itertools.islice(named, self._options.batch_size)):
             yield from self._run(self._classifier.classify(batch))

@@ -145,7 +145,7 @@ def _prepare(output: Path, labels: str | None, images: str | None, hub_model: st
 
     checked = check_images(read_labels(labels, images, note) if labels else _draw(output, seed))
     hub_model = hub_model or _make_module(output)
-    # One in five, by the share that tests: the training splits what is left once more.
+    # One in five, by the share that tests: the training splits the rest again.
     split = split_images(checked.images, checked.digests, checked.near_duplicates, validation_share=0.0,
                          test_share=0.2, seed=seed, note=note)  # fmt: skip
     _write(output / "train.csv", [*split.training, *split.validation])
@@ -157,8 +157,8 @@ def _draw(output: Path, seed: int) -> "list[LabelledImage]":
     from trainer.demo_data import TEXTURES, draw_images
     from trainer.images.labelled_images import read_labels
 
-    say(f"Drawing images of {', '.join(TEXTURES)} in {output / 'pictures'}: they stand in for Kaggle's photos.")
-    return read_labels(str(draw_images(output / "pictures", seed=seed)), str(output / "pictures" / "train"))
+    say(f"Drawing images of {', '.join(TEXTURES)} in {output / 'images'}: they stand in for Kaggle's photos.")
+    return read_labels(str(draw_images(output / "images", seed=seed)), str(output / "images" / "train"))
 
 
 def _make_module(output: Path) -> str:

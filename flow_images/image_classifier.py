@@ -233,7 +233,7 @@ class ImageClassifier:
             mine.set_result(model)  # None where this caller was cancelled: another one goes on
 
     def classify(self, images: Sequence[Named]) -> Operation[list[Classification]]:
-        """As `ServedModel.classify`; where no version is named, the latest takes the place of one that has left."""
+        """Does what `ServedModel.classify` does; if no version is named, the latest replaces one that left."""
         model = yield from self.model()
         try:
             return (yield from model.classify(images))

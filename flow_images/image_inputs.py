@@ -37,9 +37,9 @@ def named_images(images: Iterable[Image]) -> Iterator[tuple[str | int, Image]]:
     """Each image of a collection, and what its result calls it.
 
     Raises:
-      UsageError: at once, it is no collection; or later, one of its items is no image.
+      UsageError: at once, it is not a collection; or later, one of its items is not an image.
     """
-    if hasattr(images, "read") or not hasattr(images, "__iter__"):  # a file gives lines, which are no images
+    if hasattr(images, "read") or not hasattr(images, "__iter__"):  # a file gives lines, which are not images
         raise UsageError(
             f"give a path, the bytes of a file, an array of pixels, or a list of these, not {type(images).__name__}"
         )
@@ -50,7 +50,7 @@ def name_of(image: object, position: int) -> str | int:
     """What a result calls an image: its path, or its position.
 
     Raises:
-      UsageError: it is no image, but something of another type.
+      UsageError: it is not an image, but something of another type.
     """
     if isinstance(image, (str, os.PathLike)):
         return os.fsdecode(image)

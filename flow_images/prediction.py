@@ -70,7 +70,10 @@ def predict(job: PredictJob) -> Account:
     with job.shown(Shown(_warn), _Told, lambda: shown_progress(news=_warn)) as progress:
         account = (_run_interruptibly if _takes_ctrl_c() else run_job)(options, progress)
     if account is None:
-        raise Incomplete(f"shard {options.shard} is done, others are not yet; `{options.output}` is merged by the last")
+        raise Incomplete(
+            f"shard {options.shard} is done, but other shards are not: the last one to finish writes the results "
+            f"into `{options.output}`"
+        )
     return account
 
 

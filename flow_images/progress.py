@@ -12,7 +12,7 @@ class Progress(NamedTuple):
     done: int = 0
     """How much of the step is done: images, or whatever it counts."""
     total: int | None = None
-    """Of how much; None where a step doesn't count."""
+    """How much there is to do; None where a step doesn't count."""
     detail: str = ""
     """What else is known, such as `2 rejected` or `validation accuracy 0.920`."""
 

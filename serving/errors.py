@@ -16,7 +16,7 @@ FlowImagesError                 every error that is meant for a user
 │   ├── AccessDenied            credentials, or the server's certificate, are missing or refused
 │   ├── Unsupported             the server does not know the call
 │   ├── ClientClosed            the client was closed before the answer came
-│   ├── WrongAddress            what listens there speaks no gRPC, or no name has such a form (2)
+│   ├── WrongAddress            the port does not speak gRPC, or no host can have the name (2)
 │   ├── ServerUnavailable       not reachable, restarting, or its queue is full (75)
 │   ├── ServerBusy              out of threads or memory for now (75)
 │   └── DeadlineExceeded        no answer in time (75)
@@ -44,6 +44,7 @@ FlowImagesError                 every error that is meant for a user
 │   ├── MayPass                 what the trainer needs is away or full [trainer.tensorflow_errors] (75)
 │   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
 ├── NotBlessed                  a trained model failed a gate: its report is written, and it is not published (4)
+├── NotClassified               an image has no label; raised by `Classification.raise_for_reason` alone
 ├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
 ├── BrokenPart                  a part of a run was changed after it was written [beam_jobs.parts]
 └── DeployError                 the cluster refuses, or something is missing there [k8s.deploy.errors]
@@ -106,6 +107,24 @@ class NotBlessed(FlowImagesError):
     @property
     def report(self) -> str:
         """Path of report.html; beside it are evaluation.json and the other files of the model."""
+        return str(self.args[1])
+
+
+class NotClassified(FlowImagesError):
+    """An image has no label: it was rejected, or failed."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        """An error for one image.
+
+        Args:
+          message: the image, and what is wrong.
+          reason: one word for programs, such as `missing`.
+        """
+        super().__init__(message, reason)
+
+    @property
+    def reason(self) -> str:
+        """One word for programs, such as `missing` or `not_an_image`."""
         return str(self.args[1])
 
 
@@ -195,7 +214,7 @@ class ClientClosed(ServingError):
 
 
 class ServerUnavailable(ServingError, Transient):
-    """Not reachable, restarting, or its batching queue is full."""
+    """The server can't be reached, restarts, or its batching queue is full."""
 
 
 class ServerBusy(ServingError, Transient):

@@ -51,6 +51,23 @@ def test_the_words_of_a_name_are_no_docstring(name: str, docstring: str) -> None
     assert words(docstring) <= words(name)
 
 
+def test_a_docstring_names_its_subject() -> None:
+    """Also one below a constant or a field: `Of the image.` tells nothing to a reader who sees it alone."""
+    for name, path in OURS.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                assert not re.match(r"(Of|Its|Those|As|With) ", str(node.value.value)), f"{name}:{node.lineno}"
+
+
+def test_a_message_says_not_instead_of_no() -> None:
+    """Readers of another mother tongue read `is not a text` at once, and `is no text` twice."""
+    said = re.compile(r"(?<!there )(?<!There )\b(is|are) no (URL|image|number|text|JSON|size|probabilit|list|object)")
+    for name, path in OURS.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not said.search(node.value), f"{name}: {node.value}"
+
+
 def test_no_docstring_only_repeats_its_name() -> None:
     texts = {name: ast.get_docstring(node) or "" for name, node in PUBLIC}
     assert not [name for name, text in texts.items() if text and words(text) <= words(name)]

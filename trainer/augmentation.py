@@ -3,9 +3,9 @@
 import tensorflow as tf
 
 _LEAST_AREA = 0.6
-"""Of the image that a crop shows."""
+"""The least share of the image that a crop shows."""
 _LEAST_RATIO = 3 / 4
-"""Of a crop's proportions, in both directions, before it is stretched to the image's size (Szegedy et al. 2015)."""
+"""The least ratio of a crop's sides, either way, before it is stretched to the image's size (Szegedy et al. 2015)."""
 _BRIGHTNESS, _CONTRAST, _SATURATION = 0.15, 0.2, 0.2
 """Most that is added to all values; most by which distances to the mean, and to grey, are changed."""
 _GREY = (0.299, 0.587, 0.114)
@@ -38,7 +38,7 @@ def augment(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
 
 
 def uniform(seeds: tf.Tensor, count: int) -> tf.Tensor:
-    """So many numbers for each seed, float32 [n, count] in 0..1, for seeds int32 [n, 2]."""
+    """Random numbers for each seed, as many as asked for, float32 [n, count] in 0..1, for seeds int32 [n, 2]."""
     rows = tf.map_fn(lambda seed: tf.random.stateless_uniform([count], seed), seeds, fn_output_signature=tf.float32)
     return tf.reshape(rows, [-1, count])  # whose width map_fn doesn't tell
 

@@ -76,7 +76,7 @@ class DecodedImages:
                 file = KeptRows(work, name, shape, dtype)
                 self._kept = file.rows
             except DiskFull as error:
-                progress.note(f"{error}: the images are decoded anew in each epoch, which is slower")
+                progress.note(f"{error}: the images are decoded again in each epoch, which is slower")
         if self._kept is not None and len(paths):
             self._fill(self._kept, list(paths), file, progress)
 

@@ -11,7 +11,9 @@ from serving.client.server_choice import Connection
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, UsageError
 from serving.process.temporary_files import explaining_full_temporary_files
+from serving.storage.disk import check_can_write
 from serving.storage.stores import Stores
+from serving.text.label_file import check_class_names
 from trainer.evaluate_options import EvaluateJob
 from trainer.image_sources import check_sources, read_sources
 from trainer.images.bucket_copies import BucketCopies
@@ -32,7 +34,7 @@ class EvaluatedModel:
     """A model, and what it was measured to do."""
 
     model: str
-    """Its name."""
+    """The name of the model."""
     version: int
     evaluation: "Evaluation"
     report: str
@@ -56,6 +58,9 @@ def evaluate(job: EvaluateJob, progress: Progress | None = None) -> EvaluatedMod
     progress = progress or Progress()
     check_sources(job)
     Connection(job)  # wrong options are told before images are read
+    check_can_write(job.output, "output")
+    if job.class_names is not None:
+        check_class_names(job.class_names, "class_names")
     stores = Stores(policy=job.retry)
     with BucketCopies(stores, progress.note) as copies, copies.original_names(), explaining_full_temporary_files():
         checked = read_sources(job, copies, progress, for_training=False)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from serving.accuracy import Share, accuracy_in_words, confusions_in_words
+from serving.client.accuracy import Share, accuracy_in_words, confusions_in_words
 from serving.console.terminal import console, printable, say
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def _print_classes(classes: "list[ClassMetrics]") -> None:
         console().print(table)
     if few := [row for row in wrong if row.images < _FEW_OF_A_CLASS]:
         say(
-            f"classes with wrong answers on fewer than {_FEW_OF_A_CLASS} images, too few to judge a class by: {len(few):,}"
+            f"classes with wrong answers on fewer than {_FEW_OF_A_CLASS} images, too few to judge a class by: "
+            f"{len(few):,}"
         )
 
 

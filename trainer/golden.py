@@ -23,8 +23,10 @@ Ask = Callable[[Wire, Any], Array]
 
 COUNT = 16
 TOLERANCE = 0.02
-"""Of `golden_distance`: well above what arithmetic changes, well below what such errors do. With MobileNetV2 and heads
-for 25 breeds from six splits, TF32 as GPUs compute it (simulated) gave 0.004 to 0.010, the smallest error 0.14 to 0.25.
+"""The largest `golden_distance` that is accepted.
+
+It is well above what arithmetic changes, and well below what such errors change. With MobileNetV2 and heads for 25
+breeds from six splits, TF32 as GPUs compute it (simulated) gave 0.004 to 0.010, the smallest error 0.14 to 0.25.
 """
 MARGIN = 3.0
 """How many times the tolerance an error should move the answers."""
@@ -32,7 +34,7 @@ _DRAWING_SEED = 20261126
 _SCENES, _GRATINGS = 16, 24
 """Drawn images to choose from."""
 _MAX_BYTES = 256 * 1024
-"""Of an image that is taken as it is: they all travel in the model's graph and in one answer."""
+"""The size of an image that is taken as it is: they all travel in the model's graph and in one answer."""
 _SCREEN_SCALE = 2.5
 """Size of a screened image, in the model's: well above 1, so that resizing leaves pixels out."""
 

@@ -82,7 +82,7 @@ def choose_head(
       on_epoch: called after each epoch of each fold.
 
     Raises:
-      FlowImagesError: the loss is no number with any candidate.
+      FlowImagesError: the loss is not a number with any candidate.
     """
     tried = candidates(options)
     rows = _sample(targets, _ROWS, options.seed)
@@ -113,8 +113,8 @@ def choose_head(
     found.sort(key=lambda candidate: candidate.log_loss)
     if not math.isfinite(found[0].log_loss):
         raise FlowImagesError(
-            "the loss is no number with any `learning_rate` that was tried: the hub module's features are too "
-            "large, or no numbers; nothing was published"
+            "the loss is not a number with any `learning_rate` that was tried: the hub module's features are too "
+            "large, or not numbers; nothing was published"
         )
     return HeadChoice(found[0], found, _FOLDS, len(rows))
 

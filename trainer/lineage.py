@@ -56,7 +56,7 @@ class TrainingRecord(pydantic.BaseModel):
     split_digest: str = ""
     """SHA-256 of which image is in which part."""
     images: dict[str, int] = {}
-    """Of each part of the split."""
+    """How many images each part of the split has."""
     left_out: dict[str, int] = {}
     """Files that are in no part, by the reason."""
     classes: int | None = None
@@ -64,7 +64,7 @@ class TrainingRecord(pydantic.BaseModel):
     hub_digest: str = ""
     """SHA-256 of the SavedModel's files."""
     hyperparameters: dict[str, float | int | str] = {}
-    """Those that were used."""
+    """The hyperparameters that were used."""
     accuracy: float | None = None
     accuracy_interval: tuple[float, float] | None = None
     top_5: float | None = None
@@ -145,26 +145,19 @@ def read_images(text: str) -> list[TrainingImage]:
     """
     rows = list(csv.reader(io.StringIO(text)))
     if not rows or tuple(rows[0]) != _COLUMNS or any(len(row) != len(_COLUMNS) for row in rows):
-        raise ValueError(f"it has not the columns {','.join(_COLUMNS)}")
+        raise ValueError(f"it lacks the columns {','.join(_COLUMNS)}")
     return [TrainingImage(*row) for row in rows[1:]]
 
 
 def read_record(text: str) -> TrainingRecord:
-    """A `training.json` of this release, or of one before it, which tells less.
+    """The record in a `training.json`.
 
     Raises:
-      ValueError: it is no such file.
+      ValueError: the text is not such a record.
     """
     found = json.loads(text)
     if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
-    if "training_pictures" in found:  # of a release that had two parts
-        options = found.get("options", {})
-        found = {
-            "options": options, "seed": options.get("seed"), "hub_module": options.get("hub_model", ""),
-            "images": {"training": found["training_pictures"], "validation": found.get("validation_pictures", 0)},
-            "classes": len(found.get("classes", ())), "accuracy": found.get("accuracy"),
-        }  # fmt: skip
+        raise ValueError("it is not a JSON object")
     return TrainingRecord.model_validate(found)
 
 
@@ -179,7 +172,7 @@ def _told(value: Any) -> Any:
 
 
 def _commit() -> str:
-    """Of the program's checkout; empty where it is installed, or there is no git."""
+    """The commit of the program's checkout; empty where it is installed, or where git is missing."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return ""

@@ -202,7 +202,7 @@ def _test_images(before: "PublishedVersion", after: "PublishedVersion", old: Sto
 
 
 def _shown_change(change: Any) -> str:
-    """Of a count, of a list of paths, or of a pair."""
+    """A change as a text: of a count, of a list of paths, or of a pair."""
     if isinstance(change, int):
         return f"{change:,}"
     if isinstance(change, list):

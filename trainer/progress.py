@@ -10,7 +10,7 @@ class Epoch(NamedTuple):
     """The results of one pass over the training images."""
 
     number: int
-    """From 1 on."""
+    """The number of the epoch, counted from 1."""
     loss: float
     accuracy: float
     validation_loss: float
@@ -29,7 +29,7 @@ class Progress:
         """
 
     def advance(self, count: int = 1) -> None:
-        """So much more of the step is done."""
+        """Says that more of the step is done."""
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:
         """An epoch is over.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 _LINES = 10
-"""Of epochs, about: those of a head take milliseconds each."""
+"""About so many lines are printed for all epochs: those of a head take milliseconds each."""
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ class PublishedVersion:
     """STORE/NAME."""
     number: int
     path: str
-    """Of its folder."""
+    """The path of the version's folder."""
     is_in_service: bool
     """Is it the highest, which servers take unless they are told another?"""
     record: TrainingRecord | None

@@ -20,7 +20,7 @@ _FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large
 _PASSING_CODES = {1, 2, 4, 8, 10, 13, 14}
 """TensorFlow's: cancelled, unknown, deadline exceeded, resource exhausted, aborted, internal, unavailable."""
 _UNRESOLVED = "libcurl code 6 "
-"""Of a bucket's host name that can't be resolved, which TensorFlow calls a failed precondition."""
+"""Part of the message for a bucket's host name that can't be resolved; TensorFlow calls it a failed precondition."""
 
 
 def explained(what: str, error: Exception) -> FlowImagesError:
@@ -40,7 +40,7 @@ def explained(what: str, error: Exception) -> FlowImagesError:
     if full:
         return DiskFull(f"{what}: {full}; make room, and repeat the command")
     if getattr(error, "error_code", None) in _PASSING_CODES or _UNRESOLVED in why:
-        return MayPass(f"{what}: {printable(why)}; this may pass: repeat the command")
+        return MayPass(f"{what}: {printable(why)}; this may be temporary: repeat the command")
     return UsageError(f"{what}: {printable(why)}")
 
 

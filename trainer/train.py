@@ -46,7 +46,7 @@ class Trained:
     """A trained model, and what is known of it before anything is measured."""
 
     model: tf_keras.Model
-    """From float32 [n, height, width, 3] in the value range to probabilities float32 [n, classes]."""
+    """Maps float32 [n, height, width, 3] in the value range to probabilities float32 [n, classes]."""
     labels: list[str]
     preprocessing: Preprocessing
     history: list[Epoch]
@@ -55,7 +55,7 @@ class Trained:
     choice: HeadChoice | None
     """What cross-validation chose of; None where the user gave all."""
     hyperparameters: dict[str, float | int | str]
-    """Those that were used."""
+    """The hyperparameters that were used."""
     validation_probabilities: Array
     """float32 [images, classes], in the order of the split."""
     test_probabilities: Array
@@ -63,7 +63,7 @@ class Trained:
     out_of_fold: Array | None
     """float32 [training images, classes], by heads that were not trained on the image; None for too few images."""
     control_accuracy: float | None
-    """On the test images, of a head that was trained on shuffled labels; None unless it was asked for."""
+    """The accuracy on the test images of a head that was trained on shuffled labels; None unless it was asked for."""
     seconds: dict[str, float]
     """How long each step took."""
 
@@ -166,7 +166,7 @@ class _Training:
         )
 
     def _features(self) -> list[Array]:
-        """Of the three parts, in one pass."""
+        """The features of the three parts, computed in one pass."""
         paths = [image.path for part in self._split for image in part]
         self._progress.begin(f"running {len(paths):,} images through the hub module", len(paths))
         with self._timed("features"):
@@ -290,5 +290,5 @@ def _name_damaged(images: Sequence[LabelledImage], preprocessing: Preprocessing,
     if broken:
         more = f" (and {len(broken) - 1} more: {', '.join(broken[1:10])})" if len(broken) > 1 else ""
         raise UsageError(
-            f"{broken[0]} is damaged and can't be decoded{more}; mend or remove it, and its label"
+            f"{broken[0]} is damaged and can't be decoded{more}; repair or remove it, and its label"
         ) from error

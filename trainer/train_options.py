@@ -10,12 +10,12 @@ HIGHEST_SEED = 2**32 - 1
 """NumPy's generator takes no more."""
 MOST_EPOCHS = 100_000
 HEAD_EPOCHS = 200
-"""At most, where nothing stops earlier: an epoch on cached features takes milliseconds."""
+"""The most epochs of a head, where nothing stops it earlier; one on cached features takes milliseconds."""
 FINE_TUNE_EPOCHS = 10
 FINE_TUNE_RATE = 1e-4
 """Small, so that the first steps don't undo what the module knows."""
 AUGMENT_RATE = 1e-3
-"""Of a head that is trained on augmented images, with the module frozen."""
+"""The learning rate of a head that is trained on augmented images, with the module frozen."""
 
 
 @options_class
@@ -48,7 +48,7 @@ class TrainOptions(Options, group="Training"):
         default_words=f"chosen by cross-validation; {FINE_TUNE_RATE} with --fine-tune, {AUGMENT_RATE} with --augment",
     )
     weight_decay: float | None = option(
-        "Of the head, decoupled from the gradient.",
+        "Weight decay of the head, decoupled from the gradient.",
         default=None,
         least=0,
         most=1,

@@ -16,7 +16,8 @@ from serving.errors import FlowImagesError, NotBlessed, UsageError
 from serving.model_store.publish import Publication, check_publication
 from serving.process.temporary_files import check_temporary_files, explaining_full_temporary_files
 from serving.process.tensorflow_import import import_tensorflow
-from serving.storage.base import shown
+from serving.storage.base import scheme, shown
+from serving.storage.disk import check_can_write
 from serving.storage.stores import Stores
 from trainer.hub.handle import check_hub_handle
 from trainer.image_sources import check_sources
@@ -107,6 +108,7 @@ class TrainingRun:
         _check_together(job)
         check_publication(job.model_store, job.name)
         check_hub_handle(job.hub_model)
+        _check_files(job)
         self._job = job
         self._progress = progress or Progress()
         self._stores = Stores()
@@ -488,6 +490,16 @@ def _check_together(job: TrainJob) -> None:
         )
 
 
+def _check_files(job: TrainJob) -> None:
+    """Raises UsageError for a folder that can't be written to, or a file that isn't there, where a disk tells it."""
+    for field in ("model_store", "report", "tensorboard", "work_folder"):
+        folder = getattr(job, field)
+        if folder and not scheme(folder):
+            check_can_write(folder, field)
+    if job.groups and not scheme(job.groups) and not Path(job.groups).is_file():
+        raise UsageError(f"`groups` {printable(job.groups)}: no such file")
+
+
 def _check_same(answers: "Array", expected: "Array") -> None:
     """Raises FlowImagesError where the published model answers otherwise than the one that was trained."""
     import numpy as np
@@ -502,11 +514,20 @@ def _check_same(answers: "Array", expected: "Array") -> None:
 
 def _label_check(suspects: "Sequence[Suspect]") -> str:
     """The text of label_check.csv: all training images, the one whose label is most likely wrong first."""
+    from serving.client.scores import format_score
+
     text = io.StringIO()
     writer: Any = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "label", "suggested", "label_score", "suggested_score", "is_likely"))
     writer.writerows(
-        (one.path, one.label, one.suggested, f"{one.label_score:.4f}", f"{one.suggested_score:.4f}", one.is_likely)
+        (
+            one.path,
+            one.label,
+            one.suggested,
+            format_score(one.label_score),
+            format_score(one.suggested_score),
+            one.is_likely,
+        )
         for one in suspects
     )
     return text.getvalue()

@@ -201,7 +201,7 @@ class _ClassifyImages(beam.DoFn):
 _MOST_ELEMENTS = 1024
 """That wait in a bundle: enough batches that reads, decoding and requests overlap."""
 _MOST_BYTES = 64 * 1024 * 1024
-"""Of files that came as bytes, and wait."""
+"""How many bytes of files wait in a bundle, where elements are bytes."""
 _WORKERS: SharedInProcess[WorkerOptions, Worker] = SharedInProcess(Worker)
 
 

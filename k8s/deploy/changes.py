@@ -77,12 +77,12 @@ class Step:
 
     manifest: Object
     uid: str | None = None
-    """Of the object of ours that is there."""
+    """The uid of our object of this name, if there is one."""
     force: bool = False
     left: str | None = None
     """Why nothing is to be done."""
     refused: str | None = None
-    """Whose it is."""
+    """Whose object it is, where it is not ours."""
 
 
 def _refuse(cluster: Cluster, refusals: Sequence[str]) -> None:
@@ -146,7 +146,7 @@ def _sent(cluster: Cluster, step: Step, *, dry_run: bool) -> str:
     except Conflict as conflict:  # It was not there, or another one, a moment ago.
         now = _planned(cluster, manifest)
         if now.refused:
-            raise Foreign(f"{now.refused}; it has come just now, and was left as it is") from conflict
+            raise Foreign(f"{now.refused}; it was made by others just now, and was left as it is") from conflict
         raise _keeps_changing(kind, name) from conflict
     return "would be applied" if dry_run else "applied"
 
@@ -171,7 +171,7 @@ def _refusal(kind: str, found: Object) -> str:
     if ownership.has_our_label(found):
         why = (
             "it has our label, but not from us, nor from our manifests by kubectl, Argo CD or Flux; "
-            "take the label away, or delete it yourself"
+            "remove the label, or delete the object yourself"
         )
     else:
         why = f"take another name or namespace, or, if it is for flow-images, give it the label {ownership.PART_OF}"
@@ -187,4 +187,6 @@ def _no_rights(cluster: Cluster) -> str:
 
 
 def _keeps_changing(kind: str, name: str) -> DeployError:
-    return DeployError(f"{kind} {name} was changed by others meanwhile: give the same command again", EXIT_RESUMABLE)
+    return DeployError(
+        f"{kind} {name} was changed by others at the same time: give the same command again", EXIT_RESUMABLE
+    )

@@ -21,7 +21,7 @@ _ANSWER_S = 30.0
 _QUIET_S = 86400.0
 """How long an answer may take, and how long a log may be quiet that is followed."""
 _QUOTED = 300
-"""Characters of an answer that is no Status of Kubernetes, such as a proxy's page."""
+"""Characters of an answer that is not a Status of Kubernetes, such as a proxy's page."""
 _NEVER = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "UNKNOWN_CA", "CERTIFICATE_REQUIRED")
 """OpenSSL's words for what stays as it is until somebody changes the kubeconfig or the cluster."""
 _UNEXPECTED = (ValueError, TypeError, KeyError, AttributeError, IndexError)
@@ -52,7 +52,7 @@ class Cluster:
                 raise ValueError(f"the server {configuration.host} must begin with https://")
             api = _Api(configuration)
         except (config.ConfigException, HTTPError, OSError, YAMLError, *_UNEXPECTED) as error:
-            raise DeployError(f"no way to a cluster: {error}; see `kubectl config get-contexts`") from error
+            raise DeployError(f"no cluster can be reached: {error}; see `kubectl config get-contexts`") from error
         self.where = f"{context or 'the current context'} ({configuration.host})"
         self._core = client.CoreV1Api(api)
         with self._translated("ask the cluster what it knows"):
@@ -225,7 +225,7 @@ def _api_error(error: client.ApiException, action: str, cluster: Cluster) -> Dep
     if error.status == 409:
         return Conflict(f"can't {action}: {message}", _holders(body))
     if error.status == 422 and "field is immutable" in message:
-        return DeployError(f"can't {action}: it is there with other values and can't be changed; delete it first")
+        return DeployError(f"can't {action}: it exists with other values and can't be changed; delete it first")
     return DeployError(f"can't {action}: {message}")
 
 
@@ -245,7 +245,7 @@ def _as_read(obj: Object) -> Object:
 def _no_answer(error: Exception, action: str, where: str) -> DeployError:
     text = str(error)
     if isinstance(error, LocationValueError) or any(word in text for word in _NEVER):
-        return DeployError(f"can't {action}: {where} can't be talked to: {_short(error)}; see `kubectl config view`")
+        return DeployError(f"can't {action}: {where} can't be reached: {_short(error)}; see `kubectl config view`")
     return Unreachable(f"can't {action}: no answer from {where}: {_short(error)}")
 
 

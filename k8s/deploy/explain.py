@@ -105,7 +105,7 @@ def refused_pods(events: Sequence[Object]) -> str | None:
 
 
 def _reason(said: Object) -> str:
-    return str(said.get("message") or said.get("reason") or "it is not said why")
+    return str(said.get("message") or said.get("reason") or "the cluster does not say why")
 
 
 def _runs_first(pod: Object) -> str | None:

@@ -19,7 +19,7 @@ SILENCE_S = 120.0
 LOGS_AT_ONCE = 20
 """How many logs are followed together; a Job of a thousand pods would be unreadable anyway."""
 EVENTS_AT_ONCE = 10
-"""Of how many waiting pods the events are read at each look: they mostly wait for the same thing."""
+"""At each look the events of so many waiting pods are read: they mostly wait for the same thing."""
 LOGS_END_S = 5.0
 """Seconds that a log may still run on after its Job has ended: some never end by themselves."""
 
@@ -74,7 +74,7 @@ class Follower:
             if waits_for is None:
                 return
             if self._end is not None and time.monotonic() > self._end:
-                raise DeployError(f"the time is over: {waits_for}; nothing was stopped, so look again later")
+                raise DeployError(f"the time-out has passed: {waits_for}; nothing was stopped, so look again later")
             time.sleep(POLL_S)
 
     def _look_at_job(self, name: str) -> str | None:

@@ -73,7 +73,9 @@ def build(folder: Path) -> list[Object]:
             part(o, "kind")
             part(o, "metadata", "name")
     except (YAMLError, DeployError) as error:
-        raise DeployError(f"what {command[0]} makes of {folder} is no list of objects: {error}", EXIT_USAGE) from error
+        raise DeployError(
+            f"what {command[0]} makes of {folder} is not a list of objects: {error}", EXIT_USAGE
+        ) from error
     return objects
 
 

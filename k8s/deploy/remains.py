@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+import click
+
 from k8s.deploy.errors import DeployError, Unreachable
 
 
@@ -13,6 +15,13 @@ class Remains:
 
     def __init__(self) -> None:
         self.words = "nothing was changed in the cluster"
+
+
+def current_remains() -> Remains:
+    """That of the command that runs."""
+    remains = click.get_current_context().find_object(Remains)
+    assert remains is not None, "the command's group sets it"
+    return remains
 
 
 class _Stopped(KeyboardInterrupt):
@@ -45,7 +54,7 @@ def explaining_remains(remains: Remains) -> Iterator[None]:
 
 
 def leave_signals_to_main_thread() -> None:
-    """To be called first in every other thread: a signal that such a thread takes waits until the main one wakes."""
+    """Is called first in every other thread: a signal that such a thread takes waits until the main one wakes."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
 
 

@@ -31,7 +31,7 @@ def _is_address(url: str) -> bool:
     try:
         parts = urllib.parse.urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # A port that is no number.
+    except ValueError:  # A port that is not a number.
         return False
 
 
@@ -43,7 +43,7 @@ def _is_address(url: str) -> bool:
     "--every", type=Number(min=0, min_open=True), default=2, show_default=True, help="Seconds between two looks."
 )
 def main(url: str, model_name: str, timeout: float, every: float) -> None:
-    """Wait until a model is loaded; exit code 75 when the time is over."""
+    """Wait until a model is loaded; exit code 75 when the time-out has passed."""
     if not _is_address(url):
         raise click.UsageError(f"--url must be http://HOST:PORT, not {url}")
     end = time.monotonic() + timeout

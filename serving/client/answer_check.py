@@ -25,13 +25,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _LOG = logging.getLogger(__name__)
 
 _SLACK = 1e-3
-"""By how much arithmetic may take a probability over 0 or 1."""
+"""Arithmetic may take a probability this much below 0 or above 1."""
 _SUM_SLACK = 1e-2
 """The same for the sum of a row; of float16, too."""
 _LOW_CONTRAST, _NO_CONTRAST = 0.15, 0.02
-"""Of `_contrast`: below the first another value range is tried, below the second the answers can't be told apart. With
-MobileNetV2 and random heads it is 0.2 to 0.6 in the right range; if 0..1 is sent for 0..255, 0.0003 to 0.12, a quarter
-of the right one's or less. Between 0..1 and -1..1 it tells nothing."""
+"""Bounds of `_contrast`: below the first another value range is tried, below the second answers can't be told apart.
+
+With MobileNetV2 and random heads it is 0.2 to 0.6 in the right range; if 0..1 is sent for 0..255, 0.0003 to 0.12, a
+quarter of the right one's or less. Between 0..1 and -1..1 it tells nothing.
+"""
 _BETTER_FACTOR = 3.0
 """How many times higher the contrast of the right range is, at least."""
 
@@ -71,7 +73,7 @@ def check_answers(predictor: ImagePredictor, overrides: ModelOverrides, *, distr
       distributions: of a model without a contract, each row of scores has to sum to 1.
 
     Raises:
-      ContractError: the server does not answer as the model did, or the answers are no probabilities.
+      ContractError: the server does not answer as the model did, or the answers are not probabilities.
     """
     golden = predictor.calls.contract.golden
     if golden is None or predictor.calls.wire not in golden.references:
@@ -94,7 +96,7 @@ def check_by_samples(calls: ImageCalls, plain: ModelOverrides, *, distributions:
     scores = yield from _ask(calls)
     _check_probabilities(scores, plain, distributions)
     if np.isnan(scores).any():
-        _LOG.warning("%s is no number (NaN)%s", _ANSWER, "" if plain.input_range else ": see `input_range`")
+        _LOG.warning("%s is not a number (NaN)%s", _ANSWER, "" if plain.input_range else ": see `input_range`")
     elif plain.input_range is None and (contrast := _contrast(scores)) < _LOW_CONTRAST:
         yield from _warn(calls, plain, contrast)
 

@@ -51,8 +51,8 @@ class TlsOptions(Options, group="TLS"):
             _read(self.cert, "tls.cert")
             _read(self.key, "tls.key")
             with _pem_errors(
-                f"`tls.cert` {self.cert} and `tls.key` {self.key}: no certificate and its own key in PEM form, "
-                "or the key has a password"
+                f"`tls.cert` {self.cert} and `tls.key` {self.key}: expected a certificate and its own key in PEM "
+                "form, the key without a password"
             ):
                 context.load_cert_chain(self.cert, self.key, password="")
 
@@ -165,7 +165,7 @@ class ConnectionOptions(Timeouts, group="Model"):
     )
 
     def tls_options(self) -> TlsOptions | None:
-        """Those of TLS, if it is used; any of its files asks for it."""
+        """The options of TLS, if it is used; any of its files asks for it."""
         files = (self.tls_ca, self.tls_cert, self.tls_key, self.tls_server_name)
         if not self.tls and not any(files):
             return None
@@ -198,7 +198,7 @@ def bearer_token(endpoint: Endpoint, token: str | None = None) -> str | None:
       token: None for that of `FLOW_IMAGES_TOKEN`, if it is set.
 
     Raises:
-      UsageError: the endpoint has no TLS, so anyone on the way could read it; or it is no token.
+      UsageError: the endpoint has no TLS, so anyone on the way could read it; or it is not a token.
     """
     named = f"the bearer token in {TOKEN_VARIABLE}" if token is None else "the bearer token"
     token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token

@@ -18,7 +18,7 @@ _DRAWN_SIZE = 224
 
 
 def discover(client: PredictClient, plain: ModelOverrides) -> ModelContract:
-    """As `find_contract`, for a client of threads."""
+    """Does what `find_contract` does, for a client of threads."""
     return client.run(find_contract(client.calls, plain))
 
 

@@ -260,7 +260,7 @@ class ModelCalls:
             answer = yield from self.predict(asked, signature=CONTRACT_SIGNATURE, outputs=[name])
             values = answer[name]
             if values.shape != (1,) or not isinstance(values[0], bytes):
-                raise MalformedAnswer(f"output {name} is no single string", self.endpoint.address)
+                raise MalformedAnswer(f"output {name} is not a single string", self.endpoint.address)
             return values[0]
 
         return repeat_rejected(once)
@@ -297,7 +297,7 @@ class ModelCalls:
         try:
             parsed: Reply = reply.FromString(answer)  # type: ignore[attr-defined]
         except message.DecodeError as error:
-            raise MalformedAnswer("the answer is no message of this API", self.endpoint.address) from error
+            raise MalformedAnswer("the answer is not a message of this API", self.endpoint.address) from error
         self._contact.reached = True
         return parsed
 
@@ -326,7 +326,7 @@ class ModelCalls:
         """Why a call has no answer yet, as far as the channel can tell."""
         if not self._is_connected():
             where = f" ({self._proxy})" if self._proxy else ""
-            return f"no connection yet; its name, the way to it or its handshake takes long{where}"
+            return f"no connection yet; resolving its name, reaching it or its handshake takes long{where}"
         return f"no answer yet; a request may take {self._policy.deadline_s:g} s (`deadline_s`)"
 
     def _unpack(self, name: str, outputs: Mapping[str, pb.Tensor]) -> Array:

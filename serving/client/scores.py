@@ -10,7 +10,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _DIGITS = 6
 _DECIMALS_FROM = 1e-3
-"""From here on six decimals are three significant digits or more."""
+"""From this score on, six decimals are three significant digits or more."""
 _LEAST = float(np.finfo(np.float32).tiny)
 """A probability that we compute is never 0, as no finite output means that."""
 

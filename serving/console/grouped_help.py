@@ -13,7 +13,7 @@ from serving.console.option_flags import Flag
 _WIDEST_FLAG = 24
 """Longer flags have a line of their own, so that at 80 columns half of the screen is left for what they do."""
 _OTHER = "Other"
-"""The group of `--help`, and of flags that are no field of options."""
+"""The group of `--help`, and of flags that are not field of options."""
 
 
 class GroupedCommand(click.Command):
@@ -26,7 +26,7 @@ class GroupedCommand(click.Command):
         examples: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
-        """As click's own, which makes it of a function.
+        """Makes the command as click does, which makes it of a function.
 
         Args:
           *args: click's.
@@ -79,7 +79,7 @@ class GroupOfCommands(click.Group):
     command_class = GroupedCommand
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
-        """As click's own, which makes it of a function.
+        """Makes the group as click does, which makes it of a function.
 
         Args:
           *args: click's.

@@ -46,11 +46,11 @@ Group = Literal[
     "Training",
     "Addresses",
     "Server",
-    "Cluster",
     "Speed",
     "Limits",
     "TLS",
     "Models without a contract",
+    "Cluster",
 ]
 """Under which heading --help and the docs show an option, in their order: what everybody needs comes first."""
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -72,6 +72,8 @@ class Details(TypedDict, total=False):
     """The bounds themselves are not allowed."""
     flag: str
     """The flag, such as `--deadline`, where it isn't the field's name; empty for a field without a flag."""
+    short: str
+    """A short form of the flag, such as `-n`."""
     metavar: str
     """Stands for the value in --help."""
     variable: str
@@ -79,11 +81,11 @@ class Details(TypedDict, total=False):
     yields_to: str
     """Field: where it is given, the variable isn't read."""
     default_words: str
-    """For a default that is found when it is needed."""
+    """What help and tables say of a default that is found when it is needed."""
     parse: Callable[[str], Any]
-    """From the flag's text to the value, for other types than Python's own; raises ValueError with a message."""
+    """Reads the value from the flag's text, for other types than Python's own; raises ValueError with a message."""
     show: Callable[[Any], str]
-    """From the value to the text that `parse` takes."""
+    """Writes the value as the text that `parse` takes."""
     is_recorded: bool
     """run.json tells the value. Never for a secret."""
 
@@ -118,10 +120,10 @@ class OptionField:
     """An option: its field's name, help, type, default and details."""
 
     name: str
-    """Of the field."""
+    """The name of the field."""
     help: str
     kind: Any
-    """Its type, without None."""
+    """The type of the field, without None."""
     is_optional: bool
     """None is a value, too."""
     default: Any
@@ -147,7 +149,7 @@ class OptionField:
 
     @property
     def type(self) -> Any:
-        """Its type as a class: `tuple` for a `tuple[str, ...]` or a `Sequence[str]`."""
+        """The type of the field as a class: `tuple` for a `tuple[str, ...]` or a `Sequence[str]`."""
         origin = get_origin(self.kind) or self.kind
         return tuple if origin in (tuple, Sequence) else origin
 
@@ -196,7 +198,7 @@ class OptionField:
 
     @property
     def _length(self) -> int | None:
-        """Of a tuple of fixed length."""
+        """The length of a tuple that has a fixed one, else None."""
         items = get_args(self.kind)
         return len(items) if get_origin(self.kind) is tuple and Ellipsis not in items else None
 

@@ -26,7 +26,7 @@ class Number(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is no finite number.", param, ctx)
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
 
@@ -78,7 +78,8 @@ def _flag(field: OptionField) -> Callable[[Callable[..., R]], Callable[..., R]]:
         attributes["show_default"] = details.get("default_words") or not (
             field.default is None or field.default is False
         )
-    return click.option(field.flag, field.name, **attributes)
+    flag = f"{field.flag}/--no-{field.flag.removeprefix('--')}" if field.default is True else field.flag
+    return click.option(*filter(None, (details.get("short"), flag)), field.name, **attributes)
 
 
 _METAVARS = {int: "N", float: "X"}
@@ -96,8 +97,8 @@ class Flag(click.Option):
         extra = super().get_help_extra(ctx)
         if isinstance(self.show_default, str):  # which click itself puts into brackets
             extra["default"] = self.show_default
-        elif "default" in extra and self.field.type in (int, float):
-            extra["default"] = self.field.text(self.field.default)
+        elif "default" in extra and self.field.type is float:
+            extra["default"] = f"{self.field.default:g}"
         extra.pop("range", None)
         return extra
 
@@ -148,7 +149,7 @@ def _without_idle_variables(given: dict[OptionField, Any]) -> dict[str, Any]:
 
 
 def _variables_in(message: str, fields: list[OptionField]) -> str:
-    """For a message about options: which of them are set by the environment."""
+    """Says for a message about options which of them are set by the environment."""
     named = set(re.findall(r"--[a-z-]+", with_flags(message)))
     found = [field.details["variable"] for field in fields if field.flag in named and _is_from_environment(field)]
     return f" (set by {', '.join(found)} in the environment)" if found else ""

@@ -30,9 +30,9 @@ from serving.images.webp_graph import plain_webp
 
 TOO_COSTLY = -1
 _STEPS = 50_000
-"""Of a walk: a few seconds at most."""
+"""The most steps of a walk through a file, which take a few seconds at most."""
 _HEADER_STEPS = 5_000
-"""Of the search for a JPEG's size, which all rows of a batch take together."""
+"""The most steps of the search for a JPEG's size, which all rows of a batch take together."""
 _HEAD = 34
 """Bytes of a file that hold the size in all formats but JPEG."""
 _SEGMENT = 64
@@ -49,10 +49,10 @@ _PADDING = 32
 
 
 class Cost(NamedTuple):
-    """Of each row of a batch."""
+    """What decoding costs, for each row of a batch."""
 
     memory: tf.Tensor
-    """int64 [n]: bytes that decoding holds at its peak, 0 for what is no image, TOO_COSTLY for one over the limits."""
+    """int64 [n]: bytes that decoding holds at its peak, 0 if it is not an image, TOO_COSTLY if over the limits."""
     needed: tf.Tensor
     """string [n]: the file as it is decoded: without further frames where they don't matter, and a WebP's alpha."""
 

@@ -18,7 +18,7 @@ from serving.images.graph_bytes import follow, has, numbers, part
 
 _JPEG, _PNG, _RIFF, _WEBP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"WEBP"
 _EXIF = b"Exif\0\0"
-"""In a JPEG before the TIFF header; elsewhere some writers put it there by mistake."""
+"""Stands before the TIFF header in a JPEG; in other formats some writers put it there by mistake."""
 _ORIENTATION, _SHORT, _LONG = 0x0112, 3, 4
 
 

@@ -24,7 +24,7 @@ IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".heic", ".heif",
     ".avif", ".jp2", ".jxl", ".svg", ".ico",
 )  # fmt: skip
-"""By which a user takes a file for an image, whether it can be decoded or not."""
+"""File name endings by which a user takes a file for an image, whether it can be decoded or not."""
 RGB_BYTES = 3
 """Bytes a pixel of a decoded image: every decoder fills uint8 RGB."""
 WEBP_BYTES = 4
@@ -49,7 +49,7 @@ GIF_END = b";"
 MOST_PIXELS = 2**29 - 1
 """That TensorFlow decodes of any file; of a JPEG so many values in all its components."""
 MOST_BMP_BYTES = 2**30 - 1
-"""Of the pixels of a BMP, likewise."""
+"""The most bytes that TensorFlow decodes of a BMP's pixels."""
 INFLATION = 1032
 """Largest ratio of deflate: so many bytes may come from one."""
 
@@ -69,11 +69,11 @@ class ImageHeader:
     format: str
     width: int
     height: int
-    """In pixels, as TensorFlow decodes it."""
+    """The height in pixels, as TensorFlow decodes it; so is the width."""
     frames: int = 1
     """Frames that a decoder unpacks, although it returns only the first."""
     pixels: int
-    """Of all these frames together, and no less than width × height."""
+    """The pixels of all these frames together, at least width × height."""
     most_pixels: int = MOST_PIXELS
     """That TensorFlow decodes of such a file, whatever the limits are."""
     scans: int = 1

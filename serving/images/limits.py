@@ -72,7 +72,7 @@ def own_faults(max_bytes: int, room: int | None = None) -> Iterator[None]:
 
 
 def bad_name() -> ImageRejected:
-    """For a name that isn't UTF-8, which no text file could hold."""
+    """The rejection of a name that isn't UTF-8, which no text file could hold."""
     return ImageRejected("bad_name", "the file's name is not UTF-8: rename it")
 
 

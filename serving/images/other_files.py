@@ -31,7 +31,7 @@ _BRANDS = {
     **dict.fromkeys((b"mif1", b"msf1"), "HEIF"),
     b"crx ": "camera RAW",
 }
-"""Of files in ISO's base media format, whose first box is `ftyp`; what has another brand is a video."""
+"""What a file in ISO's base media format is, by the brand in its first box; with another brand it is a video."""
 _NO_IMAGES = (
     (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer: the file itself was not fetched (git lfs pull)"),
     (b"\x1f\x8b", "gzip data: unpack it"),
@@ -52,7 +52,7 @@ _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 
 
 def what_it_is(data: bytes) -> tuple[str, str]:
-    """Of a file that `file_format` doesn't know: the reason why it is rejected, for scripts, and a message."""
+    """Why a file is rejected that `file_format` doesn't know: the reason, for scripts, and a message."""
     if name := _other_image(data):
         return (
             "unsupported_format", f"{name} images can't be decoded; {', '.join(FORMATS[:-1])} and {FORMATS[-1]} can"

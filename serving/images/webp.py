@@ -33,17 +33,17 @@ def plain_webp(data: bytes) -> bytes:
     if flags & IS_ANIMATED:
         frame = _find(data, CHUNKS, len(data), FRAME)
         end = frame + CHUNK_HEADER + _length(data, frame)
-        picture = _find(data, frame + CHUNK_HEADER + FRAME_HEADER, end, LOSSY, LOSSLESS)
-        if picture == len(data):
+        image = _find(data, frame + CHUNK_HEADER + FRAME_HEADER, end, LOSSY, LOSSLESS)
+        if image == len(data):
             return b""
-        chunk = data[picture : picture + CHUNK_HEADER + _padded(_length(data, picture))]
+        chunk = data[image : image + CHUNK_HEADER + _padded(_length(data, image))]
         return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + _opaque(chunk, 0)
     first = _find(data, CHUNKS, len(data), ALPHA, LOSSY, LOSSLESS)
-    picture = _find(data, first, len(data), LOSSY, LOSSLESS)
-    pixels = _opaque(data[picture:], 0)
-    if first == picture and not flags & HAS_ALPHA and pixels == data[picture:]:
+    image = _find(data, first, len(data), LOSSY, LOSSLESS)
+    pixels = _opaque(data[image:], 0)
+    if first == image and not flags & HAS_ALPHA and pixels == data[image:]:
         return data
-    size = struct.unpack_from("<I", data, 4)[0] - (picture - CHUNKS)
+    size = struct.unpack_from("<I", data, 4)[0] - (image - CHUNKS)
     canvas = data[RIFF_HEADER:FLAGS] + bytes([flags & ~HAS_ALPHA]) + data[FLAGS + 1 : CHUNKS]
     return b"RIFF" + struct.pack("<I", size % 2**32) + b"WEBP" + canvas + pixels
 

@@ -45,20 +45,20 @@ def _first_frame(data: tf.Tensor) -> tf.Tensor:
     size = tf.strings.length(data)
     frame = _find(data, CHUNKS, size, FRAME)
     end = frame + CHUNK_HEADER + _length(data, frame)
-    picture = _find(data, frame + CHUNK_HEADER + FRAME_HEADER, end, LOSSY, LOSSLESS)
-    chunk = part(data, picture, CHUNK_HEADER + _padded(_length(data, picture)))
+    image = _find(data, frame + CHUNK_HEADER + FRAME_HEADER, end, LOSSY, LOSSLESS)
+    chunk = part(data, image, CHUNK_HEADER + _padded(_length(data, image)))
     plain = tf.strings.join([b"RIFF", _little_endian(4 + tf.strings.length(chunk)), b"WEBP", _opaque(chunk, 0)])
-    return tf.where(picture < size, plain, b"")
+    return tf.where(image < size, plain, b"")
 
 
 def _still(data: tf.Tensor) -> tf.Tensor:
     flags = _number(data, FLAGS, 1)
     first = _find(data, CHUNKS, tf.strings.length(data), ALPHA, LOSSY, LOSSLESS)
-    picture = _find(data, first, tf.strings.length(data), LOSSY, LOSSLESS)
-    found = part(data, picture)
+    image = _find(data, first, tf.strings.length(data), LOSSY, LOSSLESS)
+    found = part(data, image)
     pixels = _opaque(found, 0)
-    is_plain = tf.equal(first, picture) & tf.equal(flags & HAS_ALPHA, 0) & tf.equal(pixels, found)
-    size = _little_endian(_number(data, 4, 4) - (picture - CHUNKS))
+    is_plain = tf.equal(first, image) & tf.equal(flags & HAS_ALPHA, 0) & tf.equal(pixels, found)
+    size = _little_endian(_number(data, 4, 4) - (image - CHUNKS))
     flag = tf.gather(_BYTES, flags & ~HAS_ALPHA)
     canvas = [part(data, RIFF_HEADER, FLAGS - RIFF_HEADER), flag, part(data, FLAGS + 1, CHUNKS - FLAGS - 1)]
     return tf.where(is_plain, data, tf.strings.join([b"RIFF", size, b"WEBP", *canvas, pixels]))

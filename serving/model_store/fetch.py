@@ -13,7 +13,7 @@ from serving.storage.base import Storage
 from serving.storage.transfer import NameLeadsOut, download
 
 ASIDE = ".fetching"
-"""A folder that no server takes for a version, as its name is no integer."""
+"""A folder that no server takes for a version, as its name is not an integer."""
 
 
 def fetch(version: VersionFolder, model: Path, storage: Storage) -> Path:

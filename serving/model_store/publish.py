@@ -31,11 +31,11 @@ from serving.storage.explained_errors import explaining
 from serving.storage.transfer import together
 
 _ASIDE = ".publishing-"
-"""Begins the name of what is no version yet: no server takes it for one, as it is no integer."""
+"""Begins the name of what is not a version yet: no server takes it for one, as it is not an integer."""
 _ABANDONED_S = 24 * 3600
-"""Age of what is no version yet, at which its publisher was killed: the steps until it is one take minutes."""
+"""Age of what is not a version yet, at which its publisher was killed: the steps until it is one take minutes."""
 _LOCK = "publisher"
-"""File beside what is no version yet: its publisher holds a lock on it, and its text names the publisher's machine."""
+"""File beside what is not a version yet: its publisher holds a lock on it, and its text names that machine."""
 
 
 class PublishedElsewhere(Resumable):
@@ -213,7 +213,7 @@ class _Disk:
 
     @property
     def staging_parent(self) -> str | None:
-        """Beside the version's place, so that a rename is enough."""
+        """A place beside the version's, so that a rename is enough."""
         return self._model
 
     def check_writable(self) -> None:

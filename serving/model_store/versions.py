@@ -26,10 +26,10 @@ class VersionFolder(NamedTuple):
 
     number: int
     path: str
-    """Of the folder, as it is named there: `STORE/NAME/007` is version 7."""
+    """The path of the folder, as it is named there: `STORE/NAME/007` is version 7."""
     is_whole: bool
     files: Mapping[str, FileInfo]
-    """Of a version in a bucket: its files, by their path below the folder. Empty for a version on a disk."""
+    """The files of a version in a bucket, by their path below the folder. Empty for a version on a disk."""
 
 
 def version_number(name: str) -> int | None:
@@ -81,7 +81,7 @@ def versions(model: str, storage: Storage) -> dict[int, VersionFolder]:
 
 
 def versions_on_disk(model: str | os.PathLike[str]) -> dict[int, VersionFolder]:
-    """As `versions`, for a folder on a disk."""
+    """Does what `versions` does, for a folder on a disk."""
     with os.scandir(model) as entries:
         numbered = [(entry, version_number(entry.name)) for entry in entries]
     return _by_number(
@@ -119,7 +119,7 @@ def _by_number(folders: Iterable[VersionFolder]) -> dict[int, VersionFolder]:
 
 
 def whole(found: Mapping[int, VersionFolder]) -> dict[int, VersionFolder]:
-    """Those that can be served, lowest first."""
+    """The versions that can be served, lowest first."""
     return {number: found[number] for number in sorted(found) if found[number].is_whole}
 
 

@@ -40,12 +40,12 @@ _BY_CODE: dict[grpc.StatusCode, type[ServingError]] = {
     grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
 }
 _TOO_LARGE = "message larger than max"
-# A stream that a proxy broke off has INTERNAL or UNKNOWN like a failing kernel, but is no image's fault.
+# A stream that a proxy broke off has INTERNAL or UNKNOWN like a failing kernel, but is not an image's fault.
 _CUT = ("RST_STREAM", "Stream removed", "unexpected EOS")
 # A proxy's own deadline ran out: Envoy's words, and gRPC's for another's HTTP status.
 _PROXY_DEADLINE = ("upstream request timeout", "header with status: 504")
 _KERNEL = "[[{{node"
-"""In the message of an operation of the model's graph."""
+"""Part of the message of an operation in the model's graph."""
 # Trying again would not help, although gRPC reports them as UNAVAILABLE like a server that is away.
 _TLS = {
     "CERTIFICATE_VERIFY_FAILED": "the server's certificate is refused: renew it, or give its issuer with `tls.ca`",
@@ -56,10 +56,11 @@ _TLS = {
 
 
 _NO_GRPC = (
-    "what listens there speaks no gRPC. It looks like a REST port; TensorFlow Serving's gRPC port is usually 8500"
+    "the program that listens there does not speak gRPC. It looks like a REST port; TensorFlow Serving's gRPC port is "
+    "usually 8500"
 )
 _WEB_PAGE = re.compile(r"(?:HTTP status |http2 header with status: )(\d+)")
-"""In the details where a web server answers."""
+"""Matches the details of an error where a web server answers."""
 _PROXY = re.compile(r"HTTP proxy returned response code 4\d\d")
 _CLOSED = ("Socket closed", "Connection reset by peer (104)")
 
@@ -83,7 +84,7 @@ def from_status(code: grpc.StatusCode, details: str, target: str) -> ServingErro
             if text in details:
                 return AccessDenied(f"{hint} ({_reason(details)})", target, code)
         if "Misformatted domain name" in details:
-            return WrongAddress("no name of a host has this form", target, code)
+            return WrongAddress("a host can't have such a name", target, code)
         if _PROXY.search(details):
             return AccessDenied(reason, target, code)
         if details.startswith(("failed to connect", "connections to all")) and details.endswith(_CLOSED):

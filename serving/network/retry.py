@@ -63,8 +63,7 @@ class RetryPolicy(Timeouts):
     max_delay_s: float = option("Seconds before any retry, at most.", default=10.0, flag="", least=0, most=3_600)
     # A server that is away for the whole patience costs about 70.
     budget: float = option(
-        "Retries in hand at the start and at most, over all calls of a client; for each call that may be under way at "
-        "once.",
+        "Retries that a client has at the start, and at most, for each call that may be under way at once.",
         default=100,
         flag="",
         least=0,

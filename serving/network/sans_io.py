@@ -69,7 +69,7 @@ def drive(operation: Operation[T], perform: Callable[[Step], Any]) -> T:
 
 
 async def drive_async(operation: Operation[T], perform: Callable[[Step], Awaitable[Any]]) -> T:
-    """As `drive`, on an event loop; a cancellation is raised in the operation, too."""
+    """Does what `drive` does, on an event loop; a cancellation is raised in the operation, too."""
     try:
         step = next(operation)
         while True:

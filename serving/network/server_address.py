@@ -36,8 +36,8 @@ def target_of(address: str) -> str:
     kinds = {_kind(part) for part in parts}
     if len(parts) > 1 and (len(kinds) > 1 or None in kinds):
         raise UsageError(
-            f"`server` {address}: of several addresses each must be IP:PORT, all of one kind; a name that stands for "
-            "several needs no list"
+            f"`server` {address}: of several addresses each must be IP:PORT, all of one kind; a name with several "
+            "addresses needs no list"
         )
     return f"{kinds.pop() or 'dns:///'}{address}"
 

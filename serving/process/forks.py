@@ -18,7 +18,7 @@ def threads_start() -> None:
 
 
 def threads_end() -> None:
-    """Those of one `threads_start` have ended."""
+    """Says that the threads of one `threads_start` have ended."""
     global _running
     _running -= 1
 

@@ -1,4 +1,4 @@
-"""Says that there is no place for temporary files, which libraries report as whatever failed for want of them."""
+"""Says that there is no place for temporary files, which libraries report as some other failure."""
 
 import contextlib
 import os

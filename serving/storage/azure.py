@@ -37,7 +37,7 @@ _PAGE = 1000
 _ONE_REQUEST = 2**40
 """A blob is read by one request, however large."""
 _NO_SUCH_NAME = {"InvalidResourceName", "InvalidUri", "OutOfRangeInput", "InvalidInput"}
-# These are no image's fault, and the run is over.
+# These are not an image's fault, and the run is over.
 _REFUSED = {
     "AuthenticationFailed",
     "AuthorizationFailure",
@@ -198,7 +198,7 @@ def _is_folder(blob: BlobProperties) -> bool:
 def _is_before(name: str, last: str) -> bool:
     """Is it the last name or before it in either order, that of characters or that of folders?
 
-    Accounts with a hierarchical namespace list folder by folder. A name that comes twice is no harm.
+    Accounts with a hierarchical namespace list folder by folder. A name that comes twice does no harm.
     """
     return name <= last and name.split("/") <= last.split("/")
 

@@ -136,7 +136,7 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextlib.contextmanager
 def output_errors(output: str) -> Iterator[None]:
-    """For a run's own files, where no error is an image's fault: each becomes one that is meant for a user."""
+    """Turns errors of a run's own files, which are never an image's fault, into errors that are meant for a user."""
     try:
         yield
     except OSError as error:

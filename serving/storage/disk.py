@@ -10,9 +10,23 @@ from typing import IO
 
 from typing_extensions import override
 
-from serving.errors import DiskFull, FileError, StorageUnavailable
+from serving.errors import DiskFull, FileError, StorageUnavailable, UsageError
 from serving.storage.base import DISK_FULL, Fetched, FileInfo, Stamp, Storage
 from serving.storage.local_file import read_file
+
+
+def check_can_write(folder: str, field: str) -> None:
+    """Refuses a folder of this machine that can't be made or written to, before hours are spent on what goes there.
+
+    Raises:
+      UsageError: with the field that names it.
+    """
+    absolute = Path(os.path.abspath(folder))
+    there = next(one for one in (absolute, *absolute.parents) if os.path.exists(one))
+    if not there.is_dir():
+        raise UsageError(f"`{field}` {folder} can't be used: {there}: Not a directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"`{field}` {folder} can't be used: {there} may not be written to")
 
 
 class Disk(Storage):

@@ -40,7 +40,7 @@ def explained(what: str, error: Exception) -> FlowImagesError:
     if kind is DiskFull:
         return DiskFull(f"{told}; make room, and repeat the command")
     if kind is StorageUnavailable:
-        return StorageUnavailable(f"{told}; this may pass: repeat the command")
+        return StorageUnavailable(f"{told}; this may be temporary: repeat the command")
     return UsageError(told)
 
 

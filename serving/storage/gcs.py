@@ -149,7 +149,7 @@ class Gcs(Storage):
         except gcp_errors.Forbidden as error:
             raise PermissionError(f"{path}: {error}") from error
         except gcp_errors.Unauthorized as error:
-            # A token that ended is no image's fault and may be renewed.
+            # A token that ended is not an image's fault and may be renewed.
             kind = NoCredentials if self._anonymous else StorageUnavailable
             raise kind(f"{path}: {error}") from error
         except _NO_URL as error:

@@ -1,6 +1,6 @@
 """http:// and https://, on urllib3: single files, read only. Nothing can be listed, and nothing in a URL is a pattern.
 
-HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are kept to. Messages show a URL without its query and password.
+HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are respected. Messages show a URL without its query and password.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from serving.storage.pace import receive, retry_after_s
 
 _CONNECT_S = 4.0
 _CONNECTIONS = 64
-"""To one server: as many as a job reads at once."""
+"""The most connections to one server: as many as a job reads at once."""
 _MOST_REDIRECTS = 5
 
 
@@ -38,7 +38,7 @@ def check_url(path: str) -> None:
             return
     except ValueError:
         pass
-    raise UsageError(f"{shown(path)} is no URL: it needs a host, and a port up to 65535 if it has one")
+    raise UsageError(f"{shown(path)} is not a URL: it needs a host, and a port up to 65535 if it has one")
 
 
 class Http(Storage):
@@ -177,7 +177,7 @@ def _plain_errors(path: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:  # `check_url` has seen the first one
-        raise FileError(f"{name}: it leads to an address that is no URL of http:// or https://") from error
+        raise FileError(f"{name}: it leads to an address that is not a URL of http:// or https://") from error
     except urllib3.exceptions.MaxRetryError as error:
         raise _plain(name, error.reason or error) from error
     except (urllib3.exceptions.HTTPError, TimeoutError) as error:

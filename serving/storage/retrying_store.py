@@ -79,7 +79,7 @@ class RetryingStorage(Storage):
         return self._call(path, lambda: self._storage.exists(path))
 
     def walk(self, folder: str, after: str | None = None) -> Iterator[FileInfo]:
-        """As the wrapped store's; a listing that breaks off is continued from there."""
+        """Lists as the wrapped store does; a listing that breaks off is continued from there."""
         files = self._begin(folder, after)
         while True:
             try:

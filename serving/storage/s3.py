@@ -25,9 +25,9 @@ _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _NO_BUCKET = {"NoSuchBucket", "InvalidBucketName"}
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _DENIED = {"403", "AccessDenied"}
-# These are no image's fault either, and the run is over.
+# These are not an image's fault either, and the run is over.
 _REFUSED = {"401", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
-# Credentials that ended are no image's fault; they may be renewed, by boto3 itself or for the next run.
+# Credentials that ended are not an image's fault; they may be renewed, by boto3 itself or for the next run.
 # 400 is what they look like in the answer to a HEAD, which has no body.
 _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ExpiredToken", "RequestExpired", "400"}
 

@@ -21,7 +21,7 @@ class S3Options:
     verify: bool | str | None = None
     """Are certificates checked? A path names a file of those to trust."""
     use_ssl: bool = True
-    """For an endpoint that is found without a URL."""
+    """What stands for an endpoint that is found without a URL."""
 
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"

@@ -116,7 +116,7 @@ def open_store(path: str, options: StorageOptions | None = None, wait_s: float =
         raise UsageError("file:// is not supported; give the path on the disk itself, which begins with /")
     plain = kind.strip().lower()
     if plain != kind and plain in (*_EXTRAS, *WEB):
-        raise UsageError(f"{kind}:// is no address: write {plain}:// in small letters, with no blanks before it")
+        raise UsageError(f"{kind}:// is not an address: write {plain}:// in small letters, with no blanks before it")
     hint = f"; spell it {_ALIASES[kind]}://{_BUCKETS[_ALIASES[kind]]}" if kind in _ALIASES else ""
     raise UsageError(
         f"{kind}:// is not supported{hint}; give a path on a disk, gs://, s3:// or az://, or read from http(s)://"

@@ -19,6 +19,15 @@ _COLUMNS = {"id", "path", "label", "labels", "breed", "class", "name", "index"}
 """Names of columns in the header of a CSV that somebody takes for such a file."""
 
 
+def check_class_names(path: str, field: str = "labels") -> None:
+    """Looks into the file before anything slow begins.
+
+    Raises:
+      UsageError: see `read_class_names`; it names the field.
+    """
+    _lines(f"`{field}` {path}", path)
+
+
 def read_class_names(path: str) -> list[str]:
     """Labels of a text file; empty lines at its end are none.
 
@@ -29,6 +38,12 @@ def read_class_names(path: str) -> list[str]:
       UsageError: unreadable, a CSV, fewer than two labels, or an empty one; with the line.
     """
     name = f"`labels` {path}"
+    labels = _numbered(name, _lines(name, path))
+    _warn_of_doubtful(name, labels)
+    return labels
+
+
+def _lines(name: str, path: str) -> list[str]:
     try:
         text = decode_text(read_file(path, _MOST_BYTES), name)
     except TooLarge as error:
@@ -42,10 +57,8 @@ def read_class_names(path: str) -> list[str]:
     for line, label in enumerate(labels, 1):
         if not label.strip():
             raise UsageError(f"{name}, line {line} is empty: each line must be a label, in the order of the outputs")
-    labels = _numbered(name, labels)
     if len(labels) < 2:
         raise UsageError(f"{name} has {len(labels)} labels: expected at least two, one a line")
-    _warn_of_doubtful(name, labels)
     return labels
 
 

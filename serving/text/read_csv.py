@@ -12,7 +12,7 @@ class CsvRow(NamedTuple):
     """A row with as many values as the first line has names."""
 
     line: int
-    """Where it begins, from 1."""
+    """The line where the row begins, counted from 1."""
     values: dict[str, str]
 
 
@@ -55,7 +55,7 @@ def _numbered(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[
         try:
             values = next(reader, None)
         except csv.Error as error:
-            raise UsageError(f"{name}, line {line}: {error}; mend the quotes of that line") from error
+            raise UsageError(f"{name}, line {line}: {error}; correct the quotes of that line") from error
         if values is None:
             return
         if values:
@@ -66,7 +66,7 @@ def _check_columns(columns: list[str], name: str, needed: Sequence[str]) -> None
     if len(columns) == 1:
         for mark, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if mark in columns[0]:
-                raise UsageError(f"{name}: its values are parted by {called}; save it with commas")
+                raise UsageError(f"{name}: its values are separated by {called}; save it with commas")
     for column in columns:
         if column != column.strip():
             raise UsageError(f"{name}, line 1: remove the blanks around the column's name {column!r}")

@@ -13,7 +13,7 @@ def parse_image_size(text: str) -> tuple[int, int]:
     """
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", text, re.ASCII | re.IGNORECASE)
     if not found or len(text) > 20:
-        raise ValueError(f"{text!r} is no size: expected 224, or 320x240 (width x height)")
+        raise ValueError(f"{text!r} is not a size: expected 224, or 320x240 (width x height)")
     return int(found[1]), int(found[2] or found[1])
 
 
@@ -30,7 +30,7 @@ def parse_byte_size(text: str) -> int:
     """
     found = _SIZE.fullmatch(text)
     if not found or len(text) > 40:
-        raise ValueError(f"{text!r} is no size, such as 2GiB or 1500M")
+        raise ValueError(f"{text!r} is not a size, such as 2GiB or 1500M")
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** (" kmgt".index(unit.lower()) if unit else 0))
 

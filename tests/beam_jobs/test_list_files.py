@@ -77,14 +77,14 @@ def test_relative_paths_are_below_the_folder_of_images() -> None:
     ("name", "data", "says"),
     [
         ("l.csv", b"name,label\na,b\n", "it needs a column of paths, path or filepath or filename or file or image"),
-        ("l.jsonl", b'{"path": "a.jpg"}\n{"path": 3.5}\n', "line 2: path is no text, but 3.5"),
-        ("l.jsonl", b'{"path": "a.jpg"}\n\nnot json\n', "line 3 is no JSON"),
-        ("l.jsonl", b'["a.jpg"]\n', 'line 1 is no object: write {"path": …}'),
+        ("l.jsonl", b'{"path": "a.jpg"}\n{"path": 3.5}\n', "line 2: path is not text, but 3.5"),
+        ("l.jsonl", b'{"path": "a.jpg"}\n\nnot json\n', "line 3 is not JSON"),
+        ("l.jsonl", b'["a.jpg"]\n', 'line 1 is not an object: write {"path": …}'),
         ("l.jsonl", b'{"url": "a.jpg"}\n', "it needs a column of paths"),
         ("l.jsonl", b'{"path": ""}\n', "line 1: the path is empty"),
-        ("l.parquet", b"PAR1junkPAR1", "l.parquet is no Parquet file"),
-        ("l.csv.gz", _table(","), "l.csv.gz is no whole gzip file"),
-        ("l.csv.gz", gzip.compress(_table(","), mtime=0)[:-9], "l.csv.gz is no whole gzip file"),
+        ("l.parquet", b"PAR1junkPAR1", "l.parquet is not a Parquet file"),
+        ("l.csv.gz", _table(","), "l.csv.gz is not a whole gzip file"),
+        ("l.csv.gz", gzip.compress(_table(","), mtime=0)[:-9], "l.csv.gz is not a whole gzip file"),
     ],
 )
 def test_a_list_that_can_not_be_read_is_named_with_its_fault(name: str, data: bytes, says: str) -> None:

@@ -98,9 +98,9 @@ def test_a_list_none_of_whose_first_images_is_there_is_refused_before_the_run(fo
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("http://[::1/a.jpg", "is no URL"),
-        ("https://x.org:99999/a.jpg", "is no URL: it needs a host, and a port up to 65535"),
-        ("http:///a.jpg", "is no URL"),
+        ("http://[::1/a.jpg", "is not a URL"),
+        ("https://x.org:99999/a.jpg", "is not a URL: it needs a host, and a port up to 65535"),
+        ("http:///a.jpg", "is not a URL"),
         ("HTTP://x.org/a.jpg", "write http:// in small letters"),
         (" https://x.org/a.jpg", "remove the blanks"),
         ("S3://bucket/a.jpg", "write s3:// in small letters"),
@@ -173,8 +173,8 @@ def test_an_empty_id_or_label_is_none(tmp_path: Path) -> None:
         ("path,label,label\na,b,c\n", "two columns are named 'label'"),
         ("path,label,\na,b,\n", "column 3 has no name"),
         ("id, path\n1, a.jpg\n", "remove the blanks around the column's name ' path'"),
-        ("path;label\na.jpg;cat\n", "parted by semicolons"),
-        ("path\tlabel\na.jpg\tcat\n", "parted by tabs"),
+        ("path;label\na.jpg;cat\n", "separated by semicolons"),
+        ("path\tlabel\na.jpg\tcat\n", "separated by tabs"),
         ('"path" x\n', "bad.csv, line 1: "),
         ('path\n""\n', "line 2: the path is empty"),
         ('path\n"a" b\n', "bad.csv, line 2: "),

@@ -80,7 +80,7 @@ def test_a_part_has_all_rows_of_its_chunk_once(parts: Parts) -> None:
 
 def test_a_retry_has_no_rows_of_its_own(parts: Parts) -> None:
     parts.write(1, 0, [outcome(4, "predicted")])
-    with pytest.raises(BrokenPart, match="rows that the chunk has not"):
+    with pytest.raises(BrokenPart, match="rows that are not in the chunk"):
         parts.latest(0, 4, 1)
 
 

@@ -26,7 +26,7 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("$PHOTOS/a.jpg", "~ and variables are a shell's"),
         (r"C:\photos\a.jpg", "a path of Windows"),
         ("D:/a.jpg", "a path of Windows"),
-        (r"lists\b.jpg", "folders are parted by /: lists/b.jpg"),
+        (r"lists\b.jpg", "folders are separated by /: lists/b.jpg"),
         ("*.jpg", "give the glob as `inputs` of its own"),
         ("b.jpg", "relative paths are taken from the working directory: give `images` lists"),
         ("www.x.org/a.jpg", "did you mean https://www.x.org/a.jpg?"),

@@ -85,7 +85,7 @@ def test_an_error_comes_out_as_the_worker_raised_it(
 
 def test_a_source_that_is_gone_is_named(spec: WorkerSpec, images: Path) -> None:
     images.rename(images.parent / "away")
-    with pytest.raises(SourceGone, match=f"^{images} .* lists anew what is there$"):
+    with pytest.raises(SourceGone, match=f"^{images} .* lists again what is there$"):
         run_pipeline(spec, [0, 1], parse_beam_flags([]))
 
 

@@ -31,7 +31,7 @@ def test_a_plan_of_another_release_is_not_guessed_at(finished: tuple[RunFolder, 
     folder, _ = finished
     path = Path(folder.state) / "plan.json"
     path.write_text(path.read_text().replace('"manifest"', '"list"'))
-    with pytest.raises(FlowImagesError, match=r"plan\.json is of another release or damaged; use `fresh`"):
+    with pytest.raises(FlowImagesError, match=r"plan\.json is from another release, or damaged; use `fresh`"):
         folder.load_plan()
 
 

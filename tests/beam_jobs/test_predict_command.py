@@ -58,5 +58,5 @@ def test_a_command_whose_run_is_complete_says_so_first(model: ModelServer, image
     assert again.exit_code == 0, again.output
     lines = again.stdout.splitlines()
     assert lines[0].startswith("complete since ")
-    assert "1 image more in the inputs. --fresh predicts all anew" in lines[1]
+    assert "1 image more in the inputs. --fresh predicts all images again" in lines[1]
     assert again.stdout.endswith(first.stdout)

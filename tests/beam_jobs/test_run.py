@@ -179,7 +179,7 @@ def test_a_finished_run_says_since_when_and_what_is_new(make_run: MakeRun, image
     )
     (tmp_path / "l.txt").unlink()
     (unknown,) = told(make_run, inputs=inputs)[1:]
-    assert unknown.startswith(f"what is new since then can't be told: `inputs` {tmp_path}/l.txt: no such file")
+    assert unknown.startswith(f"it is not known what is new since then: `inputs` {tmp_path}/l.txt: no such file")
     assert written_files(tmp_path / "out") == before
 
 

@@ -77,7 +77,7 @@ def test_images_that_all_cannot_be_read_are_no_rows(spec: WorkerSpec, images: Pa
     """As a mount answers whose disk is broken."""
     for path in images.iterdir():
         make_unreadable(path)
-    with pytest.raises(SourceGone, match=f"{images} .*can't be read any more.*the same command continues") as error:
+    with pytest.raises(SourceGone, match=f"{images} .*can no longer be read.*the same command continues") as error:
         work(spec, 0)
     assert error.value.exit_code == 75
     assert not parts_of(spec).exists(0, 0)
@@ -85,7 +85,7 @@ def test_images_that_all_cannot_be_read_are_no_rows(spec: WorkerSpec, images: Pa
 
 def test_a_version_that_is_gone_stops_the_run(spec: WorkerSpec, model: ModelServer) -> None:
     model.versions = [2]
-    with pytest.raises(VersionGone, match="version 1 of brightness is not served any more") as error:
+    with pytest.raises(VersionGone, match="version 1 of brightness is no longer served") as error:
         work(spec, 0)
     assert error.value.exit_code == 75
     assert not parts_of(spec).exists(0, 0)

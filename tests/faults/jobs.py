@@ -47,7 +47,7 @@ class Job:
         os.kill(self._process.pid, number)
 
     def kill(self) -> None:
-        """kill -9; a job that has ended already is no error."""
+        """kill -9; a job that has ended already is not an error."""
         self._process.kill()
         self._process.join()
 

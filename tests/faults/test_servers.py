@@ -111,7 +111,7 @@ def test_versions_that_appear_and_go(
     wait_until(lambda: 1 not in available(process.address), job)
     between.open.set()
     assert job.wait() == 75
-    assert f"version 1 of {MODEL_NAME} is not served any more" in job.said
+    assert f"version 1 of {MODEL_NAME} is no longer served" in job.said
     assert "Traceback" not in job.said
     again = start(between.address)
     assert again.wait() == 75  # not mixed with version 3
@@ -124,7 +124,9 @@ def test_versions_that_appear_and_go(
     assert last.wait() == 0, last.said
     assert_same(tmp_path / "out", undisturbed)
     assert '"version": 1' in (tmp_path / "out" / "run.json").read_text()
-    assert start(between.address, "--model-version", "2").wait() == 2  # a finished run of another version is no answer
+    assert (
+        start(between.address, "--model-version", "2").wait() == 2
+    )  # a finished run of another version is not an answer
 
 
 def test_connections_cut_in_the_middle_of_a_message(

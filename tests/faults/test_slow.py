@@ -1,4 +1,4 @@
-"""A real server that is slow: for one image, which costs only itself, or for all, which is no image's fault."""
+"""A real server that is slow: for one image, which costs only itself, or for all, which is not an image's fault."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Runs whose images go away in the middle, all or some: nothing is written about what is no image's fault."""
+"""Runs whose images go away in the middle, all or some: nothing is written about what is not an image's fault."""
 
 import json
 import os
@@ -169,4 +169,4 @@ def test_a_bucket_that_is_emptied_under_a_run(start: START, front: Front, s3_fol
     front.open.set()
     assert job.wait() == 75, job.said
     assert f"{s3_folder}/in" in job.said
-    assert "has nothing in it any more" in job.said
+    assert "is empty now" in job.said

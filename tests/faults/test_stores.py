@@ -238,7 +238,7 @@ def test_an_output_that_is_gone_stops_the_run_until_it_is_back(
     output.rename(tmp_path / "away")
     front.open.set()
     assert job.wait() == 75, job.said
-    assert f"--output {output} does not hold the run any more" in job.said
+    assert f"--output {output} no longer holds the run" in job.said
     assert "the same command continues" in job.said
     shutil.rmtree(output, ignore_errors=True)
     (tmp_path / "away").rename(output)

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from flow_images.cli import COMMANDS, cli
 from serving.console.grouped_help import GroupedCommand
 from serving.errors import FlowImagesError
 
+HEAVIEST = ("tensorflow", "apache_beam", "tf_keras", "sklearn", "kubernetes")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -39,35 +41,35 @@ def test_the_commands_are_listed_without_being_loaded() -> None:
     assert [name for name in COMMANDS if f"\n  {name} " in done.stdout] == list(COMMANDS)
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
+def commands() -> Iterator[tuple[str, GroupedCommand]]:
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
-        assert command is not None
-        below = command.commands if isinstance(command, click.Group) else {}
-        yield from [(f"{name} {one}", command) for one, command in below.items()] or [(name, command)]
+        below: dict[str, click.Command | None] = {name: command}
+        if isinstance(command, click.Group):
+            below = {f"{name} {each}": one for each, one in command.commands.items()}
+        for whole, one in below.items():
+            assert isinstance(one, GroupedCommand), whole
+            yield whole, one
 
 
 EXAMPLES = [
     pytest.param(name, command, example, id=f"{name} {place}")
     for name, command in commands()
-    if isinstance(command, GroupedCommand)
     for place, example in enumerate(command.examples)
 ]
 
 
 @pytest.mark.parametrize(("name", "command", "example"), EXAMPLES)
 def test_the_examples_of_the_help_are_commands(name: str, command: click.Command, example: str) -> None:
-    words = shlex.split(example.replace("\\\n", " "))
+    words = shlex.split(re.split(r" [|>] ", example)[0].replace("\\\n", " "))  # without what the shell does
     start = ["flow-images", *name.split()]
     assert words[: len(start)] == start
     context = command.make_context(name, words[len(start) :])  # which parses them, and raises where it can't
-    assert context.params
     parse_beam_flags(context.params.get("beam_flags", ()))
 
 
 def test_every_command_has_an_example() -> None:
-    grouped = {name for name, command in commands() if isinstance(command, GroupedCommand)}
-    assert {param.values[0] for param in EXAMPLES} == grouped
+    assert {param.values[0] for param in EXAMPLES} == {name for name, _ in commands()}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,78 @@ def test_numbers_out_of_range_are_refused(command: str, flag: str, values: list[
         assert code == 2, f"{flag} {value}: {found.output} {found.exception}"
         field = flag.removeprefix("--").replace("-", "_")
         assert flag in found.output or f"`{field}`" in str(found.exception)
+
+
+PREDICT = ["predict", "--input", "{here}/photos", "--output", "{here}/out", "--server", "h:1", "--model-name", "m"]
+TRAIN = ["train", "--folder", "{here}/photos", "--model-store", "{here}/models", "--name", "dogs"]
+EVALUATE = ["evaluate", "--folder", "{here}/photos", "--output", "{here}/out", "--server", "h:1", "--model-name", "m"]
+CLASSIFY = ["classify", "x.jpg", "--server", "h:1", "--model-name", "m"]
+SERVE = ["serve", "--model-base-path", "{here}/dogs", "--port", "0"]
+NO_SUCH = "No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([*PREDICT, "--inptu", "x"], "No such option '--inptu'"),
+        ([*PREDICT, "--batch-size", "0"], "--batch-size"),
+        ([*PREDICT, "--input", "{here}/fotos"], "--input {here}/fotos: no such file or folder"),
+        ([*PREDICT, "--input", "{here}/list.csv"], "--input {here}/list.csv: no such file or folder"),
+        ([*PREDICT, "--input", "{here}/of-none.txt"], "--input {here}/of-none.txt"),
+        ([*PREDICT, "--output", "{here}/file/out"], "--output {here}/file/out can't be used"),
+        ([*PREDICT, "--labels", "{here}/none.txt"], "--labels {here}/none.txt: No such file"),
+        ([*PREDICT, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
+        ([*PREDICT, "--fresh", "--shard", "0/2"], "--fresh with --shard"),
+        ([*PREDICT, "--tls-ca", "{here}/ca.pem"], "--tls-ca {here}/ca.pem: No such file"),
+        ([*PREDICT, "more.jpg"], "unexpected argument 'more.jpg'"),
+        (["merge", "--output", "{here}/none"], "--output {here}/none: no run in it"),
+        ([*TRAIN, "--lbels", "x"], "No such option '--lbels'"),
+        ([*TRAIN, "--epochs", "0"], "--epochs"),
+        ([*TRAIN, "--folder", "{here}/fotos"], "--folder {here}/fotos: no such folder"),
+        ([*TRAIN, "--labels", "{here}/labels.csv"], "give --labels or --folder, not both"),
+        ([*TRAIN, "--model-store", "{here}/file/models"], "--model-store {here}/file/models can't be used"),
+        ([*TRAIN, "--report", "{here}/file/report"], "--report {here}/file/report can't be used"),
+        ([*TRAIN, "--work-folder", "{here}/file/work"], "--work-folder {here}/file/work can't be used"),
+        ([*TRAIN, "--groups", "{here}/none.csv"], "--groups {here}/none.csv: no such file"),
+        ([*TRAIN, "--hub-model", "{here}/hub"], "--hub-model {here}/hub: no such SavedModel"),
+        ([*TRAIN, "--train-batch-norm"], "--train-batch-norm does nothing without --fine-tune"),
+        ([*TRAIN[:1], "--labels", "{here}/none.csv", *TRAIN[3:]], f"--labels {{here}}/none.csv: {NO_SUCH}"),
+        ([*EVALUATE, "--seed", "-1"], "--seed"),
+        ([*EVALUATE, "--folder", "{here}/fotos"], "--folder {here}/fotos: no such folder"),
+        ([*EVALUATE, "--output", "{here}/file/out"], "--output {here}/file/out can't be used"),
+        ([*EVALUATE, "--class-names", "{here}/none.txt"], f"--class-names {{here}}/none.txt: {NO_SUCH}"),
+        ([*EVALUATE, "--images", "{here}/photos"], "--images goes with --labels"),
+        ([*EVALUATE, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
+        ([*CLASSIFY, "--top-k", "0"], "--top-k"),
+        ([*CLASSIFY, "--labels", "{here}/none.txt"], f"--labels {{here}}/none.txt: {NO_SUCH}"),
+        ([*CLASSIFY, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
+        ([*SERVE, "--port", "65536"], "--port"),
+        ([*SERVE, "--model-base-path", "{here}/none"], "no such folder: {here}/none"),
+        ([*SERVE, "--ssl-config-file", "{here}/none"], "--ssl-config-file: {here}/none; No such file"),
+        (["deploy", "train", "--manifests", "{here}"], "no kustomization.yaml in {here}"),
+        (["deploy", "predict", "--shards", "0"], "--shards"),
+        (["deploy", "predict", "--inptu", "x"], "No such option '--inptu'"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_heavy_is_loaded(words: list[str], says: str, tmp_path: Path) -> None:
+    """Beam's own flags apart, which only Beam can judge."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "of-none.txt").write_text("none.jpg\n")
+    (tmp_path / "dogs" / "1").mkdir(parents=True)
+    (tmp_path / "dogs" / "1" / "saved_model.pb").touch()
+    given = [word.format(here=tmp_path) for word in words]
+    script = f"""
+import atexit, sys
+atexit.register(lambda: print([name for name in {HEAVIEST} if name in sys.modules]))
+sys.argv[1:] = {given}
+from flow_images.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert says.format(here=tmp_path) in done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

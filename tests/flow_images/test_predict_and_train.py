@@ -122,7 +122,7 @@ def test_shards_are_merged_by_the_last(server: str, drawn: Path, tmp_path: Path)
         "inputs": [str(drawn / "train")], "output": str(tmp_path / "out"), "model_name": MODEL_NAME, "server": server,
         "wire": "encoded",
     }  # fmt: skip
-    with pytest.raises(fi.errors.Resumable, match="shard 0/2 is done, others are not yet"):
+    with pytest.raises(fi.errors.Resumable, match="shard 0/2 is done, but other shards are not: the last one"):
         fi.predict(shard=Shard(0, 2), **job)
     assert fi.predict(shard=Shard(1, 2), **job).predicted == 48
 

@@ -72,7 +72,7 @@ def team(plane: ControlPlane) -> Iterator[Team]:
             },
         }
     ]
-    for claim in ("pictures", "models", "output"):
+    for claim in ("images", "models", "output"):
         made.append(
             {
                 "apiVersion": "v1",

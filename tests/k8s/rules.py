@@ -14,8 +14,8 @@ RULES: list[Rule] = []
 
 GIVEN_BY_JOBS = {"JOB_COMPLETION_INDEX"}
 RERUN_WONT_HELP = {"train": {1, 2, 4}, "predict": {1, 2, 3}}
-WRITABLE = {("train", "models"), ("train", "pictures"), ("predict", "output"), ("sync", "models")}
-"""Which container may write where, besides its own /tmp; `pictures` only while they are a copy on the node."""
+WRITABLE = {("train", "models"), ("train", "images"), ("predict", "output"), ("sync", "models")}
+"""Which container may write where, besides its own /tmp; `images` only while they are a copy on the node."""
 
 
 def breaches(objects: list[Object]) -> list[str]:
@@ -218,8 +218,8 @@ def references(objects: list[Object]) -> Iterator[str]:
             if mount["name"] not in volumes:
                 yield f"{name}: mounts {mount['name']}, which the pod has not"
             may_write = mount["name"] == "tmp" or (container["name"], mount["name"]) in WRITABLE
-            claimed = any(v["name"] == "pictures" and "persistentVolumeClaim" in v for v in template["spec"]["volumes"])
-            may_write &= not (mount["name"] == "pictures" and claimed)
+            claimed = any(v["name"] == "images" and "persistentVolumeClaim" in v for v in template["spec"]["volumes"])
+            may_write &= not (mount["name"] == "images" and claimed)
             if not mount.get("readOnly") and not may_write:
                 yield f"{name}: may write to {mount['mountPath']}"
         given = GIVEN_BY_JOBS | {e["name"] for e in container.get("env", [])}

@@ -110,7 +110,7 @@ def test_train_waits_and_shows_the_log(team: Team, run: Deploy) -> None:
     assert container["args"][-1] == "--seed=1"
     options = team.get("configmap", container["envFrom"][0]["configMapRef"]["name"])["data"]
     assert (options["VERSION"], options["EPOCHS"], options["HUB_MODEL"]) == ("7", "2", "/hub")
-    assert options["LABELS"] == "/pictures/labels.csv"
+    assert options["LABELS"] == "/images/labels.csv"
     # Only what training needs was sent.
     assert team.get("deployments") == []
     # The same version again is the same Job, and changes nothing.
@@ -119,11 +119,11 @@ def test_train_waits_and_shows_the_log(team: Team, run: Deploy) -> None:
     assert (again.exit_code, team.get("job", "train-7")["metadata"]["uid"]) == (0, uid)
     other = run("train", "--version=7", "--epochs=3", "--timeout=180")
     assert other.exit_code == 1
-    assert "can't apply Job train-7: it is there with other values and can't be changed" in other.stderr
+    assert "can't apply Job train-7: it exists with other values and can't be changed" in other.stderr
 
 
 def test_predict_makes_as_many_pods_as_shards(team: Team, run: Deploy) -> None:
-    result = run("predict", "--shards=3", "--job-name=p", "--input=/pictures/new", "--timeout=180")
+    result = run("predict", "--shards=3", "--job-name=p", "--input=/images/new", "--timeout=180")
     assert result.exit_code == 0, result.output
     assert "job/p complete: 3/3 done" in result.output
     pods = team.get("pods", "-l", "batch.kubernetes.io/job-name=p")
@@ -188,14 +188,14 @@ def test_an_image_that_cannot_be_pulled_is_named(run: Deploy, manifests: Manifes
     result = run("serve", f"--manifests={folder}", "--timeout=3")
     assert result.exit_code == 1
     assert f"image flow-images/server:{version('flow-images')} can't be pulled; push it" in result.output
-    assert "the time is over" in result.stderr
+    assert "the time-out has passed" in result.stderr
 
 
 def test_too_few_gpus_are_named(team: Team, run: Deploy) -> None:
     result = run("serve", "--manifests=gpu", "--replicas=3", "--timeout=15")
     assert result.exit_code == 1
     assert "has no node yet: no node has a free GPU" in result.output
-    assert "the time is over: deployment/serving is not there yet" in result.stderr
+    assert "the time-out has passed: deployment/serving is not there yet" in result.stderr
     team.until("two servers run", lambda: team.get("deployment", "serving")["status"].get("availableReplicas") == 2)
 
 
@@ -303,4 +303,4 @@ def test_a_cluster_that_does_not_answer(team: Team, run: Deploy, tmp_path: objec
     assert "no answer from the current context (https://127.0.0.1:9)" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     missing = run("status", "--context=elsewhere")
-    assert (missing.exit_code, "no way to a cluster" in missing.stderr) == (1, True)
+    assert (missing.exit_code, "no cluster can be reached" in missing.stderr) == (1, True)

@@ -30,9 +30,9 @@ def _options(name: str, *literals: str, **more: str) -> Object:
 
 OURS = {"app.kubernetes.io/part-of": "flow-images"}
 BUCKETS = {
-    "bucket-gs": [_options("train-options", "PICTURES_SOURCE=gs://b/pictures", behavior="merge")],
+    "bucket-gs": [_options("train-options", "IMAGES_SOURCE=gs://b/images", behavior="merge")],
     "bucket-s3": [
-        _options("train-options", "PICTURES_SOURCE=s3://b/pictures", "MODEL_TARGET=s3://b/models", behavior="merge"),
+        _options("train-options", "IMAGES_SOURCE=s3://b/images", "MODEL_TARGET=s3://b/models", behavior="merge"),
         _options("bucket", "AWS_REGION=us-east-1"),
         _options("serving-sync", "MODEL_SOURCE=s3://b/models/dogs"),
     ],

@@ -96,7 +96,7 @@ def _selected(team: Team, selector: Object) -> set[str]:
 def test_in_a_namespace_of_others_only_our_pods_are_selected(team: Team, run: Deploy) -> None:
     others = {"shop": SHOP, "twin": {"app.kubernetes.io/name": "serving"}, "bare": {}}
     _applied(team, *(_pod(name, labels) for name, labels in others.items()))
-    # An earlier version of ours shut the whole namespace; the next apply mends that.
+    # An earlier version of ours shut the whole namespace; the next apply corrects that.
     old = copy.deepcopy(one(build(K8S / "overlays/local"), "NetworkPolicy", "default-deny"))
     old["metadata"]["namespace"] = team.namespace
     old["spec"]["podSelector"] = {}
@@ -280,7 +280,7 @@ def test_what_others_do_between_the_look_and_the_change_is_respected(team: Team,
     cluster = _Late(context=None, kubeconfig=str(team.plane.admin), namespace=team.namespace)
     _applied(team, _foreign("Service", "serving"))
     ours = [one(_in(team, build(K8S / "overlays/local")), "Service", "serving")]
-    with pytest.raises(Foreign, match="it has come just now, and was left as it is"):
+    with pytest.raises(Foreign, match="it was made by others just now, and was left as it is"):
         list(changes.send(cluster, changes.plan(cluster, ours), dry_run=False))
     assert team.get("service", "serving")["spec"]["selector"] == SHOP
     team.kubectl("delete", "service", "serving")
@@ -298,7 +298,7 @@ def test_what_others_do_between_the_look_and_the_change_is_respected(team: Team,
     assert team.get("service", "serving")["spec"]["selector"] == SHOP
     team.kubectl("delete", "service", "serving")
 
-    # A change that leaves it ours is no obstacle, and what is gone is gone.
+    # A change that leaves it ours is not an obstacle, and what is gone is gone.
     list(changes.send(cluster, changes.plan(cluster, ours), dry_run=False))
     stale = cluster.get("v1", "Service", "serving")
     team.kubectl("annotate", "service", "serving", "note=new")

@@ -44,7 +44,7 @@ class Site:
 
     def __init__(self, node: Node, folder: Path) -> None:
         self.node = node
-        self.volumes = {name: folder / "volumes" / name for name in ("pictures", "models", "output")}
+        self.volumes = {name: folder / "volumes" / name for name in ("images", "models", "output")}
         self.own = folder / "own"
         self.overlay = folder / "overlay"
 
@@ -106,8 +106,8 @@ def site() -> Iterator[Site]:
         made = Site(node, folder)
         for place in made.volumes.values():
             place.mkdir(parents=True)
-        draw_images(made.own / "pictures", CLASSES, each=20)
-        make_hub_module(made.own / "pictures/hub")
+        draw_images(made.own / "images", CLASSES, each=20)
+        make_hub_module(made.own / "images/hub")
         _overlay(made.overlay)
         node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_volumes(made.volumes)))
         yield made
@@ -117,7 +117,7 @@ def _overlay(folder: Path) -> None:
     """The overlay `local`, with small images and few epochs."""
     compose(folder, "overlays/local", [])
     written = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    train = {"HUB_MODEL": "/pictures/hub", "EPOCHS": "15"}
+    train = {"HUB_MODEL": "/images/hub", "EPOCHS": "15"}
     options = [{"name": "train-options", "values": train}, {"name": "predict-options", "values": {"BATCH_SIZE": "16"}}]
     written["configMapGenerator"] = [
         {
@@ -166,7 +166,7 @@ def test_one_apply_trains_serves_and_predicts(site: Site) -> None:
     site.node.kubectl("apply", "-k", str(site.overlay), "-l", "app.kubernetes.io/component=storage")
     site.node.kubectl("apply", "-f", str(K8S / "files.yaml"))
     site.kubectl("wait", "--for=condition=Ready", "pod/files", "--timeout=120s")
-    site.kubectl("cp", str(site.own / "pictures"), "files:/")
+    site.kubectl("cp", str(site.own / "images"), "files:/")
     started = time.monotonic()
     site.node.kubectl("apply", "-k", str(site.overlay))
     waits = "wait-for-model comes first"
@@ -193,13 +193,13 @@ def test_one_apply_trains_serves_and_predicts(site: Site) -> None:
 @pytest.fixture(scope="module")
 def many(site: Site) -> str:
     """So many and such large images that something can happen while they are predicted."""
-    folder = site.volumes["pictures"] / "many"
+    folder = site.volumes["images"] / "many"
     folder.mkdir()
     for i, colour in enumerate(CLASSES.values()):
         draw(colour, random.Random(i), LARGE).save(folder / f"{i:05d}.jpg")
     for i in range(len(CLASSES), MANY):
         os.link(folder / f"{i % len(CLASSES):05d}.jpg", folder / f"{i:05d}.jpg")
-    return "/pictures/many"
+    return "/images/many"
 
 
 def _has_begun(site: Site, run: str) -> bool:
@@ -333,7 +333,7 @@ def store(site: Site) -> Any:
     client = boto3.client("s3", endpoint_url=f"http://{ADDRESS}:{port}", **keys)
     site.until("S3 answers", lambda: _answers(ADDRESS, port))
     client.create_bucket(Bucket="bucket")
-    for image in (site.volumes["pictures"] / "photos").iterdir():
+    for image in (site.volumes["images"] / "photos").iterdir():
         client.upload_file(str(image), "bucket", f"photos/{image.name}")
     _upload(client, site.volumes["models"] / "dogs/1", "models/dogs/1")
     return client

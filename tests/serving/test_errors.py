@@ -150,11 +150,13 @@ def test_one_base_answers_one_question() -> None:
     ] == []
 
 
+DEPLOY = ("cleanup", "deploy", "predict", "resume", "rollback", "serve", "status", "suspend", "train")
 COMMAND_MODULES = {
     "beam_jobs/predict_command.py",
     "flow_images/cli.py",
     "flow_images/demo.py",
-    "k8s/deploy/deploy_command.py",
+    *(f"k8s/deploy/{name}_command.py" for name in DEPLOY),
+    "k8s/deploy/apply_and_wait.py",
     "k8s/pods/sync_models.py",
     "k8s/pods/train_with_bucket.py",
     "k8s/pods/wait_for_model.py",
@@ -166,10 +168,13 @@ COMMAND_MODULES = {
 MAY_HAVE_FLAGS = COMMAND_MODULES | {
     "k8s/deploy/submit.py",  # writes a command line for a pod
     "serving/console/flags_in_messages.py",  # is about flags
+    "serving/console/grouped_help.py",  # so is this
+    "serving/console/option_flags.py",  # makes them
     # State each option, its flag and its help included.
     "beam_jobs/predict_options.py",
     "serving/console/option_fields.py",
     "serving/client/client_options.py",
+    "serving/network/retry.py",
     "trainer/evaluate_options.py",
     "trainer/train_options.py",
     "trainer/report/charts.py",  # names variables of CSS

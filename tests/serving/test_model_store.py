@@ -269,7 +269,7 @@ def test_a_bucket_that_is_away_may_come_back(bucket: str) -> None:
         with pytest.raises(StorageUnavailable) as told:
             publication.publish(folder)
     assert str(told.value) == (
-        f"`model_store`: {bucket}/dogs can't be written: no answer; this may pass: repeat the command"
+        f"`model_store`: {bucket}/dogs can't be written: no answer; this may be temporary: repeat the command"
     )
     assert served(bucket) == []
     publish(bucket, 7)

@@ -73,7 +73,7 @@ def test_without_room_they_are_decoded_each_time(
     told = Told()
     images = DecodedImages(paths, PREPROCESSING, name="i", work=work, in_memory=0, progress=told)
     assert len(told.notes) == 1
-    assert "decoded anew in each epoch" in told.notes[0]
+    assert "decoded again in each epoch" in told.notes[0]
     np.testing.assert_array_equal(images[np.array([7, 0, 39])], expected[[7, 0, 39]])
 
 

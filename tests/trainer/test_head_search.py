@@ -37,7 +37,7 @@ def test_many_images_are_sampled_by_class() -> None:
 
 def test_features_that_are_no_numbers_are_told() -> None:
     features, targets = blobs(40, 4, 5)
-    with pytest.raises(FlowImagesError, match="no number with any `learning_rate` that was tried"):
+    with pytest.raises(FlowImagesError, match="not a number with any `learning_rate` that was tried"):
         choose_head(features * np.float32(np.nan), targets, 4, TrainOptions(), WEIGHTS)
 
 

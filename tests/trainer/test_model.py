@@ -131,8 +131,8 @@ def test_archives_that_are_none_or_reach_out_are_refused(archive: Path, tmp_path
         members.addfile(tarfile.TarInfo("../escaped/saved_model.pb"), io.BytesIO())
     (tmp_path / "cut.tar.gz").write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     for name, told in {
-        "text": "no module's archive",
-        "cut": "no module's archive",
+        "text": "not a module's archive",
+        "cut": "not a module's archive",
         "empty": "no saved_model.pb",
         "evil": "outside",
     }.items():

@@ -190,7 +190,7 @@ def test_the_demo_passes_a_signal_on(
 
 def test_the_demo_stops_while_it_makes_its_images(start: Start, tmp_path: Path) -> None:
     run = start("demo", "--output", tmp_path)
-    run.wait_until(lambda: list((tmp_path / "pictures").rglob("*.jpg")))
+    run.wait_until(lambda: list((tmp_path / "images").rglob("*.jpg")))
     assert run.stop(signal.SIGTERM) == 143
     assert run.said == "flow-images demo: interrupted\n"
 

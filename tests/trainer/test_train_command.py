@@ -183,7 +183,7 @@ def test_a_number_without_a_meaning_is_refused_with_its_flag(flag: str, value: s
 
 def test_a_learning_that_diverges_publishes_nothing(flags: list[object], tmp_path: Path) -> None:
     class Blown(tf.Module):
-        """Features so large that the loss is no number."""
+        """Features so large that the loss is not a number."""
 
         @tf.function(input_signature=[tf.TensorSpec([None, IMAGE_SIZE, IMAGE_SIZE, 3], tf.float32)])
         def __call__(self, images: tf.Tensor) -> tf.Tensor:
@@ -193,7 +193,7 @@ def test_a_learning_that_diverges_publishes_nothing(flags: list[object], tmp_pat
     done = run(*flags, "--hub-model", tmp_path / "blown")
     assert isinstance(done.exception, FlowImagesError)
     assert done.exception.exit_code == 1
-    assert "the loss is no number with any `learning_rate` that was tried" in str(done.exception)
+    assert "the loss is not a number with any `learning_rate` that was tried" in str(done.exception)
     assert not (tmp_path / "models").exists()
 
 

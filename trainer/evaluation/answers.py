@@ -71,7 +71,7 @@ def ask(
             scores = predictor.predict(batch)
             if not scores.ok.all():
                 name = names[int(scores.ok.argmin())]
-                raise UsageError(f"{printable(name)} is damaged, and the model can't decode it; mend or remove it")
+                raise UsageError(f"{printable(name)} is damaged, and the model can't decode it; repair or remove it")
             rows.append(np.asarray(scores.probabilities, np.float64))
             progress.advance(len(batch))
     answered = np.concatenate(rows[1:]) if len(rows) > 1 else np.empty((0, len(contract.labels)))
@@ -102,4 +102,4 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except ImageRejected as error:
-        raise UsageError(f"{printable(path)}: {error.message}; mend or remove it, and its label") from error
+        raise UsageError(f"{printable(path)}: {error.message}; repair or remove it, and its label") from error

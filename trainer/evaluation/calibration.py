@@ -75,7 +75,7 @@ def reliability(probabilities: Array, targets: Array) -> tuple[ReliabilityBin, .
 
 
 def measure_calibration(probabilities: Array, targets: Array, temperature: float) -> Calibration:
-    """Of answers that a temperature was applied to.
+    """Measures how well scores agree with accuracy, for answers that a temperature was applied to.
 
     Args:
       probabilities: float [n, classes], as the model answers them.

@@ -82,7 +82,7 @@ class Mistake(_Frozen):
     label: str
     predicted: str
     score: float
-    """Of the predicted class."""
+    """The score of the predicted class."""
     label_score: float
     columns: dict[str, str] = {}
     """The other columns of the CSV."""
@@ -115,7 +115,7 @@ class Evaluation(_Frozen):
     calibration: Calibration
     threshold: Threshold | None = None
     classes: tuple[ClassMetrics, ...]
-    """In the order of the labels."""
+    """The measures of each class, in the order of the labels."""
     slices: tuple[SliceMetrics, ...] = ()
     confusion: tuple[tuple[int, ...], ...]
     """Row: the label; column: the prediction; both in the order of the labels."""

@@ -28,7 +28,7 @@ class InService(NamedTuple):
     """Test images that it was trained on, or that show a class which it hasn't."""
     accuracy: float
     new_accuracy: float
-    """Of the new model, on the same images."""
+    """The accuracy of the new model on the same images."""
     lost: tuple[str, ...]
     """Paths of images that it has right, and the new one wrong."""
 
@@ -92,7 +92,7 @@ def _regression(job: TrainJob, in_service: InService | None) -> Iterator[Gate]:
         return
     left_out = ""
     if in_service.left_out:
-        left_out = f"; {in_service.left_out:,} are left out, which it was trained on or has no class for"
+        left_out = f"; {in_service.left_out:,} are left out, because it was trained on them or has no class for them"
     if in_service.images < _LEAST_COMPARED:
         found = f"only {in_service.images:,} test images to compare on with version {in_service.version}{left_out}"
         yield _gate("max_regression", False, wanted, found, ())

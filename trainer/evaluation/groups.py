@@ -34,7 +34,9 @@ def read_groups(path: str, labels: Sequence[str]) -> dict[str, str]:
         label, group = values["label"], values["group"]
         where = f"{name}, line {line}"
         if label not in labels:
-            faults.append(f"{where}: no image is labelled {printable(repr(label))}; drop the line, or mend the label")
+            faults.append(
+                f"{where}: no image is labelled {printable(repr(label))}; drop the line, or correct the label"
+            )
         elif not group or not group.isprintable() or group != group.strip():
             faults.append(f"{where}: the group of {label!r} is {group!r}; write a name without blanks around it")
         elif label in groups:

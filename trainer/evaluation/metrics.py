@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.accuracy import wilson
+from serving.client.accuracy import wilson
 from trainer.evaluation.calibration import measure_calibration
 from trainer.evaluation.evaluation import ClassMetrics, Estimate, Evaluation, Mistake, SliceMetrics
 from trainer.evaluation.threshold import measure_threshold
@@ -18,7 +18,7 @@ _INTERVAL = (2.5, 97.5)
 """Percentiles of a 95 % interval."""
 _MISTAKES = 200
 _MOST_VALUES = 50
-"""Of a column of the CSV, beyond which it is no slice: an id, a date."""
+"""A column of the CSV with more values is not a slice, but an id or a date."""
 _TINY = 1e-15
 
 

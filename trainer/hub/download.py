@@ -31,12 +31,12 @@ from trainer.slow_steps import reporting
 from trainer.tensorflow_errors import MayPass, explained, explaining
 
 _TIMEOUT_S = 30.0
-"""For an answer: without a limit a run would hang where a firewall drops packets."""
+"""How long an answer may take: without a limit a run would hang where a firewall drops packets."""
 _TRIES = 4
 _FIRST_PAUSE_S = 1.0
 """Before the second try; doubled for each further one."""
 _PASSING_STATUS = {408, 425, 429}
-"""Of HTTP, besides all from 500 on."""
+"""HTTP statuses after which a download is tried again, besides all from 500 on."""
 _BLOCK = 2**20
 _COMPRESSED = "tf-hub-format=compressed"
 """Asks TF Hub for an archive, in place of a page (https://www.tensorflow.org/hub/hosting)."""
@@ -113,7 +113,7 @@ def _fetch(handle: str, name: str, archive: Path, progress: Progress) -> None:
             if not may_pass(error):
                 raise UsageError(f"{said}. {_way_out(url, error)}") from error
             if number == _TRIES:
-                again = f"{said}, tried {number} times; this may pass: repeat the command. {_ELSEWHERE}"
+                again = f"{said}, tried {number} times; this may be temporary: repeat the command. {_ELSEWHERE}"
                 raise MayPass(again) from error
             progress.note(f"{said}; try {number + 1} of {_TRIES} in {pause:.0f} s")
             time.sleep(pause)
@@ -154,7 +154,7 @@ def _request(url: str, archive: Path, progress: Progress) -> None:
         goes_on = answer.status == http.client.PARTIAL_CONTENT
         if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
             tag_file.unlink()
-            raise _Spoilt("it went on at another place than it was asked for")
+            raise _Spoilt("the server continued at another place than asked")
         if not goes_on:
             begun = 0
             _start_anew(archive, tag_file, answer.headers.get("ETag", ""))
@@ -228,7 +228,7 @@ def _unpack(archive: Path, place: Path, name: str) -> None:
                 if not _ends_early(error.__cause__):
                     raise
                 # Its length was not told, or it would have been tried again.
-                raise MayPass(f"{error}; this may pass: repeat the command. {_ELSEWHERE}") from error
+                raise MayPass(f"{error}; this may be temporary: repeat the command. {_ELSEWHERE}") from error
             if _model_in(aside) is None:
                 raise UsageError(f"{name}: there is no {MODEL_FILE} in the archive")
             shutil.rmtree(place, ignore_errors=True)
@@ -252,7 +252,7 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
         nonlocal so_far
         so_far += size
         if so_far > most:
-            raise UsageError(f"{name} is no module's archive: unpacked it is above {most:,} bytes")
+            raise UsageError(f"{name} is not a module's archive: unpacked it is above {most:,} bytes")
 
     def counted(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
         count(member.size)
@@ -265,7 +265,7 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
                 count(len(rest))
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         reason = str(error).partition("\n")[0]
-        raise UsageError(f"{name} is no module's archive, or is not whole: {reason}") from error
+        raise UsageError(f"{name} is not a module's archive, or is not whole: {reason}") from error
 
 
 def _ends_early(error: object) -> bool:

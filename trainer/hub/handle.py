@@ -47,7 +47,7 @@ def is_archive(handle: str) -> bool:
 
 
 def check_hub_handle(handle: str) -> None:
-    """Raises UsageError where a handle is no URL, Kaggle model, archive or SavedModel's folder on this machine."""
+    """Raises UsageError where a handle is not a URL, Kaggle model, archive or SavedModel's folder on this machine."""
     if _KAGGLE_MODELS.fullmatch(handle) and kaggle_url(handle) is None:
         raise UsageError(
             f"`hub_model` {printable(handle)} is Kaggle's page of more than one model: give that of one version, or "

@@ -30,7 +30,7 @@ __all__ = ["HubModule", "hub", "load_module"]
 
 _SIGNATURE = "serving_default"
 _SIGNATURE_V1 = "default"
-"""Of modules of TensorFlow 1 (https://www.tensorflow.org/hub/tf1_hub_module)."""
+"""The signature of modules of TensorFlow 1 (https://www.tensorflow.org/hub/tf1_hub_module)."""
 _PROBED = 2
 """Images of the first batch; a module that takes one at a time can't be trained on batches."""
 _BLOCK = 2**20
@@ -43,11 +43,11 @@ class HubModule:
     """A hub module, ready to be part of a model."""
 
     handle: str
-    """As the user gave it."""
+    """The handle as the user gave it."""
     digest: str
     """SHA-256 of the SavedModel's files."""
     layer: tf_keras.layers.Layer
-    """From float32 [n, image_size, image_size, 3] in the module's value range to float32 [n, features]."""
+    """Maps float32 [n, image_size, image_size, 3] in the module's value range to float32 [n, features]."""
     image_size: int
     """Height and width in pixels."""
     features: int
@@ -74,7 +74,7 @@ class _Callable(tf.Module):
 
     @property
     def trainable_variables(self) -> tuple[tf.Variable, ...]:
-        """Those that can be trained."""
+        """The variables that can be trained."""
         return tuple(getattr(self.loaded, "trainable_variables", ()))
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:

@@ -149,7 +149,7 @@ def _once(images: Sequence[LabelledImage], problems: list[Problem]) -> Iterator[
 
 def _look(path: str, limits: ImageLimits, progress: Progress) -> _Seen | Problem:
     """Reads a file, and decodes it at a small size."""
-    fix = "mend or remove it, and its label"
+    fix = "repair or remove it, and its label"
     try:
         data = read_file(path, limits.max_image_bytes)
         header = inspect_image(data, limits)

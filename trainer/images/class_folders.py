@@ -18,7 +18,7 @@ from trainer.images.split_names import SplitName, named_part
 
 _DEEPEST = 100
 _Identity = tuple[int, int]
-"""Of a folder, however it is reached: device and inode."""
+"""Device and inode, which a folder has however it is reached."""
 
 
 class FoundImage(NamedTuple):
@@ -61,7 +61,7 @@ def find_images(folder: str, on_problem: OnProblem = refuse, *, for_training: bo
 
 
 def _parts(folder: str, *, for_training: bool) -> dict[str, SplitName]:
-    """The folders that are parts of a split, if these folders are no classes.
+    """The folders that are parts of a split, if these folders are not classes.
 
     A class may be called `train`, as railways have them: such a folder holds images, and other classes lie beside it.
     """
@@ -85,8 +85,8 @@ def _parts(folder: str, *, for_training: bool) -> dict[str, SplitName]:
         )
     if others:
         raise UsageError(
-            f"{named} is a split into {told}, but also holds {', '.join(map(printable, others))}: move what is no part "
-            "elsewhere"
+            f"{named} is a split into {told}, but also holds {', '.join(map(printable, others))}: move what is not "
+            "a part elsewhere"
         )
     for name in parts:
         _check_part(folder, name, parts)
@@ -187,7 +187,7 @@ class _Walk:
             mode = os.stat(path).st_mode
         except OSError as error:
             why = f"is a link that leads nowhere ({error.strerror})" if entry.is_symlink() else error.strerror
-            self._tell("missing", f"{printable(path)} {why}; mend or remove it", path)
+            self._tell("missing", f"{printable(path)} {why}; repair or remove it", path)
             return
         if not stat.S_ISREG(mode):
             self._tell("unreadable", f"{printable(path)} is neither a file nor a folder; remove it", path)
@@ -231,7 +231,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_image(path: str) -> bool:
-    """By its name, or by its bytes."""
+    """Is the file an image, by its name or by its bytes?"""
     if path.lower().endswith(IMAGE_ENDINGS):
         return True
     limits = ImageLimits()

@@ -45,7 +45,7 @@ class DataCard(pydantic.BaseModel):
     near_duplicates: tuple[tuple[str, ...], ...] = ()
     """Groups of images that look alike; each group is in one part of the split."""
     alike_across_labels: tuple[tuple[str, ...], ...] = ()
-    """Those of them with more than one label: one may be wrong."""
+    """The groups that have more than one label: one label may be wrong."""
     left_out: tuple[LeftOut, ...] = ()
     """What `skip_bad` left out."""
     unlabelled: tuple[str, ...] = ()

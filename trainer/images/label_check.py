@@ -34,7 +34,7 @@ def check_labels(labels: Iterable[Label], note: Callable[[str], None]) -> None:
         if text != text.strip():
             faults.append(f"{where}: the label {text!a} begins or ends with a blank; remove it")
         elif any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text) or not visible(text):
-            faults.append(f"{where}: the label {text!a} has characters that nobody can see; remove them")
+            faults.append(f"{where}: the label {text!a} has characters that can't be seen; remove them")
     for first, second in () if faults else _pairs(known, visible):
         faults.append(
             f"{second.where}: the label {second.text!a} looks like {first.text!a} ({first.where}), but has "

@@ -79,13 +79,13 @@ def read_labels(
             told = f"{where}: the image {printable(path)} has no label; write one behind it"
             on_problem(Problem("no label", (path,), told))
         elif not os.path.isfile(path):
-            told = f"{where}: {_missing(path)}; mend the path (or `images`), or drop the line"
+            told = f"{where}: {_missing(path)}; correct the path (or `images`), or drop the line"
             on_problem(Problem("missing", (path,), told))
         else:
             first.setdefault(label, Label(label, where))
             labelled.append(LabelledImage(path, label, split, columns))
     if by_whole_name:
-        note(f"ids that end as files do were taken for these: {_examples(by_whole_name)}")
+        note(f"ids that end like file names were taken as file names: {_examples(by_whole_name)}")
     check_labels(first.values(), note)
     return labelled
 
@@ -109,7 +109,8 @@ def read_folder(
         said = ", ".join(f"{printable(name)} ({part})" for name, part in found.parts.items())
         note(f"{printable(folder)} is a split, and taken as that: {said}")
     for reason, paths in found.left_out.items():
-        note(f"{reason}, left out of {printable(folder)}: {_examples(paths)}")
+        entries = "1 entry is" if len(paths) == 1 else f"{len(paths)} entries are"
+        note(f"{printable(folder)}: {entries} left out ({reason}): {_names(paths)}")
     places: dict[str, Label] = {}
     for image in found.images:
         if image.label not in places:
@@ -164,14 +165,19 @@ def _stem(name: str) -> str:
 
 
 def _examples(paths: Sequence[str]) -> str:
-    return f"{len(paths)}: {', '.join(map(printable, paths[:3]))}" + (", …" if len(paths) > 3 else "")
+    return f"{len(paths)}: {_names(paths)}"
+
+
+def _names(paths: Sequence[str]) -> str:
+    """The first three, so that a line stays short."""
+    return ", ".join(map(printable, paths[:3])) + (", …" if len(paths) > 3 else "")
 
 
 def read_again(path: str) -> bytes:
     """The bytes of an image that was checked.
 
     Raises:
-      UsageError: it is gone, or can't be read any more.
+      UsageError: it is gone, or can no longer be read.
     """
     try:
         return Path(path).read_bytes()

@@ -55,7 +55,7 @@ def read_label_file(path: str) -> LabelFile:
         split = named_part(told)
         others = tuple((name, value) for name, value in values.items() if name not in (image, label, _SPLIT))
         if told and split is None:
-            faults.append(f"{where}: the split {printable(repr(told))} is none; write training, validation or test")
+            faults.append(f"{where}: the split {printable(repr(told))} is unknown; write training, validation or test")
         if not values[image]:
             faults.append(
                 f"{where}: the label {printable(repr(values[label]))} has no image; fill in the column {image}"

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _MOST_BITS = 18
-"""Of 64, by which the hashes of two images may differ; those of different photos mostly differ by 32."""
+"""So many of the 64 bits may differ between the hashes of two images; those of different photos mostly differ by 32."""
 _LEAST_CORRELATION = 0.6
 _SURE = 0.9
 """Correlation from which a pair joins any groups."""
@@ -22,7 +22,7 @@ _LARGEST_UNSURE = 10
 """Images that a group may have by pairs below: where all images are much alike, as X-rays are, such pairs would chain
 most of them to one group."""
 _MOST_CANDIDATES = 32
-"""Of each image, those with the nearest hashes: bounds time and memory where all images are much alike."""
+"""Each image is compared with so many of those with the nearest hashes, which bounds time and memory."""
 _SIDE = 32
 """Pixels of a small copy."""
 _LEAST_CONTRAST = 2.0
@@ -69,10 +69,10 @@ def near_duplicates(fingerprints: Sequence[Fingerprint | None]) -> list[tuple[in
     thumbnails = np.stack([one.thumbnail for one in found])
     mirrored = thumbnails.reshape(-1, _SIDE, _SIDE)[:, :, ::-1].reshape(len(found), -1)
     pairs: list[tuple[float, int, int]] = []
-    for others, pictures in ((bits, thumbnails), (mirrored_bits, mirrored)):
+    for others, views in ((bits, thumbnails), (mirrored_bits, mirrored)):
         for start in range(0, len(found), _BLOCK):
             first, second = _candidates(bits[start : start + _BLOCK], others, start)
-            alike = np.einsum("ij,ij->i", thumbnails[first], pictures[second])
+            alike = np.einsum("ij,ij->i", thumbnails[first], views[second])
             kept = alike >= _LEAST_CORRELATION
             pairs += zip(alike[kept].tolist(), first[kept].tolist(), second[kept].tolist(), strict=True)
     groups = _Groups(len(found))

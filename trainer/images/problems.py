@@ -16,7 +16,7 @@ class Problem(NamedTuple):
 
     kind: Kind
     paths: tuple[str, ...]
-    """Of the images that are left out if it is skipped."""
+    """The images that `skip_bad` leaves out for this problem."""
     message: str
     """What is wrong with which file, and what to do: a sentence without its full stop."""
 

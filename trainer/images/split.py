@@ -73,7 +73,7 @@ def split_images(
     absent: dict[SplitName, float] = {name: share for name, share in shares.items() if not getattr(split, name)}
     if absent:
         if any(image.split for image in split.training):
-            note(f"no image is said to be for {' or '.join(absent)}: a share of those to train on is taken")
+            note(f"no image is marked for {' or '.join(absent)}: a share of those to train on is taken")
         parted = _Splitting(split.training, digests, near_duplicates, note).run(absent, seed)
         split = Split(parted.training, split.validation or parted.validation, split.test or parted.test)
     missing = sorted({image.label for image in images} - {image.label for image in split.training})

@@ -24,11 +24,11 @@ class Cell(NamedTuple):
     column: int
     """The number of the class that it was taken for."""
     x: float
-    """Of its left side, in pixels from the square's."""
+    """The distance of the cell's left side from the square's, in pixels."""
     y: float
     images: int
     share: float
-    """Of the images of the row's label."""
+    """The share of the images of the row's label."""
     opacity: float
 
 
@@ -50,12 +50,12 @@ class ConfusionMatrix(NamedTuple):
 
     @property
     def side(self) -> float:
-        """Of the square, in pixels."""
+        """The side of the square, in pixels."""
         return self.cell * len(self.order)
 
     @property
     def confused(self) -> list[Cell]:
-        """Those off the diagonal, most images first."""
+        """The cells off the diagonal, those with most images first."""
         return sorted((one for one in self.cells if one.row != one.column), key=lambda one: (-one.images, one[:2]))
 
 

@@ -111,7 +111,7 @@ def _caption(text: str, label: str, other: str, score: float) -> "markupsafe.Mar
 
 
 def _shortened(text: str) -> str:
-    """With the end, as it tells files apart."""
+    """The text shortened to its beginning and its end, as the end tells files apart."""
     half = _NAME // 2
     return text if len(text) <= _NAME else f"{text[: half - 1]}…{text[-half:]}"
 

@@ -5,7 +5,7 @@ Model name and version of a record are not looked at, its signature is.
 
 | Condition | Code | Message |
 | --- | --- | --- |
-| a record is no PredictionLog | INVALID_ARGUMENT | `Failed to parse warmup record: …` |
+| a record is not a PredictionLog | INVALID_ARGUMENT | `Failed to parse warmup record: …` |
 | more than 1000 | INVALID_ARGUMENT | `Number of warmup records exceeds the maximum (1000) at <path>` |
 | not a TFRecord file | DATA_LOSS | `…. Please verify your warmup data is in TFRecord format.` |
 | session_run_log, predict_streamed_log | UNIMPLEMENTED | `Unsupported log_type for warmup: …` |

@@ -188,7 +188,7 @@ def _answering(handler: Handler) -> Handler:
 
 
 def _limited(handlers: dict[str, Handler], options: ServerOptions) -> dict[str, Handler]:
-    """With --grpc_max_threads, or --strict: what comes beyond so many at once is refused."""
+    """The handlers, which refuse a request too many at once, with --grpc_max_threads or --strict."""
     limit_of_threads = options.grpc_max_threads or (4 * (os.cpu_count() or 1) if options.strict else 0)
     if limit_of_threads <= 0:
         return handlers

@@ -191,7 +191,7 @@ class _Column(NamedTuple):
     """The values of an input, of all rows so far; an array for each row would cost ten times more."""
 
     shape: list[int]
-    """Of each row."""
+    """The shape of each row."""
     values: list[Json]
 
 

@@ -118,7 +118,7 @@ def _float(text: str) -> float:
 
 
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """Of equal keys the first one counts."""
+    """An object of its pairs; where keys are equal, the first one counts."""
     found = dict(pairs)
     return found if len(found) == len(pairs) else dict(reversed(pairs))
 

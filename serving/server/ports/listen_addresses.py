@@ -21,7 +21,7 @@ def reachable(host: str) -> str:
 
 
 def family(host: str) -> socket.AddressFamily:
-    """Of the first address of a host.
+    """The family of the first address of a host.
 
     Raises:
       OSError: it has none.
@@ -42,7 +42,7 @@ def check_port(host: str, port: int) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            raise invalid_argument(f"{host} is no address of this machine ({reason})") from error
+            raise invalid_argument(f"{host} is not an address of this machine ({reason})") from error
         raise StatusError(Code.UNAVAILABLE, f"can't listen on {bracketed(host)}:{port} ({reason})") from error
 
 
@@ -61,7 +61,7 @@ def check_socket(path: str) -> None:
     if not os.path.lexists(path):
         return
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise invalid_argument(f"{path} is there already, and no socket")
+        raise invalid_argument(f"{path} exists already, and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if probe.connect_ex(path) == 0:
             raise StatusError(Code.UNAVAILABLE, f"another server listens on {path}")

@@ -36,7 +36,7 @@ def profile(data: bytes, context: grpc.ServicerContext) -> bytes:
       `<repository_root>/<session_id>/<host_name>.xplane.pb`, as the binary does: whoever reaches the port may do so.
 
     Raises:
-      StatusError: INTERNAL if `data` is no ProfileRequest.
+      StatusError: INTERNAL if `data` is not a ProfileRequest.
       tf.errors.OpError: ALREADY_EXISTS while another trace runs; or the file can't be written.
     """
     try:

@@ -1,4 +1,4 @@
-"""The REST API as a function from request to answer; `rest.py` puts it on a port.
+"""The REST API as a function from request to answer; `rest_port.py` puts it on a port.
 
 | Verb | Path |
 | --- | --- |
@@ -113,7 +113,7 @@ class RestApi:
             return Answer(200, self._answer(found, body, encoding), headers=headers)
         except Exception as error:
             refusal = from_exception(error)
-            if isinstance(error, UnicodeEncodeError):  # a name that is no UTF-8, where protobuf wants text
+            if isinstance(error, UnicodeEncodeError):  # a name that is not UTF-8, where protobuf wants text
                 refusal = invalid_argument(f"Not UTF-8: {error.object}")
             if isinstance(error, RecursionError):
                 refusal = invalid_argument("JSON Parse error: nested too deeply")

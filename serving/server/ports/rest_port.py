@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _MAX_BODY = 2**31 - 1
-"""As large as a gRPC message may be."""
+"""The largest body, which is as large as a gRPC message may be."""
 
 
 class RestServer:

@@ -27,7 +27,7 @@ def parse_predict(data: bytes) -> tuple[predict_pb2.PredictRequest, Mapping[str,
     """Parses a PredictRequest; large contents come apart from it, by input alias.
 
     Raises:
-      StatusError: INTERNAL if it is no PredictRequest; gRPC's code for that.
+      StatusError: INTERNAL if it is not a PredictRequest; gRPC's code for that.
     """
     contents: dict[str, memoryview] = {}
     small = data

@@ -37,7 +37,7 @@ _HALVES = (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
 _PACKED_TAGS = {types_pb2.DT_FLOAT: b"\x2a", types_pb2.DT_DOUBLE: b"\x32"}  # float_val, double_val: length-delimited
 _CONTENT_TAG = b"\x22"
 MAX_RANK = 32
-"""With more dimensions, TensorFlow's own conversion of strings from and to numpy crashes the process."""
+"""The most dimensions of a tensor: with more, TensorFlow's conversion of strings crashes the process."""
 _MAX_FILLED_BYTES = 1 << 30
 """A shape may ask for more values than were sent; beyond this it is an attack rather than a constant."""
 

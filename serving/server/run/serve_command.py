@@ -1,7 +1,5 @@
 """`flow-images serve`: the embedded server for people. Imports nothing heavy until it serves."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -11,63 +9,69 @@ from urllib.parse import quote
 
 import click
 
-from serving.console.option_flags import Number
+from serving.console.grouped_help import GroupedCommand
+from serving.console.option_fields import Options, option, options_class
+from serving.console.option_flags import option_flags
 from serving.console.terminal import say
 
 if TYPE_CHECKING:
     from serving.server.run.embedded import EmbeddedServer
 
 
-@click.command(context_settings={"show_default": True})
-@click.option("--model-base-path", required=True, metavar="DIR", help="Folder that holds the version folders.")
-@click.option("--model-name", metavar="NAME", show_default="the folder's name", help="What clients call the model.")
-@click.option("--port", default=8500, type=click.IntRange(0, 65535), help="gRPC port; 0 takes any free one.")
-@click.option("--rest-api-port", type=click.IntRange(0, 65535), help="REST port; 0 takes any free one. Off by default.")
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    help="Address to bind. By default only this machine gets in; with 0.0.0.0 all who reach it may also load models.",
+@options_class
+class ServeOptions(Options, group="Addresses"):
+    """What `flow-images serve` serves, and where; `ServerOptions` has all of tensorflow_model_server's flags."""
+
+    model_base_path: str = option("Folder that holds the version folders.", metavar="FOLDER", group="Model")
+    model_name: str | None = option(
+        "What clients call the model.", default=None, metavar="NAME", default_words="the folder's name", group="Model"
+    )
+    host: str = option(
+        "Address to bind. 127.0.0.1 lets only this machine in; with 0.0.0.0 all who reach it may also load models.",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+    )
+    port: int = option("gRPC port; 0 takes any free one.", default=8500, least=0, most=65535)
+    rest_api_port: int | None = option(
+        "REST port; 0 takes any free one.", default=None, least=0, most=65535, default_words="none"
+    )
+    grpc_socket_path: str | None = option("Listen on this Unix socket, too.", default=None, metavar="PATH")
+    enable_batching: bool = option("Batch requests of several clients together.", default=False, group="Speed")
+    batching_parameters_file: str | None = option(
+        "BatchingParameters as text proto; implies --enable-batching.", default=None, metavar="FILE", group="Speed"
+    )
+    grace_s: float = option(
+        "Seconds that Ctrl-C or SIGTERM leaves to requests in flight.",
+        default=30.0,
+        metavar="SECONDS",
+        least=0,
+        most=86_400,
+        group="Server",
+    )
+    strict: bool = option(
+        "Behave as TensorFlow Serving in every case (see docs/server.md).", default=False, group="Server"
+    )
+    monitoring_config_file: str | None = option(
+        "MonitoringConfig as text proto: Prometheus page on the REST port.",
+        default=None,
+        metavar="FILE",
+        group="Server",
+    )
+    ssl_config_file: str | None = option(
+        "SSLConfig as text proto: gRPC over TLS.", default=None, metavar="FILE", group="TLS"
+    )
+
+
+@click.command(
+    cls=GroupedCommand,
+    options_metavar="--model-base-path FOLDER [OPTIONS]",
+    examples=(
+        "flow-images serve --model-base-path models/dogs",
+        "flow-images serve --model-base-path models/dogs --rest-api-port 8501 \\\n--enable-batching --host 0.0.0.0",
+    ),
 )
-@click.option("--enable-batching", is_flag=True, help="Batch requests of several clients together.")
-@click.option(
-    "--batching-parameters-file",
-    type=click.Path(exists=True, dir_okay=False),
-    help="BatchingParameters as text proto; implies --enable-batching.",
-)
-@click.option(
-    "--monitoring-config-file",
-    type=click.Path(exists=True, dir_okay=False),
-    help="MonitoringConfig as text proto: Prometheus page on the REST port.",
-)
-@click.option(
-    "--ssl-config-file", type=click.Path(exists=True, dir_okay=False), help="SSLConfig as text proto: gRPC over TLS."
-)
-@click.option("--grpc-socket-path", metavar="PATH", default="", help="Listen on this Unix socket, too.")
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="Behave as TensorFlow Serving in every case (see docs/server.md).",
-)
-@click.option(
-    "--grace-s",
-    type=Number(0, 86_400),
-    default=30.0,
-    help="Seconds that Ctrl-C or SIGTERM leaves to requests in flight.",
-)
-def serve(
-    model_base_path: str,
-    model_name: str | None,
-    port: int,
-    rest_api_port: int | None,
-    host: str,
-    enable_batching: bool,
-    batching_parameters_file: str | None,
-    monitoring_config_file: str | None,
-    ssl_config_file: str | None,
-    grpc_socket_path: str,
-    strict: bool,
-    grace_s: float,
-) -> None:
+@option_flags(ServeOptions)
+def serve(options: ServeOptions) -> None:
     """Serve a model with TensorFlow Serving's API.
 
     New versions in the folder are picked up as they appear. For all of tensorflow_model_server's flags, run
@@ -78,35 +82,36 @@ def serve(
     from serving.server.rpc.status import Code, StatusError
     from serving.server.run.server_options import ANY_PORT, ServerOptions
 
-    if not model_base_path:
+    if not options.model_base_path:
         raise click.UsageError("--model-base-path is empty")
-    base_path = absolute(model_base_path)
+    base_path = absolute(options.model_base_path)
     with _as_usage("--model-base-path"):
         check_base_path(base_path)
-    model_name = model_name or base_path.rstrip("/").rpartition("/")[2]
+    model_name = options.model_name or base_path.rstrip("/").rpartition("/")[2]
     if not model_name:
         raise click.UsageError("the folder has no name: give --model-name")
-    for flag, number in (("--port", None if strict else port), ("--rest-api-port", rest_api_port)):
+    port, rest_api_port = options.port, options.rest_api_port
+    for flag, number in (("--port", None if options.strict else port), ("--rest-api-port", rest_api_port)):
         if number is not None:
-            _check_free(flag, host, number)
-    if grpc_socket_path:
+            _check_free(flag, options.host, number)
+    if options.grpc_socket_path:
         with _as_usage("--grpc-socket-path"):
-            check_socket(grpc_socket_path)
-    _check_files(batching_parameters_file, monitoring_config_file, ssl_config_file)
+            check_socket(options.grpc_socket_path)
+    _check_files(options)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    options = ServerOptions(
+    server_options = ServerOptions(
         model_base_path=base_path,
         model_name=model_name,
         port=port or ANY_PORT,
         rest_api_port=0 if rest_api_port is None else rest_api_port or ANY_PORT,
-        host=host,
-        enable_batching=enable_batching or batching_parameters_file is not None,
-        batching_parameters_file=batching_parameters_file or "",
-        monitoring_config_file=monitoring_config_file or "",
-        ssl_config_file=ssl_config_file or "",
-        grpc_socket_path=grpc_socket_path,
-        shutdown_grace_s=grace_s,
-        strict=strict,
+        host=options.host,
+        enable_batching=options.enable_batching or options.batching_parameters_file is not None,
+        batching_parameters_file=options.batching_parameters_file or "",
+        monitoring_config_file=options.monitoring_config_file or "",
+        ssl_config_file=options.ssl_config_file or "",
+        grpc_socket_path=options.grpc_socket_path or "",
+        shutdown_grace_s=options.grace_s,
+        strict=options.strict,
         enable_grpc_healthcheck_service=True,
         enable_profiler=False,  # it writes files where its clients say
     )
@@ -114,7 +119,7 @@ def serve(
     from serving.server.__main__ import run
 
     try:
-        run(options, fail_fast=True, ready=_say_ready)
+        run(server_options, fail_fast=True, ready=_say_ready)
     except StatusError as error:
         if error.code is Code.INVALID_ARGUMENT:
             raise click.UsageError(error.message) from error
@@ -146,21 +151,21 @@ def _check_free(flag: str, host: str, port: int) -> None:
         raise click.ClickException(f"{error.message}: choose another {flag}") from error
 
 
-def _check_files(batching: str | None, monitoring: str | None, ssl: str | None) -> None:
+def _check_files(options: ServeOptions) -> None:
     """Parses the text protos once before TensorFlow's import."""
     from serving.server.models import textprotos
 
     for flag, file, message in (
-        ("--batching-parameters-file", batching, textprotos.BatchingParameters),
-        ("--monitoring-config-file", monitoring, textprotos.MonitoringConfig),
-        ("--ssl-config-file", ssl, textprotos.SSLConfig),
+        ("--batching-parameters-file", options.batching_parameters_file, textprotos.BatchingParameters),
+        ("--monitoring-config-file", options.monitoring_config_file, textprotos.MonitoringConfig),
+        ("--ssl-config-file", options.ssl_config_file, textprotos.SSLConfig),
     ):
         if file is not None:
             with _as_usage(flag):
                 textprotos.read(file, message())
 
 
-def _say_ready(server: EmbeddedServer) -> None:
+def _say_ready(server: "EmbeddedServer") -> None:
     for model in server.models():
         signatures = ", ".join(name for name in sorted(model.signatures) if not name.startswith("__"))
         say(f"Serving {model.name} version {model.version} at {server.address} (gRPC): {signatures}")

@@ -11,7 +11,7 @@ from typing import Any
 from serving.server.rpc.status import Code, StatusError, invalid_argument
 
 ANY_PORT = -1
-"""As `port` or `rest_api_port`: let the system choose a free one. (0 means off, as it does for the binary.)"""
+"""The `port` or `rest_api_port` for which the system chooses a free one. (0 means off, as it does for the binary.)"""
 
 
 def _flag(default: Any, text: str) -> Any:

@@ -106,10 +106,10 @@ def test_manifests_that_lack_what_is_changed(
     ("script", "exit_code", "why"),
     [
         ("exit 9", 2, "ended with 9"),
-        ("printf '\\377\\376'", 2, "no list of objects"),
-        ("echo '- a'", 2, "no list of objects"),
-        ("printf 'a:\\n\\tb'", 2, "no list of objects"),
-        ("echo 'kind: A'", 2, "no list of objects"),
+        ("printf '\\377\\376'", 2, "not a list of objects"),
+        ("echo '- a'", 2, "not a list of objects"),
+        ("printf 'a:\\n\\tb'", 2, "not a list of objects"),
+        ("echo 'kind: A'", 2, "not a list of objects"),
         (None, 1, "can't be run"),
     ],
 )

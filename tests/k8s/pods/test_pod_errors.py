@@ -35,7 +35,7 @@ def test_a_bucket_that_cannot_be_reached_may_come_back(
 ) -> None:
     _ask(answers, monkeypatch)
     answers.cut = True
-    _both_end_with(75, "s3://b/pictures: ", tmp_path)
+    _both_end_with(75, "s3://b/images: ", tmp_path)
     answers.cut = False  # Cut off after its headers: boto3 takes it for an empty folder.
     _both_end_with(75, "the listing was cut off", tmp_path)
     for address in ("http://127.0.0.1:9", "http://name.invalid"):
@@ -58,7 +58,7 @@ def test_a_bucket_of_google_is_final_or_may_pass(
     pytest.importorskip("google.cloud.storage")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", answers.url)
     answers.status, answers.body = status, b"{}"
-    _both_end_with(exit_code, "gs://b/pictures: ", tmp_path, "gs://b/pictures")
+    _both_end_with(exit_code, "gs://b/images: ", tmp_path, "gs://b/images")
 
 
 def _ask(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def _ask(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", answers.url)
 
 
-def _both_end_with(exit_code: int, words: str, folder: Path, url: str = "s3://b/pictures") -> None:
+def _both_end_with(exit_code: int, words: str, folder: Path, url: str = "s3://b/images") -> None:
     fetch = [f"--fetch={url}={folder}/x", "--patience=0", "--", "true"]
     fetched = CliRunner().invoke(train_with_bucket.main, fetch)
     synced = CliRunner().invoke(sync_models.main, [f"--source={url}", f"--target={folder}/y", "--patience=0"])

@@ -262,7 +262,7 @@ def test_outputs_are_taken_as_they_are_if_that_is_said(predict: Run, classify: R
     [
         ("from_255", [], "add `input_range` 0..255"),
         ("constant", [], "hardly differs .* `input_range`"),
-        ("nan", [], "is no number (NaN): see `input_range`"),
+        ("nan", [], "is not a number (NaN): see `input_range`"),
         ("from_255", ["--input-range", "0..1"], None),
         ("from_255", ["--input-range", "0..255"], None),
     ],

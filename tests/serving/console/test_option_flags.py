@@ -1,6 +1,5 @@
 """Flags of the fields of options: every one reaches its field, and both refuse the same."""
 
-import importlib
 from typing import Any, TypeVar
 
 import click
@@ -9,12 +8,20 @@ from click.testing import CliRunner, Result
 
 from beam_jobs.predict_options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits, RowLimit, Shard
 from flow_images.classify_command import ClassifyOptions
-from flow_images.cli import COMMANDS
+from flow_images.cli import cli
 from flow_images.demo import DemoOptions
+from k8s.deploy.cleanup_command import DeployCleanupOptions
+from k8s.deploy.cluster_options import ClusterOptions
+from k8s.deploy.predict_command import DeployPredictOptions
+from k8s.deploy.rollback_command import DeployRollbackOptions
+from k8s.deploy.serve_command import DeployServeOptions
+from k8s.deploy.train_command import DeployTrainOptions
 from serving.console.option_fields import OptionField, Options, option, option_fields, options_class
 from serving.console.option_flags import option_flags
 from serving.errors import UsageError
 from serving.network.retry import RetryPolicy
+from serving.server.run.serve_command import ServeOptions
+from trainer.evaluate_options import EvaluateJob
 from trainer.train_options import TrainJob
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -23,6 +30,16 @@ OF_COMMANDS: dict[str, list[type[Options]]] = {
     "merge": [MergeOptions],
     "classify": [ClassifyOptions],
     "train": [TrainJob],
+    "evaluate": [EvaluateJob],
+    "serve": [ServeOptions],
+    "deploy train": [DeployTrainOptions],
+    "deploy serve": [DeployServeOptions],
+    "deploy predict": [DeployPredictOptions],
+    "deploy rollback": [DeployRollbackOptions],
+    "deploy status": [ClusterOptions],
+    "deploy suspend": [ClusterOptions],
+    "deploy resume": [ClusterOptions],
+    "deploy cleanup": [DeployCleanupOptions],
     "demo": [DemoOptions],
 }
 WITH_TEXT_OF_THEIR_OWN: dict[str, tuple[str, Any]] = {
@@ -31,11 +48,11 @@ WITH_TEXT_OF_THEIR_OWN: dict[str, tuple[str, Any]] = {
     "shard": ("1/4", Shard(1, 4)),
     "max_rejected": ("2%", RowLimit.parse("2%")),
     "max_failed": ("20", RowLimit.parse("20")),
+    **dict.fromkeys(("namespace", "name", "model_name", "job_name"), ("pets", "pets")),
 }
 FIELDS = [
     pytest.param(options, field, id=f"{options.__name__}.{field.name}")
-    for kinds in OF_COMMANDS.values()
-    for options in kinds
+    for options in dict.fromkeys(options for kinds in OF_COMMANDS.values() for options in kinds)
     for field in option_fields(options).values()
 ]
 BOUNDED = [param for param in FIELDS if {"least", "most"} & param.values[1].details.keys()]  # type: ignore[union-attr]
@@ -43,7 +60,11 @@ BOUNDED = [param for param in FIELDS if {"least", "most"} & param.values[1].deta
 
 def required(options: type[Options], *, but: str = "") -> list[str]:
     fields = [field for field in option_fields(options).values() if field.name != but]
-    return [word for field in fields if field.is_required for word in (field.flag, "x")]
+    return [word for field in fields if field.is_required for word in (field.flag, str(any_value(field)))]
+
+
+def any_value(field: OptionField) -> Any:
+    return 7 if field.type is int else "x"
 
 
 def call(options: type[OptionsT], words: list[str], **variables: str) -> tuple[Result, OptionsT | None]:
@@ -58,7 +79,7 @@ def sample(field: OptionField) -> tuple[list[str], Any]:
     """Words of the command line, and the value that they stand for."""
     details = field.details
     if field.type is bool:
-        return [field.flag], True
+        return ([f"--no-{field.name}"], False) if field.default else ([field.flag], True)
     if field.choices:
         return [field.flag, field.choices[-1]], field.choices[-1]
     if "parse" in details and field.name in WITH_TEXT_OF_THEIR_OWN:
@@ -67,7 +88,7 @@ def sample(field: OptionField) -> tuple[list[str], Any]:
     if field.type is int:
         return [field.flag, str(int(details["least"]) + 7)], int(details["least"]) + 7
     if field.type is float:
-        value = details["least"] + (details["most"] - details["least"]) / 4
+        value = details["least"] + (details.get("most", 8) - details["least"]) / 4
         return [field.flag, str(value)], value
     if field.type is tuple:
         return [field.flag, "a", field.flag, "b"], ("a", "b")
@@ -76,10 +97,15 @@ def sample(field: OptionField) -> tuple[list[str], Any]:
 
 @pytest.mark.parametrize("name", OF_COMMANDS)
 def test_a_command_has_no_flag_that_is_stated_elsewhere(name: str) -> None:
-    command = getattr(importlib.import_module(COMMANDS[name].module), name)
-    flags = {parameter.name: parameter.opts for parameter in command.params if isinstance(parameter, click.Option)}
+    command: click.Command = cli
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), word)
+        assert found is not None
+        command = found
+    flags = {parameter.name: parameter.opts[-1] for parameter in command.params if isinstance(parameter, click.Option)}
     stated = [field for options in OF_COMMANDS[name] for field in option_fields(options).values()]
-    assert flags == {field.name: [field.flag] for field in stated}
+    assert flags == {field.name: field.flag for field in stated}
 
 
 @pytest.mark.parametrize(("options", "field"), FIELDS)
@@ -114,8 +140,8 @@ def test_a_bound_is_one_for_flag_and_field(options: type[Options], field: Option
     value: Any = (beyond, beyond) if field.type is tuple else beyond
     text = f"{beyond}x{beyond}" if field.type is tuple else str(beyond)
     with pytest.raises(UsageError, match=f"^`{field.name}` must be "):
-        options(**dict.fromkeys((name for name, one in option_fields(options).items() if one.is_required),
-                                "x") | {field.name: value})  # fmt: skip
+        options(**{name: any_value(one) for name, one in option_fields(options).items() if one.is_required}
+                | {field.name: value})  # fmt: skip
     done, given = call(options, [*required(options), f"{field.flag}={text}"])
     assert given is None
     assert field.flag in done.output or f"`{field.name}`" in str(done.exception)

@@ -1,4 +1,4 @@
-"""A file that is no image in one of the five formats is called what it is."""
+"""A file that is not an image in one of the five formats is called what it is."""
 
 import base64
 import bz2

@@ -23,7 +23,7 @@ SIDE = 48
 LIMITS = ImageLimits(max_image_pixels=10_000)
 
 
-def picture(seed: int, side: int = SIDE) -> Image.Image:
+def image(seed: int, side: int = SIDE) -> Image.Image:
     """RGBA; a quarter of it is transparent, with colours that hide there."""
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 4), np.uint8)
     pixels[:4, :4, 3] = 0
@@ -56,29 +56,29 @@ def canvas(flags: int, width: int, height: int) -> bytes:
 def small_frame_first() -> bytes:
     """A canvas of 100 x 80 with a frame of SIDE at 10, 20."""
     place = b"".join(struct.pack("<I", n)[:3] for n in (5, 10, SIDE - 1, SIDE - 1, 40))
-    frames = [chunk(b"ANMF", place + b"\0" + webp(picture(seed), lossless=True)[12:]) for seed in (1, 2)]
+    frames = [chunk(b"ANMF", place + b"\0" + webp(image(seed), lossless=True)[12:]) for seed in (1, 2)]
     return riff(canvas(0x12, 100, 80), chunk(b"ANIM", bytes(6)), *frames)
 
 
 TAG = Image.Exif()
 TAG[0x0112] = 6
-PICTURE, OPAQUE = picture(1), picture(1).convert("RGB")
+IMAGE, OPAQUE = image(1), image(1).convert("RGB")
 FILES = {
-    "lossless": webp(PICTURE, lossless=True),
-    "lossy": webp(PICTURE, quality=90),
-    "lossless with EXIF": webp(PICTURE, lossless=True, exif=TAG),
-    "lossy with EXIF and a profile": webp(PICTURE, quality=90, exif=TAG, icc_profile=b"profile" * 9),
-    "animated lossless": webp(PICTURE, picture(2), lossless=True),
-    "animated lossy": webp(PICTURE, picture(2), quality=90),
-    "animated without alpha": webp(OPAQUE, picture(2).convert("RGB"), quality=90),
-    "animated with EXIF": webp(PICTURE, picture(2), lossless=True, exif=TAG),
+    "lossless": webp(IMAGE, lossless=True),
+    "lossy": webp(IMAGE, quality=90),
+    "lossless with EXIF": webp(IMAGE, lossless=True, exif=TAG),
+    "lossy with EXIF and a profile": webp(IMAGE, quality=90, exif=TAG, icc_profile=b"profile" * 9),
+    "animated lossless": webp(IMAGE, image(2), lossless=True),
+    "animated lossy": webp(IMAGE, image(2), quality=90),
+    "animated without alpha": webp(OPAQUE, image(2).convert("RGB"), quality=90),
+    "animated with EXIF": webp(IMAGE, image(2), lossless=True, exif=TAG),
     "an animation of one frame": riff(
         canvas(0x02, SIDE, SIDE), chunk(b"ANIM", bytes(6)),
         chunk(b"ANMF", bytes(6) + (struct.pack("<I", SIDE - 1)[:3] * 2) + bytes(4) + webp(OPAQUE, lossless=True)[12:]),
     ),
     "announces alpha and has none": riff(canvas(0x10, SIDE, SIDE), webp(OPAQUE, quality=90)[12:]),
-    "has alpha and doesn't announce it": webp(PICTURE, quality=90)[:20] + b"\0" + webp(PICTURE, quality=90)[21:],
-    "lossless in a canvas": riff(canvas(0, SIDE, SIDE), webp(PICTURE, lossless=True)[12:]),
+    "has alpha and doesn't announce it": webp(IMAGE, quality=90)[:20] + b"\0" + webp(IMAGE, quality=90)[21:],
+    "lossless in a canvas": riff(canvas(0, SIDE, SIDE), webp(IMAGE, lossless=True)[12:]),
     "opaque": webp(OPAQUE, lossless=True),
     "opaque lossy": webp(OPAQUE, quality=90),
 }  # fmt: skip
@@ -126,7 +126,7 @@ def test_exif_turns_what_has_alpha_and_no_animation() -> None:
 def test_a_first_frame_is_taken_without_the_canvas_around_it() -> None:
     header = read_header(small_frame_first())
     assert (header.width, header.height) == (SIDE, SIDE)
-    wanted = np.asarray(PICTURE)[..., :3]
+    wanted = np.asarray(IMAGE)[..., :3]
     np.testing.assert_array_equal(pixels(needed_bytes(small_frame_first())), wanted)
 
 
@@ -147,7 +147,7 @@ def test_a_file_without_pixels_is_none(data: bytes) -> None:
 
 
 def test_a_frame_that_is_larger_than_its_canvas_is_judged_by_its_own_size() -> None:
-    huge = chunk(b"ANMF", bytes(16) + webp(picture(1, 200), lossless=True)[12:])
+    huge = chunk(b"ANMF", bytes(16) + webp(image(1, 200), lossless=True)[12:])
     data = riff(canvas(0x12, 8, 8), chunk(b"ANIM", bytes(6)), huge)
     with pytest.raises(ImageRejected, match="200 x 200 pixels, over the limit"):
         make_encoder(Preprocessing(height=SIDE, width=SIDE), "encoded", LIMITS)(data)

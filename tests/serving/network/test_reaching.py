@@ -115,7 +115,7 @@ def test_a_rest_port_is_refused_at_once(rest: int) -> None:
     ids=["web", "ssh", "mail"],
 )
 def test_what_speaks_no_grpc_is_refused_at_once(greeting: bytes) -> None:
-    with Listener(says(greeting)) as port, pytest.raises(WrongAddress, match="speaks no gRPC"):
+    with Listener(says(greeting)) as port, pytest.raises(WrongAddress, match="does not speak gRPC"):
         ask(port)
 
 

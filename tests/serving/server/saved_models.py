@@ -118,5 +118,5 @@ def write_broken(base: Path, version: int) -> Path:
     """A version folder whose model can't be loaded."""
     path = base / str(version)
     path.mkdir(parents=True)
-    (path / "saved_model.pb").write_bytes(b"\xff\xff this is no SavedModel")
+    (path / "saved_model.pb").write_bytes(b"\xff\xff this is not a SavedModel")
     return path

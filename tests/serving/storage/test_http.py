@@ -135,12 +135,12 @@ def test_a_server_that_is_not_there_is_told_of_without_the_query(store: Storage,
 
 @pytest.mark.parametrize("url", ["http://", "http:///x", "http://[::1/x", "http://h:99999/x", "http://a b/x"])
 def test_a_url_that_no_server_can_have_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="is no URL"):
+    with pytest.raises(UsageError, match="is not a URL"):
         check_url(url)
 
 
 def test_what_leads_to_another_scheme_is_not_followed(web: Web, store: Storage) -> None:
-    with pytest.raises(FileError, match="it leads to an address that is no URL of http:// or https://"):
+    with pytest.raises(FileError, match="it leads to an address that is not a URL of http:// or https://"):
         store.read(f"{web.url}/to_a_disk.jpg")
 
 

@@ -64,7 +64,7 @@ def test_regression_against_the_version_in_service(accuracy: float, passed: bool
     gate = one_gate(in_service=compared(accuracy, 0.75), max_regression=0.02)
     assert gate.passed == passed
     assert gate.images == (() if passed else ("1.jpg",))
-    assert f"{accuracy:.3f} of version 3, on 40 images; 2 are left out, which it was trained on or has no" in gate.found
+    assert f"{accuracy:.3f} of version 3, on 40 images; 2 are left out, because it was trained on them or" in gate.found
 
 
 def test_without_a_version_in_service_nothing_can_be_worse() -> None:

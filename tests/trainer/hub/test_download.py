@@ -164,7 +164,7 @@ def test_a_part_from_another_place_is_not_appended(site: str, archive: Path) -> 
     told = Told()
     folder = downloaded(f"{site}/m.tar.gz", told)
     assert (folder / "saved_model.pb").read_bytes() == bytes(range(256)) * 40
-    assert "it went on at another place" in told.notes[1]
+    assert "the server continued at another place" in told.notes[1]
 
 
 def test_a_file_that_is_whole_already_is_not_asked_for_again(site: str, archive: Path, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_archives_that_are_none_or_reach_out_are_refused_and_not_kept(
     site: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.write_text("<html>" * 1000)
-    with pytest.raises(UsageError, match="is no module's archive, or is not whole"):
+    with pytest.raises(UsageError, match="is not a module's archive, or is not whole"):
         downloaded(f"{site}/page", Progress())
     with tarfile.open(archive, "w:gz") as members:
         members.add(tmp_path / "model", "../escaped")
@@ -242,7 +242,7 @@ def test_a_damaged_archive_is_refused_by_gzips_own_checksum(archive: Path, tmp_p
     data = bytearray(archive.read_bytes())
     data[round((len(data) - 8) * at)] ^= 1  # in the weights, or in the checksum that follows them
     archive.write_bytes(data)
-    with pytest.raises(UsageError, match=r"m is no module's archive, or is not whole: .*CRC check failed"):
+    with pytest.raises(UsageError, match=r"m is not a module's archive, or is not whole: .*CRC check failed"):
         unpack(archive, tmp_path / "unpacked", "m")
 
 

@@ -28,7 +28,7 @@ def labelled(images: Path, labels: str) -> list[LabelledImage]:
 
 
 def noise(seed: int) -> Image.Image:
-    """A picture that is like no other."""
+    """An image that is like no other."""
     rough = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8)
     return Image.fromarray(rough).resize((90, 90), Image.Resampling.BICUBIC)
 
@@ -68,7 +68,7 @@ def test_copies_of_a_file_count_once_and_must_agree(images: Path) -> None:
 
 def test_a_file_that_is_no_image_or_too_large_is_named(images: Path) -> None:
     (images / "b.jpg").write_text("<html>")
-    with pytest.raises(UsageError, match=r"b\.jpg: the bytes are not an image.*mend or remove it"):
+    with pytest.raises(UsageError, match=r"b\.jpg: the bytes are not an image.*repair or remove it"):
         check_images(labelled(images, "xxyy"))
     with pytest.raises(UsageError, match=r"a\.jpg: 8 x 8 pixels, over the limit"):
         check_images(labelled(images, "xxyy"), limits=ImageLimits(max_image_pixels=10))

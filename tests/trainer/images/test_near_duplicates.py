@@ -1,4 +1,4 @@
-"""The same picture in another size, quality, crop or mirrored is found; other pictures are not taken for it."""
+"""The same image in another size, quality, crop or mirrored is found; other images are not taken for it."""
 
 import io
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from trainer.demo_data import TEXTURES, draw_image
 from trainer.images.near_duplicates import Fingerprint, fingerprint, near_duplicates
 
 
-def picture(seed: int) -> Image.Image:
+def image(seed: int) -> Image.Image:
     """Smooth patches of colour, as a photo's coarse shapes."""
     rough = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), np.uint8)
     return Image.fromarray(rough).resize((360, 280), Image.Resampling.BICUBIC)
@@ -36,20 +36,20 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_picture_is_found(change: str) -> None:
-    pictures = [picture(seed) for seed in range(20)]
-    changed = [CHANGES[change](one) for one in pictures]
-    groups = near_duplicates([fingerprint(one) for one in [*pictures, *changed]])
+def test_a_changed_image_is_found(change: str) -> None:
+    images = [image(seed) for seed in range(20)]
+    changed = [CHANGES[change](one) for one in images]
+    groups = near_duplicates([fingerprint(one) for one in [*images, *changed]])
     assert groups == [(number, number + 20) for number in range(20)]
 
 
-def test_different_pictures_are_in_no_group() -> None:
+def test_different_images_are_in_no_group() -> None:
     chance = np.random.default_rng(0)
     textures = [draw_image(texture, chance) for texture in TEXTURES for _ in range(10)]
-    assert near_duplicates([fingerprint(one) for one in [*textures, *map(picture, range(40))]]) == []
+    assert near_duplicates([fingerprint(one) for one in [*textures, *map(image, range(40))]]) == []
 
 
-def test_pictures_of_one_shade_are_like_nothing() -> None:
+def test_images_of_one_shade_are_like_nothing() -> None:
     plain = [Image.new("RGB", (50, 50), (shade, 0, 0)) for shade in (10, 10, 200)]
     assert [fingerprint(one) for one in plain] == [None, None, None]
     assert near_duplicates([None, None]) == []

@@ -108,7 +108,7 @@ def test_a_part_that_is_not_given_is_taken_from_the_training_images(given: Split
     assert [len(part) for part in parts] == [32, sizes["validation"], sizes["test"]]
     assert getattr(parts, given) == told
     absent = "test" if given == "validation" else "validation"
-    assert f"no image is said to be for {absent}: a share of those to train on is taken" in notes
+    assert f"no image is marked for {absent}: a share of those to train on is taken" in notes
 
 
 def test_the_digest_tells_one_split_from_another() -> None:

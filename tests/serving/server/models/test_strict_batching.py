@@ -1,4 +1,4 @@
-"""--strict: what TensorFlow Serving does where the embedded server is kinder."""
+"""--strict: what TensorFlow Serving does where the embedded server is more lenient."""
 
 import shutil
 import threading

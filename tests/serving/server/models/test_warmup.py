@@ -81,7 +81,7 @@ def test_too_many_records(version: Path) -> None:
 def test_what_is_no_record(version: Path) -> None:
     (version / "assets.extra").mkdir()
     path = version / "assets.extra" / "tf_serving_warmup_requests"
-    path.write_bytes(b"this is no TFRecord file at all")
+    path.write_bytes(b"this is not a TFRecord file at all")
     assert "Please verify your warmup data is in TFRecord format." in failure(version)
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(b"\xff\xff\xff")

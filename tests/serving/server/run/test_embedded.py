@@ -23,7 +23,7 @@ def test_a_base_path_that_cannot_be_read_is_an_error_at_once() -> None:
 
 
 def test_batching_does_not_make_the_start_of_an_image_model_slow(model_store: Path) -> None:
-    """The runtime optimised each function of the decoder by itself, and all of them once more where they are used."""
+    """The runtime optimised each function of the decoder by itself, and all of them again where they are used."""
 
     def start(*, enable_batching: bool = False) -> float:
         started = time.process_time()

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.accuracy import Share, accuracy_in_words, wilson
+from serving.client.accuracy import Share, accuracy_in_words, wilson
 
 
 @given(st.integers(1, 10_000).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
