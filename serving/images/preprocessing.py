@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from serving.contract import Preprocessing
 from serving.images.decoding_cost import decoding_cost
-from serving.images.exif import exif_orientation, turn_upright
+from serving.images.exif_graph import exif_orientation, turn_upright
 from serving.images.limits import MIB, ImageLimits
 from serving.images.wire import Wire
 from serving.process.decoder_messages import without_decoder_messages

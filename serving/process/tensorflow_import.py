@@ -15,6 +15,9 @@ from typing import IO
 from serving.errors import UsageError
 from serving.process.temporary_files import check_temporary_files
 
+TENSORFLOW_BYTES = 600 * 2**20
+"""Memory that TensorFlow takes once it is imported [measured with 2.21 on x86-64]."""
+
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
