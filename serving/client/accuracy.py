@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 _Z = 1.959964
-"""Of the normal distribution, for 95 %."""
+"""The quantile of the normal distribution for a 95 % interval."""
 _FEW = 30
 """Images, below which an accuracy says little."""
 
