@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 _Z = 1.959964
-"""The quantile of the normal distribution for a 95 % interval."""
+"""Standard deviations of the normal distribution within which 95 % lie, on both sides of the mean."""
 _FEW = 30
 """Images, below which an accuracy says little."""
 

@@ -52,6 +52,8 @@ def import_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     check_temporary_files()
+    # Its warnings are about what is raised or rejected anyway. A value that is set is respected.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with quiet_stderr():
         import tensorflow as tf
 
