@@ -16,7 +16,7 @@ from serving.images.header import BMP, GIF, JPEG, PNG, WEBP, ImageHeader
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST_PIXELS = 80_000_000
-"""Of larger images Pillow warns."""
+"""Pillow warns of larger images."""
 BYTES_A_PIXEL = {JPEG: 3, PNG: 15, GIF: 11, BMP: 6, WEBP: 18}
 """What decoding holds at its peak, beside the file: the pixels in each form that they go through."""
 
@@ -79,9 +79,9 @@ def _is_adobes(data: bytes) -> bool:
 _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Of each colour type of a PNG."""
+"""Channels of each colour type of a PNG."""
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""Of each pass of an interlaced PNG: its first column and row, and the steps between them."""
+"""The passes of an interlaced PNG: their first column and row, and the steps between them."""
 
 
 def _decode_png(data: bytes) -> Array | None:
@@ -188,7 +188,7 @@ def _rgb(image: Any) -> Array | None:
 
 
 def _decode_bmp(data: bytes) -> Array | None:
-    """As TensorFlow does, which looks at six fields of the header and takes what follows for pixels."""
+    """By numpy. TensorFlow looks at six fields of the header and takes what follows for pixels."""
     start, _, width, height, _, bits = struct.unpack_from("<iIiiHH", data, 10)
     channels = bits // 8
     line = -(-channels * width // 4) * 4

@@ -110,7 +110,7 @@ def preprocess(pixels: Array, data: bytes, preprocessing: Preprocessing, wire: W
 
 
 def _tensorflow_decoder(preprocessing: Preprocessing, wire: Wire) -> Callable[[bytes], Array]:
-    """As `serving.images.preprocessing.make_decoder`, raising ImageRejected."""
+    """`serving.images.preprocessing.make_decoder`, raising ImageRejected."""
     check_not_forked()  # a client may be older than the process
     try:
         import_tensorflow()
