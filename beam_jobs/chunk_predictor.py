@@ -1,7 +1,8 @@
 """One chunk of the manifest: read, preprocess, batch and ask, until every row has its outcome. No Beam in here."""
 
 import dataclasses
-import functools
+import importlib.util
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import ImageLimits, ImageRejected
 from serving.images.wire import Wire
 from serving.network.retry import RetryPolicy
-from serving.process.tensorflow_import import import_tensorflow
+from serving.process.tensorflow_import import TENSORFLOW_BYTES
 
 
 class ChunkPredictor(Generic[Source]):
@@ -135,7 +136,7 @@ def served_predictor(
     retry: RetryPolicy,
     stop: threading.Event,
 ) -> ChunkPredictor[Source]:
-    """A chunk predictor that asks a served model. It loads the decoder; TensorFlow only if the wire form needs it.
+    """A chunk predictor that asks a served model.
 
     Args:
       client: with the version pinned, and with `retried=transient_in_time`; the caller closes it.
@@ -153,8 +154,10 @@ def served_predictor(
       ContractError: the model has no signature for the wire form.
     """
     decoded_bytes = _decoded_bytes(contract, wire)
-    room = divide(memory, _taken(wire != "encoded"), readers=options.readers, decoded_bytes=decoded_bytes)
-    encode = make_encoder(contract.preprocessing, wire, limits, memory=room.decoding)
+    room = divide(memory, _taken(contract, wire), readers=options.readers, decoded_bytes=decoded_bytes)
+    encode = make_encoder(
+        contract.preprocessing, wire, limits, memory=room.decoding, sends_doubtful=contract.takes_any_file
+    )
     decoded_by_server = wire == "encoded" and contract.signature(wire).ok is None
     return ChunkPredictor(
         read,
@@ -189,10 +192,8 @@ def _decoded_bytes(contract: ModelContract, wire: Wire) -> int | None:
     return contract.preprocessing.height * contract.preprocessing.width * 3 * (4 if wire == "float32" else 1)
 
 
-@functools.cache
-def _taken(with_tensorflow: bool) -> int:
-    """Bytes that this process takes before its first image."""
+def _taken(contract: ModelContract, wire: Wire) -> int:
+    """Bytes that this process takes before its first image, with TensorFlow if a doubtful image may need it."""
     give_back_large_blocks()
-    if with_tensorflow:
-        import_tensorflow()
-    return resident()
+    may_load = wire != "encoded" and not contract.takes_any_file and "tensorflow" not in sys.modules
+    return resident() + (TENSORFLOW_BYTES if may_load and importlib.util.find_spec("tensorflow") else 0)

@@ -13,7 +13,7 @@ from beam_jobs.manifest import Row
 from beam_jobs.memory import Room, show
 from beam_jobs.parts import Outcome
 from serving.errors import FileError, FlowImagesError
-from serving.images.encoder import CORRUPT, Payload
+from serving.images.encoder import CORRUPT, UNDECIDED, Payload, Undecided
 from serving.images.limits import ImageRejected, bad_name, own_faults
 from serving.storage.local_file import TooLarge
 
@@ -138,6 +138,9 @@ class ImageReader(Generic[Source]):
             return _rejected(number, ImageRejected("too_large", message))
         except ImageRejected as error:
             return _rejected(number, error)
+        except Undecided as error:
+            message = first_line(error)
+            return Prepared(number, None, Outcome(number, "failed", stage="decode", reason=UNDECIDED, message=message))
         except (FileError, PermissionError) as error:
             return _failed(number, error)
         except FlowImagesError:  # not the fault of a row: the run has to stop

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 
 from beam_jobs import stop_request
 from beam_jobs.beam_flags import check_beam, parse_beam_flags, runs_here
@@ -12,8 +13,6 @@ from beam_jobs.run import Run
 from beam_jobs.storage_flags import storage_options
 from serving.client.server_choice import Connection
 from serving.errors import UsageError
-from serving.images.wire import Wire
-from serving.process.tensorflow_import import import_tensorflow
 from serving.storage.stores import Stores
 from serving.text.label_file import check_class_names
 
@@ -47,7 +46,7 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
     storage = storage_options(options.beam_flags)
     connect = functools.partial(
         connection.connect,
-        meanwhile=functools.partial(_import_slow_ones, options.wire),
+        meanwhile=lambda: importlib.import_module("beam_jobs.pipeline"),
         stores=Stores(storage, options.retry, stop_request.STOP),
         cancellable=stop_request.closed_on_stop,
     )
@@ -58,11 +57,3 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
         progress=progress,
         newest=connection.newest_version,
     ).execute()
-
-
-def _import_slow_ones(wire: Wire | None) -> None:
-    """Imports what takes seconds and is needed later."""
-    from beam_jobs.pipeline import run_pipeline  # noqa: F401
-
-    if wire != "encoded":
-        import_tensorflow()

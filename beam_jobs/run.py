@@ -29,11 +29,13 @@ from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.client.answer_check import check_answers
 from serving.client.client_options import Endpoint
-from serving.client.discovery import choose_wire, discover
+from serving.client.discovery import discover
 from serving.client.image_calls import ImagePredictor
 from serving.client.predict_client import PredictClient
+from serving.client.wire_choice import ChosenWire, choose
 from serving.errors import ModelNotFound, UsageError
-from serving.images.wire import Wire
+from serving.images.limits import ImageLimits
+from serving.images.wire import WireOrAuto
 from serving.network.retry import RetryPolicy
 from serving.process.temporary_files import check_temporary_files
 from serving.storage.base import absolute, is_web, join, output_errors
@@ -132,7 +134,7 @@ class Run:
         options = self._options
         plan = None if options.fresh else self._folder.load_plan()
         if plan:
-            wire = options.wire or plan.options.wire
+            wire = plan.options.wire if options.wire == "auto" else options.wire
             plan.check(ResultOptions.of(options, wire), self._wanted_model(plan), options.output)
         return plan
 
@@ -205,7 +207,7 @@ class Run:
         with self._client(endpoint) as client:
             model, wire = self._served_model(client, self._options.wire)
             self._check_answers(client, model, wire)
-        ours = self._list_inputs(model, ResultOptions.of(self._options, wire))
+        ours = self._list_inputs(model, ResultOptions.of(self._options, wire.wire))
         plan = self._folder.adopt_plan(ours)
         return plan, endpoint if plan.id == ours.id else self._join(plan, server)
 
@@ -215,8 +217,9 @@ class Run:
         if server.version is None:
             endpoint = dataclasses.replace(server, version=plan.model.version)
         with self._client(endpoint) as client:
-            model, wire = self._served_model(client, self._options.wire or plan.options.wire)
-            plan.check(ResultOptions.of(self._options, wire), model, self._options.output)
+            kept = plan.options.wire if self._options.wire == "auto" else self._options.wire
+            model, wire = self._served_model(client, kept)
+            plan.check(ResultOptions.of(self._options, wire.wire), model, self._options.output)
             self._check_answers(client, model, wire)
         return endpoint
 
@@ -227,18 +230,19 @@ class Run:
         with client, stop_request.closed_on_stop(client.close):
             yield client
 
-    def _served_model(self, client: PredictClient, wire: Wire | None) -> tuple[PlannedModel, Wire]:
+    def _served_model(self, client: PredictClient, wire: WireOrAuto) -> tuple[PlannedModel, ChosenWire]:
         """The model as the server describes it, and the wire form to use."""
         with _version_needed(client.endpoint):
             contract = discover(client, self._options.overrides)
         endpoint = client.endpoint
         model = PlannedModel(name=endpoint.model_name, version=endpoint.version or 0, contract=contract)
-        return model, choose_wire(contract, wire)
+        return model, choose(contract, wire, endpoint.address, self._options.part(ImageLimits))
 
-    def _check_answers(self, client: PredictClient, model: PlannedModel, wire: Wire) -> None:
+    def _check_answers(self, client: PredictClient, model: PlannedModel, wire: ChosenWire) -> None:
         golden = model.contract.golden
-        self._progress.begin(f"checking {golden.count} golden images" if golden else "checking the model")
-        predictor = ImagePredictor(client, model.contract, wire)
+        reason = f", wire {wire.wire}: {wire.why}" if wire.why else ""
+        self._progress.begin((f"checking {golden.count} golden images" if golden else "checking the model") + reason)
+        predictor = ImagePredictor(client, model.contract, wire.wire)
         with _version_needed(client.endpoint):
             check_answers(predictor, self._options.overrides, distributions=self._options.format == "kaggle")
 

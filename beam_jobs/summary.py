@@ -50,7 +50,7 @@ class Accuracy(_Frozen):
 
     @classmethod
     def of(cls, correct: int, images: int) -> Self:
-        """Of at least one image."""
+        """The accuracy of at least one image."""
         share = wilson(correct, images)
         return cls(value=round(share.value, 6), low=round(share.low, 4), high=round(share.high, 4), images=images)
 

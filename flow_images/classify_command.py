@@ -53,11 +53,10 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
         check_class_names(options.labels)
     from flow_images.classify_table import print_table
     from flow_images.client import Client
-    from flow_images.image_classifier import NOT_FINITE
+    from flow_images.image_classifier import CLIENT_WIRES, NOT_FINITE
     from serving.client.discovery import choose_wire
-    from serving.images.wire import WIRES
 
-    wires = (options.wire,) if options.wire else WIRES
+    wires = CLIENT_WIRES if options.wire == "auto" else (options.wire,)
     with (
         connection.connect() as endpoint,
         Client(

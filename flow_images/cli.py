@@ -54,14 +54,12 @@ COMMANDS = {
         "beam_jobs.predict_command",
         "predict",
         "Predict a folder or bucket of images into one CSV.",
-        "predict,preprocess",
+        "predict",
     ),
     "merge": Command(
         "beam_jobs.predict_command", "merge", "Write the results of a sharded run from its parts.", "predict"
     ),
-    "classify": Command(
-        "flow_images.classify_command", "classify", "Show the top classes of a few images.", "preprocess"
-    ),
+    "classify": Command("flow_images.classify_command", "classify", "Show the top classes of a few images.", "serve"),
     "demo": Command("flow_images.demo", "demo", "Run the whole main job on images that are drawn for it.", "all"),
     "deploy": Command("k8s.deploy.deploy_command", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),
 }

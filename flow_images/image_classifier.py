@@ -26,7 +26,7 @@ from serving.errors import (
     ServingError,
     UsageError,
 )
-from serving.images.encoder import CORRUPT, NOT_DECODED, Payload, make_encoder
+from serving.images.encoder import CORRUPT, NOT_DECODED, UNDECIDED, Payload, Undecided, make_encoder
 from serving.images.limits import ImageLimits, ImageRejected
 from serving.images.wire import Wire
 from serving.network.retry import repeat_rejected
@@ -130,6 +130,8 @@ class ServedModel:
             return self._encode(file_of(image, self._options.limits, self._read))
         except ImageRejected as error:
             return Classification(image=name, verdict="rejected", reason=error.reason, message=error.message)
+        except Undecided as error:
+            return Classification(image=name, verdict="failed", reason=UNDECIDED, message=str(error))
         except (FileError, OSError) as error:
             message = getattr(error, "strerror", None) or str(error)
             return Classification(image=name, verdict="failed", reason="unreadable", message=message)
@@ -255,17 +257,7 @@ class ImageClassifier:
         contract = yield from find_contract(calls, options.overrides)
         wire = choose_wire(contract, options.wires)
         image_calls = ImageCalls(self.calls.pinned(version), contract, wire)
-        encode = yield Work(lambda: self._make_encoder(contract, wire))
+        encode = make_encoder(contract.preprocessing, wire, options.limits, sends_doubtful=contract.takes_any_file)
         if contract.golden is None:
             yield from check_by_samples(ImageCalls(calls, contract, wire), options.overrides)
         return ServedModel(image_calls, encode, self._read, options)
-
-    def _make_encoder(self, contract: ModelContract, wire: Wire) -> Callable[[bytes], Payload]:
-        try:
-            return make_encoder(contract.preprocessing, wire, self.options.limits)
-        except ModuleNotFoundError as error:
-            instead = ", or take `encoded`" if "encoded" in contract.signatures else ""
-            raise UsageError(
-                f"for the wire form {wire} images are decoded here, but {error.name} is not installed: pip install "
-                f"'flow-images[preprocess]'{instead}"
-            ) from error

@@ -150,6 +150,11 @@ class ModelContract(_Frozen):
             raise ContractError(f"the model has no signature for `wire` {wire}; it has {', '.join(self.signatures)}")
         return self.signatures[wire]
 
+    @property
+    def takes_any_file(self) -> bool:
+        """Does the server decode files, and say which it can't? So it can be asked about any file."""
+        return "encoded" in self.signatures and self.signatures["encoded"].ok is not None
+
     def to_json(self) -> str:
         """The JSON document that the `contract` signature answers."""
         return self.model_dump_json()

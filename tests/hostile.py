@@ -1,4 +1,4 @@
-"""Small valid files whose decoding costs much, written without the memory that it would take."""
+"""Small files whose decoding costs much, or that decoders complain of."""
 
 import io
 import struct
@@ -103,3 +103,10 @@ def compressed_text(size: int) -> tuple[bytes, bytes]:
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def noisy_jpeg(jpeg: bytes) -> bytes:
+    """A JPEG with stray bytes between two segments, which libjpeg decodes with a message."""
+    assert jpeg.startswith(b"\xff\xd8\xff\xe0")
+    end = 4 + int.from_bytes(jpeg[4:6], "big")
+    return jpeg[:end] + b"stray" + jpeg[end:]

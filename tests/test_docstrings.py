@@ -53,10 +53,15 @@ def test_the_words_of_a_name_are_no_docstring(name: str, docstring: str) -> None
 
 def test_a_docstring_names_its_subject() -> None:
     """Also one below a constant or a field: `Of the image.` tells nothing to a reader who sees it alone."""
-    for name, path in OURS.items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                assert not re.match(r"(Of|Its|Those|As|With) ", str(node.value.value)), f"{name}:{node.lineno}"
+    found = [
+        f"{name}:{node.lineno}: {node.value.value!r}"
+        for name, path in OURS.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and re.match(r"(Of|Its|Those|As|With) ", str(node.value.value))
+    ]
+    assert not found
 
 
 def test_a_message_says_not_instead_of_no() -> None:

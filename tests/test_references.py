@@ -55,7 +55,9 @@ def files() -> frozenset[str]:
 
 def exists(name: str, beside: Path) -> bool:
     """Is it a file of the tree: from its root, from the page or module that names it, or by the end of its path?"""
-    if name in OF_OTHERS or (ROOT / name).exists() or (beside.parent / name).exists():
+    if name in OF_OTHERS or (beside.parent / name).exists():
+        return True
+    if any(ROOT.glob(name.replace("NAME", "*"))):
         return True
     return any(file.endswith(f"/{name}") for file in files())
 

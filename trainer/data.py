@@ -1,7 +1,9 @@
 """Batches of images and one-hot labels for training, validation and testing."""
 
+import contextlib
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import tensorflow as tf
 from serving.contract import Orientation, Preprocessing
 from serving.images.decoding_cost import first_frame
 from serving.images.preprocessing import decode_image, to_range
+from serving.process.decoder_messages import without_decoder_messages
 
 IMG_SIZE = 224
 BATCH_SIZE = 32
@@ -51,6 +54,14 @@ def image_options(preprocessing: Preprocessing) -> dict[str, Any]:
 def get_image_label(image_path: tf.Tensor, label: tf.Tensor, **options: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """An image as `process_image` reads it (which takes the options), with its label untouched."""
     return process_image(image_path, **options), label
+
+
+def decoding() -> AbstractContextManager[None]:
+    """Entered while images are decoded that are checked: what the decoders print is held back.
+
+    But not where there is a GPU, whose driver may end the process with its last words.
+    """
+    return contextlib.nullcontext() if tf.config.list_physical_devices("GPU") else without_decoder_messages()
 
 
 def one_hot(labels: Sequence[str], names: Sequence[str]) -> Array:

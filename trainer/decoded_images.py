@@ -10,7 +10,7 @@ import tensorflow as tf
 from serving.contract import Preprocessing
 from serving.errors import DiskFull
 from serving.images.preprocessing import to_uint8
-from trainer.data import create_data_batches, image_options, process_image
+from trainer.data import create_data_batches, decoding, image_options, process_image
 from trainer.kept_rows import KeptRows
 from trainer.progress import Progress
 from trainer.work_folder import WorkFolder
@@ -91,7 +91,8 @@ class DecodedImages:
         """
         if self._kept is not None:
             return self._kept[rows]
-        found: Array = self._decode(tf.constant(self._paths[rows], tf.string)).numpy()
+        with decoding():
+            found: Array = self._decode(tf.constant(self._paths[rows], tf.string)).numpy()
         return found
 
     def _fill(self, kept: Array, paths: list[str], file: KeptRows | None, progress: Progress) -> None:
@@ -100,12 +101,13 @@ class DecodedImages:
         if done == len(paths):
             return
         batches = create_data_batches(paths[done:], batch_size=_BATCH, test_data=True, **self._options)
-        for number, images in enumerate(batches, start=1):
-            kept[done : done + len(images)] = (to_uint8(images) if self._rounded else images).numpy()
-            done += len(images)
-            progress.advance(len(images))
-            if file and (number % _BATCHES_A_RECORD == 0 or done == len(paths)):
-                file.record(done)
+        with decoding():
+            for number, images in enumerate(batches, start=1):
+                kept[done : done + len(images)] = (to_uint8(images) if self._rounded else images).numpy()
+                done += len(images)
+                progress.advance(len(images))
+                if file and (number % _BATCHES_A_RECORD == 0 or done == len(paths)):
+                    file.record(done)
 
     def _decoded(self, paths: tf.Tensor) -> tf.Tensor:
         images = tf.map_fn(

@@ -75,8 +75,8 @@ def _print_classes(classes: "list[ClassMetrics]") -> None:
         console().print(table)
     if few := [row for row in wrong if row.images < _FEW_OF_A_CLASS]:
         say(
-            f"{len(few):,} of the classes with wrong answers have fewer than {_FEW_OF_A_CLASS} images here: too few to "
-            "judge a class by"
+            f"classes with wrong answers on fewer than {_FEW_OF_A_CLASS} images, too few to judge a class by: "
+            f"{len(few):,}"
         )
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from serving.contract import Preprocessing
-from trainer.data import create_data_batches, image_options
+from trainer.data import create_data_batches, decoding, image_options
 from trainer.kept_rows import KeptRows
 from trainer.progress import Progress
 from trainer.work_folder import WorkFolder
@@ -62,11 +62,12 @@ def extract_features(
         return layer(images, training=False)
 
     batches = create_data_batches(paths[done:], batch_size=batch_size, test_data=True, **image_options(preprocessing))
-    for number, images in enumerate(batches if done < len(paths) else (), start=1):
-        rows = run(images).numpy()
-        found[done : done + len(rows)] = rows
-        done += len(rows)
-        progress.advance(len(rows))
-        if file and (number % _BATCHES_A_RECORD == 0 or done == len(paths)):
-            file.record(done)
+    with decoding():
+        for number, images in enumerate(batches if done < len(paths) else (), start=1):
+            rows = run(images).numpy()
+            found[done : done + len(rows)] = rows
+            done += len(rows)
+            progress.advance(len(rows))
+            if file and (number % _BATCHES_A_RECORD == 0 or done == len(paths)):
+                file.record(done)
     return np.array(found) if found.nbytes <= _IN_MEMORY else found

@@ -141,7 +141,7 @@ def read_images(text: str) -> list[TrainingImage]:
     """The rows of `training_images.csv`.
 
     Raises:
-      ValueError: it is none.
+      ValueError: the text is not such a table.
     """
     rows = list(csv.reader(io.StringIO(text)))
     if not rows or tuple(rows[0]) != _COLUMNS or any(len(row) != len(_COLUMNS) for row in rows):

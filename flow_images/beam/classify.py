@@ -19,7 +19,7 @@ from serving.client.client_options import AnswerOptions, TlsOptions, make_endpoi
 from serving.client.model_overrides import ModelOverrides
 from serving.client.predict_client import pinned
 from serving.images.limits import ImageLimits
-from serving.images.wire import Wire
+from serving.images.wire import WireOrAuto
 from serving.network.retry import RetryPolicy
 from serving.storage.storage_options import StorageOptions
 
@@ -59,7 +59,7 @@ class Classify(beam.PTransform):
     it replays the golden images that came with the model; a server that doesn't answer as the model did when it was
     exported fails the pipeline. Images that are read, decoded and asked about are bounded by `max_memory`; requests
     are filled from up to 1024 elements of a bundle. A bearer token is taken from the variable FLOW_IMAGES_TOKEN on the
-    worker. The workers need the packages `flow-images[predict,preprocess]`; with `wire="encoded"` no TensorFlow.
+    worker. The workers need the packages `flow-images[predict]`, and no TensorFlow.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Classify(beam.PTransform):
         tls: TlsOptions | bool | None = None,
         deadline_s: float = RetryPolicy().deadline_s,
         patience_s: float = RetryPolicy().patience_s,
-        wire: Wire | None = None,
+        wire: WireOrAuto = "auto",
         top_k: int = 5,
         batch_size: int = 32,
         overrides: ModelOverrides | None = None,
@@ -90,7 +90,8 @@ class Classify(beam.PTransform):
           tls: True or TlsOptions for a server with TLS; files are read on the workers.
           deadline_s: seconds that one request may take.
           patience_s: seconds to go on trying while the server or a bucket is away or overloaded.
-          wire: how images travel: float32, uint8 or encoded; None for the first that the model has.
+          wire: how images travel: float32, uint8 or encoded; auto is encoded where the server is on the worker's
+            machine, else float32.
           top_k: classes to keep of each image.
           batch_size: images a request.
           overrides: what is known of a model without a contract; files that it names are read on the workers.

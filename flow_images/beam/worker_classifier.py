@@ -13,15 +13,16 @@ from beam_jobs.read_patience import ReadPatience
 from flow_images.classification import Classification, LabelScore
 from serving.client.answer_check import check_answers
 from serving.client.client_options import Endpoint
-from serving.client.discovery import choose_wire, discover
+from serving.client.discovery import discover
 from serving.client.image_calls import ImagePredictor
 from serving.client.model_overrides import ModelOverrides
 from serving.client.predict_client import PredictClient
+from serving.client.wire_choice import choose
 from serving.console.option_fields import Options, option, options_class
 from serving.contract import ModelContract
 from serving.errors import FileError, StorageUnavailable
 from serving.images.limits import ImageLimits, bad_name, own_faults
-from serving.images.wire import Wire
+from serving.images.wire import Wire, WireOrAuto
 from serving.network.retry import RetryPolicy, transient_in_time
 from serving.storage.base import place_of
 from serving.storage.local_file import TooLarge
@@ -50,7 +51,7 @@ class WorkerOptions(Options):
 
     endpoint: Endpoint
     retry: RetryPolicy
-    wire: Wire | None
+    wire: WireOrAuto
     overrides: ModelOverrides = option("What a model without a contract can't tell.")
     limits: ImageLimits = option("What an image may cost.")
     chunk: ChunkOptions
@@ -160,6 +161,6 @@ def _checked(options: WorkerOptions) -> tuple[ModelContract, Wire]:
     """The model's contract, after the server was found to keep it, and the wire form to use."""
     with PredictClient(options.endpoint, retry=options.retry) as client:
         contract = discover(client, options.overrides)
-        wire = choose_wire(contract, options.wire)
+        wire = choose(contract, options.wire, options.endpoint.address, options.limits).wire
         check_answers(ImagePredictor(client, contract, wire), options.overrides)
         return contract, wire

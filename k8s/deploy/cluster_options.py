@@ -24,7 +24,7 @@ def object_name(text: str, most: int = _LONGEST_LABEL) -> str:
 
 
 def job_name(text: str) -> str:
-    """As `object_name`, for a Job: its pods add their index and more to it, and all must fit into a label."""
+    """`object_name` for a Job: its pods add their index and more to it, and all must fit into a label."""
     return object_name(text, most=52)
 
 

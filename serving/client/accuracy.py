@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 _Z = 1.959964
-"""Of the normal distribution, for 95 %."""
+"""Standard deviations of the normal distribution within which 95 % lie, on both sides of the mean."""
 _FEW = 30
 """Images, below which an accuracy says little."""
 

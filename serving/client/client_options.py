@@ -9,7 +9,7 @@ import grpc
 
 from serving.console.option_fields import Options, option, options_class
 from serving.errors import UsageError
-from serving.images.wire import Wire
+from serving.images.wire import WireOrAuto
 from serving.model_store.versions import HIGHEST_VERSION
 from serving.network.retry import Timeouts
 from serving.network.server_address import DEFAULT_PORT, target_of
@@ -176,13 +176,13 @@ class ConnectionOptions(Timeouts, group="Model"):
 class AnswerOptions(Options):
     """How images travel to the server, and what is kept of its answers."""
 
-    wire: Wire | None = option(
+    wire: WireOrAuto = option(
         "How images travel: as pixels (uint8 are a quarter of the bytes), or as files that the server decodes "
         "(encoded).",
-        more="Pixels are preprocessed here, as float32 (exact) or rounded to uint8.",
+        more="Pixels are preprocessed here, as float32 (exact) or rounded to uint8. auto: encoded where the server is "
+        "on this machine, else float32; a run that goes on keeps its form.",
         group="Speed",
-        default=None,
-        default_words="the first of these that the model has",
+        default="auto",
     )
     # The most is more than any model's classes; where a model has fewer, all of them are meant.
     top_k: int = option(

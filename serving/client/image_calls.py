@@ -39,12 +39,15 @@ class ImageCalls:
         self._calls = calls
         self._signature = contract.signature(wire)
         self._shape = (contract.preprocessing.height, contract.preprocessing.width, 3)
+        takes_files = wire != "encoded" and contract.takes_any_file
+        self._of_files = ImageCalls(calls, contract, "encoded") if takes_files else None
 
     def predict(self, images: Sequence[Payload]) -> Operation[Scores]:
         """Scores a batch.
 
         Args:
-          images: n ≥ 1 payloads as `serving.images.encoder.make_encoder` gives them for this wire form.
+          images: n ≥ 1 payloads as `serving.images.encoder.make_encoder` gives them for this wire form. Files among
+            arrays are asked about in a request of their own, if the server takes any file.
 
         Returns:
           n rows.
@@ -55,11 +58,24 @@ class ImageCalls:
           ContractError: the answer has not as many classes as the contract has labels.
           ServingError: see `ModelCalls.predict`.
         """
+        files = [place for place, image in enumerate(images) if isinstance(image, bytes)]
+        if self._of_files and files:
+            return (yield from self._ask_apart(self._of_files, files, images))
         batch = self._signature.batch or len(images)
         parts = []
         for start in range(0, len(images), batch):
             parts.append((yield from self._ask(images[start : start + batch])))
         return _joined(parts)
+
+    def _ask_apart(self, of_files: "ImageCalls", files: Sequence[int], images: Sequence[Payload]) -> Operation[Scores]:
+        """Asks about the files among some images, and about the others."""
+        others = sorted(set(range(len(images))) - set(files))
+        scores = [(yield from of_files.predict([images[place] for place in files]))]
+        if others:
+            scores.append((yield from self.predict([images[place] for place in others])))
+        order = np.argsort([*files, *others])
+        both = _joined(scores)
+        return Scores(both.probabilities[order], both.ok[order])
 
     def _ask(self, images: Sequence[Payload]) -> Operation[Scores]:
         """One request; it is filled up with its last image where the model takes so many and no fewer."""

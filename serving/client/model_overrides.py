@@ -16,7 +16,7 @@ class ModelOverrides(Options, group="Models without a contract"):
 
     labels: str | None = option("A file with a label a line.", default=None, metavar="FILE")
     image_size: tuple[int, int] | None = option(
-        "Its image size, such as 224, or 320x240 (width x height).",
+        "Image size of the model, such as 224, or 320x240 (width x height).",
         default=None,
         metavar="PIXELS",
         parse=parse_image_size,
@@ -34,7 +34,9 @@ class ModelOverrides(Options, group="Models without a contract"):
         "What makes probabilities of its outputs, if they are logits. none: take any outputs as they are.",
         default=None,
     )
-    signature: str | None = option("Its signature.", default=None, metavar="NAME", default_words="serving_default")
+    signature: str | None = option(
+        "Name of the signature to ask.", default=None, metavar="NAME", default_words="serving_default"
+    )
     input_name: str | None = option("The signature's input.", default=None, metavar="NAME")
     output_name: str | None = option("The signature's output.", default=None, metavar="NAME")
 

@@ -1,6 +1,7 @@
 """Prepares an image for a wire form: decoded for `float32` and `uint8`, the checked file for `encoded`."""
 
 import contextlib
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -9,25 +10,38 @@ from typing import Any
 import numpy as np
 
 from serving.contract import Preprocessing
+from serving.images.exif import exif_orientation, turn_upright
 from serving.images.header import RGB_BYTES, ImageHeader, needed_bytes
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
+from serving.images.resize import resize
 from serving.images.wire import Wire
 from serving.process.tensorflow_import import check_not_forked, import_tensorflow
 
-Payload = np.ndarray[Any, np.dtype[Any]] | bytes
+Array = np.ndarray[Any, np.dtype[Any]]
+Payload = Array | bytes
 """float32 or uint8 [height, width, 3], or a whole file."""
 
-CORRUPT = "corrupt"
+CORRUPT, UNDECIDED = "corrupt", "undecided"
 NOT_DECODED = "the image is damaged, of a kind that TensorFlow can't decode, or over the limits of the model"
 
 
-def make_encoder(
-    preprocessing: Preprocessing, wire: Wire, limits: ImageLimits, *, memory: int | None = None
-) -> Callable[[bytes], Payload]:
-    """A thread-safe function from an image's bytes to its payload; it raises ImageRejected.
+class Undecided(Exception):
+    """An image about which only TensorFlow can decide, and it is not installed."""
 
-    Of an animated GIF whose further frames don't matter, only the first frame is sent or decoded. TensorFlow is loaded
-    only where pixels are decoded.
+
+def make_encoder(
+    preprocessing: Preprocessing,
+    wire: Wire,
+    limits: ImageLimits,
+    *,
+    memory: int | None = None,
+    sends_doubtful: bool = False,
+) -> Callable[[bytes], Payload]:
+    """A thread-safe function from an image's bytes to its payload; it raises ImageRejected, or Undecided.
+
+    Of an animated GIF whose further frames don't matter, only the first frame is sent or decoded. An image is decoded
+    without TensorFlow. Where it is not certain that TensorFlow would give the same pixels, the model's own decoder
+    decides: the server's, or else TensorFlow here, which is loaded then.
 
     Args:
       preprocessing: sizes and orientation.
@@ -35,21 +49,19 @@ def make_encoder(
       limits: an image over them is rejected before it is decoded.
       memory: bytes that all images which are being decoded may take together; one that takes more is rejected. By
         default what the largest ordinary image takes, and one that takes more is decoded alone.
+      sends_doubtful: the server takes files, too, and says which it can't decode: a doubtful image's payload is its
+        file, whatever the wire form.
     """
     if wire == "encoded":
         return lambda data: needed_bytes(data, inspect_image(data, limits))
 
-    import_tensorflow()
-    import tensorflow as tf
+    from serving.images.decoder import BYTES_A_PIXEL, decode
 
-    from serving.images.preprocessing import make_decoder
-
-    decoder = make_decoder(preprocessing, wire)
     most = memory or limits.decoding_memory
     room = _Room(most)
+    by_tensorflow = functools.cache(lambda: _tensorflow_decoder(preprocessing, wire))
 
-    def decode(data: bytes) -> Payload:
-        check_not_forked()  # a client may be older than the process
+    def encode(data: bytes) -> Payload:
         header = inspect_image(data, limits)
         cost = decoding_memory(header, preprocessing)
         if memory is not None and cost > memory:
@@ -57,11 +69,67 @@ def make_encoder(
                 "too_large",
                 f"decoding it takes {cost:,} bytes, over the {memory:,} that `max_memory` leaves: give it more",
             )
+        file = needed_bytes(data, header)
+        here = max(cost, BYTES_A_PIXEL[header.format] * header.width * header.height)
+        if here <= most:
+            with room.taken(here):
+                pixels = decode(file, header)
+                if pixels is not None:
+                    return preprocess(pixels, data, preprocessing, wire)
+        if sends_doubtful:
+            return file
         with room.taken(cost):
-            try:
-                return decoder(needed_bytes(data, header))
-            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-                raise ImageRejected(CORRUPT, f"{NOT_DECODED}: {_cause(error.message)}") from error
+            return by_tensorflow()(file)
+
+    return encode
+
+
+def preprocess(pixels: Array, data: bytes, preprocessing: Preprocessing, wire: Wire) -> Array:
+    """What the wire form sends of decoded pixels; the numbers of `serving.images.preprocessing` without TensorFlow.
+
+    Args:
+      pixels: uint8 [h, w, 3], RGB.
+      data: the image's file, for its orientation.
+      preprocessing: of the model.
+      wire: `float32` or `uint8`.
+
+    Returns:
+      [height, width, 3], float32 in the model's value range or uint8.
+    """
+    if preprocessing.orientation == "exif":
+        pixels = turn_upright(pixels, exif_orientation(data))
+    image = resize(pixels, preprocessing.height, preprocessing.width)
+    image *= np.float32(1 / 255)
+    if wire == "uint8":
+        return np.rint(image * np.float32(255)).astype(np.uint8)
+    black, white = preprocessing.value_range
+    if (black, white) != (0.0, 1.0):
+        image *= np.float32(white - black)
+        image += np.float32(black)
+    return image
+
+
+def _tensorflow_decoder(preprocessing: Preprocessing, wire: Wire) -> Callable[[bytes], Array]:
+    """As `serving.images.preprocessing.make_decoder`, raising ImageRejected."""
+    check_not_forked()  # a client may be older than the process
+    try:
+        import_tensorflow()
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        raise Undecided(
+            "only TensorFlow can tell whether this image is damaged, and how it looks: install it (pip install "
+            "tensorflow), or send `wire` encoded"
+        ) from error
+    from serving.images.preprocessing import make_decoder
+
+    decoder = make_decoder(preprocessing, wire)
+
+    def decode(data: bytes) -> Array:
+        check_not_forked()
+        try:
+            return decoder(data)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            raise ImageRejected(CORRUPT, f"{NOT_DECODED}: {_cause(error.message)}") from error
 
     return decode
 

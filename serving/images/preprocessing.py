@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from serving.contract import Preprocessing
 from serving.images.decoding_cost import decoding_cost
-from serving.images.exif import exif_orientation, turn_upright
+from serving.images.exif_graph import exif_orientation, turn_upright
 from serving.images.limits import MIB, ImageLimits
 from serving.images.wire import Wire
+from serving.process.decoder_messages import without_decoder_messages
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -156,7 +157,7 @@ def make_decoder(preprocessing: Preprocessing, wire: Wire) -> Callable[[bytes], 
 
     Returns:
       A function to [height, width, 3]: float32 in the value range for `float32`, or uint8 for `uint8`.
-      It raises tf.errors.InvalidArgumentError for bytes that can't be decoded.
+      It raises tf.errors.InvalidArgumentError for bytes that can't be decoded, and prints nothing of them.
     """
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
@@ -166,7 +167,8 @@ def make_decoder(preprocessing: Preprocessing, wire: Wire) -> Callable[[bytes], 
     concrete = decode.get_concrete_function()
 
     def decoder(data: bytes) -> Array:
-        image = concrete(tf.constant(data))
+        with without_decoder_messages():
+            image = concrete(tf.constant(data))
         # Rounded outside of the graph, whose optimizer would join both scalings, and round halves otherwise.
         sent = to_uint8(image) if wire == "uint8" else to_range(image, preprocessing.value_range)
         array: Array = sent.numpy()

@@ -15,6 +15,9 @@ from typing import IO
 from serving.errors import UsageError
 from serving.process.temporary_files import check_temporary_files
 
+TENSORFLOW_BYTES = 600 * 2**20
+"""Memory that TensorFlow takes once it is imported [measured with 2.21 on x86-64]."""
+
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
@@ -52,6 +55,8 @@ def import_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     check_temporary_files()
+    # Its warnings are about what is raised or rejected anyway. A value that is set is respected.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with quiet_stderr():
         import tensorflow as tf
 

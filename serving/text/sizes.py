@@ -26,7 +26,7 @@ def parse_byte_size(text: str) -> int:
     """Bytes of a number with a unit: `2GiB`, `512Mi`, `1500M`; K, M, G, T are powers of 1,000, with an i of 1,024.
 
     Raises:
-      ValueError: it is no such text.
+      ValueError: the text is not a size.
     """
     found = _SIZE.fullmatch(text)
     if not found or len(text) > 40:

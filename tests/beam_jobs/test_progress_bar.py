@@ -18,6 +18,7 @@ import pytest
 from beam_jobs.progress_bar import ProgressLines
 from tests.beam_jobs.runs import numbered, planned
 from tests.conftest import MODEL_NAME
+from tests.hostile import noisy_jpeg
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -89,6 +90,24 @@ def test_a_terminal_shows_the_account_and_no_control_codes(
         assert b"predicting" in written
     else:
         assert b"\x1b" not in written
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_nothing_that_decoders_say_of_damaged_images(server: str, drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, path in enumerate(sorted((drawn / "train").iterdir())[:8]):
+        data = path.read_bytes()
+        (folder / path.name).write_bytes(data[: len(data) * 2 // 3] if number % 2 else noisy_jpeg(data))
+    code, screen, written = on_terminal(
+        120, tmp_path, "predict", "--input", str(folder), "--output", "out", "--server", server, "--model-name",
+        MODEL_NAME, "--wire", "float32", "--max-rejected", "4",
+    )  # fmt: skip
+    assert code == 0, screen
+    assert screen[0] == "8 listed = 4 predicted + 4 rejected + 0 failed"
+    assert [line for line in screen if line.startswith("rejected: 4 corrupt, such as ")]
+    for noise in (b"Corrupt JPEG", b".cc:", b"0000 00:00"):
+        assert noise not in written
 
 
 def test_the_screen_of_a_command_in_a_pod_is_lines(server: str, drawn: Path, tmp_path: Path) -> None:

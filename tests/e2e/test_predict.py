@@ -93,7 +93,7 @@ def test_run_json_says_what_was_done(predict: Predict, drawn: Path, model_store:
     assert run["model"] == {"name": MODEL_NAME, "version": 1, "fingerprint": contract.fingerprint}
     options = run["options"]
     assert (options["inputs"], options["output"]) == ([str(drawn / "train")], str(tmp_path / "out"))
-    assert (options["wire"], options["batch_size"], options["top_k"]) == ("float32", 7, 5)  # the form that was chosen
+    assert (options["wire"], options["batch_size"], options["top_k"]) == ("encoded", 7, 5)  # the form that was chosen
     assert {"flow-images", "apache-beam", "tensorflow", "grpcio", "numpy"} <= run["versions"].keys()
     assert run["started"] <= run["finished"]
 

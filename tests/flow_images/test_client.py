@@ -351,18 +351,15 @@ sys.modules["tensorflow"] = None
 import numpy as np
 from PIL import Image
 from flow_images.client import Client
+damaged = open("{files[0]}", "rb").read()[:-99]
 with Client("{server}", "{MODEL_NAME}") as client:
     by_file, by_pixels = client.classify(["{files[0]}", np.asarray(Image.open("{files[0]}").convert("RGB"))])
     print(by_file.label, by_file.ok, by_pixels.ok)
-try:
-    Client("{server}", "{MODEL_NAME}", wire="float32").contract()
-except Exception as error:
-    print(type(error).__name__, error)
+for wire in ("float32", "uint8"):
+    with Client("{server}", "{MODEL_NAME}", wire=wire) as client:
+        print(client.check() < 0.1, client.classify("{files[0]}").label, client.classify(damaged).reason)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     with Client(server, MODEL_NAME) as client:
         label = client.classify(files[0]).label
-    first, second = done.stdout.splitlines()
-    assert first == f"{label} True True"
-    assert second.startswith("UsageError for the wire form float32")
-    assert "flow-images[preprocess]" in second
+    assert done.stdout.splitlines() == [f"{label} True True", *2 * [f"True {label} corrupt"]]

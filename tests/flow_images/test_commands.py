@@ -25,8 +25,8 @@ COMMANDS = [
     for block in snippets(language)
     for line in commands(block)
 ]
-ELSEWHERE = re.compile(r"\b(gs|s3|az|https)://|flow-images (deploy|serve|demo)|--model-name net\b")
-"""Marks commands that need a bucket, a cluster, the internet, or a model of another kind. Servers run in sessions."""
+ELSEWHERE = re.compile(r"\b(gs|s3|az|https)://|flow-images (deploy|serve|demo)")
+"""Marks commands that need a bucket, a cluster or the internet. Servers run in sessions."""
 WITHOUT_A_MODULE = "flow-images train --labels labels.csv --images train/ --model-store models/ --name dogs"
 """Would fetch TF Hub's."""
 OURS_TO_RUN = [

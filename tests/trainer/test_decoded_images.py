@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from serving.contract import Preprocessing
+from tests.hostile import noisy_jpeg
 from trainer.data import process_image
 from trainer.decoded_images import DecodedImages
 from trainer.progress import Progress
@@ -96,3 +97,15 @@ def test_a_killed_run_goes_on_where_it_stopped(paths: list[str], expected: Array
 
 def test_no_images_are_none(work: WorkFolder) -> None:
     assert len(DecodedImages([], PREPROCESSING, name="i", work=work)) == 0
+
+
+def test_what_a_decoder_says_of_an_image_is_not_printed(
+    paths: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noisy = tmp_path / "noisy.jpg"
+    noisy.write_bytes(noisy_jpeg(Path(paths[0]).read_bytes()))
+    expected = process_image(str(noisy), img_size=SIZE).numpy()
+    assert "Corrupt JPEG data: 5 extraneous bytes" in capfd.readouterr().err
+    found = DecodedImages([str(noisy)], Preprocessing(height=SIZE, width=SIZE), name="noisy")
+    np.testing.assert_array_equal(found[np.array([0])][0], expected)
+    assert capfd.readouterr().err == ""

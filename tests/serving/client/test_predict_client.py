@@ -99,6 +99,19 @@ def test_undecodable_rows_are_marked_and_others_scored(
     np.testing.assert_allclose(scores.probabilities[0], scores.probabilities[2], atol=1e-6)
 
 
+def test_files_among_arrays_are_asked_about_as_files(
+    client: PredictClient, contract: ModelContract, drawn: Path
+) -> None:
+    files = [path.read_bytes() for path in sorted((drawn / "train").iterdir())[:2]]
+    first, second = (make_encoder(contract.preprocessing, "float32", ImageLimits())(file) for file in files)
+    predictor = ImagePredictor(client, contract, "float32")
+    expected = predictor.predict([first, second, first]).probabilities
+    mixed = predictor.predict([first, b"broken", files[1], first, b"broken too"])
+    assert mixed.ok.tolist() == [True, False, True, True, False]
+    np.testing.assert_allclose(mixed.probabilities[mixed.ok], expected, atol=1e-5)
+    assert predictor.predict([b"broken"]).ok.tolist() == [False]
+
+
 @pytest.mark.parametrize(
     "image",
     [np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32), np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.float64), b"bytes"],
@@ -106,8 +119,9 @@ def test_undecodable_rows_are_marked_and_others_scored(
 )
 def test_a_wrong_image_is_never_sent(contract: ModelContract, image: object) -> None:
     away = PredictClient(Endpoint(address="127.0.0.1:1", model_name="x"), retry=ONCE)
+    of_arrays = contract.model_copy(update={"signatures": {"float32": contract.signatures["float32"]}})
     with pytest.raises(InvalidRequest, match="nothing was sent"):
-        ImagePredictor(away, contract, "float32").predict([image])  # type: ignore[list-item]
+        ImagePredictor(away, of_arrays, "float32").predict([image])  # type: ignore[list-item]
 
 
 def test_a_wrong_shape_is_refused_by_the_server_itself(client: PredictClient) -> None:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from serving.contract import Preprocessing
 from serving.images.encoder import make_encoder
-from serving.images.exif import exif_orientation
+from serving.images.exif_graph import exif_orientation
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 from serving.images.preprocessing import decode_batch, decode_pixels, make_decoder, to_uint8
 
