@@ -300,7 +300,7 @@ def test_an_empty_input_is_never_a_success(predict: Predict, tmp_path: Path) -> 
         (["--", "--direct_running_mode=multi_threading"], "loses rows"),
         (["stray"], "unexpected argument 'stray': a pattern goes in quotes"),
         (["--shard", "3/3"], "0 to N-1"),
-        (["--labels", "x.txt"], "its own contract"),
+        (["--signature", "x"], "its own contract"),
         (["--tls-cert", "x.pem"], "`tls.key`"),
     ],
 )
