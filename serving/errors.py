@@ -42,16 +42,16 @@ FlowImagesError                 every error that is meant for a user
 │   ├── Incomplete              images have no outcome yet [beam_jobs.results] (75)
 │   ├── PublishedElsewhere      somebody publishes the same version just now [serving.model_store.publish] (75)
 │   ├── MayPass                 what the trainer needs is away or full [trainer.tensorflow_errors] (75)
-│   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.errors] (75)
+│   └── Unreachable             the cluster gives no answer, or none for now [k8s.deploy.cluster_errors] (75)
 ├── NotBlessed                  a trained model failed a gate: its report is written, and it is not published (4)
 ├── NotClassified               an image has no label; raised by `Classification.raise_for_reason` alone
 ├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
 ├── BrokenPart                  a part of a run was changed after it was written [beam_jobs.parts]
-└── DeployError                 the cluster refuses, or something is missing there [k8s.deploy.errors]
-    ├── Forbidden               the user has no right to do this [k8s.deploy.errors]
-    ├── Foreign                 an object of this name belongs to somebody else [k8s.deploy.errors] (2)
+└── DeployError                 the cluster refuses, or something is missing there [k8s.deploy.cluster_errors]
+    ├── Forbidden               the user has no right to do this [k8s.deploy.cluster_errors]
+    ├── Foreign                 an object of this name belongs to somebody else [k8s.deploy.cluster_errors] (2)
     ├── Unreachable             (75)
-    └── Conflict                the object has changed, or others hold fields of it [k8s.deploy.errors]
+    └── Conflict                the object has changed, or others hold fields of it [k8s.deploy.cluster_errors]
 
 Messages name options as fields in backticks, as Python spells them: `batch_size`, or `tls.ca` for a field of a field.
 The command line shows them as its flags; see `serving.console.flags_in_messages`.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from k8s.deploy.cluster_options import ClusterOptions
-from k8s.deploy.remains import current_remains
-from k8s.lines import say
+from k8s.deploy.left_behind import current_remains
+from k8s.plain_lines import say
 from serving.console.option_fields import option, options_class
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from k8s.deploy import ownership
 from k8s.deploy.cluster import Cluster, Object
-from k8s.deploy.errors import Conflict, DeployError, Forbidden, Foreign
+from k8s.deploy.cluster_errors import Conflict, DeployError, Forbidden, Foreign
 from serving.errors import EXIT_RESUMABLE
 
 # Everything that others refer to comes before those who refer to it.

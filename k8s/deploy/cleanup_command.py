@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import click
 
 from k8s.deploy.cluster_options import ClusterOptions
+from k8s.deploy.left_behind import current_remains
 from k8s.deploy.ownership import PART_OF
-from k8s.deploy.remains import current_remains
-from k8s.lines import say
+from k8s.plain_lines import say
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_fields import option, options_class
 from serving.console.option_flags import option_flags
@@ -43,7 +43,7 @@ def cleanup(options: DeployCleanupOptions) -> None:
     When no server, Job or pod of ours is left, what they needed goes, too: policies, options and accounts.
     """
     from k8s.deploy import changes, explain
-    from k8s.deploy.errors import Forbidden
+    from k8s.deploy.cluster_errors import Forbidden
 
     cluster = options.connect()
     everything = options.everything

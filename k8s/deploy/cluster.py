@@ -12,7 +12,7 @@ from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 from urllib3.exceptions import HTTPError, LocationValueError
 from yaml import YAMLError
 
-from k8s.deploy.errors import Conflict, DeployError, Forbidden, Unreachable
+from k8s.deploy.cluster_errors import Conflict, DeployError, Forbidden, Unreachable
 from k8s.deploy.ownership import MANAGER
 
 Object = dict[str, Any]

@@ -5,8 +5,8 @@ from typing import Any
 import click
 
 from k8s.deploy.cleanup_command import cleanup
+from k8s.deploy.left_behind import Remains, explaining_remains
 from k8s.deploy.predict_command import predict
-from k8s.deploy.remains import Remains, explaining_remains
 from k8s.deploy.resume_command import resume
 from k8s.deploy.rollback_command import rollback
 from k8s.deploy.serve_command import serve

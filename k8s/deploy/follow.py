@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from k8s.deploy import explain, remains
+from k8s.deploy import explain
+from k8s.deploy import left_behind
 from k8s.deploy.cluster import Cluster, Log, Object
-from k8s.deploy.errors import DeployError, Unreachable
+from k8s.deploy.cluster_errors import DeployError, Unreachable
 from k8s.deploy.ownership import PART_OF
 from serving.errors import EXIT_FAILED, EXIT_NOT_BLESSED, EXIT_OVER_LIMIT, EXIT_RESUMABLE, EXIT_USAGE
 
@@ -143,7 +144,7 @@ class Follower:
                     thread.start()
 
     def _copy_log(self, log: Log, start: str) -> None:
-        remains.leave_signals_to_main_thread()
+        left_behind.leave_signals_to_main_thread()
         for line in log.lines():
             self._say(start + line)
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from yaml import YAMLError
 
-from k8s.deploy.errors import DeployError
+from k8s.deploy.cluster_errors import DeployError
 from serving.errors import EXIT_USAGE
 
 Object = dict[str, Any]

@@ -4,7 +4,7 @@ import click
 
 from k8s.deploy.cluster_options import ClusterOptions
 from k8s.deploy.suspend_command import check_job, set_suspended
-from k8s.lines import say
+from k8s.plain_lines import say
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 

@@ -7,7 +7,7 @@ import click
 
 from k8s.deploy.cluster_options import ClusterOptions
 from k8s.deploy.ownership import PART_OF
-from k8s.lines import say
+from k8s.plain_lines import say
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 

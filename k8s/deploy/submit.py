@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from k8s.deploy import overlay
-from k8s.deploy.errors import DeployError
+from k8s.deploy.cluster_errors import DeployError
 from k8s.deploy.overlay import Change, Object
 from serving.errors import EXIT_USAGE
 

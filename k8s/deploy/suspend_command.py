@@ -3,8 +3,8 @@
 import click
 
 from k8s.deploy.cluster_options import ClusterOptions, job_name
-from k8s.deploy.remains import current_remains
-from k8s.lines import say
+from k8s.deploy.left_behind import current_remains
+from k8s.plain_lines import say
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 

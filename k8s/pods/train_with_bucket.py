@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from k8s.lines import say
+from k8s.plain_lines import say
 from k8s.pods.pod_errors import BUCKETS, errors_for_pods
 from serving.console.option_flags import Number
 from serving.errors import FlowImagesError, UsageError

@@ -12,7 +12,7 @@ import urllib.request
 
 import click
 
-from k8s.lines import say
+from k8s.plain_lines import say
 from serving.console.option_flags import Number
 from serving.errors import EXIT_RESUMABLE
 

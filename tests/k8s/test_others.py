@@ -17,7 +17,7 @@ import yaml
 
 from k8s.deploy import changes
 from k8s.deploy.cluster import Cluster
-from k8s.deploy.errors import Foreign
+from k8s.deploy.cluster_errors import Foreign
 from tests.k8s.builds import K8S, Object, build, compose, one
 from tests.k8s.cluster.control_plane import ControlPlane
 from tests.k8s.command import deploy

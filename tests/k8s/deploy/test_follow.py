@@ -6,7 +6,7 @@ import pytest
 
 from k8s.deploy import follow
 from k8s.deploy.cluster import Cluster
-from k8s.deploy.errors import Unreachable
+from k8s.deploy.cluster_errors import Unreachable
 
 
 class _SilentAtFirst:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from k8s.deploy import overlay
-from k8s.deploy.errors import DeployError
+from k8s.deploy.cluster_errors import DeployError
 from tests.k8s.builds import K8S, compose, kubectl, one
 from tests.k8s.command import deploy
 

@@ -7,7 +7,7 @@ from types import FrameType
 
 import click
 
-from k8s.deploy.errors import DeployError, Unreachable
+from k8s.deploy.cluster_errors import DeployError, Unreachable
 
 
 class Remains:

@@ -5,7 +5,7 @@ All errors are drawn in `serving.errors`.
 
 from collections.abc import Mapping
 
-from k8s.lines import plain
+from k8s.plain_lines import plain
 from serving.errors import EXIT_FAILED, EXIT_RESUMABLE, EXIT_USAGE, FlowImagesError, Resumable
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from k8s import lines
-from k8s.deploy.errors import DeployError
+from k8s import plain_lines
+from k8s.deploy.cluster_errors import DeployError
 
 
 @pytest.mark.parametrize(
@@ -18,5 +18,5 @@ from k8s.deploy.errors import DeployError
     ],
 )
 def test_text_of_others_commands_nothing(text: str, shown: str) -> None:
-    assert lines.plain(text) == shown
+    assert plain_lines.plain(text) == shown
     assert str(DeployError(text)) == shown
