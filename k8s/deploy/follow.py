@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from k8s.deploy import explain
-from k8s.deploy import left_behind
+from k8s.deploy import explain, left_behind
 from k8s.deploy.cluster import Cluster, Log, Object
 from k8s.deploy.cluster_errors import DeployError, Unreachable
 from k8s.deploy.ownership import PART_OF
