@@ -85,7 +85,7 @@ def test_without_any_place_each_command_says_it_in_one_line(
     done = subprocess.run(
         [sys.executable, "-m", "flow_images", command.split()[0], *map(str, arguments)], capture_output=True, text=True,
         timeout=120, cwd="/proc",
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[2]}", "TMPDIR": "/proc/none"},
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).resolve().parents[3]}", "TMPDIR": "/proc/none"},
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert "no place for temporary files" in done.stderr.splitlines()[-1]
