@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Self
 
-from beam_jobs.batch_outcomes import ChunkOptions as ChunkOptions
-from beam_jobs.batch_outcomes import Predictor, Scorer
+from beam_jobs.batch_requests import ChunkOptions as ChunkOptions
+from beam_jobs.batch_requests import Predictor, Scorer
 from beam_jobs.bounded_map import bounded_map
 from beam_jobs.image_reader import ImageReader, Prepared, Read, Source
 from beam_jobs.memory import Allowance, Room, divide, give_back_large_blocks, resident

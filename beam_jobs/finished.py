@@ -11,8 +11,8 @@ import numpy as np
 import pydantic
 
 from beam_jobs import stop_request
+from beam_jobs.image_lists import is_list
 from beam_jobs.image_names import image_name
-from beam_jobs.list_files import is_list
 from beam_jobs.listing import list_images
 from beam_jobs.plan import Plan, RunFolder
 from serving.errors import FlowImagesError

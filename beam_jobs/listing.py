@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from beam_jobs.glob_patterns import Below, has_magic, split_pattern
+from beam_jobs.image_lists import Named, check_kind, is_list, is_text, read_list
 from beam_jobs.known_sources import Source, SourceFinder
-from beam_jobs.list_files import Named, check_kind, is_list, is_text, read_list
 from beam_jobs.path_hints import spelling_hint, why_not_there
 from serving.errors import StorageError, StorageUnavailable, UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, shown, within

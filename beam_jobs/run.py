@@ -16,7 +16,7 @@ from beam_jobs.beam_flags import flag_names, parse_beam_flags
 from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.finished import Finished, News
 from beam_jobs.fresh_links import Links, keep_links
-from beam_jobs.list_files import is_list, read_list
+from beam_jobs.image_lists import is_list, read_list
 from beam_jobs.listing import check_inputs, list_images
 from beam_jobs.manifest import build_manifest
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder

@@ -8,8 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
+from beam_jobs.image_lists import is_list
 from beam_jobs.known_sources import Source, is_empty
-from beam_jobs.list_files import is_list
 from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Parts
 from beam_jobs.plan import Plan, RunFolder

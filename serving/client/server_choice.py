@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serving.client.client_options import ConnectionOptions, Endpoint, bearer_token
 from serving.errors import FlowImagesError, UsageError
-from serving.model_store.choose import choose_on_disk, named_model
+from serving.model_store.choose_version import choose_on_disk, named_model
 from serving.model_store.fetch import local_copy
 from serving.storage.base import scheme
 from serving.storage.stores import Stores
@@ -84,7 +84,7 @@ class Connection:
             yield self._endpoint
             return
         from serving.server import ServerProcess
-        from serving.server.rpc.status import Code, StatusError
+        from serving.server.rpc.status_error import Code, StatusError
 
         version = version if self._endpoint.version is None else self._endpoint.version
         with contextlib.ExitStack() as stack:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from serving.console.option_fields import Options, option, options_class
 from serving.images.header import MOST_PIXELS, BadHeader, ImageHeader, Undecodable, file_format, read_header
-from serving.images.other_files import what_it_is
+from serving.images.unsupported_files import what_it_is
 from serving.storage.local_file import TooLarge
 
 MIB = 1024 * 1024

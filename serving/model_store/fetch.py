@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serving.errors import UsageError
-from serving.model_store.choose import choose
+from serving.model_store.choose_version import choose
 from serving.model_store.versions import PUBLISHING, VersionFolder, versions, whole
 from serving.storage.base import Storage
 from serving.storage.transfer import NameLeadsOut, download

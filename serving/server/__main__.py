@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
 
         follow_parent(options.parent_pipe_fd, options.grpc_socket_path)
     from serving.errors import DiskFull, UsageError
-    from serving.server.rpc.status import StatusError
+    from serving.server.rpc.status_error import StatusError
 
     try:
         run(options)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import FlowImagesError, StorageUnavailable, UsageError
-from serving.model_store.choose import choose, choose_on_disk, named_model
+from serving.model_store.choose_version import choose, choose_on_disk, named_model
 from serving.model_store.fetch import ASIDE, fetch, local_copy
 from serving.model_store.publish import Publication, PublishedElsewhere
 from serving.model_store.versions import HIGHEST_VERSION, MODEL_FILE, version_number, versions, whole

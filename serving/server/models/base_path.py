@@ -3,7 +3,7 @@
 import os
 
 from serving.model_store.versions import MODEL_FILES, models_in, version_number
-from serving.server.rpc.status import Code, StatusError
+from serving.server.rpc.status_error import Code, StatusError
 
 
 def absolute(path: str | os.PathLike[str]) -> str:

@@ -36,7 +36,7 @@ from tensorflow.core.framework import types_pb2
 from serving.server.models import textprotos
 from serving.server.models.servable import GraphSession
 from serving.server.models.subgraph import Subgraph
-from serving.server.rpc.status import Code, StatusError, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 from serving.server.rpc.tensors import Array
 
 log = logging.getLogger(__name__)

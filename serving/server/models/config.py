@@ -23,7 +23,7 @@ from tensorflow_serving.config import file_system_storage_path_source_pb2, model
 
 from serving.model_store.versions import version_number
 from serving.server.models import textprotos
-from serving.server.rpc.status import invalid_argument
+from serving.server.rpc.status_error import invalid_argument
 from serving.server.run.server_options import ServerOptions
 
 _PLATFORM = "tensorflow"

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import model_pb2
 from serving.server.models.config import ModelConfig, versions_on_disk
 from serving.server.models.servable import Servable
 from serving.server.models.version_policy import LeasedServable, State, Version, next_action
-from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, from_exception, invalid_argument
 from serving.server.run.server_options import ServerOptions
 
 log = logging.getLogger(__name__)

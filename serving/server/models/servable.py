@@ -19,7 +19,7 @@ from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
 from serving.model_store.versions import MODEL_FILES
 from serving.server.models import textprotos
-from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
 from serving.server.run.server_options import ServerOptions
 

@@ -30,7 +30,7 @@ from serving.server.models.batching import (
     task_too_large,
 )
 from serving.server.models.servable import GraphSession
-from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
 
 _Feeds = Mapping[str, Array]

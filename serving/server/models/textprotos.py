@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
 
-from serving.server.rpc.status import Code, StatusError, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 from serving.storage.local_file import read_file
 
 _KINDS = {"bool": 8, "int64": 3, "string": 9}  # FieldDescriptorProto.Type

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Collection, Iterable
 
 from serving.server.models.servable import Servable
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 
 
 class State(enum.IntEnum):

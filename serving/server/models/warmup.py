@@ -21,7 +21,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.server.models.servable import Servable
 from serving.server.rpc import examples, predict
-from serving.server.rpc.status import Code, StatusError, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 _MAX_RECORDS = 1000

@@ -27,7 +27,7 @@ from serving.server.models import textprotos
 from serving.server.ports import profiler
 from serving.server.ports.listen_addresses import bracketed, check_socket, reachable
 from serving.server.rpc.core import ServerCore
-from serving.server.rpc.status import Code, StatusError, from_exception, truncated
+from serving.server.rpc.status_error import Code, StatusError, from_exception, truncated
 from serving.server.run.server_options import ANY_PORT, ServerOptions
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.dtypes import as_dtype
 
 from serving.server.ports.json_text import Json, decimal, json_type, quoted, shown
-from serving.server.rpc.status import Code, StatusError, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 from serving.server.rpc.tensors import MAX_RANK, Array
 
 _INT32 = (-(2**31), 2**31 - 1)

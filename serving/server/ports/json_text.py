@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.server.rpc.status import invalid_argument
+from serving.server.rpc.status_error import invalid_argument
 
 Json = Any
 _TYPES = {str: "String", float: "Number", int: "Number", dict: "Object", list: "Array", type(None): "Null"}

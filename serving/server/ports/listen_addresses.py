@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 
-from serving.server.rpc.status import Code, StatusError, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 
 _MAX_SOCKET_PATH = 107  # bytes, the system's limit
 

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
-from serving.server.rpc.status import Code, from_exception
+from serving.server.rpc.status_error import Code, from_exception
 
 _PREFIX = ":tensorflow:serving:"
 _LATENCY_BUCKETS = [10 * 1.8**power for power in range(33)]

@@ -16,7 +16,7 @@ from tensorflow.python.profiler.internal import _pywrap_profiler
 from tensorflow.tsl.profiler.protobuf import profiler_options_pb2, xplane_pb2
 
 from serving.protos.tensor_codec import varint
-from serving.server.rpc.status import Code, StatusError
+from serving.server.rpc.status_error import Code, StatusError
 
 SERVICE = "tensorflow.ProfilerService"
 _DURATION_MS, _OPTIONS, _FOLDER, _SESSION, _HOST, _ANSWER_WITH_TRACE = 1, 4, 5, 6, 7, 9  # of ProfileRequest

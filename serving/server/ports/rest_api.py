@@ -33,7 +33,7 @@ from serving.server.ports import json_tensors, json_text
 from serving.server.ports.json_text import Json
 from serving.server.rpc import predict
 from serving.server.rpc.core import ServerCore
-from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, from_exception, invalid_argument
 
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _ACTION = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<action>classify|regress|predict)", re.I | re.A)

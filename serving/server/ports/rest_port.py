@@ -20,7 +20,7 @@ from serving.server.ports import monitoring
 from serving.server.ports.listen_addresses import family
 from serving.server.ports.rest_api import Answer, RestApi
 from serving.server.rpc.core import ServerCore
-from serving.server.rpc.status import Code, StatusError
+from serving.server.rpc.status_error import Code, StatusError
 from serving.server.run.server_options import ANY_PORT, ServerOptions
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from serving.server.models.strict_batching import StrictBatchingSession
 from serving.server.models.version_policy import Version
 from serving.server.ports.monitoring import Metrics
 from serving.server.rpc import examples, message_codec, predict
-from serving.server.rpc.status import Code, StatusError, from_exception, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
 from serving.server.run.server_options import ServerOptions
 

@@ -26,7 +26,7 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2
 
 from serving.server.models.servable import DEFAULT_SIGNATURE, Servable
 from serving.server.rpc.predict import model_spec
-from serving.server.rpc.status import Code, StatusError, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 from serving.server.rpc.tensors import Array
 
 CLASSIFY = "tensorflow/serving/classify"

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving.protos.tensor_codec import varint
-from serving.server.rpc.status import Code, StatusError
+from serving.server.rpc.status_error import Code, StatusError
 
 _CUT_FROM = 64 * 1024
 _INPUTS, _ENTRY_KEY, _ENTRY_VALUE, _CONTENT = 2, 1, 2, 4  # field numbers

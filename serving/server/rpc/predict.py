@@ -24,7 +24,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving.server.models.servable import DEFAULT_SIGNATURE, Servable
 from serving.server.rpc import message_codec, tensors
-from serving.server.rpc.status import Code, StatusError, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 from serving.server.rpc.tensors import Array
 
 _METHODS = tuple(f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress"))

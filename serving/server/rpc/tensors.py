@@ -14,7 +14,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.dtypes import as_dtype
 
 from serving.protos.tensor_codec import join_strings, object_array, split_strings, varint
-from serving.server.rpc.status import Code, StatusError, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 
 Array = npt.NDArray[Any]
 

@@ -21,7 +21,7 @@ from serving.model_store.versions import versions_on_disk, whole
 from serving.process.child_process import python_command, python_environment
 from serving.process.temporary_files import check_temporary_files
 from serving.server.models.base_path import absolute, check_base_path
-from serving.server.rpc.status import Code, StatusError
+from serving.server.rpc.status_error import Code, StatusError
 
 _LOG = logging.getLogger(__name__)
 _MAX_SOCKET_PATH = 100  # the system's limit is 104 or 108 bytes

@@ -79,7 +79,7 @@ def serve(options: ServeOptions) -> None:
     """
     from serving.server.models.base_path import absolute, check_base_path
     from serving.server.ports.listen_addresses import check_socket
-    from serving.server.rpc.status import Code, StatusError
+    from serving.server.rpc.status_error import Code, StatusError
     from serving.server.run.server_options import ANY_PORT, ServerOptions
 
     if not options.model_base_path:
@@ -130,7 +130,7 @@ def serve(options: ServeOptions) -> None:
 @contextlib.contextmanager
 def _as_usage(flag: str) -> Iterator[None]:
     """What is found wrong in the block is the flag's fault."""
-    from serving.server.rpc.status import StatusError
+    from serving.server.rpc.status_error import StatusError
 
     try:
         yield
@@ -141,7 +141,7 @@ def _as_usage(flag: str) -> Iterator[None]:
 def _check_free(flag: str, host: str, port: int) -> None:
     """Tells of a port in use before TensorFlow's import takes its seconds."""
     from serving.server.ports.listen_addresses import check_port
-    from serving.server.rpc.status import Code, StatusError
+    from serving.server.rpc.status_error import Code, StatusError
 
     try:
         check_port(host, port)

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from serving.server.rpc.status import Code, StatusError, invalid_argument
+from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 
 ANY_PORT = -1
 """The `port` or `rest_api_port` for which the system chooses a free one. (0 means off, as it does for the binary.)"""

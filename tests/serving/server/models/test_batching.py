@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serving.server.models.batching import BatchingOptions
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 from tests.serving.server.client import Client, examples, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
 

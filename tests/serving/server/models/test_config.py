@@ -9,7 +9,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.server.models import config, textprotos
 from serving.server.models.batching import BatchingOptions
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 
 SHIPPED = Path(config.__file__).resolve().parents[2] / "config"
 

@@ -10,7 +10,7 @@ import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.server import EmbeddedServer, ServerOptions
-from serving.server.rpc.status import Code, StatusError
+from serving.server.rpc.status_error import Code, StatusError
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
 from tests.serving.server.saved_models import write_broken

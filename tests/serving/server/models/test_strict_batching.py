@@ -15,7 +15,7 @@ from serving.server import EmbeddedServer
 from serving.server.models.batching import BatchingOptions
 from serving.server.models.servable import GraphSession
 from serving.server.models.strict_batching import StrictBatchingSession
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 from tests.serving.server.client import Client, refused
 from tests.serving.server.conftest import Gate, Serve, eventually
 from tests.serving.server.models.test_batching import LONG_MICROS, parameters, together

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 
 from serving.server import EmbeddedServer
-from serving.server.rpc.status import Code, StatusError
+from serving.server.rpc.status_error import Code, StatusError
 from tests.serving.server.client import Client, examples
 
 

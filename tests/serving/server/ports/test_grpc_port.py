@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 from tests.serving.server.client import Client
 from tests.serving.server.conftest import Serve
 

@@ -10,7 +10,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.server.ports import json_tensors, json_text
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serving.server.ports import json_text
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 
 
 @pytest.mark.parametrize(

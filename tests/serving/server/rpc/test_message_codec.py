@@ -7,7 +7,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving.server.rpc import message_codec, tensors
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 
 
 def request(*sizes: int, typed: bool = False) -> predict_pb2.PredictRequest:

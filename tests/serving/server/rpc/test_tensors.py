@@ -7,7 +7,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from serving.protos.tensor_codec import varint
 from serving.server.rpc import tensors
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 from tests.serving.server.saved_models import TYPES
 
 

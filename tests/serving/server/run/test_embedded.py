@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.server import EmbeddedServer
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 from tests.conftest import MODEL_NAME
 from tests.serving.server.client import Client
 

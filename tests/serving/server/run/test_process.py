@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serving.server import ServerProcess
-from serving.server.rpc.status import StatusError
+from serving.server.rpc.status_error import StatusError
 from tests.serving.server.client import Client
 from tests.serving.server.conftest import eventually
 from tests.serving.server.saved_models import write_broken

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serving.server import EmbeddedServer
-from serving.server.rpc.status import Code, StatusError
+from serving.server.rpc.status_error import Code, StatusError
 from serving.server.run.server_options import FlagError, ServerOptions, parse_flags, to_flags
 
 

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from beam_jobs.list_files import Named, is_list, is_text, read_list
+from beam_jobs.image_lists import Named, is_list, is_text, read_list
 from serving.errors import UsageError
 
 ROWS = [("犬/a.jpg", "1", "cat"), ("b, c.jpg", "2", "dog")]
