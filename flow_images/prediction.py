@@ -15,7 +15,8 @@ from beam_jobs.plan import Plan
 from beam_jobs.predict_job import run_job
 from beam_jobs.predict_options import PredictOptions
 from beam_jobs.progress import Progress
-from beam_jobs.progress_bar import Counted, Shown, faults, shown_progress
+from beam_jobs.progress_bar import shown_progress
+from beam_jobs.progress_log import Counted, Shown, faults
 from beam_jobs.results import Account as Account
 from beam_jobs.results import Incomplete
 from flow_images.progress import Listener

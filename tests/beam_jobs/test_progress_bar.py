@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 from collections.abc import Mapping
 from fcntl import ioctl
 from pathlib import Path
@@ -15,32 +14,10 @@ from pathlib import Path
 import pyte
 import pytest
 
-from beam_jobs.progress_bar import ProgressLines
-from tests.beam_jobs.runs import numbered, planned
 from tests.conftest import MODEL_NAME
 from tests.hostile import noisy_jpeg
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def test_lines_say_what_begins_and_how_far_it_is(tmp_path: Path) -> None:
-    said: list[str] = []
-    _, plan = planned(tmp_path / "out", numbered(1800), name="dogs")
-    seconds = 0.0
-    lines = ProgressLines(said.append, clock=lambda: seconds)
-    lines.begin("listing the images")
-    lines.start(plan, 1288, 512)
-    for _ in range(88):
-        lines.done("predicted")
-    assert lines.line() == "600 of 1,800 images"  # no rate before a second has passed
-    seconds = 10.0
-    lines.done("rejected")
-    lines.done("failed")
-    assert said == [
-        "listing the images",
-        "continuing: 512 of 1,800 done; predicting 1,288 images of x with version 1 of dogs, as encoded",
-    ]
-    assert lines.line() == "602 of 1,800 images, 9.0/s, about 2 min left, 1 rejected, 1 failed"
 
 
 def on_terminal(columns: int, folder: Path, *arguments: str, **environment: str) -> tuple[int, list[str], bytes]:
@@ -126,13 +103,3 @@ def test_the_screen_of_a_command_in_a_pod_is_lines(server: str, drawn: Path, tmp
     assert path == f"predictions: {tmp_path / 'quiet' / 'predictions.csv'}"
     timeless = [line for line in account if "s from start to end" not in line]
     assert timeless == [line for line in done.stdout.splitlines()[:-1] if "s from start to end" not in line]
-
-
-def test_lines_are_repeated_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("beam_jobs.progress_bar._EVERY_S", 0.01)
-    _, plan = planned(tmp_path / "out", numbered(3))
-    repeated = threading.Event()
-    lines = ProgressLines(lambda line: repeated.set() if line == "0 of 3 images" else None)
-    lines.start(plan, 3, 0)
-    with lines.repeating():
-        assert repeated.wait(60)

@@ -1,0 +1,39 @@
+"""The lines of a log: what begins, how far it is, and again while the run goes on."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from beam_jobs.progress_log import ProgressLines
+from tests.beam_jobs.runs import numbered, planned
+
+
+def test_lines_say_what_begins_and_how_far_it_is(tmp_path: Path) -> None:
+    said: list[str] = []
+    _, plan = planned(tmp_path / "out", numbered(1800), name="dogs")
+    seconds = 0.0
+    lines = ProgressLines(said.append, clock=lambda: seconds)
+    lines.begin("listing the images")
+    lines.start(plan, 1288, 512)
+    for _ in range(88):
+        lines.done("predicted")
+    assert lines.line() == "600 of 1,800 images"  # no rate before a second has passed
+    seconds = 10.0
+    lines.done("rejected")
+    lines.done("failed")
+    assert said == [
+        "listing the images",
+        "continuing: 512 of 1,800 done; predicting 1,288 images of x with version 1 of dogs, as encoded",
+    ]
+    assert lines.line() == "602 of 1,800 images, 9.0/s, about 2 min left, 1 rejected, 1 failed"
+
+
+def test_lines_are_repeated_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("beam_jobs.progress_log._EVERY_S", 0.01)
+    _, plan = planned(tmp_path / "out", numbered(3))
+    repeated = threading.Event()
+    lines = ProgressLines(lambda line: repeated.set() if line == "0 of 3 images" else None)
+    lines.start(plan, 3, 0)
+    with lines.repeating():
+        assert repeated.wait(60)
