@@ -10,7 +10,7 @@ from trainer.images.labelled_images import LabelledImage
 
 
 def evaluation(classes: int, images: int, wrong: int, name: str = "class") -> Evaluation:
-    """An evaluation of classes with so many images each; in the first `wrong` classes one image is taken for the last class."""
+    """An evaluation with so many images a class; in the first `wrong` classes one is taken for the last class."""
     labels = [f"{name} {number:03}" for number in range(classes)]
     rows, there = [], []
     for number, label in enumerate(labels):
