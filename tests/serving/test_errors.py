@@ -177,7 +177,7 @@ MAY_HAVE_FLAGS = COMMAND_MODULES | {
     "serving/network/retry.py",
     "trainer/evaluate_options.py",
     "trainer/train_options.py",
-    "trainer/report/charts.py",  # names variables of CSS
+    "serving/page/charts.py",  # names variables of CSS
 }
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w…])")
 """One of ours: Beam's own have underscores."""
