@@ -154,6 +154,7 @@ def test_no_name_ends_with_an_underscore() -> None:
         "trainer.train_command",
         "beam_jobs",
         "beam_jobs.predict_command",
+        "beam_jobs.report.report_command",
         "k8s.deploy.deploy_command",
     ],
 )

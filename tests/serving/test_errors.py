@@ -153,6 +153,7 @@ def test_one_base_answers_one_question() -> None:
 DEPLOY = ("cleanup", "deploy", "predict", "resume", "rollback", "serve", "status", "suspend", "train")
 COMMAND_MODULES = {
     "beam_jobs/predict_command.py",
+    "beam_jobs/report/report_command.py",
     "flow_images/cli.py",
     "flow_images/demo.py",
     *(f"k8s/deploy/{name}_command.py" for name in DEPLOY),

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from serving.page.confusion_matrix import confusion_matrix
+from serving.page.gallery import Figure
 from serving.page.names import sentence
 from serving.page.template import environment
 from serving.page.thumbnails import thumbnail
@@ -43,14 +44,6 @@ class Report:
     notes: Sequence[str] = ()
 
 
-class _Figure(NamedTuple):
-    """An image with a caption; without a source where it can't be shown."""
-
-    source: str | None
-    path: str
-    caption: "markupsafe.Markup | None"
-
-
 def render(report: Report, read: Callable[[str], bytes] | None = None, *, upright: bool = False) -> str:
     """The page as HTML, one file that asks for nothing else.
 
@@ -61,12 +54,12 @@ def render(report: Report, read: Callable[[str], bytes] | None = None, *, uprigh
     """
     sources: dict[str, str | None] = {}
 
-    def figures(paths: Iterable[str], captions: "Mapping[str, markupsafe.Markup]") -> list[_Figure]:
+    def figures(paths: Iterable[str], captions: "Mapping[str, markupsafe.Markup]") -> list[Figure]:
         found = []
         for path in paths:
             if path not in sources:  # a mistake is often an image of a failed gate, too
                 sources[path] = _source(path, read, upright)
-            found.append(_Figure(sources[path], path, captions.get(path)))
+            found.append(Figure(sources[path], path, captions.get(path)))
         return found
 
     evaluation = report.evaluation
