@@ -6,6 +6,7 @@ Nothing here prints or handles signals, so a program may run it as well as the c
 import contextlib
 import dataclasses
 import datetime
+import importlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ from serving.errors import ModelNotFound, UsageError
 from serving.images.limits import ImageLimits
 from serving.images.wire import WireOrAuto
 from serving.network.retry import RetryPolicy
+from serving.process.quick_import import no_collection
 from serving.process.temporary_files import check_temporary_files
 from serving.storage.base import absolute, is_web, join, output_errors
 from serving.storage.disk import check_can_write
@@ -127,7 +129,7 @@ class Run:
     @property
     def _own_files(self) -> list[str]:
         """What the run writes, which is never input."""
-        return [self._folder.state, *(join(self._options.output, name) for name in results.RESULTS)]
+        return [self._folder.state, *(join(self._options.output, name) for name in (*results.RESULTS, results.REPORT))]
 
     def _resume(self) -> Plan | None:
         """The plan of the run that is in the folder; None for a new run."""
@@ -281,12 +283,14 @@ class Run:
 
     def _predict_chunks(self, plan: Plan, endpoint: Endpoint, work: RemainingWork) -> None:
         """Writes the part of each chunk of this shard's share."""
+        import_beam()
         from beam_jobs.pipeline import run_pipeline
 
         stop_request.raise_if_stopped()
         share = work.share(*self._options.shard)
         if share.rows:  # until they are merged, results that are there are not complete
-            self._folder.storage.delete(join(self._folder.output, results.RUN))
+            for name in (results.RUN, results.REPORT):
+                self._folder.storage.delete(join(self._folder.output, name))
         done = plan.manifest.listed - share.row_count if self._options.shard.of == 1 else 0
         self._progress.start(plan, share.row_count, done)
         spec = self._worker_spec(plan, endpoint, share.generation)
@@ -314,6 +318,12 @@ class Run:
         """What run.json says besides the plan's options."""
         # Beam's flags without values, which may be secrets.
         return self._options.record() | {"beam_flags": flag_names(self._options.beam_flags)}
+
+
+def import_beam() -> None:
+    """Imports what runs a pipeline, which takes seconds."""
+    with no_collection():
+        importlib.import_module("beam_jobs.pipeline")
 
 
 def check_output(output: str) -> None:

@@ -59,6 +59,9 @@ COMMANDS = {
     "merge": Command(
         "beam_jobs.predict_command", "merge", "Write the results of a sharded run from its parts.", "predict"
     ),
+    "report": Command(
+        "beam_jobs.report.report_command", "report", "Write a page about a complete run: report.html.", "report"
+    ),
     "classify": Command("flow_images.classify_command", "classify", "Show the top classes of a few images.", "serve"),
     "demo": Command("flow_images.demo", "demo", "Run the whole main job on images that are drawn for it.", "all"),
     "deploy": Command("k8s.deploy.deploy_command", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),
@@ -97,7 +100,7 @@ class _Commands(GroupOfCommands):
 
 _SECTIONS = {
     "Models": ("train", "evaluate", "models", "serve"),
-    "Images": ("predict", "merge", "classify"),
+    "Images": ("predict", "merge", "report", "classify"),
     "From a first try to a cluster": ("demo", "deploy"),
 }
 

@@ -77,3 +77,17 @@ def test_a_process_forked_before_tensorflow_ran_may_use_it(server: str, image: s
     sent = _CLASSIFY.format(server=server, model=MODEL_NAME, wire="encoded", image=image)
     ran = sent if before == "files were sent" else before
     assert forked(ran, f"assert {make(server, 'uint8')}.classify({image!r}).ok; {_OP}") == "done"
+
+
+def test_keras_can_be_left_for_its_first_use() -> None:
+    script = """
+import sys
+from serving.process.tensorflow_import import import_tensorflow
+import_tensorflow(keras=False)
+assert not {"keras", "tf_keras", "sklearn", "matplotlib"} & set(sys.modules)
+import tensorflow as tf
+from tensorflow.keras import layers
+print(tf.keras.layers.Dense is layers.Dense, tf.losses.MeanSquaredError.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.strip() == "True MeanSquaredError"
