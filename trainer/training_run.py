@@ -214,11 +214,11 @@ class TrainingRun:
         return target
 
     def _load_module(self) -> "HubModule":
+        self._progress.begin("loading the hub module")
         import_tensorflow()
         from trainer.hub.module import load_module
         from trainer.strategy import training_strategy
 
-        self._progress.begin("loading the hub module")
         job = self._job
         with training_strategy().scope():
             return load_module(
