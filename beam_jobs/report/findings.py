@@ -50,7 +50,7 @@ class LabelImages:
 
     @property
     def unsurest(self) -> list[Answer]:
-        """Those with the lowest scores, the lowest first; none if the surest ones are all there are."""
+        """The images with the lowest scores, the lowest first; none if the surest ones are all there are."""
         return [] if self.has_few else self._unsurest.items
 
 
