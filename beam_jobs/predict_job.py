@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import importlib
 
 from beam_jobs import stop_request
 from beam_jobs.beam_flags import check_beam, parse_beam_flags, runs_here
 from beam_jobs.predict_options import PredictOptions
 from beam_jobs.progress import Progress
 from beam_jobs.results import Account
-from beam_jobs.run import Run
+from beam_jobs.run import Run, import_beam
 from beam_jobs.storage_flags import storage_options
 from serving.client.server_choice import Connection
 from serving.errors import UsageError
@@ -46,7 +45,7 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
     storage = storage_options(options.beam_flags)
     connect = functools.partial(
         connection.connect,
-        meanwhile=lambda: importlib.import_module("beam_jobs.pipeline"),
+        meanwhile=import_beam,
         stores=Stores(storage, options.retry, stop_request.STOP),
         cancellable=stop_request.closed_on_stop,
     )

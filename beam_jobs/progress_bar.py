@@ -54,21 +54,14 @@ class ProgressBar(Counted):
 
 
 def _columns() -> "list[ProgressColumn]":
-    from rich.progress import BarColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import MofNCompleteColumn as Count
-    from rich.text import Text
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    class Known(Count):
-        """The count, where there is one."""
-
-        @override
-        def render(self, task: Task) -> Text:
-            return super().render(task) if task.total is not None else Text("")
+    from serving.console.known_count import KnownCount
 
     return [
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
-        Known(),
+        KnownCount(),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),

@@ -6,6 +6,7 @@ Nothing here prints or handles signals, so a program may run it as well as the c
 import contextlib
 import dataclasses
 import datetime
+import importlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ from serving.errors import ModelNotFound, UsageError
 from serving.images.limits import ImageLimits
 from serving.images.wire import WireOrAuto
 from serving.network.retry import RetryPolicy
+from serving.process.quick_import import no_collection
 from serving.process.temporary_files import check_temporary_files
 from serving.storage.base import absolute, is_web, join, output_errors
 from serving.storage.disk import check_can_write
@@ -281,6 +283,7 @@ class Run:
 
     def _predict_chunks(self, plan: Plan, endpoint: Endpoint, work: RemainingWork) -> None:
         """Writes the part of each chunk of this shard's share."""
+        import_beam()
         from beam_jobs.pipeline import run_pipeline
 
         stop_request.raise_if_stopped()
@@ -291,7 +294,13 @@ class Run:
         done = plan.manifest.listed - share.row_count if self._options.shard.of == 1 else 0
         self._progress.start(plan, share.row_count, done)
         spec = self._worker_spec(plan, endpoint, share.generation)
-        run_pipeline(spec, share.chunks, parse_beam_flags(self._options.beam_flags))
+        try:
+            run_pipeline(spec, share.chunks, parse_beam_flags(self._options.beam_flags))
+        except BaseException:
+            with contextlib.suppress(Exception):  # where the output is away, that is what the user is to know
+                missing = sum(map(plan.manifest.rows_in, self._missing_chunks(plan)))
+                self._progress.stopped(plan.manifest.listed - missing, plan.manifest.listed)
+            raise
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
         options = self._options
@@ -315,6 +324,12 @@ class Run:
         """What run.json says besides the plan's options."""
         # Beam's flags without values, which may be secrets.
         return self._options.record() | {"beam_flags": flag_names(self._options.beam_flags)}
+
+
+def import_beam() -> None:
+    """Imports what runs a pipeline, which takes seconds."""
+    with no_collection():
+        importlib.import_module("beam_jobs.pipeline")
 
 
 def check_output(output: str) -> None:

@@ -51,7 +51,6 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
     connection = Connection(options)
     if options.labels is not None:
         check_class_names(options.labels)
-    from flow_images.classify_table import print_table
     from flow_images.client import Client
     from flow_images.image_classifier import CLIENT_WIRES, NOT_FINITE
     from serving.client.discovery import choose_wire
@@ -77,6 +76,8 @@ def classify(options: ClassifyOptions, images: Sequence[str]) -> None:
     if options.as_json:
         _print_json(results)
     elif sys.stdout.isatty():
+        from flow_images.classify_table import print_table
+
         print_table(results, f"{endpoint.model_name}, wire {wire}")
     else:
         _print_lines(results)

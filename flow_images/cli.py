@@ -60,7 +60,7 @@ COMMANDS = {
         "beam_jobs.predict_command", "merge", "Write the results of a sharded run from its parts.", "predict"
     ),
     "report": Command(
-        "beam_jobs.report.report_command", "report", "Write a page about a complete run: report.html.", "predict"
+        "beam_jobs.report.report_command", "report", "Write a page about a complete run: report.html.", "report"
     ),
     "classify": Command("flow_images.classify_command", "classify", "Show the top classes of a few images.", "serve"),
     "demo": Command("flow_images.demo", "demo", "Run the whole main job on images that are drawn for it.", "all"),

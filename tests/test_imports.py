@@ -164,6 +164,48 @@ def test_importing_a_command_loads_nothing_heavy(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def imported(*command: str, until: str | None = None) -> set[str]:
+    """The top packages that a command of Python imports, to its end or until it has printed something.
+
+    Those of child processes don't count.
+    """
+    timed = [sys.executable, "-X", "importtime", *command]
+    found: set[str] = set()
+    with subprocess.Popen(timed, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("import time:"):
+                found.add(line.rsplit("|", 1)[1].strip().split(".")[0])
+            elif until is not None and until in line:
+                process.terminate()
+                break
+        else:
+            assert until is None, f"{command} ended without {until!r}"
+    assert "serving" in found
+    return found
+
+
+OF_TRAINING = {"keras", "tf_keras", "tensorflow_hub", "sklearn", "matplotlib", "kubernetes"}
+
+
+def test_the_jobs_and_the_clients_need_no_tensorflow(model_store: Path, drawn: Path, tmp_path: Path) -> None:
+    """With a server of their own; what that loads is another process's."""
+    photos = drawn / "train"
+    command = ("-m", "flow_images", "predict", "--model", str(model_store), "--output")
+    for wire in ("encoded", "float32"):
+        found = imported(*command, str(tmp_path / wire), "--input", str(photos), "--wire", wire)
+        assert (tmp_path / wire / "predictions.csv").exists()
+        assert found & {"tensorflow", "apache_beam", *OF_TRAINING} == {"apache_beam"}
+    found = imported("-m", "flow_images", "classify", str(min(photos.iterdir())), "--model", str(model_store))
+    assert not found & {"tensorflow", "apache_beam", "rich", "boto3", "pyarrow", *OF_TRAINING}
+
+
+def test_a_server_imports_no_keras_and_no_beam(model_store: Path, tmp_path: Path) -> None:
+    flags = ("--port=0", f"--grpc_socket_path={tmp_path / 'x'}", f"--model_base_path={model_store}")
+    found = imported("-m", "serving.server", *flags, until="Running gRPC ModelServer")
+    assert found & {"tensorflow", "apache_beam", "rich", "boto3", "pydantic", "PIL", *OF_TRAINING} == {"tensorflow"}
+
+
 def test_the_wire_protos_are_generated_from_their_source(tmp_path: Path) -> None:
     source = "serving/protos/prediction.proto"
     subprocess.run(

@@ -94,7 +94,11 @@ class Connection:
             version = choose_on_disk(store, version)
             start_s = max(_START_S, self._retry.patience_s)
             server = ServerProcess(
-                store, model_name=self._endpoint.model_name, version=version, start_timeout_s=start_s
+                store,
+                model_name=self._endpoint.model_name,
+                version=version,
+                extra_flags=_FLAGS,
+                start_timeout_s=start_s,
             )
             stack.callback(server.stop)
             with cancellable(server.kill), ThreadPoolExecutor(1) as starting:
@@ -108,5 +112,7 @@ class Connection:
             yield dataclasses.replace(self._endpoint, address=server.address, version=version)
 
 
+_FLAGS = ("--enable_model_warmup=false",)
+"""Only one of the signatures will be asked, so warming up all of them would hold up the first answer."""
 _START_S = 300.0
 """Least seconds that an embedded server gets to load its model; `patience_s` may give it more."""

@@ -13,10 +13,14 @@ from collections.abc import Iterator
 from typing import IO
 
 from serving.errors import UsageError
+from serving.process.quick_import import left_out, no_collection
 from serving.process.temporary_files import check_temporary_files
 
 TENSORFLOW_BYTES = 600 * 2**20
 """Memory that TensorFlow takes once it is imported [measured with 2.21 on x86-64]."""
+
+_KERAS = ("keras.src", "tf_keras.src")
+"""What TensorFlow tries to import of Keras and of Keras 2, and does without."""
 
 
 @contextlib.contextmanager
@@ -44,8 +48,12 @@ def _unnamed_file() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(*, keras: bool = True) -> None:
     """The first import of a process, silent; any later `import tensorflow` is at once.
+
+    Args:
+      keras: TensorFlow imports Keras in vain, with scikit-learn and matplotlib where they are installed, which is half
+        of the time. False leaves that to the first use of `tf.keras`; for a process in which nobody loads Keras models.
 
     Raises:
       UsageError, DiskFull: see `check_not_forked`; there is no place for temporary files, of which TensorFlow writes
@@ -57,7 +65,7 @@ def import_tensorflow() -> None:
     check_temporary_files()
     # Its warnings are about what is raised or rejected anyway. A value that is set is respected.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with quiet_stderr():
+    with quiet_stderr(), no_collection(), left_out(*(() if keras else _KERAS)):
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # writes to stderr which GPUs are missing

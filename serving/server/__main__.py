@@ -133,7 +133,7 @@ def _serve(
     """Serves until the server, which is put into `servers`, is asked to stop."""
     from serving.process.tensorflow_import import import_tensorflow
 
-    import_tensorflow()
+    import_tensorflow(keras=False)
     from serving.server.run.embedded import EmbeddedServer
 
     server = EmbeddedServer(options=options)
