@@ -69,8 +69,8 @@ def show(path: str, as_json: bool) -> None:
         say(version.problem or "it does not say how it was made")
         return
     for name, value in _facts(version.record):
-        say(f"  {name:<20} {printable(value)}")
-    say(f"  {'report':<20} {printable(version.path)}/report.html")
+        say(f"  {name:<20} {printable(value)}", as_is=name == "command")
+    say(f"  {'report':<20} {printable(version.path)}/report.html", as_is=True)
 
 
 @models.command(examples=("flow-images models diff models/dogs/3 models/dogs/4",))

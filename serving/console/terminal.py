@@ -1,7 +1,10 @@
 """Shows text from files, servers and users on a terminal as it is, never as markup, emoji or control codes."""
 
+import os
 import re
-from typing import TYPE_CHECKING
+import sys
+import textwrap
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -33,9 +36,46 @@ def paragraph(text: object) -> str:
     return "\n  ".join(map(printable, str(text).rstrip("\n").split("\n")))
 
 
-def say(text: object, *, err: bool = False) -> None:
-    """Prints text of any origin, in lines; what a terminal would act on is shown as an escape."""
-    click.echo(printable(str(text), keep="\n\t"), err=err)
+def say(text: object, *, err: bool = False, as_is: bool = False) -> None:
+    """Prints text of any origin, in lines; what a terminal would act on is shown as an escape.
+
+    Args:
+      text: of one line, or of several.
+      err: to stderr.
+      as_is: it is to be copied, such as a command or a path: never broken into lines.
+    """
+    shown = printable(str(text), keep="\n\t")
+    click.echo(shown if as_is else fitted(shown, sys.stderr if err else sys.stdout), err=err)
+
+
+def fitted(text: str, stream: IO[Any]) -> str:
+    """The text for a stream: on a terminal in lines that fit, broken between words; anywhere else as it is.
+
+    A word that is longer, such as a path, stays whole.
+    """
+    if not stream.isatty():
+        return text
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        return text
+    return "\n".join(_broken(line, max(width, _LEAST_WIDTH)) for line in text.split("\n"))
+
+
+_LEAST_WIDTH = 20
+"""Columns; a terminal that doesn't know its size says 0."""
+
+
+def _broken(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = line[: len(line) - len(line.lstrip())] + "  "
+    return "\n".join(
+        textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, expand_tabs=False,
+            replace_whitespace=False,
+        )
+    )  # fmt: skip
 
 
 def console(*, stderr: bool = False) -> "Console":
