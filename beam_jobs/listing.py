@@ -59,10 +59,11 @@ def list_images(
 
 
 def check_inputs(inputs: Sequence[str], stores: Callable[[str], Storage], images: str | None = None) -> None:
-    """Refuses inputs that name nothing, as far as a look at the disk tells, before a server is waited for.
+    """Refuses inputs that name nothing, before a server is waited for: each is listed up to its first image.
 
     Raises:
-      UsageError: an input that isn't there, or that no storage can hold; a list whose first images aren't there.
+      UsageError: an input that isn't there, or that no storage can hold; a folder or pattern without images; a list
+        whose first images aren't there.
     """
     for given in inputs:
         _check_name(given)
@@ -72,6 +73,8 @@ def check_inputs(inputs: Sequence[str], stores: Callable[[str], Storage], images
             Listing([given], [], stores, images).check_list(given)
         elif not scheme(given) and not os.path.exists(given) and not has_magic(given):
             raise _not_there(given)
+        else:
+            next(iter(Listing([given], [], stores, images)), None)
 
 
 class Listing:

@@ -294,7 +294,13 @@ class Run:
         done = plan.manifest.listed - share.row_count if self._options.shard.of == 1 else 0
         self._progress.start(plan, share.row_count, done)
         spec = self._worker_spec(plan, endpoint, share.generation)
-        run_pipeline(spec, share.chunks, parse_beam_flags(self._options.beam_flags))
+        try:
+            run_pipeline(spec, share.chunks, parse_beam_flags(self._options.beam_flags))
+        except BaseException:
+            with contextlib.suppress(Exception):  # where the output is away, that is what the user is to know
+                missing = sum(map(plan.manifest.rows_in, self._missing_chunks(plan)))
+                self._progress.stopped(plan.manifest.listed - missing, plan.manifest.listed)
+            raise
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
         options = self._options

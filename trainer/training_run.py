@@ -22,8 +22,7 @@ from serving.storage.stores import Stores
 from trainer.hub.handle import check_hub_handle
 from trainer.image_sources import check_sources
 from trainer.images.bucket_copies import BucketCopies
-from trainer.progress import Progress
-from trainer.slow_steps import reporting
+from trainer.progress import Progress, reporting
 from trainer.tensorflow_errors import explaining
 from trainer.train_options import TrainJob, TrainOptions
 

@@ -35,7 +35,7 @@ class LabelImages:
 
     @property
     def mean_score(self) -> float:
-        """The mean of the scores."""
+        """How sure the model is of this label in the mean, 0..1."""
         return self._scores / self.count
 
     @property
@@ -45,12 +45,12 @@ class LabelImages:
 
     @property
     def surest(self) -> list[Answer]:
-        """Those with the highest scores, the highest first; all of them if there are few."""
+        """The images with the highest scores, the highest first; all of them if there are few."""
         return self._surest.items if self.has_few else self._surest.items[:_OF_A_LABEL]
 
     @property
     def unsurest(self) -> list[Answer]:
-        """Those with the lowest scores, the lowest first; none if the surest ones are all there are."""
+        """The images with the lowest scores, the lowest first; none if the surest ones are all there are."""
         return [] if self.has_few else self._unsurest.items
 
 

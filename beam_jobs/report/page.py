@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _LABELS, _MORE_LABELS, _SHEETS, _REASONS, _CLASSES = 20, 500, 20, 12, 120
 """How many labels are seen at once and when asked for, have images, how many reasons do, and classes in the matrix."""
+_LETTERS = 2000
+"""How long an option's value may be, such as a thousand inputs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,7 +179,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
+        return ", ".join(map(_text, value))[:_LETTERS]
     if isinstance(value, bool):
         return "yes" if value else ""
-    return "" if value is None else shown(str(value))
+    return "" if value is None else shown(str(value))[:_LETTERS]

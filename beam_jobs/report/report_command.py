@@ -36,9 +36,7 @@ def report(options: ReportOptions, output: str, beam_flags: tuple[str, ...]) -> 
     from beam_jobs.report.write_report import write_report
     from beam_jobs.run import check_output
     from beam_jobs.storage_flags import storage_options
-    from serving.network.retry import RetryPolicy
-    from serving.storage.stores import Stores
 
     check_output(output)
-    stores = Stores(storage_options(beam_flags), RetryPolicy())
-    say(f"report: {write_report(output, stores, thumbnails=not options.no_thumbnails)}")
+    path = write_report(output, storage_options(beam_flags), thumbnails=not options.no_thumbnails)
+    say(f"report: {path}")

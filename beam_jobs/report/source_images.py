@@ -11,7 +11,7 @@ from serving.storage.base import Storage, place_of
 from serving.storage.local_file import TooLarge
 
 MOST_LETTERS = 2_600_000
-"""Of all thumbnails of a page, as text: with them it stays below 5 MB, so that it can be sent by e-mail."""
+"""The most that all thumbnails of a page may have, as text: so it stays below 5 MB, and can be sent by e-mail."""
 _READERS = 8
 
 

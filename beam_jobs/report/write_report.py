@@ -12,16 +12,18 @@ from beam_jobs.report.source_images import SourceImages
 from beam_jobs.results import REPORT, RUN, Incomplete
 from serving.errors import UsageError
 from serving.images.limits import ImageLimits
+from serving.network.retry import RetryPolicy
 from serving.storage.base import join, output_errors
+from serving.storage.storage_options import StorageOptions
 from serving.storage.stores import Stores
 
 
-def write_report(output: str, stores: Stores, *, thumbnails: bool = True) -> str:
+def write_report(output: str, storage: StorageOptions | None = None, *, thumbnails: bool = True) -> str:
     """Writes the page of a complete run.
 
     Args:
       output: the run's folder.
-      stores: of the folder and of the images, which are read again for thumbnails.
+      storage: how stores of results and images are reached; None for what the environment says.
       thumbnails: whether the page has any.
 
     Returns:
@@ -31,7 +33,7 @@ def write_report(output: str, stores: Stores, *, thumbnails: bool = True) -> str
       UsageError: there is no run in the folder, or its files were changed.
       Incomplete: the run is not complete.
     """
-    folder = RunFolder(stores.writable(output), output)
+    folder = RunFolder(Stores(storage).writable(output), output)
     with output_errors(output):
         plan = folder.load_plan()
         run = _run(folder, plan)
@@ -40,7 +42,7 @@ def write_report(output: str, stores: Stores, *, thumbnails: bool = True) -> str
             read_faults(folder.storage, output),
             plan.model.contract.threshold if plan else None,
         )
-        made = _images(stores, run, plan).thumbnails(shown_images(findings)) if thumbnails else None
+        made = _images(storage, run, plan).thumbnails(shown_images(findings)) if thumbnails else None
         page = render(
             RunReport(
                 run=run,
@@ -72,9 +74,10 @@ def _rows(folder: RunFolder, plan: Plan) -> Iterator[Row]:
         yield from folder.read_chunk(plan, chunk)
 
 
-def _images(stores: Stores, run: dict[str, Any], plan: Plan | None) -> SourceImages:
+def _images(storage: StorageOptions | None, run: dict[str, Any], plan: Plan | None) -> SourceImages:
     options = run["options"]
     limits = ImageLimits(max_image_bytes=options["max_image_bytes"], max_image_pixels=options["max_image_pixels"])
     locate: Callable[[str], str] = plan.locate if plan else str
     upright = plan is not None and plan.model.contract.preprocessing.orientation == "exif"
-    return SourceImages(stores, locate, limits, upright=upright)
+    once = Stores(storage, RetryPolicy(patience_s=0))  # a page is not worth the wait for a store that is away
+    return SourceImages(once, locate, limits, upright=upright)

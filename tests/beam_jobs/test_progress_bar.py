@@ -24,7 +24,7 @@ def test_a_terminal_shows_the_account_and_no_control_codes(
     )  # fmt: skip
     assert code == 0, screen
     assert screen[0] == "48 listed = 48 predicted + 0 rejected + 0 failed"  # the bar has gone
-    assert screen[1].startswith(f"{MODEL_NAME} version 1, ")
+    assert screen[1].startswith(f"{MODEL_NAME} version 1: 48 images in ")
     assert screen[2].split() == ["label", "images", "mean", "score"]
     assert screen[-1] == "predictions: out/predictions.csv"
     assert len(screen) < 25
@@ -67,5 +67,5 @@ def test_the_screen_of_a_command_in_a_pod_is_lines(server: str, drawn: Path, tmp
     assert quiet.stderr == ""
     *account, path = quiet.stdout.splitlines()
     assert path == f"predictions: {tmp_path / 'quiet' / 'predictions.csv'}"
-    timeless = [line for line in account if "s from start to end" not in line]
-    assert timeless == [line for line in done.stdout.splitlines()[:-1] if "s from start to end" not in line]
+    timeless = [line for line in account if " a second" not in line]
+    assert timeless == [line for line in done.stdout.splitlines()[:-1] if " a second" not in line]

@@ -183,6 +183,7 @@ NO_SUCH = "no such file"
         ([*PREDICT, "--inptu", "x"], "No such option '--inptu'"),
         ([*PREDICT, "--batch-size", "0"], "--batch-size"),
         ([*PREDICT, "--input", "{here}/fotos"], "--input {here}/fotos: no such file or folder"),
+        ([*PREDICT, "--input", "{here}/photos/*.gif"], "--input {here}/photos/*.gif matches no image"),
         ([*PREDICT, "--input", "{here}/list.csv"], "--input {here}/list.csv: no such file or folder"),
         ([*PREDICT, "--input", "{here}/of-none.txt"], "--input {here}/of-none.txt"),
         ([*PREDICT, "--output", "{here}/file/out"], "--output {here}/file/out can't be used"),
@@ -226,6 +227,7 @@ NO_SUCH = "no such file"
 def test_a_mistake_is_told_before_anything_heavy_is_loaded(words: list[str], says: str, tmp_path: Path) -> None:
     """Beam's own flags apart, which only Beam can judge."""
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "x.jpg").touch()
     (tmp_path / "file").touch()
     (tmp_path / "of-none.txt").write_text("none.jpg\n")
     (tmp_path / "dogs" / "1").mkdir(parents=True)

@@ -9,6 +9,7 @@ from beam_jobs.predict_command import predict
 from beam_jobs.report.report_command import report
 from beam_jobs.results import Incomplete
 from serving.errors import UsageError
+from serving.storage.stores import Stores
 from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.model_server import NAME, ModelServer
 
@@ -96,3 +97,27 @@ def test_a_new_run_in_the_folder_takes_the_page_away(
     done = CliRunner().invoke(predict, [*words, "--quiet", "--fresh"])
     assert done.exit_code == 0, done.output
     assert not (output / "report.html").exists()
+
+
+def test_a_run_in_a_bucket_has_its_page_there(model: ModelServer, images: Path, s3_folder: str) -> None:
+    store = Stores()(s3_folder)
+    for image in images.iterdir():
+        store.create(f"{s3_folder}/in/{image.name}", image.read_bytes())
+    words = ["--input", f"{s3_folder}/in", "--output", f"{s3_folder}/out", "--server", model.address]
+    done = CliRunner().invoke(predict, [*words, "--model-name", NAME, "--quiet"])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(report, [f"{s3_folder}/out"])
+    assert done.exit_code == 0, done.output
+    text = store.read(f"{s3_folder}/out/report.html").decode()
+    assert f"<b>{COUNT}</b><span>predicted</span>" in text
+    assert text.count("data:image/webp") >= COUNT
+
+
+def test_the_page_is_no_input_of_a_run_whose_output_is_among_its_images(model: ModelServer, images: Path) -> None:
+    words = ["--input", str(images), "--output", str(images), "--server", model.address, "--model-name", NAME]
+    assert CliRunner().invoke(predict, [*words, "--quiet"]).exit_code == 0
+    assert CliRunner().invoke(report, [str(images)]).exit_code == 0
+    again = CliRunner().invoke(predict, [*words, "--quiet"])
+    assert again.exit_code == 0, again.output
+    assert "more in the inputs" not in again.stdout
+    assert "changed since" not in again.stdout
