@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, changes of the direction of writing, line separators, and what no encoding has."""
@@ -88,3 +89,26 @@ def console(*, stderr: bool = False) -> "Console":
             return super().render_str(printable(text, keep="\n\t"), **options)  # type: ignore[arg-type]
 
     return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def show_table(table: "Table", narrow: "Table | None" = None) -> None:
+    """Prints a table to stdout.
+
+    Args:
+      table: in full. In a file it is as wide as it needs to be, without blanks at the ends of lines.
+      narrow: shorter, for a terminal that the other one is too wide for.
+    """
+    from rich.measure import Measurement
+
+    screen = console()
+    needed = Measurement.get(screen, screen.options.update(max_width=_ANY_WIDTH), table).maximum
+    if screen.is_terminal:
+        screen.print(table if narrow is None or needed <= screen.width else narrow)
+        return
+    screen.width = max(needed, screen.width)
+    with screen.capture() as captured:
+        screen.print(table)
+    say("\n".join(line.rstrip() for line in captured.get().splitlines()), as_is=True)
+
+
+_ANY_WIDTH = 10_000

@@ -6,7 +6,7 @@ from typing import TextIO
 
 import pytest
 
-from serving.console.terminal import console, fitted, paragraph, printable
+from serving.console.terminal import console, fitted, paragraph, printable, show_table
 from tests.terminal import terminal
 
 
@@ -72,3 +72,16 @@ def test_a_log_keeps_one_line_a_message() -> None:
     text = "word " * 40
     with open(os.devnull, "w", encoding="utf-8") as stream:
         assert fitted(text, stream) == text
+
+
+def test_a_table_in_a_file_has_no_blanks_at_the_ends_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("label", "images", box=box.SIMPLE_HEAD)
+    table.add_row("pug", "3")
+    table.add_row("dog " * 40, "12")
+    show_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert any(line.split() == ["dog"] * 40 + ["12"] for line in lines)  # in one line: a file has no width
