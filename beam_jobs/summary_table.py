@@ -7,7 +7,7 @@ from beam_jobs.progress_log import Work
 from beam_jobs.summary import Summary
 from serving.client.accuracy import Share, accuracy_in_words, confusions_in_words
 from serving.client.scores import format_score
-from serving.console.terminal import console, printable, say
+from serving.console.terminal import printable, say, show_table
 
 _LABELS = 10
 
@@ -47,6 +47,6 @@ def _print_labels(summary: Summary) -> None:
     )  # fmt: skip
     for one in summary.labels[:_LABELS]:
         table.add_row(printable(one.label), f"{one.count:,}", format_score(one.mean_score))
-    console().print(table)
+    show_table(table)
     if more := summary.labels[_LABELS:]:
         say(f"and {len(more):,} more labels ({sum(one.count for one in more):,} images)")

@@ -167,7 +167,9 @@ class _Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Not by click, which looks through the stream that the bar has put there.
-        print(f"flow-images: {_shown(self.format(record))}", file=sys.stderr, flush=True)
+        from serving.console.terminal import fitted
+
+        print(fitted(f"flow-images: {_shown(self.format(record))}", sys.stderr), file=sys.stderr, flush=True)
 
 
 def _shown(message: object) -> str:

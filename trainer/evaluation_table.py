@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from serving.client.accuracy import Share, accuracy_in_words, confusions_in_words
-from serving.console.terminal import console, printable, say
+from serving.console.terminal import printable, say, show_table
 
 if TYPE_CHECKING:
     from trainer.evaluation.evaluation import ClassMetrics, Evaluation
@@ -73,7 +73,7 @@ def _print_classes(classes: "list[ClassMetrics]") -> None:
         for row in worst[:_ROWS]:
             shares = _share(row.precision), _share(row.recall)
             table.add_row(printable(row.label), f"{row.images:,}", f"{row.right:,}", *shares)
-        console().print(table)
+        show_table(table)
     if few := [row for row in wrong if row.images < _FEW_OF_A_CLASS]:
         classes_have = "class has" if len(few) == 1 else "classes have"
         more = "more " if worst else ""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from serving.console.flags_in_messages import with_flags
-from serving.console.terminal import console
+from serving.console.terminal import console, fitted
 from trainer.progress import Epoch, Progress
 
 if TYPE_CHECKING:
@@ -70,4 +70,5 @@ class ProgressBar(Progress):
         self._bar.stop()
 
     def _print(self, line: str) -> None:
-        self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        screen = self._bar.console
+        screen.print(fitted(line, screen.file), soft_wrap=True, markup=False, highlight=False)

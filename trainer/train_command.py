@@ -88,7 +88,7 @@ def _conclude(model: "TrainedModel") -> None:
             "job will not notice a server or client that gets that wrong"
         )
         say(f"flow-images: {with_flags(text)}", err=True)
-    say(f"report: {printable(model.report)}")
-    say(f"model: {printable(model.path)}")
+    say(f"report: {printable(model.report)}", as_is=True)
+    say(f"model: {printable(model.path)}", as_is=True)
     path = printable(shlex.quote(model.path))
-    say(f"next:  flow-images predict --model {path} --input 'IMAGES/**/*.jpg' --output out/")
+    say(f"next:  flow-images predict --model {path} --input 'IMAGES/**/*.jpg' --output out/", as_is=True)

@@ -17,6 +17,7 @@ from beam_jobs.beam_flags import parse_beam_flags
 from flow_images.cli import COMMANDS, cli
 from serving.console.grouped_help import GroupedCommand
 from serving.errors import FlowImagesError
+from tests.terminal import on_terminal
 
 HEAVIEST = ("tensorflow", "apache_beam", "tf_keras", "sklearn", "kubernetes")
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,6 +95,16 @@ def test_a_mistake_is_one_line_and_no_traceback(words: list[str], code: int, say
     assert done.returncode == code
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_is_told_in_whole_words_on_a_terminal() -> None:
+    words = ["classify", "x.jpg", "--model", "/nowhere/models/dogs-and-cats-of-the-world"]
+    code, screen, _ = on_terminal(60, *words)
+    assert code == 2
+    piped = flow_images(*words).stderr
+    assert len(screen) > 1
+    assert [word for line in screen for word in line.split()] == piped.split()
+    assert piped.count("\n") == 1
 
 
 def test_fields_in_errors_and_in_the_log_are_the_commands_flags() -> None:
