@@ -49,4 +49,4 @@ def _print_labels(summary: Summary) -> None:
         table.add_row(printable(one.label), f"{one.count:,}", format_score(one.mean_score))
     console().print(table)
     if more := summary.labels[_LABELS:]:
-        say(f"and {len(more):,} labels more, of {sum(one.count for one in more):,} images")
+        say(f"and {len(more):,} more labels ({sum(one.count for one in more):,} images)")

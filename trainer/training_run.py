@@ -147,7 +147,7 @@ class TrainingRun:
 
     @property
     def is_kept(self) -> bool:
-        """Is there work from which the same command goes on?"""
+        """Is there work with which the same command continues?"""
         return self._work is not None
 
     def discard(self) -> None:

@@ -168,7 +168,7 @@ def test_a_finished_run_is_not_asked_again(predict: Predict, drawn: Path, tmp_pa
     assert again.exit_code == 0, again.exception
     said, rest = again.stdout.split("\n", 1)
     assert said.startswith("complete since ")
-    assert said.endswith("with version 1 of textures: nothing was read or asked")
+    assert said.endswith("with version 1 of textures: nothing is left to do")
     assert rest == first.stdout
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
 

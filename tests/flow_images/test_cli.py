@@ -163,7 +163,7 @@ TRAIN = ["train", "--folder", "{here}/photos", "--model-store", "{here}/models",
 EVALUATE = ["evaluate", "--folder", "{here}/photos", "--output", "{here}/out", "--server", "h:1", "--model-name", "m"]
 CLASSIFY = ["classify", "x.jpg", "--server", "h:1", "--model-name", "m"]
 SERVE = ["serve", "--model-base-path", "{here}/dogs", "--port", "0"]
-NO_SUCH = "No such file or directory"
+NO_SUCH = "no such file"
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,10 @@ NO_SUCH = "No such file or directory"
         ([*PREDICT, "--input", "{here}/list.csv"], "--input {here}/list.csv: no such file or folder"),
         ([*PREDICT, "--input", "{here}/of-none.txt"], "--input {here}/of-none.txt"),
         ([*PREDICT, "--output", "{here}/file/out"], "--output {here}/file/out can't be used"),
-        ([*PREDICT, "--labels", "{here}/none.txt"], "--labels {here}/none.txt: No such file"),
+        ([*PREDICT, "--labels", "{here}/none.txt"], f"--labels {{here}}/none.txt: {NO_SUCH}"),
         ([*PREDICT, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
         ([*PREDICT, "--fresh", "--shard", "0/2"], "--fresh with --shard"),
-        ([*PREDICT, "--tls-ca", "{here}/ca.pem"], "--tls-ca {here}/ca.pem: No such file"),
+        ([*PREDICT, "--tls-ca", "{here}/ca.pem"], f"--tls-ca {{here}}/ca.pem: {NO_SUCH}"),
         ([*PREDICT, "more.jpg"], "unexpected argument 'more.jpg'"),
         (["merge", "--output", "{here}/none"], "--output {here}/none: no run in it"),
         ([*TRAIN, "--lbels", "x"], "No such option '--lbels'"),
@@ -197,13 +197,16 @@ NO_SUCH = "No such file or directory"
         ([*EVALUATE, "--folder", "{here}/fotos"], "--folder {here}/fotos: no such folder"),
         ([*EVALUATE, "--output", "{here}/file/out"], "--output {here}/file/out can't be used"),
         ([*EVALUATE, "--class-names", "{here}/none.txt"], f"--class-names {{here}}/none.txt: {NO_SUCH}"),
+        (["models", "list", "{here}/none"], "{here}/none: no such folder"),
+        (["models", "show", "{here}/none"], "{here}/none: no such folder"),
+        (["models", "show", "{here}/none/1"], "{here}/none: no such folder"),
         ([*EVALUATE, "--images", "{here}/photos"], "--images goes with --labels"),
         ([*EVALUATE, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
         ([*CLASSIFY, "--top-k", "0"], "--top-k"),
         ([*CLASSIFY, "--labels", "{here}/none.txt"], f"--labels {{here}}/none.txt: {NO_SUCH}"),
         ([*CLASSIFY, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
         ([*SERVE, "--port", "65536"], "--port"),
-        ([*SERVE, "--model-base-path", "{here}/none"], "no such folder: {here}/none"),
+        ([*SERVE, "--model-base-path", "{here}/none"], "{here}/none: no such folder"),
         ([*SERVE, "--ssl-config-file", "{here}/none"], "--ssl-config-file: {here}/none; No such file"),
         (["deploy", "train", "--manifests", "{here}"], "no kustomization.yaml in {here}"),
         (["deploy", "predict", "--shards", "0"], "--shards"),

@@ -37,7 +37,7 @@ def test_classes_of_one_image_are_no_table(capsys: pytest.CaptureFixture[str]) -
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("; so few images say little")
     assert not [line for line in lines if "recall" in line]
-    assert lines[-2] == "classes with wrong answers on fewer than 5 images, too few to judge a class by: 3"
+    assert lines[-2] == "3 classes have wrong answers, but fewer than 5 images each"
 
 
 def test_where_all_are_right_nothing_is_confused(capsys: pytest.CaptureFixture[str]) -> None:
