@@ -80,6 +80,21 @@ def test_results_that_were_edited_are_named_with_their_row(output: Path) -> None
     assert "predictions.csv, row 4 is not as the run wrote it" in str(found.exception)
 
 
+@pytest.mark.parametrize("text", ['{"listed":', "[]", "{}"], ids=["cut", "a-list", "empty"])
+def test_a_run_json_that_was_edited_is_named(output: Path, text: str) -> None:
+    (output / "run.json").write_text(text)
+    found = CliRunner().invoke(report, [str(output)])
+    assert isinstance(found.exception, UsageError)
+    assert "run.json is not as the run wrote it" in str(found.exception)
+
+
+def test_a_result_that_is_gone_is_named_with_the_way_out(output: Path) -> None:
+    (output / "rejected.csv").unlink()
+    found = CliRunner().invoke(report, [str(output)])
+    assert isinstance(found.exception, UsageError)
+    assert "rejected.csv is not as the run wrote it (it is gone); `flow-images merge`" in str(found.exception)
+
+
 def test_rows_that_are_gone_are_said_on_the_page(output: Path) -> None:
     path = output / "predictions.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
