@@ -49,7 +49,7 @@ hooks: install
 	$(BIN)/pre-commit install
 
 protos: install
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/protos/prediction.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/network/protos/prediction.proto
 
 # The tables of docs/flags.md, from the commands themselves.
 docs-tables: install

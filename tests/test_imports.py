@@ -207,9 +207,9 @@ def test_a_server_imports_no_keras_and_no_beam(model_store: Path, tmp_path: Path
 
 
 def test_the_wire_protos_are_generated_from_their_source(tmp_path: Path) -> None:
-    source = "serving/protos/prediction.proto"
+    source = "serving/network/protos/prediction.proto"
     subprocess.run(
         [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", source], check=True, cwd=ROOT
     )
-    made = (tmp_path / "serving/protos/prediction_pb2.py").read_text()
-    assert made == (ROOT / "serving/protos/prediction_pb2.py").read_text()
+    made = (tmp_path / "serving/network/protos/prediction_pb2.py").read_text()
+    assert made == (ROOT / "serving/network/protos/prediction_pb2.py").read_text()

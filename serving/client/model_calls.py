@@ -36,12 +36,12 @@ from serving.errors import (
     WrongAddress,
 )
 from serving.network.grpc_errors import translated
+from serving.network.protos import prediction_pb2 as pb
+from serving.network.protos import tensor_codec
 from serving.network.proxy import Proxy
 from serving.network.retry import Retrier, RetryPolicy, repeat_rejected, transient
 from serving.network.sans_io import Call, Operation, Work
 from serving.network.tls_probe import speaks_tls
-from serving.protos import prediction_pb2 as pb
-from serving.protos import tensor_codec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Reply = TypeVar("Reply")
