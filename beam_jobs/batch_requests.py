@@ -15,7 +15,8 @@ from serving.client.image_calls import Scores
 from serving.client.scores import rank
 from serving.console.option_fields import options_class
 from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, ServerUnavailable
-from serving.images.encoder import CORRUPT, NOT_DECODED, Payload
+from serving.images.damage import why_not_decoded
+from serving.images.encoder import CORRUPT, Payload
 from serving.network.retry import Retrier, RetryPolicy, missed, retry_rejected
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -126,7 +127,7 @@ class Scorer:
             return halves
         self._note_answer(images)
         return [
-            self._outcome(one.row, probabilities, bool(ok))
+            self._outcome(one, probabilities, bool(ok))
             for one, probabilities, ok in zip(images, scores.probabilities, scores.ok, strict=True)
         ]
 
@@ -225,7 +226,7 @@ class Scorer:
             verdict: Verdict = "rejected" if self._options.decoded_by_server else "failed"
             return Outcome(image.row, verdict, stage="predict", reason=_REFUSED, message=first_line(refusal))
         self._doubt.set()
-        return self._outcome(image.row, scores.probabilities[0], bool(scores.ok[0]))
+        return self._outcome(image, scores.probabilities[0], bool(scores.ok[0]))
 
     def _ask_alone(self, image: Prepared, refusal: InvalidRequest | None, retries: Callable[[], int]) -> Scores:
         """Asks about an image alone, after the refusal of its request if there was one; raises the last refusal."""
@@ -252,9 +253,10 @@ class Scorer:
             except _TooSlow as error:
                 raise ServerUnavailable("the server does not answer in time what it has answered before") from error
 
-    def _outcome(self, row: int, probabilities: Array, ok: bool) -> Outcome:
+    def _outcome(self, image: Prepared, probabilities: Array, ok: bool) -> Outcome:
+        row = image.row
         if not ok:
-            return Outcome(row, "rejected", stage="decode", reason=CORRUPT, message=NOT_DECODED)
+            return Outcome(row, "rejected", stage="decode", reason=CORRUPT, message=why_not_decoded(image.payload))
         if not np.isfinite(probabilities).all():
             return Outcome(row, "failed", stage="predict", reason="not_finite", message="the model answered NaN")
         classes, scores = rank(probabilities, self._options.top_k)

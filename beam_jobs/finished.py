@@ -139,8 +139,8 @@ class News:
         """What a user is told: a first line at once, others after the listing. Nothing is written."""
         model = self._plan.model
         yield (
-            f"complete since {self._finished.since}, with version {model.version} of {model.name}: nothing was read or "
-            "asked"
+            f"complete since {self._finished.since}, with version {model.version} of {model.name}: nothing is left to "
+            "do"
         )
         try:
             found = [*self._images(), *self._version()]

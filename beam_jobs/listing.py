@@ -15,6 +15,7 @@ from beam_jobs.path_hints import spelling_hint, why_not_there
 from serving.errors import StorageError, StorageUnavailable, UsageError
 from serving.storage.base import Storage, absolute, is_web, scheme, shown, within
 from serving.storage.disk import disk_errors
+from serving.storage.local_file import why_unreadable
 from serving.storage.stores import Stores
 from serving.text.utf8_files import is_utf8
 
@@ -58,10 +59,11 @@ def list_images(
 
 
 def check_inputs(inputs: Sequence[str], stores: Callable[[str], Storage], images: str | None = None) -> None:
-    """Refuses inputs that name nothing, as far as a look at the disk tells, before a server is waited for.
+    """Refuses inputs that name nothing, before a server is waited for: each is listed up to its first image.
 
     Raises:
-      UsageError: an input that isn't there, or that no storage can hold; a list whose first images aren't there.
+      UsageError: an input that isn't there, or that no storage can hold; a folder or pattern without images; a list
+        whose first images aren't there.
     """
     for given in inputs:
         _check_name(given)
@@ -71,6 +73,8 @@ def check_inputs(inputs: Sequence[str], stores: Callable[[str], Storage], images
             Listing([given], [], stores, images).check_list(given)
         elif not scheme(given) and not os.path.exists(given) and not has_magic(given):
             raise _not_there(given)
+        else:
+            next(iter(Listing([given], [], stores, images)), None)
 
 
 class Listing:
@@ -139,7 +143,7 @@ class Listing:
             else:
                 yield from self._local(one)
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-            raise UsageError(f"`inputs` {shown(one)}: {error.strerror or error}") from error
+            raise UsageError(f"`inputs` {shown(one)}: {why_unreadable(error)}") from error
 
     def check_list(self, one: str) -> None:
         """Refuses a list none of whose first images is there: then the list is wrong, not the images.
@@ -159,7 +163,7 @@ class Listing:
         try:
             data = storage.read(one)
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-            raise UsageError(f"`inputs` {shown(one)}: {error.strerror or error}") from error
+            raise UsageError(f"`inputs` {shown(one)}: {why_unreadable(error)}") from error
         for named in read_list(data, one, lambda path: self._stores(path).exists(path), self._images):
             self._check_path(one, named)
             yield named
@@ -315,7 +319,7 @@ def _nothing(one: str, left_out: Counter[str]) -> str:
     if is_list(one):
         why = "names no image: it has no line with a path"
     elif has_magic(one):
-        why = "matches no image; check the path, and quote the pattern, which the shell else replaces"
+        why = "matches no image; check the path"
     else:
         why = "has no image in it"
     return f"`inputs` {shown(one)} {why}" + (f" (left out: {words})" if words else "")

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +17,7 @@ from serving.errors import EXIT_OVER_LIMIT, Transient
 from serving.process.signals import handling_signals
 
 if TYPE_CHECKING:
+    from beam_jobs.progress_log import Shown, Work
     from beam_jobs.results import Account
 
 
@@ -62,12 +63,14 @@ def predict(
     from beam_jobs.predict_job import run_job
     from beam_jobs.progress_bar import shown_progress
 
-    with _stoppable(), shown_progress(quiet=display.quiet) as progress:
+    shown: list[Shown] = []
+    with _stoppable(lambda: shown[0].kept if shown else ""), shown_progress(quiet=display.quiet) as progress:
+        shown.append(progress)
         account = run_job(dataclasses.replace(options, beam_flags=beam_flags), progress)
     if account is None or progress.run is None:
         say(f"shard {options.shard} is done; the last shard that ends writes the results into {options.output}")
     else:
-        _conclude(account, progress.run, options.output, limits)
+        _conclude(account, progress.run, options.output, limits, progress.work)
 
 
 @click.command(
@@ -91,7 +94,9 @@ def merge(options: MergeOptions, beam_flags: tuple[str, ...]) -> None:
     _conclude(Account.of(finished), finished.run, options.output, options)
 
 
-def _conclude(account: "Account", run: Mapping[str, Any], output: str, limits: RejectionLimits) -> None:
+def _conclude(
+    account: "Account", run: Mapping[str, Any], output: str, limits: RejectionLimits, work: "Work | None" = None
+) -> None:
     """Prints the account and what was found; exits with 3 where the account is over a limit."""
     from beam_jobs.listing import left_out_in_words
     from beam_jobs.results import FAILED, PREDICTIONS, REJECTED
@@ -104,7 +109,7 @@ def _conclude(account: "Account", run: Mapping[str, Any], output: str, limits: R
     )
     if words := left_out_in_words(account.left_out):
         say(f"left out of the inputs: {words}")
-    print_summary(run)
+    print_summary(run, work)
     say(f"predictions: {join(output, PREDICTIONS)}")
     over = False
     for number, limit, flag, name in (
@@ -125,8 +130,12 @@ _INTERRUPTED = "flow-images predict: interrupted; the same command continues"
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the run within seconds, resumable; a second one ends the process at once."""
+def _stoppable(kept: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop the run within seconds, resumable; a second one ends the process at once.
+
+    Args:
+      kept: says how many images are done, if that is known.
+    """
     received: list[int] = []
 
     def handle(number: int) -> None:
@@ -144,7 +153,7 @@ def _stoppable() -> Iterator[None]:
         # Work that a stop breaks off may fail in any way; without a stop the error counts.
         if not received:
             if isinstance(error, Transient):
-                error.add("; what is done is kept: the same command continues")
+                error.add(f"; {kept() or 'what is done is kept'}: the same command continues")
             raise
-        say(_INTERRUPTED, err=True)
+        say(_INTERRUPTED + (f" ({kept()})" if kept() else ""), err=True)
         sys.exit(128 + received[0])

@@ -36,6 +36,9 @@ class Progress:
     def complete(self, news: "News") -> None:
         """The run was complete before: nothing is read, asked or written."""
 
+    def stopped(self, done: int, listed: int) -> None:
+        """The run ends before it is complete: so many of its images have an outcome that is kept."""
+
     def finished(self, run: Mapping[str, Any]) -> None:
         """The run is complete; `run` is what run.json says."""
 

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from beam_jobs.parts import Verdict
 from beam_jobs.progress_log import Counted, ProgressLines, Shown, per_second, say_news, started_line
-from serving.console.terminal import console, printable, say
+from serving.console.terminal import console, fitted, printable, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -35,7 +35,8 @@ class ProgressBar(Counted):
         super().start(plan, to_do, done)
         self._replace("continuing" if done else "predicting", to_do + done, done)
         if done:
-            self._bar.console.print(f"flow-images: {started_line(plan, to_do, done)}", soft_wrap=True)
+            screen = self._bar.console
+            screen.print(fitted(f"flow-images: {started_line(plan, to_do, done)}", screen.file), soft_wrap=True)
 
     @override
     def done(self, verdict: Verdict) -> None:
@@ -54,21 +55,14 @@ class ProgressBar(Counted):
 
 
 def _columns() -> "list[ProgressColumn]":
-    from rich.progress import BarColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import MofNCompleteColumn as Count
-    from rich.text import Text
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    class Known(Count):
-        """The count, where there is one."""
-
-        @override
-        def render(self, task: Task) -> Text:
-            return super().render(task) if task.total is not None else Text("")
+    from serving.console.known_count import KnownCount
 
     return [
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
-        Known(),
+        KnownCount(),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),

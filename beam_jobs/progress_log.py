@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from typing_extensions import override
 
@@ -29,13 +29,44 @@ def say_news(line: str) -> None:
     say(with_flags(line))
 
 
+class Work(NamedTuple):
+    """What one process did of a run."""
+
+    images: int
+    seconds: float
+    """From the first image to the results."""
+    before: int
+    """Images that had their outcome before."""
+
+
 class Shown(Progress):
-    """Tells what is said of a run that was complete before; keeps what run.json says."""
+    """Tells what is said of a run that was complete before; keeps what is known at a run's end."""
 
     run: Mapping[str, Any] | None = None
+    """What run.json says."""
+    work: Work | None = None
+    """What this process did; None where the run was complete before."""
+    kept = ""
+    """How many images are done, in words, where the run was stopped."""
 
-    def __init__(self, news: Callable[[str], object] = say_news) -> None:
+    def __init__(
+        self, news: Callable[[str], object] = say_news, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._tell = news
+        self._clock = clock
+        self._began = clock()
+
+    @override
+    def start(self, plan: "Plan", to_do: int, done: int) -> None:
+        if self.work is None:
+            self._began = self._clock()
+            self.work = Work(0, 0.0, done)
+        # A run may start twice: `retry_failed` follows what was left.
+        self.work = self.work._replace(images=self.work.images + to_do)
+
+    @override
+    def stopped(self, done: int, listed: int) -> None:
+        self.kept = f"{done:,} of {listed:,} images are done"
 
     @override
     def complete(self, news: "News") -> None:
@@ -45,6 +76,8 @@ class Shown(Progress):
     @override
     def finished(self, run: Mapping[str, Any]) -> None:
         self.run = run
+        if self.work:
+            self.work = self.work._replace(seconds=self._clock() - self._began)
 
 
 class Counted(Shown):
@@ -53,8 +86,7 @@ class Counted(Shown):
     def __init__(
         self, *, clock: Callable[[], float] = time.monotonic, news: Callable[[str], object] = say_news
     ) -> None:
-        super().__init__(news)
-        self._clock = clock
+        super().__init__(news, clock=clock)
         self._lock = threading.Lock()
         self._counts: Counter[Verdict] = Counter()
         self._before = 0
@@ -64,6 +96,7 @@ class Counted(Shown):
 
     @override
     def start(self, plan: "Plan", to_do: int, done: int) -> None:
+        super().start(plan, to_do, done)
         self._counts.clear()
         self._before, self.total = done, to_do + done
         self._started = self._clock()

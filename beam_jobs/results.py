@@ -27,6 +27,8 @@ from serving.storage.base import join
 
 PREDICTIONS, REJECTED, FAILED, RUN = "predictions.csv", "rejected.csv", "failed.csv", "run.json"
 RESULTS = (RUN, PREDICTIONS, REJECTED, FAILED)
+REPORT = "report.html"
+"""The page that `beam_jobs.report` makes of them."""
 _FAULT_COLUMNS = ("path", "stage", "reason", "message")
 
 

@@ -129,7 +129,7 @@ class Run:
     @property
     def _own_files(self) -> list[str]:
         """What the run writes, which is never input."""
-        return [self._folder.state, *(join(self._options.output, name) for name in results.RESULTS)]
+        return [self._folder.state, *(join(self._options.output, name) for name in (*results.RESULTS, results.REPORT))]
 
     def _resume(self) -> Plan | None:
         """The plan of the run that is in the folder; None for a new run."""
@@ -289,11 +289,18 @@ class Run:
         stop_request.raise_if_stopped()
         share = work.share(*self._options.shard)
         if share.rows:  # until they are merged, results that are there are not complete
-            self._folder.storage.delete(join(self._folder.output, results.RUN))
+            for name in (results.RUN, results.REPORT):
+                self._folder.storage.delete(join(self._folder.output, name))
         done = plan.manifest.listed - share.row_count if self._options.shard.of == 1 else 0
         self._progress.start(plan, share.row_count, done)
         spec = self._worker_spec(plan, endpoint, share.generation)
-        run_pipeline(spec, share.chunks, parse_beam_flags(self._options.beam_flags))
+        try:
+            run_pipeline(spec, share.chunks, parse_beam_flags(self._options.beam_flags))
+        except BaseException:
+            with contextlib.suppress(Exception):  # where the output is away, that is what the user is to know
+                missing = sum(map(plan.manifest.rows_in, self._missing_chunks(plan)))
+                self._progress.stopped(plan.manifest.listed - missing, plan.manifest.listed)
+            raise
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
         options = self._options

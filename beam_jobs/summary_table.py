@@ -3,20 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
+from beam_jobs.progress_log import Work
 from beam_jobs.summary import Summary
 from serving.client.accuracy import Share, accuracy_in_words, confusions_in_words
 from serving.client.scores import format_score
-from serving.console.terminal import console, printable, say
+from serving.console.terminal import printable, say, show_table
 
 _LABELS = 10
 
 
-def print_summary(run: Mapping[str, Any]) -> None:
-    """Prints it; at most a screen."""
+def print_summary(run: Mapping[str, Any], work: Work | None = None) -> None:
+    """Prints it; at most a screen.
+
+    Args:
+      run: what run.json says.
+      work: what this process did of it.
+    """
     summary, model = Summary.model_validate(run.get("summary", {})), run["model"]
-    done, seconds = run["predicted"] + run["rejected"] + run["failed"], run["seconds"]
-    rate = f", {done / seconds:,.1f} images a second" if seconds > 0 else ""
-    say(f"{model['name']} version {model['version']}, {seconds:,.1f} s from start to end{rate}")
+    say(f"{model['name']} version {model['version']}{_work_in_words(work) if work else ''}")
     if summary.labels:
         _print_labels(summary)
     for fault in summary.faults:
@@ -25,6 +29,12 @@ def print_summary(run: Mapping[str, Any]) -> None:
         say(accuracy_in_words(Share(found.value, found.low, found.high), found.images, "labelled images"))
     if summary.confusions:
         say(confusions_in_words([(one.label, one.taken_for, one.count) for one in summary.confusions]))
+
+
+def _work_in_words(work: Work) -> str:
+    rate = f", {work.images / work.seconds:,.1f} a second" if work.seconds > 0 else ""
+    before = f"; {work.before:,} were done before" if work.before else ""
+    return f": {work.images:,} images in {work.seconds:,.1f} s{rate}{before}"
 
 
 def _print_labels(summary: Summary) -> None:
@@ -37,6 +47,6 @@ def _print_labels(summary: Summary) -> None:
     )  # fmt: skip
     for one in summary.labels[:_LABELS]:
         table.add_row(printable(one.label), f"{one.count:,}", format_score(one.mean_score))
-    console().print(table)
+    show_table(table)
     if more := summary.labels[_LABELS:]:
-        say(f"and {len(more):,} labels more, of {sum(one.count for one in more):,} images")
+        say(f"and {len(more):,} more labels ({sum(one.count for one in more):,} images)")

@@ -8,7 +8,7 @@ from rich.text import Text
 from flow_images.classification import Classification
 from serving.client.scores import format_score
 from serving.console.flags_in_messages import with_flags
-from serving.console.terminal import console, printable
+from serving.console.terminal import printable, show_table
 
 
 def print_table(results: Sequence[Classification], title: str) -> None:
@@ -24,4 +24,4 @@ def print_table(results: Sequence[Classification], title: str) -> None:
         for rank, (label, score) in enumerate(result.top):
             table.add_row(shown if rank == 0 else "", printable(label), format_score(score))
         table.add_section()
-    console().print(table)
+    show_table(table)

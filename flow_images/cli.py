@@ -61,6 +61,9 @@ COMMANDS = {
     "merge": Command(
         "beam_jobs.predict_command", "merge", "Write the results of a sharded run from its parts.", "predict"
     ),
+    "report": Command(
+        "beam_jobs.report.report_command", "report", "Write a page about a complete run: report.html.", "report"
+    ),
     "classify": Command("flow_images.classify_command", "classify", "Show the top classes of a few images.", "serve"),
     "demo": Command("flow_images.demo", "demo", "Run the whole main job on images that are drawn for it.", "all"),
     "deploy": Command("k8s.deploy.deploy_command", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),
@@ -99,7 +102,7 @@ class _Commands(GroupOfCommands):
 
 _SECTIONS = {
     "Models": ("train", "evaluate", "models", "serve"),
-    "Images": ("predict", "merge", "classify"),
+    "Images": ("predict", "merge", "report", "classify"),
     "From a first try to a cluster": ("demo", "deploy"),
 }
 
@@ -164,7 +167,9 @@ class _Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Not by click, which looks through the stream that the bar has put there.
-        print(f"flow-images: {_shown(self.format(record))}", file=sys.stderr, flush=True)
+        from serving.console.terminal import fitted
+
+        print(fitted(f"flow-images: {_shown(self.format(record))}", sys.stderr), file=sys.stderr, flush=True)
 
 
 def _shown(message: object) -> str:

@@ -13,7 +13,7 @@ import click
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_fields import Options, option, options_class
 from serving.console.option_flags import option_flags
-from serving.console.terminal import console, printable, say
+from serving.console.terminal import console, printable, say, show_table
 from serving.errors import UsageError
 from serving.process.child_process import python_command, python_environment
 from trainer.train_options import HIGHEST_SEED, MOST_EPOCHS
@@ -185,6 +185,6 @@ def _show(folder: Path) -> None:
     table = Table(*(header[index] for index in shown), title=f"{folder / 'predictions.csv'}", title_justify="left")
     for row in rows[:_ROWS_SHOWN]:
         table.add_row(*(printable(Path(row[index]).name if index == 0 else row[index]) for index in shown))
-    console().print(table)
+    show_table(table)
     run = json.loads((folder / "run.json").read_text())
     say(f"accuracy {run['accuracy']:.3f} on {len(rows)} images that the model has not seen")

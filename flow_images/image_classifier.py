@@ -26,7 +26,8 @@ from serving.errors import (
     ServingError,
     UsageError,
 )
-from serving.images.encoder import CORRUPT, NOT_DECODED, UNDECIDED, Payload, Undecided, make_encoder
+from serving.images.damage import why_not_decoded
+from serving.images.encoder import CORRUPT, UNDECIDED, Payload, Undecided, make_encoder
 from serving.images.limits import ImageLimits, ImageRejected
 from serving.images.wire import Wire
 from serving.network.retry import repeat_rejected
@@ -114,8 +115,8 @@ class ServedModel:
                 else:
                     known[part[0][0]] = self._refused(images[part[0][0]][0], error)
                 continue
-            for (place, _), probabilities, ok in zip(part, scores.probabilities, scores.ok, strict=True):
-                known[place] = self._result(images[place][0], probabilities, bool(ok))
+            for (place, payload), probabilities, ok in zip(part, scores.probabilities, scores.ok, strict=True):
+                known[place] = self._result(images[place][0], payload, probabilities, bool(ok))
         return [known[place] for place in range(len(images))]
 
     def _prepare(self, images: Sequence[Named]) -> list[Payload | Classification]:
@@ -149,9 +150,9 @@ class ServedModel:
         verdict: Verdict = "rejected" if decoded_by_server else "failed"
         return Classification(image=name, verdict=verdict, reason="refused", message=str(error))
 
-    def _result(self, name: str | int, probabilities: Array, ok: bool) -> Classification:
+    def _result(self, name: str | int, payload: Payload, probabilities: Array, ok: bool) -> Classification:
         if not ok:
-            return Classification(image=name, verdict="rejected", reason=CORRUPT, message=NOT_DECODED)
+            return Classification(image=name, verdict="rejected", reason=CORRUPT, message=why_not_decoded(payload))
         if not np.isfinite(probabilities).all():
             return Classification(image=name, verdict="failed", reason=NOT_FINITE, message="the model answered NaN")
         classes, scores = rank(probabilities, self._options.top_k)

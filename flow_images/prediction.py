@@ -23,7 +23,6 @@ from flow_images.progress import Listener
 from flow_images.progress import Progress as Now
 from flow_images.watching import Watched
 from serving.console.option_fields import as_keywords, options_class
-from serving.process.tensorflow_import import check_not_forked
 from serving.text.utf8_files import check_file_names
 
 _LOG = logging.getLogger(__name__)
@@ -66,8 +65,6 @@ def predict(job: PredictJob) -> Account:
     """
     check_file_names()
     options = job.part(PredictOptions)
-    if options.wire != "encoded":
-        check_not_forked()  # before a server is started
     with job.shown(Shown(_warn), _Told, lambda: shown_progress(news=_warn)) as progress:
         account = (_run_interruptibly if _takes_ctrl_c() else run_job)(options, progress)
     if account is None:

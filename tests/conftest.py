@@ -28,6 +28,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 # `make test-fast` leaves out files and folders whose tests run commands, servers, jobs or models as a whole or import
 # TensorFlow, and tests that ask for one of these fixtures, each of which starts a server, trains, or builds a cluster.
 WHOLE = (
+    "beam_jobs/report/test_page.py",
     "contract",
     "e2e",
     "faults",

@@ -19,7 +19,7 @@ CODE = [
 QUOTED = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"(?!/)[\w./-]*\w\.(?:py|md|yaml|sh|html)")
 DOTTED = re.compile(rf"(?:{'|'.join(MAY_IMPORT)})(?:\.\w+)+")
-OF_OTHERS = {"random.py", "service.py", "doc/environment_variables.md"}
+OF_OTHERS = {"out/report.html", "random.py", "service.py", "doc/environment_variables.md"}
 """Files of users, of Python and of gRPC."""
 GLOSSARY = ROOT / "docs" / "glossary.md"
 

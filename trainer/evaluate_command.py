@@ -32,4 +32,4 @@ def evaluate(job: EvaluateJob) -> None:
         found = run(job, progress)
     print_evaluation(found.evaluation, "images")
     say(f"model:  {printable(found.model)}, version {found.version}")
-    say(f"report: {printable(found.report)}")
+    say(f"report: {printable(found.report)}", as_is=True)

@@ -9,8 +9,8 @@ class EvaluateJob(ConnectionOptions, group="Input"):
     """The options of `flow-images evaluate`: which model to ask, about which labelled images."""
 
     labels: str | None = option(
-        "Kaggle's labels.csv (id,breed), or a CSV with path,label; on a disk or in a bucket.",
-        more="Other columns are slices to measure.",
+        "The images and their labels: Kaggle's labels.csv (id,breed), or a CSV with path,label.",
+        more="On a disk or in a bucket. Other columns are slices to measure.",
         default=None,
         metavar="CSV",
     )
@@ -27,6 +27,9 @@ class EvaluateJob(ConnectionOptions, group="Input"):
     skip_bad: bool = option("Leave out images that can't be used, and list them.", default=False)
     no_thumbnails: bool = option("Show no images in report.html.", default=False, group="Output")
     class_names: str | None = option(
-        "A file with a label a line.", default=None, metavar="FILE", group="Models without a contract"
+        "The model's labels, a line each: what `predict` calls --labels.",
+        default=None,
+        metavar="FILE",
+        group="Models without a contract",
     )
     seed: int = option("Seed of the intervals' random draws.", default=0, least=0, most=2**32 - 1, group="Output")

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from serving.client.accuracy import Share, accuracy_in_words, confusions_in_words
-from serving.console.terminal import console, printable, say
+from serving.console.terminal import printable, say, show_table
 
 if TYPE_CHECKING:
     from trainer.evaluation.evaluation import ClassMetrics, Evaluation
@@ -47,8 +47,9 @@ def print_evaluation(found: "Evaluation", what: str) -> None:
         )
     if found.threshold is not None:
         say(
-            f"threshold {found.threshold.value:.3f}: {found.threshold.coverage:.0%} of the images score at least that, "
-            f"and {_share(found.threshold.precision)} of those are right"
+            f"threshold {found.threshold.value:.3f}, from which on an answer may be relied on: "
+            f"{found.threshold.coverage:.0%} of the images score at least that, and "
+            f"{_share(found.threshold.precision)} of those are right"
         )
     _print_classes([row for row in found.classes if row.images])
     if confusions := _confusions(found):
@@ -72,12 +73,11 @@ def _print_classes(classes: "list[ClassMetrics]") -> None:
         for row in worst[:_ROWS]:
             shares = _share(row.precision), _share(row.recall)
             table.add_row(printable(row.label), f"{row.images:,}", f"{row.right:,}", *shares)
-        console().print(table)
+        show_table(table)
     if few := [row for row in wrong if row.images < _FEW_OF_A_CLASS]:
-        say(
-            f"classes with wrong answers on fewer than {_FEW_OF_A_CLASS} images, too few to judge a class by: "
-            f"{len(few):,}"
-        )
+        classes_have = "class has" if len(few) == 1 else "classes have"
+        more = "more " if worst else ""
+        say(f"{len(few):,} {more}{classes_have} wrong answers, but fewer than {_FEW_OF_A_CLASS} images each")
 
 
 def _confusions(found: "Evaluation") -> list[tuple[str, str, int]]:

@@ -8,8 +8,7 @@ from trainer.images.bucket_copies import BucketCopies
 from trainer.images.check import CheckedImages, check_images
 from trainer.images.labelled_images import read_folder, read_labels, unlabelled
 from trainer.images.problems import Problem
-from trainer.progress import Progress
-from trainer.slow_steps import reporting
+from trainer.progress import Progress, reporting
 
 
 class ImageSources(Protocol):

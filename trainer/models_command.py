@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serving.console.grouped_help import GroupOfCommands
-from serving.console.terminal import console, printable, say
+from serving.console.terminal import printable, say, show_table
 from serving.errors import UsageError
 from serving.storage.base import Storage
 from serving.storage.stores import Stores
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from trainer.evaluation.evaluation import Evaluation
     from trainer.lineage import TrainingRecord
     from trainer.published_models import PublishedVersion
 
 _CHANGED_CLASSES, _CHANGED_IMAGES = 10, 10
 _FIGURES = ("accuracy", "top_5", "macro_f1", "log_loss", "calibration_error", "temperature", "threshold")
+_LEAST_NAME = 8
+"""Columns for the name of a model."""
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -40,14 +44,7 @@ def list_(path: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_plain(version) for version in found], indent=1, ensure_ascii=False))
         return
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    columns = ("model", "version", "trained", "test accuracy", "images", "gates passed", "in service")
-    table = Table(*(Column(name, overflow="fold", no_wrap=name == "version") for name in columns))
-    for version in found:
-        table.add_row(*(Text(printable(cell)) for cell in _row(version)))
-    console().print(table)
+    show_table(_table(found), narrow=_table(found, is_narrow=True))
     for version in found:
         if version.problem:
             say(f"flow-images: {printable(version.path)}: {printable(version.problem)}", err=True)
@@ -69,8 +66,8 @@ def show(path: str, as_json: bool) -> None:
         say(version.problem or "it does not say how it was made")
         return
     for name, value in _facts(version.record):
-        say(f"  {name:<20} {printable(value)}")
-    say(f"  {'report':<20} {printable(version.path)}/report.html")
+        say(f"  {name:<20} {printable(value)}", as_is=name == "command")
+    say(f"  {'report':<20} {printable(version.path)}/report.html", as_is=True)
 
 
 @models.command(examples=("flow-images models diff models/dogs/3 models/dogs/4",))
@@ -98,18 +95,44 @@ def diff(old: str, new: str, as_json: bool) -> None:
                 say(f"  {printable(name):<24} {_shown_change(change)}")
 
 
-def _row(version: "PublishedVersion") -> Sequence[str]:
+def _table(found: "Sequence[PublishedVersion]", *, is_narrow: bool = False) -> "Table":
+    """A row for each version. Only a model's name is ever broken, which can be longer than a terminal is wide."""
+    from rich import box
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    headings = ("version", "trained", "test accuracy", "images", "gates passed", "in service")
+    table = Table(
+        Column("model", overflow="fold", min_width=_LEAST_NAME),
+        *(Column(name.replace(" ", "\n") if is_narrow else name, no_wrap=True) for name in headings),
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    for version in found:
+        table.add_row(*(Text(cell) for cell in _row(version, is_narrow=is_narrow)))
+    return table
+
+
+def _row(version: "PublishedVersion", *, is_narrow: bool) -> Sequence[str]:
+    """Cells of the version; narrow ones have no time of the day, no interval, and a line for each gate."""
     record = version.record
     accuracy = trained = images = blessed = ""
     if record is not None:
         accuracy = "" if record.accuracy is None else f"{record.accuracy:.3f}"
-        if record.accuracy_interval:
+        if record.accuracy_interval and not is_narrow:
             accuracy += f" ({record.accuracy_interval[0]:.3f} to {record.accuracy_interval[1]:.3f})"
-        trained = f"{record.created:%Y-%m-%d %H:%M}" if record.created else ""
+        trained = f"{record.created:{'%Y-%m-%d' if is_narrow else '%Y-%m-%d %H:%M'}}" if record.created else ""
         images = f"{sum(record.images.values()):,}" if record.images else ""
-        blessed = ", ".join(record.blessed_by) or "none asked"
+        blessed = ("\n" if is_narrow else ", ").join(map(printable, record.blessed_by)) or "none asked"
     in_service = "yes" if version.is_in_service else ""
-    return (version.model.rpartition("/")[2], str(version.number), trained, accuracy, images, blessed, in_service)
+    return (
+        printable(version.model.rpartition("/")[2]),
+        str(version.number),
+        trained,
+        accuracy,
+        images,
+        blessed,
+        in_service,
+    )
 
 
 def _plain(version: "PublishedVersion") -> dict[str, Any]:

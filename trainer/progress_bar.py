@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from serving.console.flags_in_messages import with_flags
-from serving.console.terminal import console
+from serving.console.terminal import console, fitted
 from trainer.progress import Epoch, Progress
 
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ def progress_bar(*, words: Callable[[str], str] = with_flags) -> Iterator["Progr
     Args:
       words: gives a note as the user should read it; by default with flags in place of fields.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    from serving.console.known_count import KnownCount
+
     screen = console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), KnownCount(), TimeRemainingColumn())
     with Bar(*columns, console=screen, disable=not screen.is_terminal, transient=True) as bar:
         yield ProgressBar(bar, words)
 
@@ -55,8 +57,8 @@ class ProgressBar(Progress):
         every = max(1, epochs // _LINES)
         if epoch.number == 1 or epoch.number % every == 0:
             self._print(
-                f"epoch {epoch.number:3}/{epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.3f}  "
-                f"validation loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.3f}"
+                f"epoch {epoch.number:3}/{epochs}  loss {epoch.loss:.3f}, validation {epoch.validation_loss:.3f}  "
+                f"accuracy {epoch.accuracy:.3f}, validation {epoch.validation_accuracy:.3f}"
             )
 
     def note(self, text: str) -> None:
@@ -68,4 +70,5 @@ class ProgressBar(Progress):
         self._bar.stop()
 
     def _print(self, line: str) -> None:
-        self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        screen = self._bar.console
+        screen.print(fitted(line, screen.file), soft_wrap=True, markup=False, highlight=False)

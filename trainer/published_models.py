@@ -1,6 +1,7 @@
 """What is published in a model store: the versions of each model, and what each says of its origin."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def list_models(store: str, storage: Storage) -> list[str]:
       StorageError: the bucket can't be read.
     """
     root = store.rstrip("/")
+    _check_folder(store)
     with explaining(f"the store {printable(store)} can't be read"):
         if not scheme(store):
             names = [
@@ -57,6 +59,12 @@ def list_models(store: str, storage: Storage) -> list[str]:
     return [f"{root}/{name}" for name in sorted(set(names)) if not name.startswith(".")]
 
 
+def _check_folder(path: str) -> None:
+    """Raises UsageError where nothing is at a path of this machine."""
+    if not scheme(path) and not os.path.exists(path):
+        raise UsageError(f"{printable(path)}: no such folder")
+
+
 def list_versions(model: str, storage: Storage) -> list[PublishedVersion]:
     """The versions of a model, the highest first.
 
@@ -64,6 +72,7 @@ def list_versions(model: str, storage: Storage) -> list[PublishedVersion]:
       UsageError: there is no such model.
       StorageError: the bucket can't be read.
     """
+    _check_folder(model)
     with explaining(f"the model {printable(model)} can't be read"):
         found = whole(versions(model, storage))
     if not found:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
             "1": "failed",
             "2": "wrong usage",
             "4": "a gate failed: reported, not published",
-            "75": "stopped by what may pass; the same command goes on",
-            "130, 143": "interrupted",
+            "75": "stopped; the same command continues",
+            "130, 143": "interrupted; the same command continues",
         }
     },
     examples=(
@@ -65,7 +65,7 @@ def train(job: TrainJob) -> None:
 def _interrupted(run: "TrainingRun") -> str:
     if run.published:
         return f"flow-images train: interrupted; {printable(run.published)} was published before"
-    goes_on = "; the same command goes on from what is kept" if run.is_kept else ""
+    goes_on = "; the same command continues with what is kept" if run.is_kept else ""
     return f"flow-images train: interrupted; nothing was published{goes_on}"
 
 
@@ -81,14 +81,14 @@ def _conclude(model: "TrainedModel") -> None:
     for gate in model.gates:
         say(f"gate --{gate.name.replace('_', '-')}: wanted {gate.wanted}, found {gate.found}")
     if model.suspects:
-        say(f"labels that may be wrong: {len(model.suspects):,}; the report shows them")
+        say(f"labels that may be wrong: {len(model.suspects):,} of {model.training_images:,}; the report shows them")
     if model.undetected:
         text = (
             f"WARNING: the model's answers to its golden images hardly depend on {', '.join(model.undetected)}, so a "
             "job will not notice a server or client that gets that wrong"
         )
         say(f"flow-images: {with_flags(text)}", err=True)
-    say(f"report: {printable(model.report)}")
-    say(f"model: {printable(model.path)}")
+    say(f"report: {printable(model.report)}", as_is=True)
+    say(f"model: {printable(model.path)}", as_is=True)
     path = printable(shlex.quote(model.path))
-    say(f"next:  flow-images predict --model {path} --input 'IMAGES/**/*.jpg' --output out/")
+    say(f"next:  flow-images predict --model {path} --input 'IMAGES/**/*.jpg' --output out/", as_is=True)

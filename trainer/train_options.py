@@ -81,7 +81,7 @@ class TrainOptions(Options, group="Training"):
         "exif: turn images upright by their EXIF tag, here and in every prediction.", default="ignore", group="Model"
     )
     validation_share: float = option(
-        "Share of each class that chooses: when to stop, the temperature, the threshold.",
+        "Share of each class that decides when training stops, and the temperature and threshold.",
         group="Input",
         metavar="SHARE",
         default=0.15,
@@ -90,7 +90,7 @@ class TrainOptions(Options, group="Training"):
         is_open=True,
     )
     test_share: float = option(
-        "Share of each class that judges: it is seen once, at the end.",
+        "Share of each class that the trained model is measured on, once, at the end.",
         group="Input",
         metavar="SHARE",
         default=0.15,
@@ -153,7 +153,7 @@ class TrainJob(TrainOptions, group="Output"):
         default=None,
         least=0,
         most=HIGHEST_VERSION,
-        default_words="seconds since 1970, above all others",
+        default_words="the time in seconds since 1970, or one above the highest that is there",
     )
     min_accuracy: float | None = option(
         "Least accuracy on the test images.", group="Gates", metavar="SHARE", default=None, least=0, most=1
@@ -214,7 +214,7 @@ class TrainJob(TrainOptions, group="Output"):
     )
     tensorboard: str | None = option("Folder for TensorBoard's logs.", default=None, metavar="FOLDER")
     work_folder: str | None = option(
-        "Folder for features and checkpoints, from which the same command goes on after a kill.",
+        "Folder for features and checkpoints, with which the same command continues after a kill.",
         default=None,
         metavar="FOLDER",
         variable="FLOW_IMAGES_WORK_FOLDER",

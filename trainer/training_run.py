@@ -22,8 +22,7 @@ from serving.storage.stores import Stores
 from trainer.hub.handle import check_hub_handle
 from trainer.image_sources import check_sources
 from trainer.images.bucket_copies import BucketCopies
-from trainer.progress import Progress
-from trainer.slow_steps import reporting
+from trainer.progress import Progress, reporting
 from trainer.tensorflow_errors import explaining
 from trainer.train_options import TrainJob, TrainOptions
 
@@ -148,7 +147,7 @@ class TrainingRun:
 
     @property
     def is_kept(self) -> bool:
-        """Is there work from which the same command goes on?"""
+        """Is there work with which the same command continues?"""
         return self._work is not None
 
     def discard(self) -> None:
@@ -214,11 +213,11 @@ class TrainingRun:
         return target
 
     def _load_module(self) -> "HubModule":
+        self._progress.begin("loading the hub module")
         import_tensorflow()
         from trainer.hub.module import load_module
         from trainer.strategy import training_strategy
 
-        self._progress.begin("loading the hub module")
         job = self._job
         with training_strategy().scope():
             return load_module(

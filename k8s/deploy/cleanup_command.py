@@ -64,7 +64,7 @@ def cleanup(options: DeployCleanupOptions) -> None:
         gone += [(*claim, obj) for obj in _ours(cluster, *claim)]
     changes.check_ours(cluster, [(kind, obj) for _, kind, obj in gone])
     for count, (api_version, kind, obj) in enumerate(gone):
-        current_remains().words = f"{count} of {len(gone)} objects were deleted; the same command goes on"
+        current_remains().words = f"{count} of {len(gone)} objects were deleted; the same command continues"
         changes.delete(cluster, api_version, kind, obj)
         say(f"{kind.lower()}/{obj['metadata']['name']} deleted")
     if not gone:

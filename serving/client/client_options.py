@@ -13,7 +13,7 @@ from serving.images.wire import WireOrAuto
 from serving.model_store.versions import HIGHEST_VERSION
 from serving.network.retry import Timeouts
 from serving.network.server_address import DEFAULT_PORT, target_of
-from serving.storage.local_file import TooLarge, read_file
+from serving.storage.local_file import TooLarge, read_file, why_unreadable
 
 _MAX_PEM_BYTES = 4 * 1024 * 1024
 TOKEN_VARIABLE = "FLOW_IMAGES_TOKEN"
@@ -229,4 +229,4 @@ def _read(path: str | None, field: str) -> bytes | None:
     except TooLarge as error:
         raise UsageError(f"`{field}` {path}: too large for a file with certificates") from error
     except OSError as error:
-        raise UsageError(f"`{field}` {path}: {error.strerror}") from error
+        raise UsageError(f"`{field}` {path}: {why_unreadable(error)}") from error

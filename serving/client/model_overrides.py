@@ -31,7 +31,7 @@ class ModelOverrides(Options, group="Models without a contract"):
         default_words=DEFAULT_RANGE,
     )
     activation: Literal["softmax", "sigmoid", "none"] | None = option(
-        "What makes probabilities of its outputs, if they are logits. none: take any outputs as they are.",
+        "Function that turns its outputs into probabilities, if they are logits. none: take the outputs as they are.",
         default=None,
     )
     signature: str | None = option(

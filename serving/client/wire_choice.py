@@ -14,7 +14,7 @@ class ChosenWire(NamedTuple):
 
     wire: Wire
     why: str
-    """The reason, in words; empty where the user has named it."""
+    """The reason, in words; empty where there is no choice."""
 
 
 def choose(contract: ModelContract, wanted: WireOrAuto, address: str, limits: ImageLimits) -> ChosenWire:
@@ -35,7 +35,9 @@ def choose(contract: ModelContract, wanted: WireOrAuto, address: str, limits: Im
     if wanted != "auto":
         return ChosenWire(choose_wire(contract, wanted), "")
     usual = choose_wire(contract, None)
-    if not contract.takes_any_file or usual == "encoded":
+    if len(contract.signatures) == 1:
+        return ChosenWire(usual, "")
+    if not contract.takes_any_file:
         return ChosenWire(usual, "the first that the model has")
     if not _is_here(address):
         return ChosenWire(usual, "the server is on another machine, whose CPUs are left alone")

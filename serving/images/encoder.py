@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from serving.contract import Preprocessing
+from serving.images.damage import why_not_decoded
 from serving.images.exif import exif_orientation, turn_upright
 from serving.images.header import RGB_BYTES, ImageHeader, needed_bytes
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
@@ -22,7 +23,6 @@ Payload = Array | bytes
 """float32 or uint8 [height, width, 3], or a whole file."""
 
 CORRUPT, UNDECIDED = "corrupt", "undecided"
-NOT_DECODED = "the image is damaged, of a kind that TensorFlow can't decode, or over the limits of the model"
 
 
 class Undecided(Exception):
@@ -129,7 +129,7 @@ def _tensorflow_decoder(preprocessing: Preprocessing, wire: Wire) -> Callable[[b
         try:
             return decoder(data)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            raise ImageRejected(CORRUPT, f"{NOT_DECODED}: {_cause(error.message)}") from error
+            raise ImageRejected(CORRUPT, f"{why_not_decoded(data)} ({_cause(error.message)})") from error
 
     return decode
 

@@ -9,6 +9,19 @@ class TooLarge(Exception):
     """The file has more bytes than the caller wants; `args` is (size,), or () if the size is not known."""
 
 
+def why_unreadable(error: Exception, kind: str = "file") -> str:
+    """Why a path that a user gave can't be read, in the words that all commands have for it.
+
+    Args:
+      error: of the system, or of a store.
+      kind: what was looked for there.
+    """
+    told = getattr(error, "strerror", None)
+    if told and isinstance(error, FileNotFoundError):  # a store's error has none, and names the bucket itself
+        return f"no such {kind}"
+    return told or str(error)
+
+
 def read_file(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
     """All bytes of a regular file; a FIFO or device is not waited for.
 

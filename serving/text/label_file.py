@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from serving.errors import UsageError
-from serving.storage.local_file import TooLarge, read_file
+from serving.storage.local_file import TooLarge, read_file, why_unreadable
 from serving.text.look_alikes import folded
 from serving.text.utf8_files import decode_text
 
@@ -49,7 +49,7 @@ def _lines(name: str, path: str) -> list[str]:
     except TooLarge as error:
         raise UsageError(f"{name}: a text file with one label a line is never over {_MOST_BYTES:,} bytes") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise UsageError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(f"{name}: {why_unreadable(error)}") from error
     labels = _LINE_END.split(text)
     while labels and not labels[-1].strip():
         labels.pop()

@@ -26,6 +26,7 @@ def planned(
     *,
     name: str = "m",
     chunk_rows: int = 4,
+    top_k: int = 2,
     format_: Literal["csv", "kaggle"] = "csv",
 ) -> tuple[RunFolder, Plan]:
     """A run's output folder with its plan and manifest, before the first part."""
@@ -36,7 +37,7 @@ def planned(
     options = ResultOptions(
         inputs=["x"],
         wire="encoded",
-        top_k=2,
+        top_k=top_k,
         format=format_,
         max_image_bytes=2**20,
         max_image_pixels=2**20,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.progress_log import ProgressLines
+from beam_jobs.progress_log import ProgressLines, Shown
+from beam_jobs.summary_table import print_summary
 from tests.beam_jobs.runs import numbered, planned
 
 
@@ -37,3 +38,20 @@ def test_lines_are_repeated_while_a_run_goes_on(tmp_path: Path, monkeypatch: pyt
     lines.start(plan, 3, 0)
     with lines.repeating():
         assert repeated.wait(60)
+
+
+def test_the_end_says_what_this_process_did_and_what_was_there_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the time since a run began: nobody worked between a stop and the next start."""
+    _, plan = planned(tmp_path / "out", numbered(1800), name="dogs")
+    seconds = 100.0
+    shown = Shown(clock=lambda: seconds)
+    shown.start(plan, 1288, 512)
+    seconds = 164.4
+    run = {"model": {"name": "dogs", "version": 3}, "seconds": 86_400.0}
+    shown.finished(run)
+    print_summary(run, shown.work)
+    assert capsys.readouterr().out == "dogs version 3: 1,288 images in 64.4 s, 20.0 a second; 512 were done before\n"
+    print_summary(run)
+    assert capsys.readouterr().out == "dogs version 3\n"

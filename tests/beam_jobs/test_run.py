@@ -166,7 +166,7 @@ def test_a_finished_run_says_since_when_and_what_is_new(make_run: MakeRun, image
     make_run(inputs=inputs).execute()
     before = written_files(tmp_path / "out")
     since = json.loads((tmp_path / "out" / "run.json").read_text())["finished"].replace("T", " ").replace("+00:00", "")
-    first = f"complete since {since} UTC, with version 1 of brightness: nothing was read or asked"
+    first = f"complete since {since} UTC, with version 1 of brightness: nothing is left to do"
     assert told(make_run, inputs=inputs) == [first]
     assert told(make_run, inputs=inputs, newest=1) == [first]
     (images / "new.png").write_bytes(image(1))

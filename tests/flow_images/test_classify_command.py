@@ -1,19 +1,11 @@
 """`classify` tells of each file what `predict` would."""
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import shutil
-import struct
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
-import pyte
 import pytest
 from click.testing import CliRunner, Result
 
@@ -21,8 +13,7 @@ import flow_images as fi
 from flow_images.classify_command import classify
 from serving.client.scores import format_score
 from tests.conftest import MODEL_NAME
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.terminal import on_terminal
 
 
 @pytest.fixture
@@ -89,33 +80,15 @@ def test_json_is_an_object_an_image_whatever_its_name(server: str, image: Path, 
 
 @pytest.mark.parametrize("columns", [80, 200])
 def test_on_a_terminal_it_is_a_table(server: str, image: Path, tmp_path: Path, columns: int) -> None:
-    screen = on_terminal(columns, "classify", image, tmp_path / "none.jpg", "--server", server,
+    _, screen, _ = on_terminal(columns, "classify", image, tmp_path / "none.jpg", "--server", server,
                          "--model-name", MODEL_NAME, "--wire", "encoded", "--top-k", 3)  # fmt: skip
-    assert screen[0].rstrip() == f"{MODEL_NAME}, wire encoded"
+    assert screen[0] == f"{MODEL_NAME}, wire encoded"
     assert [word for word in screen[2].split() if word.isalpha()] == ["image", "label", "score"]
     shown = "\n".join(screen)
     assert "missing: there is no" in shown
     with fi.Client(server, MODEL_NAME, top_k=3) as client:
         for label, score in client.classify(image).top:
             assert re.search(rf"│ {label} +│ {re.escape(format_score(score))} +│", shown)
-
-
-def on_terminal(columns: int, *words: object) -> list[str]:
-    """What the command leaves on a terminal."""
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 100, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
-    command = [sys.executable, "-m", "flow_images", *map(str, words)]
-    process = subprocess.Popen(command, stdin=its, stdout=its, stderr=subprocess.PIPE, env=environment, cwd=ROOT)
-    os.close(its)
-    screen = pyte.Screen(columns, 100)
-    stream = pyte.ByteStream(screen)
-    with contextlib.suppress(OSError):  # which is the end of a terminal
-        while data := os.read(ours, 65536):
-            stream.feed(data)
-    os.close(ours)
-    process.communicate(timeout=60)
-    return list(screen.display)
 
 
 def test_more_classes_than_there_are_means_all(server: str, image: Path) -> None:

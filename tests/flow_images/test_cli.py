@@ -17,6 +17,7 @@ from beam_jobs.beam_flags import parse_beam_flags
 from flow_images.cli import COMMANDS, cli
 from serving.console.grouped_help import GroupedCommand
 from serving.errors import FlowImagesError
+from tests.terminal import on_terminal
 
 HEAVIEST = ("tensorflow", "apache_beam", "tf_keras", "sklearn", "kubernetes")
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +97,16 @@ def test_a_mistake_is_one_line_and_no_traceback(words: list[str], code: int, say
     assert "Traceback" not in done.stderr
 
 
+def test_a_mistake_is_told_in_whole_words_on_a_terminal() -> None:
+    words = ["classify", "x.jpg", "--model", "/nowhere/models/dogs-and-cats-of-the-world"]
+    code, screen, _ = on_terminal(60, *words)
+    assert code == 2
+    piped = flow_images(*words).stderr
+    assert len(screen) > 1
+    assert [word for line in screen for word in line.split()] == piped.split()
+    assert piped.count("\n") == 1
+
+
 def test_fields_in_errors_and_in_the_log_are_the_commands_flags() -> None:
     program = """
 import logging, sys
@@ -163,7 +174,7 @@ TRAIN = ["train", "--folder", "{here}/photos", "--model-store", "{here}/models",
 EVALUATE = ["evaluate", "--folder", "{here}/photos", "--output", "{here}/out", "--server", "h:1", "--model-name", "m"]
 CLASSIFY = ["classify", "x.jpg", "--server", "h:1", "--model-name", "m"]
 SERVE = ["serve", "--model-base-path", "{here}/dogs", "--port", "0"]
-NO_SUCH = "No such file or directory"
+NO_SUCH = "no such file"
 
 
 @pytest.mark.parametrize(
@@ -172,13 +183,14 @@ NO_SUCH = "No such file or directory"
         ([*PREDICT, "--inptu", "x"], "No such option '--inptu'"),
         ([*PREDICT, "--batch-size", "0"], "--batch-size"),
         ([*PREDICT, "--input", "{here}/fotos"], "--input {here}/fotos: no such file or folder"),
+        ([*PREDICT, "--input", "{here}/photos/*.gif"], "--input {here}/photos/*.gif matches no image"),
         ([*PREDICT, "--input", "{here}/list.csv"], "--input {here}/list.csv: no such file or folder"),
         ([*PREDICT, "--input", "{here}/of-none.txt"], "--input {here}/of-none.txt"),
         ([*PREDICT, "--output", "{here}/file/out"], "--output {here}/file/out can't be used"),
-        ([*PREDICT, "--labels", "{here}/none.txt"], "--labels {here}/none.txt: No such file"),
+        ([*PREDICT, "--labels", "{here}/none.txt"], f"--labels {{here}}/none.txt: {NO_SUCH}"),
         ([*PREDICT, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
         ([*PREDICT, "--fresh", "--shard", "0/2"], "--fresh with --shard"),
-        ([*PREDICT, "--tls-ca", "{here}/ca.pem"], "--tls-ca {here}/ca.pem: No such file"),
+        ([*PREDICT, "--tls-ca", "{here}/ca.pem"], f"--tls-ca {{here}}/ca.pem: {NO_SUCH}"),
         ([*PREDICT, "more.jpg"], "unexpected argument 'more.jpg'"),
         (["merge", "--output", "{here}/none"], "--output {here}/none: no run in it"),
         ([*TRAIN, "--lbels", "x"], "No such option '--lbels'"),
@@ -196,13 +208,16 @@ NO_SUCH = "No such file or directory"
         ([*EVALUATE, "--folder", "{here}/fotos"], "--folder {here}/fotos: no such folder"),
         ([*EVALUATE, "--output", "{here}/file/out"], "--output {here}/file/out can't be used"),
         ([*EVALUATE, "--class-names", "{here}/none.txt"], f"--class-names {{here}}/none.txt: {NO_SUCH}"),
+        (["models", "list", "{here}/none"], "{here}/none: no such folder"),
+        (["models", "show", "{here}/none"], "{here}/none: no such folder"),
+        (["models", "show", "{here}/none/1"], "{here}/none: no such folder"),
         ([*EVALUATE, "--images", "{here}/photos"], "--images goes with --labels"),
         ([*EVALUATE, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
         ([*CLASSIFY, "--top-k", "0"], "--top-k"),
         ([*CLASSIFY, "--labels", "{here}/none.txt"], f"--labels {{here}}/none.txt: {NO_SUCH}"),
         ([*CLASSIFY, "--model", "{here}"], "give either --server HOST:PORT, or --model"),
         ([*SERVE, "--port", "65536"], "--port"),
-        ([*SERVE, "--model-base-path", "{here}/none"], "no such folder: {here}/none"),
+        ([*SERVE, "--model-base-path", "{here}/none"], "{here}/none: no such folder"),
         ([*SERVE, "--ssl-config-file", "{here}/none"], "--ssl-config-file: {here}/none; No such file"),
         (["deploy", "train", "--manifests", "{here}"], "no kustomization.yaml in {here}"),
         (["deploy", "predict", "--shards", "0"], "--shards"),
@@ -212,6 +227,7 @@ NO_SUCH = "No such file or directory"
 def test_a_mistake_is_told_before_anything_heavy_is_loaded(words: list[str], says: str, tmp_path: Path) -> None:
     """Beam's own flags apart, which only Beam can judge."""
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "x.jpg").touch()
     (tmp_path / "file").touch()
     (tmp_path / "of-none.txt").write_text("none.jpg\n")
     (tmp_path / "dogs" / "1").mkdir(parents=True)

@@ -64,7 +64,7 @@ def test_a_complete_job_gives_its_account_again(
     assert (first.listed, first.predicted, first.rejected, first.failed) == (49, 48, 1, 0)
     assert fi.predict(server="127.0.0.1:1", wire="encoded", **job) == first  # nothing is left to ask
     assert "complete since " in caplog.text
-    assert "with version 1 of textures: nothing was read or asked" in caplog.text
+    assert "with version 1 of textures: nothing is left to do" in caplog.text
 
 
 def test_a_server_that_is_away_stops_the_job_resumably(server: str, drawn: Path, tmp_path: Path) -> None:

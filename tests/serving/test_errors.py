@@ -153,6 +153,7 @@ def test_one_base_answers_one_question() -> None:
 DEPLOY = ("cleanup", "deploy", "predict", "resume", "rollback", "serve", "status", "suspend", "train")
 COMMAND_MODULES = {
     "beam_jobs/predict_command.py",
+    "beam_jobs/report/report_command.py",
     "flow_images/cli.py",
     "flow_images/demo.py",
     *(f"k8s/deploy/{name}_command.py" for name in DEPLOY),
@@ -177,7 +178,7 @@ MAY_HAVE_FLAGS = COMMAND_MODULES | {
     "serving/network/retry.py",
     "trainer/evaluate_options.py",
     "trainer/train_options.py",
-    "trainer/report/charts.py",  # names variables of CSS
+    "serving/page/charts.py",  # names variables of CSS
 }
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w…])")
 """One of ours: Beam's own have underscores."""

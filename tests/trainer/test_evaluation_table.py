@@ -9,9 +9,9 @@ from trainer.evaluation_table import print_evaluation
 from trainer.images.labelled_images import LabelledImage
 
 
-def evaluation(classes: int, images: int, wrong: int) -> Evaluation:
-    """Of classes with so many images each; in the first `wrong` classes one image is taken for the last class."""
-    labels = [f"class {number:03}" for number in range(classes)]
+def evaluation(classes: int, images: int, wrong: int, name: str = "class") -> Evaluation:
+    """An evaluation with so many images a class; in the first `wrong` classes one is taken for the last class."""
+    labels = [f"{name} {number:03}" for number in range(classes)]
     rows, there = [], []
     for number, label in enumerate(labels):
         for image in range(images):
@@ -37,9 +37,17 @@ def test_classes_of_one_image_are_no_table(capsys: pytest.CaptureFixture[str]) -
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("; so few images say little")
     assert not [line for line in lines if "recall" in line]
-    assert lines[-2] == "classes with wrong answers on fewer than 5 images, too few to judge a class by: 3"
+    assert lines[-2] == "3 classes have wrong answers, but fewer than 5 images each"
 
 
 def test_where_all_are_right_nothing_is_confused(capsys: pytest.CaptureFixture[str]) -> None:
     print_evaluation(evaluation(classes=3, images=6, wrong=0), "images")
     assert capsys.readouterr().out.splitlines()[-1] == "all images right in 3 of 3 classes"
+
+
+def test_labels_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rich's markup and emoji codes, in the table and in the line of what is confused."""
+    print_evaluation(evaluation(classes=3, images=6, wrong=1, name="[red]pug :dog:"), "images")
+    out = capsys.readouterr().out
+    assert "\n [red]pug :dog: 000 " in out
+    assert "most often confused: [red]pug :dog: 000 taken for [red]pug :dog: 002 (1)" in out

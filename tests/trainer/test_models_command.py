@@ -1,6 +1,7 @@
 """`flow-images models` tells which versions there are, how they were made, and what differs."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from serving.errors import UsageError
 from serving.storage.stores import Stores
+from tests.terminal import on_terminal
 from trainer.evaluation.evaluation import EVALUATION_FILE
 from trainer.images.labelled_images import LabelledImage
 from trainer.images.split import Split
@@ -67,6 +69,20 @@ def test_all_versions_are_listed(store: str) -> None:
     table = run("list", store).output
     for words in ("dogs", "0.850", "yes"):
         assert words in table
+
+
+def test_a_terminal_of_80_columns_breaks_no_word_of_the_list(tmp_path: Path) -> None:
+    name = "cats-and-dogs-and-everything-that-barks-or-meows"
+    version(f"{tmp_path}/{name}/1796069772", 0.8, ["a.jpg"], seed=1)
+    code, screen, _ = on_terminal(80, "models", "list", tmp_path)
+    assert code == 0
+    words = [word for line in screen for word in line.split()]
+    assert {"1796069772", "0.800", "min_accuracy", "yes"} <= set(words), screen
+    assert [word for word in words if re.fullmatch(r"\d{4}-\d\d-\d\d", word)]
+    assert name in "".join(line.split()[0] for line in screen)  # below one another, and whole
+    wide = on_terminal(200, "models", "list", tmp_path).screen
+    assert f" {name} " in f" {wide[-1]} "
+    assert "0.800 (0.500 to 0.900)" in wide[-1]
 
 
 def test_one_version_is_shown(store: str) -> None:

@@ -119,7 +119,7 @@ def test_between_epochs(start: Start, flags: list[object], tmp_path: Path, numbe
     run.wait_until(lambda: "epoch   1/" in run.said)
     assert run.stop(number) == code
     assert_nothing_is_left(run, tmp_path)
-    assert f"{NOTHING}; the same command goes on from what is kept\n" in run.said
+    assert f"{NOTHING}; the same command continues with what is kept\n" in run.said
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
-from serving.storage.local_file import read_file
+from serving.storage.local_file import read_file, why_unreadable
 from serving.text.read_csv import read_rows
 from serving.text.utf8_files import decode_text
 from trainer.images.problems import listed
@@ -26,7 +26,7 @@ def read_groups(path: str, labels: Sequence[str]) -> dict[str, str]:
     try:
         text = decode_text(read_file(path), name)
     except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}") from error
+        raise UsageError(f"{name}: {why_unreadable(error)}") from error
     _, rows = read_rows(text, name, ("label", "group"))
     groups: dict[str, str] = {}
     faults = []

@@ -26,8 +26,7 @@ from serving.errors import UsageError
 from serving.model_store.versions import MODEL_FILE
 from serving.storage.base import scheme, shown
 from trainer.hub.handle import ARCHIVES, kaggle_api, kaggle_url
-from trainer.progress import Progress
-from trainer.slow_steps import reporting
+from trainer.progress import Progress, reporting
 from trainer.tensorflow_errors import MayPass, explained, explaining
 
 _TIMEOUT_S = 30.0

@@ -17,7 +17,7 @@ from serving.storage.local_file import TooLarge
 from serving.storage.transfer import download, files_below, together
 from serving.text.utf8_files import as_utf8
 from trainer.images.labels_csv import read_label_file
-from trainer.slow_steps import reporting
+from trainer.progress import reporting
 
 Note = Callable[[str], None]
 

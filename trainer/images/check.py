@@ -100,11 +100,12 @@ def check_images(
       UsageError: images can't be used, and they are not to be skipped; or there are fewer than two classes.
     """
     progress = progress or Progress()
-    progress.begin(f"reading and checking {len(images):,} images", len(images))
     found = [*problems]
     distinct = list(_once(images, found))
+    progress.begin(f"reading and checking {len(distinct):,} images", len(distinct))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looks = list(pool.map(lambda image: _look(image.path, limits or ImageLimits(), progress), distinct))
+    progress.begin("comparing the images with one another")
     seen: dict[str, _Seen] = {}
     for image, look in zip(distinct, looks, strict=True):
         if isinstance(look, Problem):

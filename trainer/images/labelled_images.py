@@ -10,6 +10,7 @@ from serving.console.terminal import printable
 from serving.errors import UsageError
 from serving.images.header import IMAGE_ENDINGS
 from serving.storage.base import scheme
+from serving.storage.local_file import why_unreadable
 from trainer.images.class_folders import find_images
 from trainer.images.label_check import Label, check_labels
 from trainer.images.labels_csv import read_label_file
@@ -124,7 +125,7 @@ def _check_folder(images: str) -> None:
     try:
         os.scandir(images).close()
     except OSError as error:
-        raise UsageError(f"`images` {printable(images)}: {error.strerror}") from error
+        raise UsageError(f"`images` {printable(images)}: {why_unreadable(error, 'folder')}") from error
 
 
 def _of_whole_name(path: str, where: str) -> str:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
-from serving.storage.local_file import read_file
+from serving.storage.local_file import read_file, why_unreadable
 from serving.text.read_csv import read_rows
 from serving.text.utf8_files import decode_text
 from trainer.images.problems import listed
@@ -45,7 +45,7 @@ def read_label_file(path: str) -> LabelFile:
     try:
         text = decode_text(read_file(path), name)
     except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}") from error
+        raise UsageError(f"{name}: {why_unreadable(error)}") from error
     columns, lines = read_rows(text, name)
     image, label = _layout(columns, name)
     rows, faults = [], []

@@ -2,26 +2,26 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from serving.page.confusion_matrix import confusion_matrix
+from serving.page.gallery import Figure
+from serving.page.names import sentence
+from serving.page.template import environment
+from serving.page.thumbnails import thumbnail
 from trainer.evaluation.evaluation import Evaluation, Suspect
 from trainer.evaluation.gate import Gate
 from trainer.images.data_card import DataCard
 from trainer.progress import Epoch
 from trainer.report.charts import curves, reliability
-from trainer.report.confusion_matrix import confusion_matrix
-from trainer.report.thumbnails import thumbnail
 
 if TYPE_CHECKING:
-    import jinja2
     import markupsafe
 
     from trainer.head_search import HeadChoice
 
-_MISTAKES, _SUSPECTS, _OF_A_GATE, _OF_A_GROUP, _GROUPS, _PAIRS, _PATHS = 24, 24, 12, 4, 12, 15, 50
+_MISTAKES, _SUSPECTS, _OF_A_GATE, _OF_A_GROUP, _GROUPS, _PATHS = 24, 24, 12, 4, 12, 50
 """How many are shown."""
-_NAME = 60
-"""Letters of a name in a caption."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,6 @@ class Report:
     notes: Sequence[str] = ()
 
 
-class _Figure(NamedTuple):
-    """An image with a caption; without a source where it can't be shown."""
-
-    source: str | None
-    path: str
-    caption: "markupsafe.Markup | None"
-
-
 def render(report: Report, read: Callable[[str], bytes] | None = None, *, upright: bool = False) -> str:
     """The page as HTML, one file that asks for nothing else.
 
@@ -62,35 +54,33 @@ def render(report: Report, read: Callable[[str], bytes] | None = None, *, uprigh
     """
     sources: dict[str, str | None] = {}
 
-    def figures(paths: Iterable[str], captions: "Mapping[str, markupsafe.Markup]") -> list[_Figure]:
+    def figures(paths: Iterable[str], captions: "Mapping[str, markupsafe.Markup]") -> list[Figure]:
         found = []
         for path in paths:
             if path not in sources:  # a mistake is often an image of a failed gate, too
                 sources[path] = _source(path, read, upright)
-            found.append(_Figure(sources[path], path, captions.get(path)))
+            found.append(Figure(sources[path], path, captions.get(path)))
         return found
 
     evaluation = report.evaluation
-    matrix = confusion_matrix(evaluation)
     mistakes = {
-        one.path: _caption("is {}, scored {} {:.2f}", one.label, one.predicted, one.score)
+        one.path: sentence("is {}, scored {} {:.2f}", one.label, one.predicted, one.score)
         for one in evaluation.mistakes
     }
     likely = [one for one in report.suspects if one.is_likely]
     suspects = {
-        one.path: _caption("labelled {}, looks like {} {:.2f}", one.label, one.suggested, one.suggested_score)
+        one.path: sentence("labelled {}, looks like {} {:.2f}", one.label, one.suggested, one.suggested_score)
         for one in likely[:_SUSPECTS]
     }
     groups = report.card.near_duplicates[:_GROUPS] if report.card else ()
-    return _environment().get_template("report.html").render(
+    return environment("trainer.report").get_template("report.html").render(
         report=report,
         evaluation=evaluation,
         failed=[gate for gate in report.gates if not gate.passed],
         gate_figures={gate.name: figures(gate.images[:_OF_A_GATE], mistakes) for gate in report.gates},
         curves=curves(report.history, report.best_epoch) if report.history else "",
         reliability=reliability(evaluation.calibration),
-        matrix=matrix,
-        pairs=matrix.confused[:_PAIRS],
+        matrix=confusion_matrix(evaluation.confusion),
         mistakes=figures(list(mistakes)[:_MISTAKES], mistakes),
         likely=len(likely),
         suspects=figures(suspects, suspects),
@@ -101,21 +91,6 @@ def render(report: Report, read: Callable[[str], bytes] | None = None, *, uprigh
     )  # fmt: skip
 
 
-def _caption(text: str, label: str, other: str, score: float) -> "markupsafe.Markup":
-    """A sentence whose names keep their direction to themselves, and whose end is not cut when they are long."""
-    import markupsafe
-
-    name = markupsafe.Markup('<bdi title="{}">{}</bdi>')
-    names = [name.format(_visible(one), _shortened(_visible(one))) for one in (label, other)]
-    return markupsafe.Markup(text).format(*names, score)
-
-
-def _shortened(text: str) -> str:
-    """The text shortened to its beginning and its end, as the end tells files apart."""
-    half = _NAME // 2
-    return text if len(text) <= _NAME else f"{text[: half - 1]}…{text[-half:]}"
-
-
 def _source(path: str, read: Callable[[str], bytes] | None, upright: bool) -> str | None:
     if read is None:
         return None
@@ -123,26 +98,3 @@ def _source(path: str, read: Callable[[str], bytes] | None, upright: bool) -> st
         return thumbnail(read(path), upright)
     except OSError:
         return None
-
-
-def _environment() -> "jinja2.Environment":
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("trainer.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["number"] = _number
-    environment.filters["share"] = lambda value: "–" if value is None else f"{value:.1%}"
-    environment.filters["visible"] = _visible
-    environment.filters["file_name"] = lambda path: _shortened(path.rpartition("/")[2])
-    return environment
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _visible(text: str) -> str:
-    """Names without characters that can't be seen, or that turn the text around them."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -30,7 +30,7 @@ def check_base_path(path: str) -> None:
     except NotADirectoryError as error:
         raise StatusError(Code.NOT_FOUND, f"{path} is a file, not a folder") from error
     except FileNotFoundError as error:
-        raise StatusError(Code.NOT_FOUND, f"no such folder: {path}") from error
+        raise StatusError(Code.NOT_FOUND, f"{path}: no such folder") from error
     except OSError as error:
         raise StatusError(Code.PERMISSION_DENIED, f"{path} can't be read: {error.strerror}") from error
     if any(version_number(name) is not None for name in names):

@@ -27,7 +27,8 @@ _LOG = logging.getLogger(__name__)
 _MAX_SOCKET_PATH = 100  # the system's limit is 104 or 108 bytes
 _SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 """Where the socket goes if the path of the usual place is too long for one."""
-_SAY_AFTER_S, _SAY_AGAIN_S = 3.0, 30.0
+_SAY_EVERY_S = 30.0
+"""A start takes seconds. A user is told of one that takes longer, again and again."""
 _KILL_AFTER_S = 10.0
 _TAIL_LINES = 15
 
@@ -185,7 +186,7 @@ class ServerProcess:
     def _wait_until_ready(self) -> None:
         assert self._child is not None
         started = time.monotonic()
-        say_at = started + _SAY_AFTER_S
+        say_at = started + _SAY_EVERY_S
         while not _accepts(self._socket):
             if self._child.poll() is not None:
                 raise StatusError(
@@ -199,11 +200,12 @@ class ServerProcess:
                     f"the server for {self._base_path} was not ready in {self._start_timeout_s:g} s:\n{self._tail()}",
                 )
             if now > say_at:
+                # By the model's name: its folder may be one of ours, such as that of a version to be published.
                 _LOG.warning(
-                    "starting a server for %s: %d s so far, it may take %d s",
-                    *(self._base_path, now - started, self._start_timeout_s),
+                    "the server of model %s has not started after %d s; waiting up to %d s",
+                    *(self._model_name, now - started, self._start_timeout_s),
                 )
-                say_at = now + _SAY_AGAIN_S
+                say_at = now + _SAY_EVERY_S
             time.sleep(0.05)
 
     def _tail(self) -> str:

@@ -48,6 +48,7 @@ def test_a_doubtful_image_is_sent_as_its_file_or_decided_by_tensorflow(wire: Wir
     with pytest.raises(ImageRejected) as error:
         make_encoder(SMALL, wire, ImageLimits())(truncated())
     assert error.value.reason == "corrupt"
+    assert error.value.message.startswith("the file is cut off (")
 
 
 def test_without_tensorflow_whole_images_are_decoded_and_doubtful_ones_undecided() -> None:

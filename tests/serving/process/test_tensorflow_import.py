@@ -47,35 +47,36 @@ def make(server: str, wire: str) -> str:
     return f"fi.Client({server!r}, {MODEL_NAME!r}, wire={wire!r})"
 
 
-@pytest.mark.parametrize("before", ["a client", "a program"])
-def test_after_tensorflow_ran_a_forked_process_is_told_of_spawn(
-    server: str, image: str, before: str, tmp_path: Path
-) -> None:
-    ran = _CLASSIFY.format(server=server, model=MODEL_NAME, wire="uint8", image=image) if before == "a client" else _OP
+def test_after_tensorflow_ran_a_forked_process_is_told_of_spawn(tmp_path: Path) -> None:
     tasks = [
-        f"{make(server, 'float32')}.contract()",
-        f"fi.predict(inputs=[{image!r}], output={str(tmp_path)!r}, server={server!r}, model_name={MODEL_NAME!r})",
         f"fi.EmbeddedServer({str(tmp_path)!r})",
         f"fi.train(folder={str(tmp_path)!r}, hub_model='module', model_store={str(tmp_path)!r}, name='m')",
     ]
-    if before == "a client":
-        tasks.append(f"client.classify({image!r})")  # the parent's own
     for task in tasks:
-        said = forked(ran, task)
+        said = forked(_OP, task)
         assert said.startswith("UsageError this process was forked"), (task, said)
         assert "`spawn`" in said
 
 
-def test_after_tensorflow_ran_files_can_be_sent_by_a_forked_process(server: str, image: str) -> None:
-    ran = _CLASSIFY.format(server=server, model=MODEL_NAME, wire="uint8", image=image)
-    assert forked(ran, f"assert {make(server, 'encoded')}.classify({image!r}).ok") == "done"
+@pytest.mark.parametrize("wire", ["float32", "uint8", "encoded"])
+def test_after_tensorflow_ran_a_forked_process_can_ask_in_any_wire_form(server: str, image: str, wire: str) -> None:
+    assert forked(_OP, f"assert {make(server, wire)}.classify({image!r}).ok") == "done"
+
+
+def test_after_tensorflow_ran_a_forked_process_can_predict(server: str, image: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    task = (
+        f"assert fi.predict(inputs=[{image!r}], output={output!r}, server={server!r}, model_name={MODEL_NAME!r}, "
+        "wire='float32').predicted == 1"
+    )
+    assert forked(_OP, task) == "done"
 
 
 @pytest.mark.parametrize("before", ["import tensorflow", "files were sent"])
 def test_a_process_forked_before_tensorflow_ran_may_use_it(server: str, image: str, before: str) -> None:
     sent = _CLASSIFY.format(server=server, model=MODEL_NAME, wire="encoded", image=image)
     ran = sent if before == "files were sent" else before
-    assert forked(ran, f"assert {make(server, 'uint8')}.classify({image!r}).ok") == "done"
+    assert forked(ran, f"assert {make(server, 'uint8')}.classify({image!r}).ok; {_OP}") == "done"
 
 
 def test_keras_can_be_left_for_its_first_use() -> None:

@@ -30,5 +30,5 @@ def test_what_is_not_right_is_told_with_its_line(tmp_path: Path, text: str, told
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"`groups` .*g\.csv: No such file"):
+    with pytest.raises(UsageError, match=r"`groups` .*g\.csv: no such file"):
         read_groups(str(tmp_path / "g.csv"), ["pug"])

@@ -12,6 +12,7 @@ from serving.images.limits import ImageLimits
 from trainer.images.check import check_images
 from trainer.images.labelled_images import LabelledImage
 from trainer.images.problems import Problem
+from trainer.progress import Progress
 
 
 @pytest.fixture
@@ -54,6 +55,26 @@ def test_an_image_named_twice_is_refused_however_it_is_written(images: Path) -> 
     twice = LabelledImage(f"{images}/../images/a.jpg", "x")
     with pytest.raises(UsageError, match=r"images/\.\./images/a\.jpg is labelled twice"):
         check_images([*labelled(images, "xxyy"), twice])
+
+
+def test_a_step_is_over_when_its_count_is_full(images: Path) -> None:
+    """What is noted of the images then comes after that, and not beside a bar that is not full."""
+
+    class Told(Progress):
+        steps: list[tuple[str, int | None]] = []  # noqa: RUF012
+        done = 0
+
+        def begin(self, step: str, total: int | None = None) -> None:
+            self.steps.append((step, total))
+
+        def advance(self, count: int = 1) -> None:
+            self.done += count
+
+    told = Told()
+    twice = LabelledImage(f"{images}/../images/a.jpg", "x")
+    check_images([*labelled(images, "xxyy"), twice], skip_bad=True, progress=told)
+    assert told.steps == [("reading and checking 4 images", 4), ("comparing the images with one another", None)]
+    assert told.done == 4
 
 
 def test_copies_of_a_file_count_once_and_must_agree(images: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_csv_that_is_not_right_names_the_line_and_the_fix(
 
 
 def test_a_csv_that_is_missing_or_needs_images_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nowhere\.csv: No such file"):
+    with pytest.raises(UsageError, match=r"nowhere\.csv: no such file"):
         read_labels(str(tmp_path / "nowhere.csv"))
     with pytest.raises(UsageError, match="`images`"):
         read_labels(csv_file(tmp_path, "id,breed\na,pug\n"))
@@ -173,7 +173,7 @@ def test_what_is_no_file_or_folder_of_this_machine_is_refused(images: Path, tmp_
     for labels, folder, told in [
         (str(tmp_path / "pipe"), images, r"`labels` .*pipe: not a file"),
         (str(images), images, "`labels` .*images: Is a directory"),
-        (good, tmp_path / "absent", r"`images` .*absent: No such file"),
+        (good, tmp_path / "absent", r"`images` .*absent: no such folder"),
         (good, good, r"`images` .*labels\.csv: Not a directory"),
     ]:
         with pytest.raises(UsageError, match=told):

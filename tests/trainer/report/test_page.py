@@ -4,14 +4,13 @@ import base64
 import html.parser
 import io
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser import is_as_wide_as_its_window
 from trainer.evaluation.evaluation import Suspect
 from trainer.evaluation.gate import Gate
 from trainer.evaluation.metrics import measure
@@ -140,26 +139,9 @@ def test_a_hundred_and_twenty_classes_stay_small() -> None:
 @pytest.mark.parametrize("classes", [2, 25, 120])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_a_phone_and_a_desktop(tmp_path: Path, classes: int, width: int) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium")
-    # Headless Chromium's window is at least 500 pixels wide, so the page is put into a frame of the width.
     page = tmp_path / "page.html"
     page.write_text(render(report(classes), read))
-    frame = tmp_path / "frame.html"
-    frame.write_text(
-        f"<iframe id=f src=page.html width={width} height=900></iframe><script>f.onload = () => {{"
-        "const inner = f.contentDocument.documentElement;"
-        "document.title = 'WIDTH ' + inner.scrollWidth + ' OF ' + inner.clientWidth}</script>"
-    )
-    done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", f"file://{frame}"],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    found = re.search(r"WIDTH (\d+) OF (\d+)", done.stdout)
-    assert found, done.stderr[-2000:]
-    assert int(found[1]) <= int(found[2])
+    assert is_as_wide_as_its_window(page, width)
 
 
 HEBREW = "\N{HEBREW LETTER ALEF}\N{HEBREW LETTER BET}"

@@ -11,6 +11,7 @@ import pytest
 
 from serving.server import ServerProcess
 from serving.server.rpc.status_error import StatusError
+from serving.server.run import process
 from tests.serving.server.client import Client
 from tests.serving.server.conftest import eventually
 from tests.serving.server.saved_models import write_broken
@@ -33,6 +34,14 @@ def test_a_server_process_that_dies_says_why(base: Path) -> None:
     write_broken(base, 1)
     with pytest.raises(StatusError, match=r"(?s)status 255:.*Failed to start server. Error: UNKNOWN: 1 serv"):
         ServerProcess(base, model_name="m").start()
+
+
+def test_a_start_that_takes_long_is_told_of_by_the_models_name(
+    written: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "_SAY_EVERY_S", 0.0)
+    with ServerProcess(written / "m", model_name="dogs"):
+        assert caplog.messages[0] == "the server of model dogs has not started after 0 s; waiting up to 300 s"
 
 
 def test_a_start_can_be_broken_off_from_another_thread(written: Path) -> None:

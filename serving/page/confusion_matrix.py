@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from trainer.evaluation.evaluation import Evaluation
-
 _SIDE = 720
 """Pixels of the square with few classes; with many, cells are as large as a label's letters."""
 _LARGEST_CELL, _SMALLEST_CELL = 56.0, 8.4
@@ -59,10 +57,14 @@ class ConfusionMatrix(NamedTuple):
         return sorted((one for one in self.cells if one.row != one.column), key=lambda one: (-one.images, one[:2]))
 
 
-def confusion_matrix(evaluation: Evaluation) -> ConfusionMatrix:
-    """The evaluation's matrix, with classes that are taken for one another side by side."""
-    count = len(evaluation.labels)
-    order = similar_first(evaluation.confusion) if count > _MOST_SORTED else tuple(range(count))
+def confusion_matrix(confusion: Sequence[Sequence[int]]) -> ConfusionMatrix:
+    """The drawing of a matrix, with classes that are taken for one another side by side.
+
+    Args:
+      confusion: numbers of images; row: the label; column: the prediction.
+    """
+    count = len(confusion)
+    order = similar_first(confusion) if count > _MOST_SORTED else tuple(range(count))
     place = {number: index for index, number in enumerate(order)}
     cell = max(_SMALLEST_CELL, min(_LARGEST_CELL, _SIDE / count))
     # A number is read on a cell of half strength, in the dark, too.
@@ -71,7 +73,7 @@ def confusion_matrix(evaluation: Evaluation) -> ConfusionMatrix:
         Cell(row, column, place[column] * cell, place[row] * cell, images, images / sum(counts),
              # By the root: one image of 40 is seen, and is told from ten.
              strongest * (0.15 + 0.85 * (images / sum(counts)) ** 0.5))
-        for row, counts in enumerate(evaluation.confusion) for column, images in enumerate(counts) if images
+        for row, counts in enumerate(confusion) for column, images in enumerate(counts) if images
     )  # fmt: skip
     return ConfusionMatrix(order, cells, cell, count <= _MOST_COUNTED)
 

@@ -1,0 +1,70 @@
+"""Runs that are complete, with the answers that a test wants: real parts, merged by the job's own code."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from beam_jobs.listing import Listed
+from beam_jobs.parts import Outcome
+from beam_jobs.results import merge
+from serving.contract import ModelContract, Preprocessing
+from tests.beam_jobs.runs import planned
+
+
+class Image(NamedTuple):
+    """An image of a run, by its path."""
+
+    path: str
+    scores: Sequence[float] = ()
+    """One for each label; none of an image that was rejected or failed."""
+    true_label: str | None = None
+    fault: tuple[Literal["rejected", "failed"], str, str] | None = None
+    """The verdict, its reason and its message."""
+
+
+def complete(
+    folder: Path,
+    images: Sequence[Image],
+    labels: Sequence[str],
+    *,
+    top_k: int = 5,
+    format_: Literal["csv", "kaggle"] = "csv",
+    threshold: float | None = None,
+) -> Path:
+    """Writes a run of these images and its results, and returns its folder."""
+    contract = ModelContract(
+        labels=list(labels),
+        preprocessing=Preprocessing(height=8, width=8),
+        threshold=threshold,
+        target_precision=None if threshold is None else 0.95,
+    )
+    top_k = min(top_k, len(labels))
+    listed = [Listed(image.path, label=image.true_label) for image in images]
+    run, plan = planned(folder, listed, contract, chunk_rows=5000, top_k=top_k, format_=format_)
+    by_path = {image.path: image for image in images}
+    for chunk in range(plan.manifest.chunks):
+        rows = run.read_chunk(plan, chunk)
+        outcomes = [
+            _outcome(number, by_path[row.path], None if format_ == "kaggle" else top_k)
+            for number, row in enumerate(rows)
+        ]
+        run.parts(plan).write(0, chunk, outcomes)
+    merge(run, plan, {})
+    return folder
+
+
+def _outcome(row: int, image: Image, top_k: int | None) -> Outcome:
+    if image.fault:
+        verdict, reason, message = image.fault
+        return Outcome(row, verdict, stage="read", reason=reason, message=message)
+    order = list(range(len(image.scores)))
+    if top_k:
+        order = sorted(order, key=lambda index: -image.scores[index])[:top_k]
+    return Outcome(row, "predicted", order, [image.scores[index] for index in order])
+
+
+def rows_of(output: Path, name: str = "predictions.csv") -> list[dict[str, str]]:
+    """The rows of a CSV of a run, as any reader of CSVs gives them."""
+    with (output / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
