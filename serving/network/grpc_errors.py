@@ -62,6 +62,7 @@ _NO_GRPC = (
 _WEB_PAGE = re.compile(r"(?:HTTP status |http2 header with status: )(\d+)")
 """Matches the details of an error where a web server answers."""
 _PROXY = re.compile(r"HTTP proxy returned response code 4\d\d")
+_REFUSED = "Connection refused"
 _CLOSED = ("Socket closed", "Connection reset by peer (104)")
 
 
@@ -89,6 +90,8 @@ def from_status(code: grpc.StatusCode, details: str, target: str) -> ServingErro
             return AccessDenied(reason, target, code)
         if details.startswith(("failed to connect", "connections to all")) and details.endswith(_CLOSED):
             message += "; if it is up, it may want `tls`, or a client certificate (`tls.cert`)"
+        if reason == _REFUSED:
+            message += " (nothing listens there: is the server running? A lower `patience_s` gives up earlier)"
     return _BY_CODE[code](message, target, code)
 
 

@@ -143,3 +143,20 @@ def _form(text: str) -> list[str]:
         line for line in text.splitlines() if not line.startswith("threshold ")
     )  # which needs more images than here
     return sorted(re.sub(r"[ ─━═]+", " ", line) for line in kept)
+
+
+@pytest.mark.parametrize(
+    ("target", "says"), [("install", "Installed. Next: . .venv/bin/activate"), ("demo", "flow-images demo --epochs 3")]
+)
+def test_make_shows_what_a_user_needs_and_not_its_own_commands(tmp_path: Path, target: str, says: str) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    program = tmp_path / ".venv" / "bin" / "flow-images"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho flow-images "$@"\n')
+    program.chmod(0o755)
+    # As if all were installed.
+    command = ["make", "--assume-old=.venv/.installed", target, "EPOCHS=3"]
+    (tmp_path / ".venv" / ".installed").touch()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(says)
