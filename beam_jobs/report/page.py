@@ -12,7 +12,7 @@ from serving.contract import ModelContract
 from serving.page.charts import FIRST, INK, svg
 from serving.page.confusion_matrix import ConfusionMatrix, confusion_matrix
 from serving.page.gallery import Figure
-from serving.page.names import sentence
+from serving.page.names import sentence, visible
 from serving.page.template import environment
 from serving.storage.base import shown
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LABELS, _MORE_LABELS, _SHEETS, _REASONS, _CLASSES = 20, 500, 20, 12, 120
 """How many labels are seen at once and when asked for, have images, how many reasons do, and classes in the matrix."""
 _LETTERS = 2000
-"""How long an option's value may be, such as a thousand inputs."""
+"""How long an option's value may be, such as a thousand inputs, and a message."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def render(report: RunReport) -> str:
         return [Figure(thumbnails.get(one.path), shown(one.path), caption(one)) for one in answers]
 
     def faults(some: Iterable[Fault]) -> list[Figure]:
-        return [Figure(thumbnails.get(one.path), shown(one.path), sentence("{}", one.message)) for one in some]
+        return [Figure(thumbnails.get(one.path), shown(one.path), _message(one)) for one in some]
 
     sheets = [
         (label, images, figures(images.surest, _score), figures(images.unsurest, _score))
@@ -90,6 +90,12 @@ def render(report: RunReport) -> str:
         more_labels=_MORE_LABELS,
         record=_record(report.run),
     )  # fmt: skip
+
+
+def _message(fault: Fault) -> "markupsafe.Markup":
+    import markupsafe
+
+    return markupsafe.escape(visible(fault.message[:_LETTERS]))
 
 
 def _score(answer: Answer) -> "markupsafe.Markup":
