@@ -116,7 +116,9 @@ class ModelCalls:
         self._policy = policy
         self._is_connected = is_connected
         self._proxy = proxy
-        waiting = Waiting(endpoint.address, policy.patience_s, self._why_silent, policy.deadline_s)
+        # A run's own server is on a socket with a name that tells a user nothing.
+        name = "the server" if endpoint.target.startswith("unix") else endpoint.address
+        waiting = Waiting(name, policy.patience_s, self._why_silent, policy.deadline_s)
         self._retrier = Retrier(policy, stop, waiting, retried=retried)
         self._retries_calls = True
         self._contact = _Contact()
