@@ -93,7 +93,7 @@ def apply_and_wait(
         remains.words = (
             f"what was applied so far stays in namespace {cluster.namespace}, and {what} may be among it; "
             f"`flow-images deploy status{flags}` shows it, `flow-images deploy cleanup{flags}` removes it once "
-            f"nothing runs, the same command{f' with {again}' if again else ''} goes on"
+            f"nothing runs, the same command{f' with {again}' if again else ''} continues"
         )
     for line in changes.send(cluster, steps, dry_run=options.dry_run == "server"):
         say(line)

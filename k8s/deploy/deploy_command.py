@@ -37,7 +37,7 @@ def deploy() -> None:
 
     The same manifests work without this command: kubectl apply -k. Exit codes: 0 done; 1 failed; 2 wrong usage;
     3 predicted, but with more rejected or failed images than allowed; 75 stopped after all retries, or the cluster
-    gives no answer: the same command with the same --output goes on; 130 and 143 interrupted.
+    gives no answer: the same command with the same --output continues; 130 and 143 interrupted.
     """
 
 

@@ -116,9 +116,10 @@ class ModelCalls:
         self._policy = policy
         self._is_connected = is_connected
         self._proxy = proxy
-        # A run's own server is on a socket with a name that tells a user nothing.
-        name = "the server" if endpoint.target.startswith("unix") else endpoint.address
-        waiting = Waiting(name, policy.patience_s, self._why_silent, policy.deadline_s)
+        # A socket's path is mostly one of ours, for a server that was started beside us.
+        is_socket = endpoint.address.startswith("unix:")
+        server = f"the server of model {endpoint.model_name}" if is_socket else endpoint.address
+        waiting = Waiting(server, policy.patience_s, self._why_silent, policy.deadline_s)
         self._retrier = Retrier(policy, stop, waiting, retried=retried)
         self._retries_calls = True
         self._contact = _Contact()
