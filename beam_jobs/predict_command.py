@@ -140,7 +140,8 @@ def _end(is_over: bool, page: PageOptions, output: str, beam_flags: tuple[str, .
 
             say(f"report: {write_report(output, storage_options(beam_flags))}")
         except Exception as error:  # whatever it is, the results are complete
-            say(f"flow-images: no report: {error}", err=True)
+            extra = ": pip install 'flow-images[report]'" if isinstance(error, ModuleNotFoundError) else ""
+            say(f"flow-images: no report: {error}{extra}", err=True)
     if is_over:
         raise click.exceptions.Exit(EXIT_OVER_LIMIT)
 
