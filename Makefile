@@ -51,7 +51,7 @@ hooks: $(STAMP)
 	$(BIN)/pre-commit install
 
 protos: $(STAMP)
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/protos/prediction.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/network/protos/prediction.proto
 
 # The tables of docs/flags.md, from the commands themselves.
 docs-tables: $(STAMP)

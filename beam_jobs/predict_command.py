@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from beam_jobs import stop_request
-from beam_jobs.predict_options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits
+from beam_jobs.predict_options import MergeOptions, PageOptions, PredictOptions, ProgressOptions, RejectionLimits
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.terminal import say
@@ -51,9 +51,14 @@ _BEAM = {"-- BEAM FLAGS": "Where Beam runs, such as -- --runner=FlinkRunner; see
 @option_flags(PredictOptions)
 @option_flags(RejectionLimits)
 @option_flags(ProgressOptions)
+@option_flags(PageOptions)
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
 def predict(
-    options: PredictOptions, limits: RejectionLimits, display: ProgressOptions, beam_flags: tuple[str, ...]
+    options: PredictOptions,
+    limits: RejectionLimits,
+    display: ProgressOptions,
+    page: PageOptions,
+    beam_flags: tuple[str, ...],
 ) -> None:
     """Predict every image of the inputs into one CSV.
 
@@ -70,7 +75,8 @@ def predict(
     if account is None or progress.run is None:
         say(f"shard {options.shard} is done; the last shard that ends writes the results into {options.output}")
     else:
-        _conclude(account, progress.run, options.output, limits, progress.work)
+        is_over = _conclude(account, progress.run, options.output, limits, progress.work)
+        _end(is_over, page, options.output, beam_flags)
 
 
 @click.command(
@@ -91,13 +97,14 @@ def merge(options: MergeOptions, beam_flags: tuple[str, ...]) -> None:
 
     check_output(options.output)
     finished = merge_folder(options.output, beam_flags)
-    _conclude(Account.of(finished), finished.run, options.output, options)
+    is_over = _conclude(Account.of(finished), finished.run, options.output, options)
+    _end(is_over, options, options.output, beam_flags)
 
 
 def _conclude(
     account: "Account", run: Mapping[str, Any], output: str, limits: RejectionLimits, work: "Work | None" = None
-) -> None:
-    """Prints the account and what was found; exits with 3 where the account is over a limit."""
+) -> bool:
+    """Prints the account and what was found, and tells whether the account is over a limit."""
     from beam_jobs.listing import left_out_in_words
     from beam_jobs.results import FAILED, PREDICTIONS, REJECTED
     from beam_jobs.summary_table import print_summary
@@ -121,7 +128,20 @@ def _conclude(
         if not limit.allows(number, account.listed):
             say(f"flow-images: {number:,} in {name}, over {flag} {limit}", err=True)
             over = True
-    if over:
+    return over
+
+
+def _end(is_over: bool, page: PageOptions, output: str, beam_flags: tuple[str, ...]) -> None:
+    """Writes the page that was asked for; exits with 3 where the account is over a limit."""
+    if page.report:
+        try:
+            from beam_jobs.report.write_report import write_report
+            from beam_jobs.storage_flags import storage_options
+
+            say(f"report: {write_report(output, storage_options(beam_flags))}")
+        except Exception as error:  # whatever it is, the results are complete
+            say(f"flow-images: no report: {error}", err=True)
+    if is_over:
         raise click.exceptions.Exit(EXIT_OVER_LIMIT)
 
 

@@ -97,7 +97,19 @@ class ProgressOptions(Options, group="Output"):
 
 
 @options_class
-class MergeOptions(RejectionLimits, group="Output"):
+class PageOptions(Options, group="Output"):
+    """Whether a page is written about the run."""
+
+    report: bool = option(
+        "Write report.html, too, once the run is complete.",
+        more="As `flow-images report` does, later and for any run. Some images are read again for it. Where it can't "
+        "be written, that is said, and the run is as complete as without it.",
+        default=False,
+    )
+
+
+@options_class
+class MergeOptions(RejectionLimits, PageOptions, group="Output"):
     """The options of `flow-images merge`."""
 
     output: str = option("The run's output folder.", metavar="FOLDER")

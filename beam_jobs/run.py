@@ -34,7 +34,7 @@ from serving.client.discovery import discover
 from serving.client.image_calls import ImagePredictor
 from serving.client.predict_client import PredictClient
 from serving.client.wire_choice import ChosenWire, choose
-from serving.errors import ModelNotFound, UsageError
+from serving.errors import FlowImagesError, ModelNotFound, UsageError
 from serving.images.limits import ImageLimits
 from serving.images.wire import WireOrAuto
 from serving.network.retry import RetryPolicy
@@ -268,7 +268,7 @@ class Run:
                 base=base,
             )
             if options.fresh:  # not before it is certain that a new run begins
-                folder.clear(self._own_files[1:])
+                folder.clear([join(options.output, name) for name in results.RESULTS])
             folder.store_manifest(manifest, file)
         return Plan(
             started=started,
@@ -289,8 +289,9 @@ class Run:
         stop_request.raise_if_stopped()
         share = work.share(*self._options.shard)
         if share.rows:  # until they are merged, results that are there are not complete
-            for name in (results.RUN, results.REPORT):
-                self._folder.storage.delete(join(self._folder.output, name))
+            self._folder.storage.delete(join(self._folder.output, results.RUN))
+            with contextlib.suppress(OSError, FlowImagesError):  # a page is no reason to stop
+                self._folder.storage.delete(join(self._folder.output, results.REPORT))
         done = plan.manifest.listed - share.row_count if self._options.shard.of == 1 else 0
         self._progress.start(plan, share.row_count, done)
         spec = self._worker_spec(plan, endpoint, share.generation)

@@ -11,8 +11,8 @@ from flow_images.image_inputs import Image, is_one_image, named_images
 from serving.client.channels import AsyncChannel
 from serving.client.model_calls import Array, ModelCalls, VersionStatus
 from serving.contract import STANDARD_SIGNATURES, ModelContract
+from serving.network.protos.tensor_codec import Value
 from serving.network.sans_io import Operation, drive_async
-from serving.protos.tensor_codec import Value
 
 T = TypeVar("T")
 

@@ -14,7 +14,9 @@ try:
 except FileNotFoundError:  # it was deleted, so there is nothing in it
     pass
 
+import atexit
 import difflib
+import gc
 import importlib
 import io
 import logging
@@ -121,6 +123,7 @@ def main() -> NoReturn:
     An error of ours becomes one line on stderr; wrong arguments end it with 2, as click does.
     """
     _restart_in_utf8()
+    atexit.register(gc.freeze)  # the process ends then, and Python would look through all that was imported for garbage
     # TensorFlow's and gRPC's start-up messages are not for users; a value that is set already is respected. What gRPC
     # logs as an error is raised as one, too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

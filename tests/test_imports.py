@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "flow_images": {"flow_images", "serving", "trainer", "beam_jobs", "k8s"},
 }
 # Inside serving/: the rooms at the bottom, and what none of them may know; the server and its clients are strangers.
-LOW_ROOMS = ("storage", "images", "console", "network", "process", "protos", "text", "page")
+LOW_ROOMS = ("storage", "images", "console", "network", "process", "text", "page")
 CLIENT = "serving.client"
 HEAVY = ("tensorflow", "apache_beam", "tf_keras", "tensorflow_hub", "kubernetes", "rich", "pydantic", "PIL", "boto3")
 
@@ -207,9 +207,9 @@ def test_a_server_imports_no_keras_and_no_beam(model_store: Path, tmp_path: Path
 
 
 def test_the_wire_protos_are_generated_from_their_source(tmp_path: Path) -> None:
-    source = "serving/protos/prediction.proto"
+    source = "serving/network/protos/prediction.proto"
     subprocess.run(
         [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", source], check=True, cwd=ROOT
     )
-    made = (tmp_path / "serving/protos/prediction_pb2.py").read_text()
-    assert made == (ROOT / "serving/protos/prediction_pb2.py").read_text()
+    made = (tmp_path / "serving/network/protos/prediction_pb2.py").read_text()
+    assert made == (ROOT / "serving/network/protos/prediction_pb2.py").read_text()

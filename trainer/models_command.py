@@ -113,7 +113,7 @@ def _table(found: "Sequence[PublishedVersion]", *, is_narrow: bool = False) -> "
 
 
 def _row(version: "PublishedVersion", *, is_narrow: bool) -> Sequence[str]:
-    """Its cells; narrow ones have no time of the day, no interval, and a line for each gate."""
+    """Cells of the version; narrow ones have no time of the day, no interval, and a line for each gate."""
     record = version.record
     accuracy = trained = images = blessed = ""
     if record is not None:

@@ -1,19 +1,18 @@
 """The page: what a run found, for whoever uses the predictions."""
 
 import dataclasses
-import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from beam_jobs.listing import left_out_in_words
 from beam_jobs.report.findings import BINS, Findings, Truth
-from beam_jobs.report.result_files import Answer, Fault
+from beam_jobs.report.result_files import Answer, Fault, RunFacts
 from serving.client.accuracy import wilson
 from serving.contract import ModelContract
 from serving.page.charts import FIRST, INK, svg
 from serving.page.confusion_matrix import ConfusionMatrix, confusion_matrix
 from serving.page.gallery import Figure
-from serving.page.names import sentence
+from serving.page.names import sentence, visible
 from serving.page.template import environment
 from serving.storage.base import shown
 
@@ -23,15 +22,14 @@ if TYPE_CHECKING:
 _LABELS, _MORE_LABELS, _SHEETS, _REASONS, _CLASSES = 20, 500, 20, 12, 120
 """How many labels are seen at once and when asked for, have images, how many reasons do, and classes in the matrix."""
 _LETTERS = 2000
-"""How long an option's value may be, such as a thousand inputs."""
+"""How long an option's value may be, such as a thousand inputs, and a message."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunReport:
     """What the page tells."""
 
-    run: Mapping[str, Any]
-    """What run.json says."""
+    run: RunFacts
     findings: Findings
     output: str
     contract: ModelContract | None = None
@@ -65,7 +63,7 @@ def render(report: RunReport) -> str:
         return [Figure(thumbnails.get(one.path), shown(one.path), caption(one)) for one in answers]
 
     def faults(some: Iterable[Fault]) -> list[Figure]:
-        return [Figure(thumbnails.get(one.path), shown(one.path), sentence("{}", one.message)) for one in some]
+        return [Figure(thumbnails.get(one.path), shown(one.path), _message(one)) for one in some]
 
     sheets = [
         (label, images, figures(images.surest, _score), figures(images.unsurest, _score))
@@ -79,8 +77,7 @@ def render(report: RunReport) -> str:
         report=report,
         findings=findings,
         counts={verdict: findings.count(verdict) for verdict in ("rejected", "failed")},
-        finished=datetime.datetime.fromisoformat(report.run["finished"]),
-        left_out=left_out_in_words(report.run.get("left_out", {})),
+        left_out=left_out_in_words(report.run.left_out),
         changed=_changed(report),
         histogram=_histogram(findings, report.contract.threshold if report.contract else None),
         steps=[(number / BINS, (number + 1) / BINS, count) for number, count in enumerate(findings.histogram)],
@@ -93,6 +90,12 @@ def render(report: RunReport) -> str:
         more_labels=_MORE_LABELS,
         record=_record(report.run),
     )  # fmt: skip
+
+
+def _message(fault: Fault) -> "markupsafe.Markup":
+    import markupsafe
+
+    return markupsafe.escape(visible(fault.message[:_LETTERS]))
 
 
 def _score(answer: Answer) -> "markupsafe.Markup":
@@ -109,13 +112,16 @@ def _mistake(answer: Answer) -> "markupsafe.Markup":
 
 def _changed(report: RunReport) -> list[str]:
     """What the files hold that run.json does not say."""
-    found = {"predicted": report.findings.predicted} | {
-        verdict: report.findings.count(verdict) for verdict in ("rejected", "failed")
-    }
+    run, findings = report.run, report.findings
+    counts = [
+        ("predicted", findings.predicted, run.predicted),
+        ("rejected", findings.count("rejected"), run.rejected),
+        ("failed", findings.count("failed"), run.failed),
+    ]
     return [
-        f"{verdict} images: {count:,} in the files, {report.run[verdict]:,} in run.json"
-        for verdict, count in found.items()
-        if count != report.run[verdict]
+        f"{verdict} images: {found:,} in the files, {said:,} in run.json"
+        for verdict, found, said in counts
+        if found != said
     ]
 
 
@@ -167,11 +173,10 @@ def _histogram(findings: Findings, threshold: float | None) -> str:
     return svg(draw, "Number of images by score", (5.4, 2.5)) if findings.predicted else ""
 
 
-def _record(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _record(run: RunFacts) -> list[tuple[str, str]]:
     """How the run was made: options that have a value, and versions of libraries."""
-    options = [(name, _text(value)) for name, value in run.get("options", {}).items()]
-    versions = [(name, str(version)) for name, version in run.get("versions", {}).items()]
-    return [(name, value) for name, value in options if value] + versions
+    options = [(name, _text(value)) for name, value in run.options.items()]
+    return [(name, value) for name, value in options if value] + list(run.versions.items())
 
 
 def _text(value: Any) -> str:

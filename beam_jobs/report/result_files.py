@@ -1,11 +1,13 @@
 """The files of a complete run, read again row by row: none of them is held in memory."""
 
 import csv
+import datetime
 import functools
 import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
+
+import pydantic
 
 from beam_jobs.kaggle_submission import image_id
 from beam_jobs.manifest import Row
@@ -42,19 +44,43 @@ class Fault(NamedTuple):
     message: str
 
 
-def read_run(storage: Storage, output: str) -> dict[str, Any]:
+class AskedModel(pydantic.BaseModel):
+    """The model of a run, as run.json has it."""
+
+    name: str
+    version: int
+    fingerprint: str
+
+
+class RunFacts(pydantic.BaseModel):
+    """What a page tells of run.json."""
+
+    listed: int
+    predicted: int
+    rejected: int
+    failed: int
+    duplicates: int = 0
+    left_out: dict[str, int] = {}
+    model: AskedModel
+    options: dict[str, Any]
+    versions: dict[str, str] = {}
+    finished: datetime.datetime
+    seconds: float
+
+
+def read_run(storage: Storage, output: str) -> RunFacts:
     """What run.json says.
 
     Raises:
       FileNotFoundError: there is none.
-      UsageError: it is not JSON any more.
+      UsageError: it was changed.
     """
     path = join(output, RUN)
     try:
-        run: dict[str, Any] = json.loads(storage.read(path))
-    except ValueError as error:
-        raise _changed(path, error) from error
-    return run
+        return RunFacts.model_validate_json(storage.read(path))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise _changed(path, f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()) from error
 
 
 def read_answers(storage: Storage, output: str, rows: Iterator[Row] | None = None) -> Iterator[Answer]:
@@ -144,10 +170,12 @@ def _kaggle(labels: Sequence[str], rows: Iterator[Row] | None) -> Callable[[list
 
 def _lines(storage: Storage, path: str) -> tuple[list[str], Iterator[list[str]]]:
     """The names of the columns, and the values of each row."""
-    text = io.TextIOWrapper(io.BufferedReader(_Ranges(storage, path), _BLOCK), "utf-8", newline="")
-    lines = csv.reader(text, strict=True)
     try:
+        text = io.TextIOWrapper(io.BufferedReader(_Ranges(storage, path), _BLOCK), "utf-8", newline="")
+        lines = csv.reader(text, strict=True)
         return next(lines, []), lines
+    except FileNotFoundError as error:
+        raise _changed(path, "it is gone") from error
     except (ValueError, csv.Error) as error:
         raise _changed(path, error) from error
 
@@ -174,5 +202,5 @@ class _Ranges(io.RawIOBase):
         return len(data)
 
 
-def _changed(where: str, error: Exception) -> UsageError:
-    return UsageError(f"{where} is not as the run wrote it ({error}); `flow-images merge` writes all results again")
+def _changed(where: str, why: object) -> UsageError:
+    return UsageError(f"{where} is not as the run wrote it ({why}); `flow-images merge` writes all results again")

@@ -1,15 +1,15 @@
 """Writes report.html beside the results of a run."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from beam_jobs.manifest import Row
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.report.findings import Findings
 from beam_jobs.report.page import RunReport, render, shown_images
-from beam_jobs.report.result_files import read_answers, read_faults, read_run
+from beam_jobs.report.result_files import RunFacts, read_answers, read_faults, read_run
 from beam_jobs.report.source_images import SourceImages
 from beam_jobs.results import REPORT, RUN, Incomplete
+from serving.console.option_fields import option_fields
 from serving.errors import UsageError
 from serving.images.limits import ImageLimits
 from serving.network.retry import RetryPolicy
@@ -58,7 +58,7 @@ def write_report(output: str, storage: StorageOptions | None = None, *, thumbnai
     return path
 
 
-def _run(folder: RunFolder, plan: Plan | None) -> dict[str, Any]:
+def _run(folder: RunFolder, plan: Plan | None) -> RunFacts:
     try:
         return read_run(folder.storage, folder.output)
     except FileNotFoundError as error:
@@ -74,9 +74,8 @@ def _rows(folder: RunFolder, plan: Plan) -> Iterator[Row]:
         yield from folder.read_chunk(plan, chunk)
 
 
-def _images(storage: StorageOptions | None, run: dict[str, Any], plan: Plan | None) -> SourceImages:
-    options = run["options"]
-    limits = ImageLimits(max_image_bytes=options["max_image_bytes"], max_image_pixels=options["max_image_pixels"])
+def _images(storage: StorageOptions | None, run: RunFacts, plan: Plan | None) -> SourceImages:
+    limits = ImageLimits(**{name: run.options[name] for name in option_fields(ImageLimits) if name in run.options})
     locate: Callable[[str], str] = plan.locate if plan else str
     upright = plan is not None and plan.model.contract.preprocessing.orientation == "exif"
     once = Stores(storage, RetryPolicy(patience_s=0))  # a page is not worth the wait for a store that is away

@@ -11,8 +11,8 @@ from serving.client.model_calls import Signature, TensorSpec
 from serving.client.predict_client import PredictClient, pinned
 from serving.console.option_fields import Options, option, options_class
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer, RequestTooLarge, UsageError
+from serving.network.protos.tensor_codec import Value
 from serving.network.retry import RetryPolicy, retry_rejected
-from serving.protos.tensor_codec import Value
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Field = Array | np.generic | bytes | float

@@ -36,12 +36,12 @@ from serving.errors import (
     WrongAddress,
 )
 from serving.network.grpc_errors import translated
+from serving.network.protos import prediction_pb2 as pb
+from serving.network.protos import tensor_codec
 from serving.network.proxy import Proxy
 from serving.network.retry import Retrier, RetryPolicy, repeat_rejected, transient
 from serving.network.sans_io import Call, Operation, Work
 from serving.network.tls_probe import speaks_tls
-from serving.protos import prediction_pb2 as pb
-from serving.protos import tensor_codec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Reply = TypeVar("Reply")
@@ -116,10 +116,9 @@ class ModelCalls:
         self._policy = policy
         self._is_connected = is_connected
         self._proxy = proxy
-        # A socket's path is mostly one of ours, for a server that was started beside us.
-        is_socket = endpoint.address.startswith("unix:")
-        server = f"the server of model {endpoint.model_name}" if is_socket else endpoint.address
-        waiting = Waiting(server, policy.patience_s, self._why_silent, policy.deadline_s)
+        # A run's own server is on a socket with a name that tells a user nothing.
+        name = "the server" if endpoint.target.startswith("unix") else endpoint.address
+        waiting = Waiting(name, policy.patience_s, self._why_silent, policy.deadline_s)
         self._retrier = Retrier(policy, stop, waiting, retried=retried)
         self._retries_calls = True
         self._contact = _Contact()

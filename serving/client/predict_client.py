@@ -9,9 +9,9 @@ from serving.client.channels import BlockingChannel, Route
 from serving.client.client_options import Endpoint
 from serving.client.model_calls import Array, ModelCalls, ModelMetadata, VersionStatus
 from serving.contract import STANDARD_SIGNATURES, ModelContract
+from serving.network.protos.tensor_codec import Value
 from serving.network.retry import RetryPolicy, transient
 from serving.network.sans_io import Operation, drive
-from serving.protos.tensor_codec import Value
 
 T = TypeVar("T")
 

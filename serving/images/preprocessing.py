@@ -139,17 +139,30 @@ def _decode_rows(
         .map(
             lambda row, orientation: (row, decode_image(files[row], preprocessing, orientation)),
             num_parallel_calls=parallel,
-            deterministic=False,
+            deterministic=True,
         )
         .ignore_errors()
         .batch(tf.maximum(count, 1))  # all in one element, or none where every row is broken
+        .with_options(_as_written())
     )
     nothing = (tf.zeros([0], tf.int64), tf.zeros([0, *shape], tf.float32))
     rows, images = decoded.reduce(nothing, lambda _, batch: batch)
     rows = rows[:, tf.newaxis]
-    images = tf.scatter_nd(rows, images, tf.concat([[count], tf.constant(shape, tf.int64)], axis=0))
+    images = tf.cond(  # all rows are there, as a rule: they are in their order and need no copy
+        tf.size(rows, out_type=tf.int64) == count,
+        lambda: images,
+        lambda: tf.scatter_nd(rows, images, tf.concat([[count], tf.constant(shape, tf.int64)], axis=0)),
+    )
     ok = tf.scatter_nd(rows, tf.ones([tf.size(rows)], tf.int32), [count])
     return images, tf.cast(ok, tf.bool)
+
+
+def _as_written() -> tf.data.Options:
+    """For a pipeline that lives as long as a request: to look for a better one takes longer than it could save."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return options
 
 
 def make_decoder(preprocessing: Preprocessing, wire: Wire) -> Callable[[bytes], Array]:

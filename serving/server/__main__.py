@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -136,9 +137,11 @@ def _serve(
     import_tensorflow(keras=False)
     from serving.server.run.embedded import EmbeddedServer
 
+    gc.freeze()  # what is imported stays: no collection need look at it again
     server = EmbeddedServer(options=options)
     servers.append(server)
     server.start(fail_fast=fail_fast)
+    gc.freeze()  # nor at what is loaded
     if not server.wait(0):
         ready(server)
     server.wait()

@@ -50,7 +50,10 @@ def read_file(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
         if limit is not None and info.st_size > limit:
             raise TooLarge(info.st_size)
         # A file may grow meanwhile, and one of /proc has 0 bytes by its size, and no end.
-        data: bytes | None = file.read(-1 if limit is None else limit + 1)
+        most = -1 if limit is None else limit + 1
+        data: bytes | None = file.read(most if most < 0 else min(most, info.st_size + 1))  # room for `most` takes time
+        if data is not None and info.st_size < len(data) < most:
+            data += file.read(most - len(data)) or b""
     if data is None:
         raise IsADirectoryError(21, "not a file", os.fspath(path))
     if limit is not None and len(data) > limit:

@@ -15,8 +15,8 @@ from PIL import Image
 
 from serving.client.client_options import Endpoint
 from serving.contract import CONTRACT_KEY, STANDARD_SIGNATURES, Golden, ModelContract, Preprocessing, golden_key
-from serving.protos import prediction_pb2 as pb
-from serving.protos.tensor_codec import STRING, unpack
+from serving.network.protos import prediction_pb2 as pb
+from serving.network.protos.tensor_codec import STRING, unpack
 
 NAME = "brightness"
 LABELS = ["bright", "dark"]

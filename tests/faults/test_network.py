@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.protos import prediction_pb2 as pb
+from serving.network.protos import prediction_pb2 as pb
 from tests.faults.conftest import START
 from tests.faults.front import Front
 from tests.faults.jobs import account, assert_same, parts, rows, wait_until

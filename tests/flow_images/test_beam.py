@@ -20,7 +20,7 @@ from apache_beam.transforms.window import FixedWindows, SlidingWindows, Timestam
 from flow_images.beam import Classify, TFServingModelHandler, classify, shared_in_process
 from flow_images.classification import Classification
 from serving.errors import ContractError, ServerUnavailable, UsageError
-from serving.protos import prediction_pb2 as pb
+from serving.network.protos import prediction_pb2 as pb
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from tests.e2e.test_predict import plain_loop
 from tests.faults.front import Front

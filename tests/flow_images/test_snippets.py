@@ -31,7 +31,7 @@ def test_the_examples_pass_a_strict_type_checker(tmp_path: Path) -> None:
     for number, snippet in enumerate(SNIPPETS):
         (tmp_path / f"snippet_{number}.py").write_text(f"# {snippet.name}\n{snippet.code}")
     config = tmp_path / "mypy.ini"
-    config.write_text("[mypy]\n[mypy-serving.protos.*]\nignore_errors = True\n")  # which is generated
+    config.write_text("[mypy]\n[mypy-serving.network.protos.*]\nignore_errors = True\n")  # which is generated
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports",
          "--allow-subclassing-any", "--allow-untyped-calls", "--cache-dir", str(tmp_path / "cache"),

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
@@ -184,6 +184,8 @@ class Servable:
 def session_config(options: ServerOptions) -> tf.compat.v1.ConfigProto:
     """The ConfigProto that the flags ask for."""
     config = tf.compat.v1.ConfigProto()
+    if not options.strict:  # the second look at a graph takes as long as the first, and finds next to nothing
+        config.graph_options.rewrite_options.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
     if options.tensorflow_session_config_file:
         textprotos.read(options.tensorflow_session_config_file, config)
     both = options.tensorflow_session_parallelism

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.python.profiler.internal import _pywrap_profiler
 from tensorflow.tsl.profiler.protobuf import profiler_options_pb2, xplane_pb2
 
-from serving.protos.tensor_codec import varint
+from serving.network.protos.tensor_codec import varint
 from serving.server.rpc.status_error import Code, StatusError
 
 SERVICE = "tensorflow.ProfilerService"

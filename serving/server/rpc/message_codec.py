@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
-from serving.protos.tensor_codec import varint
+from serving.network.protos.tensor_codec import varint
 from serving.server.rpc.status_error import Code, StatusError
 
 _CUT_FROM = 64 * 1024

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.dtypes import as_dtype
 
-from serving.protos.tensor_codec import join_strings, object_array, split_strings, varint
+from serving.network.protos.tensor_codec import join_strings, object_array, split_strings, varint
 from serving.server.rpc.status_error import Code, StatusError, invalid_argument
 
 Array = npt.NDArray[Any]

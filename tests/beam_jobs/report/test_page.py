@@ -205,6 +205,12 @@ def test_a_run_that_predicted_nothing_has_a_page(tmp_path: Path) -> None:
     assert 'id="labels"' not in text
 
 
+def test_a_message_is_shown_to_its_end(tmp_path: Path) -> None:
+    message = "the bytes are not an image but a page of the web, such as one for a login <or> an error"
+    images = [Image("a.jpg", fault=("rejected", "not_an_image", message)), Image("b.jpg", [0.9, 0.1])]
+    assert message in Reader(written(complete(tmp_path / "out", images, ["cat", "dog"]))).text
+
+
 def test_few_images_of_a_label_are_all_shown_once(tmp_path: Path) -> None:
     images = [Image(f"{number}.jpg", [0.5 + number / 100, 0.5 - number / 100]) for number in range(1, 8)]
     text = written(complete(tmp_path / "out", images, ["cat", "dog"]))

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from beam_jobs.predict_command import predict
+from beam_jobs.predict_command import merge, predict
 from beam_jobs.report.report_command import report
 from beam_jobs.results import Incomplete
-from serving.errors import UsageError
+from serving.errors import EXIT_OVER_LIMIT, UsageError
 from serving.storage.stores import Stores
 from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.model_server import NAME, ModelServer
@@ -80,6 +80,21 @@ def test_results_that_were_edited_are_named_with_their_row(output: Path) -> None
     assert "predictions.csv, row 4 is not as the run wrote it" in str(found.exception)
 
 
+@pytest.mark.parametrize("text", ['{"listed":', "[]", "{}"], ids=["cut", "a-list", "empty"])
+def test_a_run_json_that_was_edited_is_named(output: Path, text: str) -> None:
+    (output / "run.json").write_text(text)
+    found = CliRunner().invoke(report, [str(output)])
+    assert isinstance(found.exception, UsageError)
+    assert "run.json is not as the run wrote it" in str(found.exception)
+
+
+def test_a_result_that_is_gone_is_named_with_the_way_out(output: Path) -> None:
+    (output / "rejected.csv").unlink()
+    found = CliRunner().invoke(report, [str(output)])
+    assert isinstance(found.exception, UsageError)
+    assert "rejected.csv is not as the run wrote it (it is gone); `flow-images merge`" in str(found.exception)
+
+
 def test_rows_that_are_gone_are_said_on_the_page(output: Path) -> None:
     path = output / "predictions.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
@@ -97,6 +112,34 @@ def test_a_new_run_in_the_folder_takes_the_page_away(
     done = CliRunner().invoke(predict, [*words, "--quiet", "--fresh"])
     assert done.exit_code == 0, done.output
     assert not (output / "report.html").exists()
+
+
+def test_predict_and_merge_write_the_page_where_they_are_asked_to(
+    model: ModelServer, images: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "out" / "report.html"
+    words = ["--input", str(images), "--output", f"{tmp_path}/out", "--server", model.address, "--model-name", NAME]
+    done = CliRunner().invoke(predict, [*words, "--quiet", "--report"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith(f"report: {page}\n")
+    text = page.read_text()
+    page.unlink()
+    done = CliRunner().invoke(merge, ["--output", f"{tmp_path}/out"])
+    assert done.exit_code == 0, done.output
+    assert not page.exists()
+    done = CliRunner().invoke(merge, ["--output", f"{tmp_path}/out", "--report"])
+    assert done.exit_code == 0, done.output
+    assert page.read_text() == text
+
+
+def test_a_page_that_can_not_be_written_changes_nothing_else(model: ModelServer, images: Path, tmp_path: Path) -> None:
+    (images / "broken.png").write_bytes(b"no image")
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    words = ["--input", str(images), "--output", f"{tmp_path}/out", "--server", model.address, "--model-name", NAME]
+    done = CliRunner().invoke(predict, [*words, "--quiet", "--report", "--max-rejected", "0"])
+    assert done.exit_code == EXIT_OVER_LIMIT, done.output
+    assert "no report: " in done.stderr
+    assert (tmp_path / "out" / "run.json").exists()
 
 
 def test_a_run_in_a_bucket_has_its_page_there(model: ModelServer, images: Path, s3_folder: str) -> None:

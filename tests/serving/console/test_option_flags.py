@@ -6,7 +6,15 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from beam_jobs.predict_options import MergeOptions, PredictOptions, ProgressOptions, RejectionLimits, RowLimit, Shard
+from beam_jobs.predict_options import (
+    MergeOptions,
+    PageOptions,
+    PredictOptions,
+    ProgressOptions,
+    RejectionLimits,
+    RowLimit,
+    Shard,
+)
 from flow_images.classify_command import ClassifyOptions
 from flow_images.cli import cli
 from flow_images.demo import DemoOptions
@@ -26,7 +34,7 @@ from trainer.train_options import TrainJob
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 OF_COMMANDS: dict[str, list[type[Options]]] = {
-    "predict": [PredictOptions, RejectionLimits, ProgressOptions],
+    "predict": [PredictOptions, RejectionLimits, ProgressOptions, PageOptions],
     "merge": [MergeOptions],
     "classify": [ClassifyOptions],
     "train": [TrainJob],

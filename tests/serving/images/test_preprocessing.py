@@ -80,6 +80,14 @@ def test_broken_rows_of_a_batch_are_not_ok_and_others_are_as_alone(broken: list[
         np.testing.assert_array_equal(images[i], np.zeros((32, 24, 3)) if i in broken else decode(data))
 
 
+def test_rows_keep_their_order_though_some_take_longer_than_others() -> None:
+    files = [encoded("PNG", (900, 900)), *(encoded("JPEG", (30 + i, 40)) for i in range(40)), encoded("GIF", (50, 50))]
+    images, ok = decode_batch(tf.constant(files), SMALL)
+    decode = make_decoder(SMALL, "float32")
+    assert ok.numpy().all()
+    np.testing.assert_array_equal(images, np.stack([decode(data) for data in files]))
+
+
 def test_an_empty_batch_has_no_rows() -> None:
     images, ok = decode_batch(tf.constant([], tf.string), SMALL)
     assert images.shape == (0, 32, 24, 3)

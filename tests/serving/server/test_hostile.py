@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.protos.tensor_codec import varint
+from serving.network.protos.tensor_codec import varint
 from serving.server import EmbeddedServer
 from serving.server.rpc import tensors
 from tests.serving.server.client import Client, refused

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.protos.tensor_codec import varint
+from serving.network.protos.tensor_codec import varint
 from serving.server.rpc import tensors
 from serving.server.rpc.status_error import StatusError
 from tests.serving.server.saved_models import TYPES

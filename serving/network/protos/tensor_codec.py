@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.protos import prediction_pb2 as pb
+from serving.network.protos import prediction_pb2 as pb
 
 STRING = 7
 _NUMPY_BY_DTYPE: dict[int, type[np.generic]] = {

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.protos import prediction_pb2 as pb
-from serving.protos import tensor_codec
+from serving.network.protos import prediction_pb2 as pb
+from serving.network.protos import tensor_codec
 
 
 def sent(**inputs: Any) -> pb.PredictRequest:
