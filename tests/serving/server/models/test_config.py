@@ -11,7 +11,7 @@ from serving.server.models import config, textprotos
 from serving.server.models.batching import BatchingOptions
 from serving.server.rpc.status_error import StatusError
 
-SHIPPED = Path(config.__file__).resolve().parents[2] / "config"
+SHIPPED = Path(config.__file__).resolve().parents[1] / "config"
 
 
 def test_the_shipped_models_config_keeps_two_versions() -> None:
