@@ -28,7 +28,7 @@ from trainer.train_options import TrainJob, TrainOptions
 
 if TYPE_CHECKING:
     from trainer.evaluation.evaluation import Evaluation, Suspect
-    from trainer.evaluation.gate import Gate
+    from trainer.evaluation.gate_outcome import Gate
     from trainer.evaluation.gates import InService
     from trainer.export import Exported
     from trainer.hub.module import HubModule

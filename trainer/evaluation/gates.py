@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from serving.errors import UsageError
 from trainer.evaluation.evaluation import Estimate, Evaluation
-from trainer.evaluation.gate import Gate
+from trainer.evaluation.gate_outcome import Gate
 from trainer.evaluation.metrics import slice_values
 from trainer.images.labelled_images import LabelledImage
 from trainer.train_options import TrainJob

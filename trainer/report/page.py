@@ -10,7 +10,7 @@ from serving.page.names import sentence
 from serving.page.template import environment
 from serving.page.thumbnails import thumbnail
 from trainer.evaluation.evaluation import Evaluation, Suspect
-from trainer.evaluation.gate import Gate
+from trainer.evaluation.gate_outcome import Gate
 from trainer.images.data_card import DataCard
 from trainer.progress import Epoch
 from trainer.report.charts import curves, reliability

@@ -8,7 +8,7 @@ import pytest
 
 from serving.errors import UsageError
 from trainer.evaluation.evaluation import Evaluation
-from trainer.evaluation.gate import Gate
+from trainer.evaluation.gate_outcome import Gate
 from trainer.evaluation.gates import InService, check_slices, judge
 from trainer.evaluation.metrics import measure
 from trainer.images.labelled_images import LabelledImage

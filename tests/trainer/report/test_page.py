@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.browser import is_as_wide_as_its_window
 from trainer.evaluation.evaluation import Suspect
-from trainer.evaluation.gate import Gate
+from trainer.evaluation.gate_outcome import Gate
 from trainer.evaluation.metrics import measure
 from trainer.head import HeadOptions
 from trainer.head_search import Candidate, HeadChoice
