@@ -5,20 +5,31 @@ the model's is TensorFlow's. So a file is decoded here only if nothing about it 
 """
 
 import io
+import re
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from serving.images.header import BMP, GIF, JPEG, PNG, WEBP, ImageHeader
+from serving.images.header import MOST_PIXELS as MOST_VALUES
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST_PIXELS = 80_000_000
 """Pillow warns of larger images."""
-BYTES_A_PIXEL = {JPEG: 3, PNG: 15, GIF: 11, BMP: 6, WEBP: 18}
-"""What decoding holds at its peak, beside the file: the pixels in each form that they go through."""
+_BYTES_A_PIXEL = {JPEG: 4, PNG: 17, GIF: 12, BMP: 7, WEBP: 24}
+_INK_BYTES = 9
+"""Bytes a pixel of a JPEG with four components."""
+
+
+def memory(header: ImageHeader) -> int:
+    """Bytes that `decode` holds at its peak, beside the file: the pixels in each form that they go through."""
+    is_ink = header.format == JPEG and header.most_pixels <= MOST_VALUES // 4
+    each = _INK_BYTES if is_ink else _BYTES_A_PIXEL[header.format]
+    return max(header.memory * 11 // 10, each * header.width * header.height)
 
 
 def decode(data: bytes, header: ImageHeader) -> Array | None:
@@ -32,7 +43,7 @@ def decode(data: bytes, header: ImageHeader) -> Array | None:
       uint8 [height, width, 3], RGB, as `tf.io.decode_image` gives it with `channels=3`; None where TensorFlow may have
       another opinion.
     """
-    if header.width * header.height > MOST_PIXELS:
+    if header.format in _BY_PILLOW and header.width * header.height > MOST_PIXELS:
         return None
     try:
         pixels = _DECODERS[header.format](data)
@@ -41,9 +52,14 @@ def decode(data: bytes, header: ImageHeader) -> Array | None:
     return pixels if pixels is not None and pixels.shape == (header.height, header.width, 3) else None
 
 
-_FRAME = {0xC0, 0xC1, 0xC2}
-"""Sequential and progressive, with Huffman coding."""
-_ADOBE = b"Adobe"
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""A marker that ends entropy-coded data or begins a segment."""
+_SOS, _EOI, _APP14 = 0xDA, 0xD9, 0xEE
+_PROGRESSIVE = {0xC2, 0xCA}
+_ADOBE, _ADOBE_BYTES = b"Adobe", 14
+"""How Adobe's segment begins, and its least length."""
+_ROWS = 64
+"""Rows of ink that are turned into light at once."""
 
 
 def _decode_jpeg(data: bytes) -> Array | None:
@@ -51,33 +67,69 @@ def _decode_jpeg(data: bytes) -> Array | None:
     import simplejpeg
 
     _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
-    if colours not in ("Gray", "YCbCr", "RGB", "CMYK", "YCCK"):
+    if colours not in ("Gray", "YCbCr", "RGB", "CMYK", "YCCK") or not _has_all_scans(data):
         return None
     is_ink = colours in ("CMYK", "YCCK")
     pixels: Array = simplejpeg.decode_jpeg(
         data, "CMYK" if is_ink else "RGB", fastdct=True, fastupsample=False, strict=True
     )
-    return _from_ink(pixels, is_inverted=_is_adobes(data)) if is_ink else pixels
+    if not is_ink:
+        return pixels
+    adobe = [part for part in _segments(data) if part[0] == _APP14 and part[1].startswith(_ADOBE, 2)]
+    if len(adobe) != data.count(b"\xff\xee") or any(len(part) < _ADOBE_BYTES for _, part in adobe):
+        return None
+    return _from_ink(pixels, is_inverted=bool(adobe))
 
 
 def _from_ink(pixels: Array, *, is_inverted: bool) -> Array:
     """RGB of CMYK as TensorFlow computes it: without a profile, and rounded down."""
-    light = pixels.astype(np.uint16) if is_inverted else 255 - pixels.astype(np.uint16)
-    return (light[:, :, :3] * light[:, :, 3:] // 255).astype(np.uint8)
+    image = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for row in range(0, len(pixels), _ROWS):
+        ink = pixels[row : row + _ROWS].astype(np.uint16)
+        light = ink if is_inverted else 255 - ink
+        image[row : row + _ROWS] = light[:, :, :3] * light[:, :, 3:] // 255
+    return image
 
 
-def _is_adobes(data: bytes) -> bool:
-    """Has a JPEG the segment APP14 of Adobe, whose CMYK is inverted?"""
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The marker of each segment of a JPEG, and its bytes from its length on, up to the first scan's."""
     place = 2
-    while data[place] == 0xFF and data[place + 1] != 0xDA:
-        if data[place + 1] == 0xEE and data.startswith(_ADOBE, place + 4):
-            return True
-        place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
-    return False
+    while found := _MARKER.search(data, place):
+        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
+        yield data[found.end() - 1], data[found.end() : found.end() + length]
+        if data[found.end() - 1] == _SOS:
+            return
+        place = found.end() + length
 
 
-_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
-_ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
+def _has_all_scans(data: bytes) -> bool:
+    """Do the scans of a JPEG refine each coefficient to its last bit? Decoders smooth over what is missing."""
+    bits: dict[int, list[int]] = {}
+    is_progressive, place = False, 2
+    while (found := _MARKER.search(data, place)) and (marker := data[found.end() - 1]) != _EOI:
+        begin = found.end()
+        length = int.from_bytes(data[begin : begin + 2], "big")
+        if marker in _PROGRESSIVE:
+            is_progressive = True
+            bits = {data[begin + 8 + 3 * number]: [-1] * 64 for number in range(data[begin + 7])}
+        elif marker == _SOS and is_progressive:
+            count = data[begin + 2]
+            first, last, approximation = data[begin + 3 + 2 * count : begin + 6 + 2 * count]
+            for number in range(count):
+                bits[data[begin + 3 + 2 * number]][first : last + 1] = [approximation & 15] * (last + 1 - first)
+        place = begin + max(length, 2)
+    return not any(any(coefficients) for coefficients in bits.values())
+
+
+_KNOWN_CHUNKS = {
+    b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"bKGD", b"pHYs", b"tIME",
+    b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"hIST", b"oFFs",
+}  # fmt: skip
+"""Chunks that change no pixel once transparency is left out. An animation has others."""
+_LONGEST_SIDE = 1_000_000
+"""Libpng reads no longer one."""
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Bits a sample that each colour type may have."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Channels of each colour type of a PNG."""
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -105,9 +157,9 @@ def _is_plain_png(data: bytes) -> bool:
         length, name = struct.unpack_from(">I4s", data, place)
         content = data[place + 8 : place + 8 + length]
         (check,) = struct.unpack_from(">I", data, place + 8 + length)
-        if zlib.crc32(content, zlib.crc32(name)) != check or name in _ANIMATION:
+        if zlib.crc32(content, zlib.crc32(name)) != check or name not in _KNOWN_CHUNKS:
             return False
-        if not name[0] & 0x20 and name not in _CRITICAL:
+        if name == b"PLTE" and (length % 3 or not 3 <= length <= 3 * 256):
             return False
         if name == b"IHDR":
             header = content
@@ -118,6 +170,13 @@ def _is_plain_png(data: bytes) -> bool:
         place += 12 + length
     once = all(names.count(name) == 1 for name in (b"IHDR", b"IDAT", b"IEND")) and names.count(b"PLTE") < 2
     if not once or names[0] != b"IHDR" or names[-1] != b"IEND" or len(header) != 13:
+        return False
+    width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", header)
+    if (
+        max(width, height) > _LONGEST_SIDE
+        or depth not in _DEPTHS.get(colour, ())
+        or methods not in ([0, 0, 0], [0, 0, 1])
+    ):
         return False
     inflating = zlib.decompressobj(wbits=0)  # the window that the data announce, which libpng keeps to
     expected = _png_bytes(header)
@@ -138,33 +197,48 @@ def _png_bytes(header: bytes) -> int:
 
 
 def _decode_gif(data: bytes) -> Array | None:
-    """By Pillow; doubtful unless its one frame fills the screen and its blocks are whole."""
-    screen = struct.unpack_from("<HH", data, 6)
-    if screen[0] * screen[1] > MOST_PIXELS or not _is_plain_gif(data):
+    """By Pillow; doubtful unless its one frame fills the screen, in colours that are all there."""
+    screen, colours = struct.unpack_from("<HH", data, 6), _gif_colours(data)
+    if screen[0] * screen[1] > MOST_PIXELS or not colours:
         return None
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=["GIF"]) as image:
-        if [tile.extents for tile in image.tile] != [(0, 0, *screen)]:
+        if [tile.extents for tile in image.tile] != [(0, 0, *screen)] or int(np.asarray(image).max()) >= colours:
             return None
         return _rgb(image)
 
 
-def _is_plain_gif(data: bytes) -> bool:
-    """Is it blocks up to the trailer, which ends the file, with one frame among them?"""
+def _gif_colours(data: bytes) -> int:
+    """How many colours the one frame of a plain GIF has; 0 for any other.
+
+    Plain is one of blocks up to the trailer, which ends the file, without transparency, which TensorFlow paints black.
+    """
     place, frames = 13 + _colour_table(data[10]), 0
+    colours = _colour_table(data[10]) // 3
     while data[place] != 0x3B:
         if data[place] == 0x2C:
             frames += 1
-            place += 11 + _colour_table(data[place + 9])
+            table = _colour_table(data[place + 9])
+            colours = table // 3 or colours
+            place += 10 + table
+            if not 2 <= data[place] <= 8:  # bits of the smallest code
+                return 0
+            place += 1
         elif data[place] == 0x21:
+            if data[place + 1] == _CONTROL and data[place + 3] & _IS_TRANSPARENT:
+                return 0
             place += 2
         else:
-            return False
+            return 0
         while length := data[place]:
             place += 1 + length
         place += 1
-    return frames == 1 and place == len(data) - 1
+    return colours if frames == 1 and place == len(data) - 1 else 0
+
+
+_CONTROL, _IS_TRANSPARENT = 0xF9, 1
+"""The extension that says how a frame is shown, and its flag."""
 
 
 def _colour_table(flags: int) -> int:
@@ -184,6 +258,7 @@ def _rgb(image: Any) -> Array | None:
     """The pixels of Pillow's image, without alpha; None where one has a number that its palette has no colour for."""
     if image.mode == "P" and int(np.asarray(image).max()) >= len(image.getpalette()) // 3:
         return None
+    image.info.pop("transparency", None)  # which Pillow would warn of, and which changes no colour
     return np.array(image.convert("RGB"))
 
 
@@ -200,4 +275,5 @@ def _decode_bmp(data: bytes) -> Array | None:
     return np.ascontiguousarray(pixels[::-1] if height > 0 else pixels)
 
 
+_BY_PILLOW = {PNG, GIF, WEBP}
 _DECODERS = {JPEG: _decode_jpeg, PNG: _decode_png, GIF: _decode_gif, BMP: _decode_bmp, WEBP: _decode_webp}

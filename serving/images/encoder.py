@@ -55,10 +55,11 @@ def make_encoder(
     if wire == "encoded":
         return lambda data: needed_bytes(data, inspect_image(data, limits))
 
-    from serving.images.decoder import BYTES_A_PIXEL, decode
+    from serving.images.decoder import decode
+    from serving.images.decoder import memory as memory_here
 
     most = memory or limits.decoding_memory
-    room = _Room(most)
+    room, at_export = _Room(most), ImageLimits()
     by_tensorflow = functools.cache(lambda: _tensorflow_decoder(preprocessing, wire))
 
     def encode(data: bytes) -> Payload:
@@ -70,18 +71,23 @@ def make_encoder(
                 f"decoding it takes {cost:,} bytes, over the {memory:,} that `max_memory` leaves: give it more",
             )
         file = needed_bytes(data, header)
-        here = max(cost, BYTES_A_PIXEL[header.format] * header.width * header.height)
+        here = max(cost, memory_here(header))
         if here <= most:
             with room.taken(here):
                 pixels = decode(file, header)
                 if pixels is not None:
                     return preprocess(pixels, data, preprocessing, wire)
-        if sends_doubtful:
+        if sends_doubtful and _is_within(at_export, data, header):
             return file
         with room.taken(cost):
             return by_tensorflow()(file)
 
     return encode
+
+
+def _is_within(limits: ImageLimits, data: bytes, header: ImageHeader) -> bool:
+    """Is an image within the limits of a server, which has those that its model was exported with?"""
+    return len(data) <= limits.max_image_bytes and header.pixels <= limits.max_image_pixels
 
 
 def preprocess(pixels: Array, data: bytes, preprocessing: Preprocessing, wire: Wire) -> Array:
