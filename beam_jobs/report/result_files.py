@@ -4,6 +4,7 @@ import csv
 import datetime
 import functools
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -138,12 +139,12 @@ def _ranked(columns: Sequence[str]) -> Callable[[list[str]], Answer]:
     def parse(fields: list[str]) -> Answer:
         if len(fields) != width:
             raise ValueError(f"{len(fields)} values instead of {width}")
-        score = float(fields[2])
+        score = _finite(fields[2])
         true_label = (fields[truth] or None) if truth is not None else None
         if true_label is None:
             return Answer(fields[0], fields[1], score)
         labels = fields[1 : 2 * ranks : 2]
-        true_score = float(fields[2 * labels.index(true_label) + 2]) if true_label in labels else None
+        true_score = _finite(fields[2 * labels.index(true_label) + 2]) if true_label in labels else None
         return Answer(fields[0], fields[1], score, true_label, true_score)
 
     return parse
@@ -156,7 +157,7 @@ def _kaggle(labels: Sequence[str], rows: Iterator[Row] | None) -> Callable[[list
         row = next(rows, None) if rows else None
         if row and image_id(row.path, row.id) != fields[0]:
             raise ValueError(f"the id of {row.path} is {image_id(row.path, row.id)!r}, not {fields[0]!r}")
-        scores = list(map(float, fields[1:]))
+        scores = list(map(_finite, fields[1:]))
         best = max(scores)
         if min(scores) == best:  # which only an image without an answer has
             return None
@@ -204,3 +205,11 @@ class _Ranges(io.RawIOBase):
 
 def _changed(where: str, why: object) -> UsageError:
     return UsageError(f"{where} is not as the run wrote it ({why}); `flow-images merge` writes all results again")
+
+
+def _finite(text: str) -> float:
+    """A score; a run writes none that is infinite, and no NaN."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a score")
+    return number

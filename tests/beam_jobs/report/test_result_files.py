@@ -71,8 +71,8 @@ def test_kaggles_rows_are_those_of_the_manifest_but_for_images_without_an_answer
 
 @pytest.mark.parametrize(
     "row",
-    ["a.jpg,cat", "a.jpg,cat,half", 'a.jpg,"cat,0.5', "a.jpg,cat,0.5,0.5"],
-    ids=["short", "no-number", "open-quote", "long"],
+    ["a.jpg,cat", "a.jpg,cat,half", 'a.jpg,"cat,0.5', "a.jpg,cat,0.5,0.5", "a.jpg,cat,nan"],
+    ids=["short", "no-number", "open-quote", "long", "nan"],
 )
 def test_a_row_that_no_run_writes_is_named(tmp_path: Path, row: str) -> None:
     (tmp_path / "predictions.csv").write_text(f"path,label,score\r\na.jpg,cat,0.500000\r\n{row}\r\n")

@@ -1,6 +1,7 @@
 """What is sent of an image: TensorFlow's numbers without TensorFlow, and the model's own decoder for doubtful files."""
 
 import io
+import struct
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from serving.images.encoder import make_encoder
 from serving.images.limits import ImageLimits, ImageRejected
 from serving.images.preprocessing import make_decoder
 from serving.images.wire import Wire
+from tests.serving.images.test_decoder import chunk, png
 
 
 def photo(format_: str = "JPEG", orientation: int = 1) -> bytes:
@@ -78,3 +80,12 @@ def test_where_memory_is_short_the_model_s_decoder_is_asked() -> None:
     assert make_encoder(SMALL, "uint8", ImageLimits(), memory=memory, sends_doubtful=True)(data) == data
     with pytest.raises(ImageRejected, match="`max_memory`"):
         make_encoder(SMALL, "uint8", ImageLimits(), memory=1000, sends_doubtful=True)(data)
+
+
+def test_what_the_server_would_refuse_for_its_size_is_not_sent() -> None:
+    """The run allows more than the model was exported with, so TensorFlow decides here."""
+    header = struct.pack(">IIBBBBB", 10, 1, 8, 2, 0, 0, 0)
+    file = png(header, chunk(b"a123", bytes(64 * 2**20)), rows=bytes(31))
+    with pytest.raises(ImageRejected) as error:
+        make_encoder(SMALL, "uint8", ImageLimits(max_image_bytes=2 * len(file)), sends_doubtful=True)(file)
+    assert error.value.reason == "corrupt"
