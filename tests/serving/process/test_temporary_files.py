@@ -73,8 +73,8 @@ def without_a_place(folder: Path, *words: object) -> subprocess.CompletedProcess
     (folder / "sitecustomize.py").write_text(WITHOUT_A_PLACE)
     path = f"{folder}:{Path(__file__).resolve().parents[3]}"
     return subprocess.run(
-        [sys.executable, "-m", "flow_images", *map(str, words)], capture_output=True, text=True, timeout=120, cwd="/proc",
-        env={**os.environ, "PYTHONPATH": path, "TMPDIR": "/proc/none"}, check=False,
+        [sys.executable, "-m", "flow_images", *map(str, words)], capture_output=True, text=True, timeout=120,
+        cwd="/proc", env={**os.environ, "PYTHONPATH": path, "TMPDIR": "/proc/none"}, check=False,
     )  # fmt: skip
 
 
