@@ -97,7 +97,7 @@ def test_while_tensorflow_is_imported(
     run.wait_until(lambda: "libtensorflow" in maps.read_text())
     assert run.stop(number) == code
     assert_nothing_is_left(run, tmp_path)
-    assert run.said.endswith("test images\nflow-images train: interrupted; nothing was published\n")
+    assert run.said.endswith("loading the hub module\nflow-images train: interrupted; nothing was published\n")
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
