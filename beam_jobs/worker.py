@@ -62,7 +62,7 @@ class ChunkWorker:
     """Works through chunks, also a few at once in several threads. A context manager."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        """Opens a channel and loads the decoder; TensorFlow only if the wire form needs it.
+        """Opens a channel and starts threads.
 
         Raises:
           UsageError: there is too little memory for any image.

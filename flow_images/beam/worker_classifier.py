@@ -67,7 +67,7 @@ class Worker:
     """Classifies images by one version of a model. Safe to use from several threads; `close` ends its channel."""
 
     def __init__(self, options: WorkerOptions) -> None:
-        """Opens the channel, replays the model's golden images, and loads the decoder.
+        """Opens the channel, and replays the model's golden images.
 
         Args:
           options: with a version.

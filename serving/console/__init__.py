@@ -1,1 +1,1 @@
-"""What commands share: streams, terminal, signals, types of flags, child processes."""
+"""What commands share: options and their flags, help, streams, terminal, waits that are told of."""

@@ -5,7 +5,7 @@ the model's is TensorFlow's. So a file is decoded here only if nothing about it 
 """
 
 import io
-import re
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -13,13 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from serving.images.header import BMP, GIF, JPEG, PNG, WEBP, ImageHeader
-from serving.images.header import MOST_PIXELS as MOST_VALUES
+from serving.images.header import (
+    BMP,
+    EOI,
+    GIF,
+    JPEG,
+    MARKER,
+    MOST_PIXELS,
+    PNG,
+    PROGRESSIVE,
+    SOS,
+    WEBP,
+    ImageHeader,
+    colour_table,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MOST_PIXELS = 80_000_000
-"""Pillow warns of larger images."""
+_MOST_FOR_PILLOW = 80_000_000
+"""Pixels; Pillow warns of larger images."""
 _BYTES_A_PIXEL = {JPEG: 4, PNG: 17, GIF: 12, BMP: 7, WEBP: 24}
 _INK_BYTES = 9
 """Bytes a pixel of a JPEG with four components."""
@@ -27,7 +39,7 @@ _INK_BYTES = 9
 
 def memory(header: ImageHeader) -> int:
     """Bytes that `decode` holds at its peak, beside the file: the pixels in each form that they go through."""
-    is_ink = header.format == JPEG and header.most_pixels <= MOST_VALUES // 4
+    is_ink = header.format == JPEG and header.most_pixels <= MOST_PIXELS // 4
     each = _INK_BYTES if is_ink else _BYTES_A_PIXEL[header.format]
     return max(header.memory * 11 // 10, each * header.width * header.height)
 
@@ -43,7 +55,7 @@ def decode(data: bytes, header: ImageHeader) -> Array | None:
       uint8 [height, width, 3], RGB, as `tf.io.decode_image` gives it with `channels=3`; None where TensorFlow may have
       another opinion.
     """
-    if header.format in _BY_PILLOW and header.width * header.height > MOST_PIXELS:
+    if header.format in _BY_PILLOW and header.width * header.height > _MOST_FOR_PILLOW:
         return None
     try:
         pixels = _DECODERS[header.format](data)
@@ -52,10 +64,7 @@ def decode(data: bytes, header: ImageHeader) -> Array | None:
     return pixels if pixels is not None and pixels.shape == (header.height, header.width, 3) else None
 
 
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-"""A marker that ends entropy-coded data or begins a segment."""
-_SOS, _EOI, _APP14 = 0xDA, 0xD9, 0xEE
-_PROGRESSIVE = {0xC2, 0xCA}
+_APP14 = 0xEE
 _ADOBE, _ADOBE_BYTES = b"Adobe", 14
 """How Adobe's segment begins, and its least length."""
 _ROWS = 64
@@ -75,8 +84,9 @@ def _decode_jpeg(data: bytes) -> Array | None:
     )
     if not is_ink:
         return pixels
-    adobe = [part for part in _segments(data) if part[0] == _APP14 and part[1].startswith(_ADOBE, 2)]
-    if len(adobe) != data.count(b"\xff\xee") or any(len(part) < _ADOBE_BYTES for _, part in adobe):
+    before_scans = itertools.takewhile(lambda segment: segment[0] != SOS, _segments(data))
+    adobe = [content for marker, content in before_scans if marker == _APP14 and content.startswith(_ADOBE, 2)]
+    if len(adobe) != data.count(b"\xff\xee") or any(len(content) < _ADOBE_BYTES for content in adobe):
         return None
     return _from_ink(pixels, is_inverted=bool(adobe))
 
@@ -92,32 +102,27 @@ def _from_ink(pixels: Array, *, is_inverted: bool) -> Array:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The marker of each segment of a JPEG, and its bytes from its length on, up to the first scan's."""
+    """The marker of each segment of a JPEG, the headers of scans among them, and its bytes from its length on."""
     place = 2
-    while found := _MARKER.search(data, place):
+    while (found := MARKER.search(data, place)) and (marker := data[found.end() - 1]) != EOI:
         length = int.from_bytes(data[found.end() : found.end() + 2], "big")
-        yield data[found.end() - 1], data[found.end() : found.end() + length]
-        if data[found.end() - 1] == _SOS:
-            return
-        place = found.end() + length
+        place = found.end() + max(length, 2)
+        yield marker, data[found.end() : place]
 
 
 def _has_all_scans(data: bytes) -> bool:
     """Do the scans of a JPEG refine each coefficient to its last bit? Decoders smooth over what is missing."""
     bits: dict[int, list[int]] = {}
-    is_progressive, place = False, 2
-    while (found := _MARKER.search(data, place)) and (marker := data[found.end() - 1]) != _EOI:
-        begin = found.end()
-        length = int.from_bytes(data[begin : begin + 2], "big")
-        if marker in _PROGRESSIVE:
-            is_progressive = True
-            bits = {data[begin + 8 + 3 * number]: [-1] * 64 for number in range(data[begin + 7])}
-        elif marker == _SOS and is_progressive:
-            count = data[begin + 2]
-            first, last, approximation = data[begin + 3 + 2 * count : begin + 6 + 2 * count]
+    for marker, content in _segments(data):
+        if marker in PROGRESSIVE:
+            bits = {content[8 + 3 * number]: [-1] * 64 for number in range(content[7])}
+        elif marker == SOS:
+            if not bits:
+                return True  # a sequential scan has all that there is of its components
+            count = content[2]
+            first, last, approximation = content[3 + 2 * count : 6 + 2 * count]
             for number in range(count):
-                bits[data[begin + 3 + 2 * number]][first : last + 1] = [approximation & 15] * (last + 1 - first)
-        place = begin + max(length, 2)
+                bits[content[3 + 2 * number]][first : last + 1] = [approximation & 15] * (last + 1 - first)
     return not any(any(coefficients) for coefficients in bits.values())
 
 
@@ -199,7 +204,7 @@ def _png_bytes(header: bytes) -> int:
 def _decode_gif(data: bytes) -> Array | None:
     """By Pillow; doubtful unless its one frame fills the screen, in colours that are all there."""
     screen, colours = struct.unpack_from("<HH", data, 6), _gif_colours(data)
-    if screen[0] * screen[1] > MOST_PIXELS or not colours:
+    if screen[0] * screen[1] > _MOST_FOR_PILLOW or not colours:
         return None
     from PIL import Image
 
@@ -214,12 +219,12 @@ def _gif_colours(data: bytes) -> int:
 
     Plain is one of blocks up to the trailer, which ends the file, without transparency, which TensorFlow paints black.
     """
-    place, frames = 13 + _colour_table(data[10]), 0
-    colours = _colour_table(data[10]) // 3
+    place, frames = 13 + colour_table(data[10]), 0
+    colours = colour_table(data[10]) // 3
     while data[place] != 0x3B:
         if data[place] == 0x2C:
             frames += 1
-            table = _colour_table(data[place + 9])
+            table = colour_table(data[place + 9])
             colours = table // 3 or colours
             place += 10 + table
             if not 2 <= data[place] <= 8:  # bits of the smallest code
@@ -239,11 +244,6 @@ def _gif_colours(data: bytes) -> int:
 
 _CONTROL, _IS_TRANSPARENT = 0xF9, 1
 """The extension that says how a frame is shown, and its flag."""
-
-
-def _colour_table(flags: int) -> int:
-    """Bytes of a colour table."""
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _decode_webp(data: bytes) -> Array | None:

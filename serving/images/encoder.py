@@ -60,7 +60,7 @@ def make_encoder(
 
     most = memory or limits.decoding_memory
     room, at_export = _Room(most), ImageLimits()
-    by_tensorflow = functools.cache(lambda: _tensorflow_decoder(preprocessing, wire))
+    loading, loaded = threading.Lock(), functools.cache(lambda: _tensorflow_decoder(preprocessing, wire))
 
     def encode(data: bytes) -> Payload:
         header = inspect_image(data, limits)
@@ -79,8 +79,10 @@ def make_encoder(
                     return preprocess(pixels, data, preprocessing, wire)
         if sends_doubtful and _is_within(at_export, data, header):
             return file
+        with loading:  # by one thread, for all
+            decode_there = loaded()
         with room.taken(cost):
-            return by_tensorflow()(file)
+            return decode_there(file)
 
     return encode
 

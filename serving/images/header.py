@@ -134,14 +134,14 @@ def needed_bytes(data: bytes, header: ImageHeader | None = None) -> bytes:
     return data if end == len(data) else data[:end] + GIF_END
 
 
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 """A marker that ends entropy-coded data or begins a segment; stuffed bytes, fill bytes and restarts are neither."""
-_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _UNDECODABLE = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 """Frames that are lossless or differential; Huffman and arithmetic coding, sequential and progressive, are decoded."""
 _SAMPLE_BITS = 8
-_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _BLOCK = 64
 """Pixels, or coefficients of two bytes, which are kept for the whole image where it comes in several scans."""
 
@@ -151,7 +151,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
     scans = 0
     several = True
     place = 2
-    while (found := _MARKER.search(data, place)) and (marker := data[found.end() - 1]) != _EOI:
+    while (found := MARKER.search(data, place)) and (marker := data[found.end() - 1]) != EOI:
         place = found.end()
         if marker == _SOI:
             continue
@@ -164,8 +164,8 @@ def _read_jpeg(data: bytes) -> ImageHeader:
                 kind = f"with {bits} bits a sample" if bits != _SAMPLE_BITS else "without loss, or in a hierarchy,"
                 raise Undecodable(f"a JPEG {kind} can't be decoded; save it as an ordinary one, with 8 bits")
             sampling = [data[place + 9 + 3 * component] for component in range(count)]
-            frame = width, height, count, sampling, marker in _PROGRESSIVE
-        if marker == _SOS:
+            frame = width, height, count, sampling, marker in PROGRESSIVE
+        if marker == SOS:
             if frame is None:
                 break
             scans += 1
@@ -234,7 +234,7 @@ def _read_gif(data: bytes) -> ImageHeader:
 
     Where no frame is larger than the first, all others can be left out without a change of the result.
     """
-    place = 13 + _colours(data[10])
+    place = 13 + colour_table(data[10])
     first: tuple[int, int, int, int] | None = None
     frames = width = height = unpacked = remarks = 0
     while place < len(data):
@@ -243,7 +243,7 @@ def _read_gif(data: bytes) -> ImageHeader:
             across, down, flags = struct.unpack_from("<HHB", data, place + 5)
             frames += 1
             width, height, unpacked = max(width, across), max(height, down), unpacked + across * down
-            place, _ = _after_blocks(data, place + 11 + _colours(flags))
+            place, _ = _after_blocks(data, place + 11 + colour_table(flags))
             first = first or (across, down, place, remarks)
         elif kind == 0x21:
             begin = place + 2
@@ -268,7 +268,7 @@ def _read_gif(data: bytes) -> ImageHeader:
     )
 
 
-def _colours(flags: int) -> int:
+def colour_table(flags: int) -> int:
     """Bytes of a colour table."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
