@@ -32,6 +32,8 @@ class RunReport:
     run: RunFacts
     findings: Findings
     output: str
+    changed: Sequence[str] = ()
+    """What the files hold that run.json does not say."""
     contract: ModelContract | None = None
     """The model's; None where the run's own files are gone."""
     thumbnails: Mapping[str, str | None] | None = None
@@ -78,7 +80,7 @@ def render(report: RunReport) -> str:
         findings=findings,
         counts={verdict: findings.count(verdict) for verdict in ("rejected", "failed")},
         left_out=left_out_in_words(report.run.left_out),
-        changed=_changed(report),
+        changed=report.changed,
         histogram=_histogram(findings, report.contract.threshold if report.contract else None),
         steps=[(number / BINS, (number + 1) / BINS, count) for number, count in enumerate(findings.histogram)],
         unsurest=figures(findings.unsurest, _label_and_score),
@@ -108,21 +110,6 @@ def _label_and_score(answer: Answer) -> "markupsafe.Markup":
 
 def _mistake(answer: Answer) -> "markupsafe.Markup":
     return sentence("is {}, scored {} {:.3f}", answer.true_label or "", answer.label, answer.score)
-
-
-def _changed(report: RunReport) -> list[str]:
-    """What the files hold that run.json does not say."""
-    run, findings = report.run, report.findings
-    counts = [
-        ("predicted", findings.predicted, run.predicted),
-        ("rejected", findings.count("rejected"), run.rejected),
-        ("failed", findings.count("failed"), run.failed),
-    ]
-    return [
-        f"{verdict} images: {found:,} in the files, {said:,} in run.json"
-        for verdict, found, said in counts
-        if found != said
-    ]
 
 
 def _truth(
