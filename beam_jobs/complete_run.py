@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from beam_jobs.chunk_work import ChunkWork
 from beam_jobs.manifest import Row
 from beam_jobs.plan import RunFolder
 from beam_jobs.report.result_files import Answer, Fault, read_answers, read_faults, read_run
@@ -43,6 +44,10 @@ class CompleteRun:
     def faults(self) -> Iterator[Fault]:
         """Each image that was rejected, then each that failed; raises UsageError for a file that was changed."""
         return read_faults(self.folder.storage, self.folder.output)
+
+    def works(self) -> list[ChunkWork]:
+        """How its chunks were worked through, as far as it is known."""
+        return self.folder.parts(self.plan).works() if self.plan else []
 
     def locate(self, path: str) -> str:
         """Where the file of an image is; without the plan, below the working directory."""

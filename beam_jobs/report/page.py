@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from beam_jobs.listing import left_out_in_words
+from beam_jobs.report.course import Course
+from beam_jobs.report.course_on_page import course_on_page
 from beam_jobs.report.findings import BINS, Findings, Truth
 from beam_jobs.report.result_files import Answer, Fault, RunFacts
+from beam_jobs.report.training import Training
 from serving.client.accuracy import wilson
 from serving.contract import ModelContract
 from serving.page.charts import FIRST, INK, svg
@@ -38,6 +41,10 @@ class RunReport:
     """The model's; None where the run's own files are gone."""
     thumbnails: Mapping[str, str | None] | None = None
     """Data URIs by path; None for a page without thumbnails."""
+    course: Course = dataclasses.field(default_factory=lambda: Course([]))
+    """How the run went over time; of no chunks where it isn't known."""
+    training: Training | None = None
+    """What the model's folder says of its training, if it is there."""
 
 
 def shown_images(findings: Findings) -> list[str]:
@@ -87,6 +94,7 @@ def render(report: RunReport) -> str:
         sheets=sheets,
         faulty=[(verdict, reasons[:_REASONS], len(reasons) - _REASONS) for verdict, reasons in faulty if reasons],
         truth=_truth(findings.truth, figures) if findings.truth.images else None,
+        course=course_on_page(report.course),
         has_thumbnails=any(thumbnails.values()),
         most_labels=_LABELS,
         more_labels=_MORE_LABELS,

@@ -2,9 +2,11 @@
 
 from beam_jobs.complete_run import CompleteRun
 from beam_jobs.plan import RunFolder
+from beam_jobs.report.course import Course
 from beam_jobs.report.findings import Findings
 from beam_jobs.report.page import RunReport, render, shown_images
 from beam_jobs.report.source_images import SourceImages
+from beam_jobs.report.training import find_training
 from beam_jobs.results import REPORT
 from serving.network.retry import RetryPolicy
 from serving.storage.base import join, output_errors
@@ -36,7 +38,14 @@ def write_report(output: str, storage: StorageOptions | None = None, *, thumbnai
         changed = run.changes(findings.predicted, findings.count("rejected"), findings.count("failed"))
         page = render(
             RunReport(
-                run=run.facts, findings=findings, output=output, changed=changed, contract=contract, thumbnails=made
+                run=run.facts,
+                findings=findings,
+                output=output,
+                changed=changed,
+                contract=contract,
+                thumbnails=made,
+                course=Course(run.works()),
+                training=find_training(run, output, Stores(storage, RetryPolicy(patience_s=0))),
             )
         )
         path = join(output, REPORT)
