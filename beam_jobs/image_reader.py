@@ -42,7 +42,7 @@ class Prepared(NamedTuple):
     payload: Payload | None
     outcome: Outcome | None
     facts: Sequence[str | int | None] = ()
-    """Of an image that can be sent, in the order in which they were asked for."""
+    """The facts of an image that can be sent, in the order in which they were asked for."""
 
     @property
     def bytes(self) -> int:

@@ -159,7 +159,7 @@ class Parts:
 
 
 def _written(outcome: Outcome) -> Sequence[Any]:
-    """Its fields without those at the end that few outcomes have."""
+    """The fields of an outcome, without those at the end that few outcomes have."""
     used = len(outcome)
     while used > _ALWAYS and not outcome[used - 1]:
         used -= 1

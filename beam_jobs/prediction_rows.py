@@ -25,7 +25,7 @@ class Answer(NamedTuple):
     model_label: str
     """The model's best label."""
     model_score: float
-    """Its score as it is written."""
+    """The score of that label, as it is written."""
 
     @property
     def is_unknown(self) -> bool:
@@ -37,7 +37,7 @@ class PredictionRows:
     """Makes rows of outcomes."""
 
     def __init__(self, plan: Plan, forms: OutputForms) -> None:
-        """Of the run that is planned, with the threshold and number of ranks that `forms` has."""
+        """Makes rows of the run that is planned, with the threshold and number of ranks that `forms` has."""
         self._labels = plan.model.contract.labels
         self._threshold = forms.threshold
         self._ranks = min(forms.top_k, len(self._labels))

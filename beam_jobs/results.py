@@ -105,9 +105,9 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
     files: dict[str, Hashed] = {}
     with contextlib.ExitStack() as stack:
 
-        def table(name: str, format_: Format, columns: Sequence[Column]) -> Table:
+        def table(name: str, form: Format, columns: Sequence[Column]) -> Table:
             files[name] = Hashed(stack.enter_context(folder.storage.replacing(join(folder.output, name))))
-            opened = open_table(format_, files[name], columns, _metadata(plan, forms))
+            opened = open_table(form, files[name], columns, _metadata(plan, forms))
             stack.callback(opened.close)
             return opened
 

@@ -62,7 +62,7 @@ class Unknown(_Frozen):
     threshold: float
     count: int
     accuracy: Accuracy | None = None
-    """Of the answers that are not below it; None where no right label is known."""
+    """How right the answers are that are not below it; None where no right label is known."""
 
 
 class Summary(_Frozen):

@@ -126,16 +126,16 @@ class ParquetTable:
 _VALUES = 1_000_000
 
 
-def open_table(format_: Format, file: Hashed, columns: Sequence[Column], metadata: Mapping[str, str]) -> Table:
+def open_table(form: Format, file: Hashed, columns: Sequence[Column], metadata: Mapping[str, str]) -> Table:
     """A table in one of the forms.
 
     Args:
-      format_: the form.
+      form: which.
       file: that it is written into.
       columns: of the table.
       metadata: what a form that has a place for it says of the run.
     """
-    match format_:
+    match form:
         case "csv" | "kaggle":
             return CsvTable(file, columns)
         case "jsonl":

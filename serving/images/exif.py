@@ -121,7 +121,7 @@ class Entry(NamedTuple):
     kind: int
     """The type of its values, such as 2 for text, 3 for short and 4 for long integers."""
     number: int
-    """Of the values."""
+    """How many values it has."""
     place: int
     """Where the value is, or its offset if it has more than 4 bytes."""
 
