@@ -172,7 +172,7 @@ def test_it_can_be_read_without_eyes_and_used_without_a_mouse(tmp_path: Path) ->
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     inside = {attributes["href"] for attributes in page.all("a")}
-    assert {"#right", "#labels", "#scores", "#images", "#rejected", "#failed", "#model"} == inside
+    assert {"#right", "#labels", "#scores", "#unknown", "#images", "#rejected", "#failed", "#model"} == inside
     assert {link.removeprefix("#") for link in inside if link} <= set(ids)
     assert all(cell.get("scope") for cell in page.all("th"))
 
