@@ -100,6 +100,9 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
         raise Incomplete(_not_done(folder, plan, missing))
     before = load_finished(folder, plan)
     forms = forms or forms_of(plan, before)
+    if before and forms != forms_of(plan, before):  # until all are written, those that are there are not complete
+        for name in (RUN, REPORT):
+            folder.storage.delete(join(folder.output, name))
     rows, tally = PredictionRows(plan, forms), Tally(forms.threshold)
     counts: Counter[str] = Counter()
     files: dict[str, Hashed] = {}
