@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from beam_jobs.chunk_work import ChunkWork
 from beam_jobs.manifest import Row
 from beam_jobs.plan import RunFolder
-from beam_jobs.report.result_files import Answer, Fault, read_answers, read_faults, read_run
+from beam_jobs.result_files import Answer, Fault, read_answers, read_faults, read_run
 from beam_jobs.results import RUN, Incomplete
 from serving.console.option_fields import option_fields
 from serving.errors import UsageError
@@ -39,11 +39,18 @@ class CompleteRun:
 
     def answers(self) -> Iterator[Answer]:
         """Each image that was predicted; raises UsageError for a file that was changed."""
-        return read_answers(self.folder.storage, self.folder.output, self._rows() if self.plan else None)
+        rows = self.rows() if self.plan else None
+        return read_answers(self.folder.storage, self.folder.output, rows, self.facts.formats)
 
     def faults(self) -> Iterator[Fault]:
         """Each image that was rejected, then each that failed; raises UsageError for a file that was changed."""
         return read_faults(self.folder.storage, self.folder.output)
+
+    @property
+    def threshold(self) -> float:
+        """The run's, or of one from an earlier release the model's; 0 for none."""
+        model = self.plan.model.contract.threshold if self.plan else None
+        return (model or 0.0) if self.facts.threshold is None else self.facts.threshold
 
     def works(self) -> list[ChunkWork]:
         """How its chunks were worked through, as far as it is known."""
@@ -75,7 +82,8 @@ class CompleteRun:
             if found != said
         ]
 
-    def _rows(self) -> Iterator[Row]:
-        assert self.plan is not None
-        for chunk in range(self.plan.manifest.chunks):
-            yield from self.folder.read_chunk(self.plan, chunk)
+    def rows(self) -> Iterator[Row]:
+        """The rows of the manifest, in order; none without the plan."""
+        if self.plan:
+            for chunk in range(self.plan.manifest.chunks):
+                yield from self.folder.read_chunk(self.plan, chunk)

@@ -32,8 +32,7 @@ def write_report(output: str, storage: StorageOptions | None = None, *, thumbnai
     folder = RunFolder(Stores(storage).writable(output), output)
     with output_errors(output):
         run = CompleteRun(folder)
-        contract = run.plan.model.contract if run.plan else None
-        findings = Findings(run.answers(), run.faults(), contract.threshold if contract else None)
+        findings = Findings(run.answers(), run.faults(), run.threshold)
         made = _images(storage, run).thumbnails(shown_images(findings)) if thumbnails else None
         changed = run.changes(findings.predicted, findings.count("rejected"), findings.count("failed"))
         page = render(
@@ -42,7 +41,7 @@ def write_report(output: str, storage: StorageOptions | None = None, *, thumbnai
                 findings=findings,
                 output=output,
                 changed=changed,
-                contract=contract,
+                contract=run.plan.model.contract if run.plan else None,
                 thumbnails=made,
                 course=Course(run.works()),
                 training=find_training(run, output, Stores(storage, RetryPolicy(patience_s=0))),

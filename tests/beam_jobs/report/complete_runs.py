@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 from beam_jobs.chunk_work import ChunkWork
 from beam_jobs.listing import Listed
 from beam_jobs.parts import Outcome
+from beam_jobs.plan import OutputForms
+from beam_jobs.predict_options import Format
 from beam_jobs.results import merge
 from serving.contract import ModelContract, Preprocessing
 from tests.beam_jobs.runs import planned
@@ -31,7 +33,8 @@ def complete(
     *,
     top_k: int = 5,
     format_: Literal["csv", "kaggle"] = "csv",
-    threshold: float | None = None,
+    threshold: float = 0.0,
+    formats: Sequence[Format] = (),
     chunk_rows: int = 5000,
     works: Sequence[ChunkWork] = (),
     recorded: Mapping[str, Any] | None = None,
@@ -44,7 +47,8 @@ def complete(
       labels: of the model.
       top_k: scores of each image.
       format_: of the predictions.
-      threshold: of the model.
+      threshold: of the predictions; 0 for none.
+      formats: of the predictions, where they are several.
       chunk_rows: images of each chunk.
       works: how the chunks were worked through, in their order; the first release tells none.
       recorded: options that run.json tells.
@@ -52,8 +56,6 @@ def complete(
     contract = ModelContract(
         labels=list(labels),
         preprocessing=Preprocessing(height=8, width=8),
-        threshold=threshold,
-        target_precision=None if threshold is None else 0.95,
     )
     top_k = min(top_k, len(labels))
     listed = [Listed(image.path, label=image.true_label) for image in images]
@@ -66,7 +68,8 @@ def complete(
             for number, row in enumerate(rows)
         ]
         run.parts(plan).write(0, chunk, outcomes, works[chunk] if works else None)
-    merge(run, plan, recorded or {})
+    forms = OutputForms(formats=tuple(formats) or (format_,), threshold=threshold, top_k=top_k)
+    merge(run, plan, recorded or {}, forms)
     return folder
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 
 from beam_jobs import stop_request
-from beam_jobs.plan import RunFolder
+from beam_jobs.plan import OutputForms, Plan, RunFolder
+from beam_jobs.predict_options import Format
 from beam_jobs.results import merge
 from beam_jobs.sort.record import NAME, Form
 from beam_jobs.sort.sort_images import sort_images
@@ -319,6 +320,30 @@ def test_kaggles_form_is_sorted_by_its_manifest(tmp_path: Path, into: Path) -> N
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_answers_below_the_threshold_are_apart_from_a_label_of_that_name(
+    tmp_path: Path, into: Path, form: Format
+) -> None:
+    photos(tmp_path / "in", sure="dog", unsure="dog", other="unknown")
+    scores = {"sure": [0.1, 0.9], "unsure": [0.4, 0.6], "other": [0.9, 0.1]}
+    images = [Image(f"{tmp_path}/in/{name}.jpg", one) for name, one in scores.items()]
+    output = complete(tmp_path / "out", images, ["unknown", "dog"], threshold=0.7, formats=[form])
+    account = sort_images(str(output), str(into), "symlink")
+    assert list(tree(into)) == ["_unknown/unsure.jpg", "dog/sure.jpg", "unknown/other.jpg"]
+    assert account.images == {"label": 2, "unknown": 1}
+    merge(*run_of(output), {}, OutputForms(formats=(form,), threshold=0.5, top_k=2))
+    account = sort_images(str(output), str(into), "symlink")
+    assert list(tree(into)) == ["dog/sure.jpg", "dog/unsure.jpg", "unknown/other.jpg"]
+    assert account.removed == 1
+
+
+def run_of(output: Path) -> tuple[RunFolder, Plan]:
+    folder = RunFolder(Disk(), str(output))
+    plan = folder.load_plan()
+    assert plan
+    return folder, plan
+
+
 def test_results_that_were_edited_are_refused_before_anything_is_made(tmp_path: Path, into: Path) -> None:
     output = run(tmp_path, photos(tmp_path / "in", rex="dog", tom="cat"))
     path = Path(output) / "predictions.csv"
@@ -334,9 +359,7 @@ def with_inputs(tmp_path: Path) -> Callable[[str], str]:
 
     def made(given: str) -> str:
         output = complete(tmp_path / "out", photos(tmp_path / "in", rex="dog"), LABELS)
-        folder = RunFolder(Disk(), str(output))
-        plan = folder.load_plan()
-        assert plan
+        folder, plan = run_of(output)
         plan = plan.model_copy(update={"options": plan.options.model_copy(update={"inputs": [given]})})
         (output / "_state" / "plan.json").write_text(plan.model_dump_json())
         for path in (output / "_state" / "parts").rglob("finished-*.json"):
