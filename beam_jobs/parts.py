@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from beam_jobs.manifest import json_lines
 from serving.errors import FlowImagesError
@@ -44,6 +44,10 @@ class Outcome(NamedTuple):
     """A sentence, for people."""
     stamp: Stamp | None = None
     """For a rejected image, the stamp that its file had when it was read; None if it was not read."""
+    group: tuple[str, float] | None = None
+    """For a predicted image, the best group of labels and its score; None where the model has none."""
+    facts: Sequence[str | int | None] = ()
+    """For a predicted image, its facts in the order of the plan's columns."""
 
     @property
     def was_read(self) -> bool:
@@ -74,8 +78,7 @@ class Parts:
 
     def write(self, generation: int, chunk: int, outcomes: Sequence[Outcome]) -> bool:
         """Writes a part; False if another worker was first, whose part then stands."""
-        lines = (outcome if outcome.stamp else outcome[:-1] for outcome in outcomes)
-        rows = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8")
+        rows = "".join(json.dumps(_written(one), ensure_ascii=False) + "\n" for one in outcomes).encode("utf-8")
         return self.storage.create(self._path(generation, chunk), rows + _checksum(generation, chunk, rows))
 
     def read(self, generation: int, chunk: int) -> list[Outcome]:
@@ -155,6 +158,15 @@ class Parts:
         return join(self.folder, f"generation-{generation}.json")
 
 
+def _written(outcome: Outcome) -> Sequence[Any]:
+    """The fields of an outcome, without those at the end that few outcomes have."""
+    used = len(outcome)
+    while used > _ALWAYS and not outcome[used - 1]:
+        used -= 1
+    return outcome[:used]
+
+
+_ALWAYS = Outcome._fields.index("stamp")
 _NAME = re.compile(r"(?P<generation>\d+)-(?P<chunk>\d+)\.jsonl")
 
 
