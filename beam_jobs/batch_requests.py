@@ -96,6 +96,11 @@ class Scorer:
         self._known_good = known_good
         self._answered: Prepared | None = None
 
+    @property
+    def retries(self) -> int:
+        """Requests that were repeated after a missed deadline."""
+        return self._retrier.retries
+
     def answer(self, batch: Sequence[Prepared]) -> list[Outcome]:
         """The outcomes of a batch, in its order.
 

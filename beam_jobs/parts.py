@@ -2,7 +2,7 @@
 
 A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun do no
 harm. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
-detected.
+detected. The line before says when it was made (see `beam_jobs.chunk_work`).
 
 **Generations.** Generation 0 is the run itself: it has a part for every chunk. Each `retry_failed` adds a generation,
 1 and so on, with parts for only the rows whose outcome may change (see `beam_jobs.remaining_work`). The newest outcome
@@ -16,10 +16,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from beam_jobs.chunk_work import ChunkWork
 from beam_jobs.manifest import json_lines
 from serving.errors import FlowImagesError
 from serving.images.limits import MISSING
-from serving.storage.base import Stamp, Storage, join
+from serving.storage.base import FileInfo, Stamp, Storage, join
+from serving.storage.transfer import together
 
 TOO_SLOW = "too_slow"
 """The reason where a server that answers others does not answer about this image in time."""
@@ -73,12 +75,13 @@ class Parts:
 
     def done(self, generation: int) -> set[int]:
         """Chunks that are done in a generation."""
-        names = [_NAME.fullmatch(info.path.rsplit("/", 1)[-1]) for info in self.storage.walk(self.folder)]
+        names = [_NAME.fullmatch(_last(info)) for info in self.storage.walk(self.folder)]
         return {int(name["chunk"]) for name in names if name and int(name["generation"]) == generation}
 
-    def write(self, generation: int, chunk: int, outcomes: Sequence[Outcome]) -> bool:
+    def write(self, generation: int, chunk: int, outcomes: Sequence[Outcome], work: ChunkWork | None = None) -> bool:
         """Writes a part; False if another worker was first, whose part then stands."""
         rows = "".join(json.dumps(_written(one), ensure_ascii=False) + "\n" for one in outcomes).encode("utf-8")
+        rows += work.line() if work else b""
         return self.storage.create(self._path(generation, chunk), rows + _checksum(generation, chunk, rows))
 
     def read(self, generation: int, chunk: int) -> list[Outcome]:
@@ -93,7 +96,18 @@ class Parts:
         rows, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
         if checksum != _checksum(generation, chunk, rows):
             raise BrokenPart(f"{path} is damaged: delete it and run again, to redo its chunk")
-        return [Outcome(*fields) for fields in json_lines(rows)]
+        return [Outcome(*fields) for fields in json_lines(rows) if isinstance(fields, list)]
+
+    def works(self) -> list[ChunkWork]:
+        """How each chunk was worked through, in no order; parts of the first release don't tell."""
+        found = together(self._work, (info for info in self.storage.walk(self.folder) if _NAME.fullmatch(_last(info))))
+        return [work for work in found if work]
+
+    def _work(self, info: FileInfo) -> ChunkWork | None:
+        """What the line before the checksum tells; the other lines are not read."""
+        size = int(self.storage.stamp(info.path)["size"]) if info.size is None else info.size
+        lines = self.storage.read_range(info.path, max(0, size - _END_BYTES), size).split(b"\n")
+        return ChunkWork.of(lines[-3]) if len(lines) > 3 else None
 
     def generations(self) -> int:
         """The newest generation."""
@@ -170,10 +184,16 @@ _ALWAYS = Outcome._fields.index("stamp")
 _NAME = re.compile(r"(?P<generation>\d+)-(?P<chunk>\d+)\.jsonl")
 
 
+def _last(info: FileInfo) -> str:
+    return info.path.rsplit("/", 1)[-1]
+
+
 def _name(generation: int, chunk: int) -> str:
     return f"{generation}-{chunk:08d}.jsonl"
 
 
+_END_BYTES = 1024
+"""At the end of a part; they hold at least the last two lines and the end of the one before."""
 _CHECKSUM_BYTES = 2 * hashlib.sha256().digest_size + 1
 
 
