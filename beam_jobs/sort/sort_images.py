@@ -127,7 +127,7 @@ def _images(run: CompleteRun) -> Iterator[Sorted]:
                 f"{run.folder.output}: Kaggle's form has no paths, and {STATE}, which has them, is gone: sort the run "
                 "where it was made"
             )
-        yield Sorted(answer.path, "unknown" if answer.is_unknown else "label", answer.label)
+        yield Sorted(answer.path, "unknown" if answer.score < run.threshold else "label", answer.label)
     for fault in run.faults():
         yield Sorted(fault.path, "rejected" if fault.verdict == "rejected" else "failed")
 

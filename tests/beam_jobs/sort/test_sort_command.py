@@ -91,12 +91,14 @@ def test_wrong_folders_are_refused(output: str, words: list[str], told: str) -> 
 
 
 @pytest.fixture
-def nobody(tmp_path: Path) -> Iterator[Callable[[], None]]:
+def nobody(output: str, tmp_path: Path) -> Iterator[Callable[[], None]]:
     """Makes this process one that may not write everywhere, as root may, until the test ends."""
     user = os.geteuid()
     for folder in (tmp_path, *tmp_path.parents):
         if "pytest" in str(folder):  # pytest's own folders are the owner's only
             folder.chmod(0o755)
+    # What is imported when it is needed may not be readable for others than its owner.
+    run(output, "--into", tmp_path / "imported", "--link", "copy")
     yield lambda: os.seteuid(65534) if user == 0 else None
     os.seteuid(user)
 
