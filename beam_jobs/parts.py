@@ -1,8 +1,11 @@
 """Parts: the outcome of each row of one chunk, in one file that is written whole or not at all.
 
 A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun do no
-harm. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
+harm. Its last line is a checksum of its name and all before: one that was cut, changed or copied over another is
 detected.
+
+Where the run keeps embeddings, they stand between the rows and the checksum, behind an empty line: float16, one
+predicted row after the other. So rows and embeddings are of one answer, whichever of two workers is first.
 
 **Generations.** Generation 0 is the run itself: it has a part for every chunk. Each `retry_failed` adds a generation,
 1 and so on, with parts for only the rows whose outcome may change (see `beam_jobs.remaining_work`). The newest outcome
@@ -16,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from beam_jobs.embeddings import share_out
 from beam_jobs.manifest import json_lines
 from serving.errors import FlowImagesError
 from serving.images.limits import MISSING
@@ -44,6 +48,8 @@ class Outcome(NamedTuple):
     """A sentence, for people."""
     stamp: Stamp | None = None
     """For a rejected image, the stamp that its file had when it was read; None if it was not read."""
+    embedding: bytes = b""
+    """For a predicted image, its embedding as `beam_jobs.embeddings` packs it; empty where the run keeps none."""
 
     @property
     def was_read(self) -> bool:
@@ -74,9 +80,11 @@ class Parts:
 
     def write(self, generation: int, chunk: int, outcomes: Sequence[Outcome]) -> bool:
         """Writes a part; False if another worker was first, whose part then stands."""
-        lines = (outcome if outcome.stamp else outcome[:-1] for outcome in outcomes)
+        lines = (outcome[:-1] if outcome.stamp else outcome[:-2] for outcome in outcomes)
         rows = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8")
-        return self.storage.create(self._path(generation, chunk), rows + _checksum(generation, chunk, rows))
+        embeddings = b"".join(outcome.embedding for outcome in outcomes)
+        content = rows + _SEPARATOR + embeddings if embeddings else rows
+        return self.storage.create(self._path(generation, chunk), content + _checksum(generation, chunk, content))
 
     def read(self, generation: int, chunk: int) -> list[Outcome]:
         """The outcomes of a chunk in one generation.
@@ -87,10 +95,11 @@ class Parts:
         """
         path = self._path(generation, chunk)
         data = self.storage.read(path)
-        rows, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-        if checksum != _checksum(generation, chunk, rows):
+        content, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+        if checksum != _checksum(generation, chunk, content):
             raise BrokenPart(f"{path} is damaged: delete it and run again, to redo its chunk")
-        return [Outcome(*fields) for fields in json_lines(rows)]
+        rows, _, embeddings = content.partition(b"\n" + _SEPARATOR)
+        return _with_embeddings([Outcome(*fields) for fields in json_lines(rows)], embeddings)
 
     def generations(self) -> int:
         """The newest generation."""
@@ -162,9 +171,22 @@ def _name(generation: int, chunk: int) -> str:
     return f"{generation}-{chunk:08d}.jsonl"
 
 
+def _with_embeddings(outcomes: list[Outcome], packed: bytes) -> list[Outcome]:
+    """The outcomes, of which the predicted ones share out what was packed."""
+    if not packed:
+        return outcomes
+    predicted = sum(outcome.verdict == "predicted" for outcome in outcomes)
+    shares = iter(share_out(packed, predicted))
+    return [
+        outcome._replace(embedding=next(shares)) if outcome.verdict == "predicted" else outcome for outcome in outcomes
+    ]
+
+
+_SEPARATOR = b"\n"
+"""Makes an empty line behind the rows, of which none is empty."""
 _CHECKSUM_BYTES = 2 * hashlib.sha256().digest_size + 1
 
 
-def _checksum(generation: int, chunk: int, rows: bytes) -> bytes:
+def _checksum(generation: int, chunk: int, content: bytes) -> bytes:
     """The last line of a part."""
-    return hashlib.sha256(f"{_name(generation, chunk)}\n".encode() + rows).hexdigest().encode() + b"\n"
+    return hashlib.sha256(f"{_name(generation, chunk)}\n".encode() + content).hexdigest().encode() + b"\n"

@@ -48,6 +48,7 @@ class ResultOptions(pydantic.BaseModel):
     """What makes scores of the outputs of a model without a contract; None where they are scores."""
     input_range: str | None = None
     """What black and white are for a model without a contract; None for 0..1, and where the server decodes."""
+    embeddings: bool = False
 
     @classmethod
     def of(cls, options: PredictOptions, wire: Wire) -> Self:
@@ -63,6 +64,7 @@ class ResultOptions(pydantic.BaseModel):
             shards=options.shard.of,
             activation=None if options.activation == "none" else options.activation,
             input_range=None if options.input_range == DEFAULT_RANGE else options.input_range,
+            embeddings=options.embeddings,
         )
 
 

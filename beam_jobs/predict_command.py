@@ -105,6 +105,7 @@ def _conclude(
     account: "Account", run: Mapping[str, Any], output: str, limits: RejectionLimits, work: "Work | None" = None
 ) -> bool:
     """Prints the account and what was found, and tells whether the account is over a limit."""
+    from beam_jobs.embeddings import EMBEDDINGS
     from beam_jobs.listing import left_out_in_words
     from beam_jobs.results import FAILED, PREDICTIONS, REJECTED
     from beam_jobs.summary_table import print_summary
@@ -118,6 +119,8 @@ def _conclude(
         say(f"left out of the inputs: {words}")
     print_summary(run, work)
     say(f"predictions: {join(output, PREDICTIONS)}")
+    if run["options"].get("embeddings"):
+        say(f"embeddings: {join(output, EMBEDDINGS)}")
     over = False
     for number, limit, flag, name in (
         (account.rejected, limits.max_rejected, "--max-rejected", REJECTED),

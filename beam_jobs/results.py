@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import IO, Any, NamedTuple, Self
 
 from beam_jobs import kaggle_submission
+from beam_jobs.embeddings import EMBEDDINGS, EmbeddingsFile
 from beam_jobs.finished import Finished, WrittenFile, keep_finished, load_finished, run_json
 from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Outcome, Parts
@@ -67,6 +68,8 @@ class Account(NamedTuple):
 def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished:
     """Writes predictions.csv, rejected.csv, failed.csv and then run.json, whole and in the manifest's order.
 
+    Beside the predictions come their embeddings, where the run keeps them.
+
     Any process may, at any time: the same parts give the same files, and what run.json says stays as it was first.
 
     Args:
@@ -91,11 +94,14 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished
             for name, columns in zip(RESULTS[1:], _columns(plan), strict=True)
         ]
         predictions, rejected, failed = writers
+        embeddings = stack.enter_context(_embeddings_file(folder, plan))
         for row, outcome in _rows(folder, plan, parts):
             counts[outcome.verdict] += 1
             if outcome.verdict == "predicted":
                 label, score = _best(plan, outcome)
                 tally.predicted(label, score, row.label)
+                if embeddings:
+                    embeddings.write(row.path, outcome.embedding)
             else:
                 tally.fault(outcome.verdict, outcome.reason, row.path)
                 fault = (row.path, outcome.stage, outcome.reason, outcome.message)
@@ -114,9 +120,12 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished
     )
     if not account.balanced:
         raise FlowImagesError(f"the account does not balance: {account}; the parts in {parts.folder} were changed")
+    digests = dict(zip(RESULTS[1:], (writer.sha256 for writer in writers), strict=True))
+    if embeddings:
+        digests[EMBEDDINGS] = embeddings.sha256
     files = {
-        name: WrittenFile(sha256=writer.sha256, stamp=dict(folder.storage.stamp(join(folder.output, name))))
-        for name, writer in zip(RESULTS[1:], writers, strict=True)
+        name: WrittenFile(sha256=digest, stamp=dict(folder.storage.stamp(join(folder.output, name))))
+        for name, digest in digests.items()
     }
     run = _about(plan, account, options) | {"summary": tally.summary().model_dump(mode="json")}
     finished = keep_finished(folder, plan, Finished(run=run, account=account._asdict(), files=files))
@@ -128,9 +137,22 @@ def find_finished(folder: RunFolder, plan: Plan) -> Finished | None:
     """What was written about a run that is complete, with all its results there; None for any other run."""
     if missing_chunks(plan, folder.parts(plan)):
         return None
-    if not all(folder.storage.exists(join(folder.output, name)) for name in RESULTS):
+    names = (*RESULTS, EMBEDDINGS) if plan.options.embeddings else RESULTS
+    if not all(folder.storage.exists(join(folder.output, name)) for name in names):
         return None
     return load_finished(folder, plan)
+
+
+@contextlib.contextmanager
+def _embeddings_file(folder: RunFolder, plan: Plan) -> Iterator[EmbeddingsFile | None]:
+    """The file that embeddings are written to while the block runs; None where the run keeps none."""
+    known = plan.model.contract.embeddings
+    if not (plan.options.embeddings and known):
+        yield None
+        return
+    path = join(folder.output, EMBEDDINGS)
+    with folder.storage.replacing(path) as file, EmbeddingsFile(file, known.width) as embeddings:
+        yield embeddings
 
 
 def library_versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 from beam_jobs import results, stop_request
 from beam_jobs.beam_flags import flag_names, parse_beam_flags
 from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs.embeddings import EMBEDDINGS
 from beam_jobs.finished import Finished, News
 from beam_jobs.fresh_links import Links, keep_links
 from beam_jobs.image_lists import is_list, read_list
@@ -129,7 +130,10 @@ class Run:
     @property
     def _own_files(self) -> list[str]:
         """What the run writes, which is never input."""
-        return [self._folder.state, *(join(self._options.output, name) for name in (*results.RESULTS, results.REPORT))]
+        return [
+            self._folder.state,
+            *(join(self._options.output, name) for name in (*results.RESULTS, EMBEDDINGS, results.REPORT)),
+        ]
 
     def _resume(self) -> Plan | None:
         """The plan of the run that is in the folder; None for a new run."""
@@ -244,7 +248,7 @@ class Run:
         golden = model.contract.golden
         reason = f", wire {wire.wire}: {wire.why}" if wire.why else ""
         self._progress.begin((f"checking {golden.count} golden images" if golden else "checking the model") + reason)
-        predictor = ImagePredictor(client, model.contract, wire.wire)
+        predictor = ImagePredictor(client, model.contract, wire.wire, embeddings=self._options.embeddings)
         with _version_needed(client.endpoint):
             check_answers(predictor, self._options.overrides, distributions=self._options.format == "kaggle")
 
@@ -268,7 +272,7 @@ class Run:
                 base=base,
             )
             if options.fresh:  # not before it is certain that a new run begins
-                folder.clear([join(options.output, name) for name in results.RESULTS])
+                folder.clear([join(options.output, name) for name in (*results.RESULTS, EMBEDDINGS)])
             folder.store_manifest(manifest, file)
         return Plan(
             started=started,
@@ -310,7 +314,11 @@ class Run:
             plan=plan,
             endpoint=endpoint,
             retry=options.retry,
-            chunk=ChunkOptions(**dataclasses.asdict(options.part(Throughput)), top_k=plan.options.top_k),
+            chunk=ChunkOptions(
+                **dataclasses.asdict(options.part(Throughput)),
+                top_k=plan.options.top_k,
+                embeddings=plan.options.embeddings,
+            ),
             memory=options.memory,
             generation=generation,
             storage=self._storage,
