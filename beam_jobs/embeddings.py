@@ -13,7 +13,7 @@ import numpy as np
 EMBEDDINGS = "embeddings.parquet"
 _FLOAT16 = np.dtype("<f2")
 _LARGEST = float(np.finfo(np.float16).max)
-_GROUP_BYTES = 16 * 1024 * 1024
+_GROUP_BYTES = 4 * 1024 * 1024
 """The size of a row group: what is in memory while the file is written, a few times."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
