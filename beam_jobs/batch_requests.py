@@ -13,11 +13,12 @@ from beam_jobs.image_reader import Prepared, first_line
 from beam_jobs.parts import TOO_SLOW, Outcome, Verdict
 from beam_jobs.predict_options import Throughput
 from serving.client.image_calls import Scores
-from serving.client.scores import rank
+from serving.client.scores import Groups, rank
 from serving.console.option_fields import options_class
 from serving.errors import DeadlineExceeded, InvalidRequest, RequestTooLarge, ServerUnavailable
 from serving.images.damage import why_not_decoded
 from serving.images.encoder import CORRUPT, Payload
+from serving.images.facts import Fact
 from serving.network.retry import Retrier, RetryPolicy, missed, retry_rejected
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -45,6 +46,10 @@ class ChunkOptions(Throughput):
     """The same once an image was refused that then got its scores: other clients' bad images may fail our requests."""
     decoded_by_server: bool = False
     """Images are sent as files to a model that fails on a bad one, so a refusal is the image's own fault."""
+    groups: Groups | None = None
+    """The groups of the model's labels, to give the best of."""
+    facts: tuple[Fact, ...] = ()
+    """Facts to give of each predicted image."""
     deadline_misses: int = 2
     """How often a request misses its deadline, while the server answers others, before its images are asked about
     apart, and a lone image before it counts as too slow: once may be chance, or the end of a hang."""
@@ -260,5 +265,13 @@ class Scorer:
         if not np.isfinite(probabilities).all():
             return Outcome(row, "failed", stage="predict", reason="not_finite", message="the model answered NaN")
         classes, scores = rank(probabilities, self._options.top_k)
-        embedding = b"" if answer.embeddings is None else pack(answer.embeddings[place])
-        return Outcome(row, "predicted", classes, scores, embedding=embedding)
+        groups = self._options.groups
+        return Outcome(
+            row,
+            "predicted",
+            classes,
+            scores,
+            group=groups.best(probabilities) if groups else None,
+            facts=image.facts,
+            embedding=b"" if answer.embeddings is None else pack(answer.embeddings[place]),
+        )

@@ -17,6 +17,7 @@ from beam_jobs.parts import Outcome
 from serving.client.answer_check import draw_images
 from serving.client.image_calls import ImagePredictor
 from serving.client.predict_client import PredictClient
+from serving.client.scores import Groups
 from serving.contract import ModelContract
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import ImageLimits, ImageRejected
@@ -59,7 +60,7 @@ class ChunkPredictor(Generic[Source]):
         self._options = options
         self._room = room
         self._answer_bytes = answer_bytes
-        self._reader = ImageReader(read, encode, options.readers, room, decoded_bytes)
+        self._reader = ImageReader(read, encode, options.readers, room, decoded_bytes, options.facts)
         self._scorer = Scorer(predictor, options, retry or RetryPolicy(), known_good, stop or threading.Event())
         self._requests = ThreadPoolExecutor(options.requests_in_flight, thread_name_prefix="ask")
 
@@ -144,7 +145,7 @@ def served_predictor(
       wire: how images travel.
       read: reads a source's file.
       limits: what an image may cost.
-      options: sizes and windows; `decoded_by_server` is found out here.
+      options: sizes and windows; `decoded_by_server` and `groups` are found out here.
       memory: what the process may take.
       retry: the client's.
       stop: when set, ends waits.
@@ -163,7 +164,11 @@ def served_predictor(
         read,
         encode,
         ImagePredictor(client, contract, wire, embeddings=options.embeddings),
-        dataclasses.replace(options, decoded_by_server=decoded_by_server),
+        dataclasses.replace(
+            options,
+            decoded_by_server=decoded_by_server,
+            groups=Groups(contract.labels, contract.groups) if contract.groups else None,
+        ),
         room,
         decoded_bytes=decoded_bytes,
         answer_bytes=_ANSWER_BYTES * _numbers(contract, options),

@@ -3,14 +3,13 @@
 float16 keeps three digits, which is more than nearest neighbours need, in half of the bytes.
 """
 
-import hashlib
-import io
-from collections.abc import Sequence
-from typing import IO, Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-EMBEDDINGS = "embeddings.parquet"
+from beam_jobs.table_files import Hashed
+
 _FLOAT16 = np.dtype("<f2")
 _LARGEST = float(np.finfo(np.float16).max)
 _GROUP_BYTES = 4 * 1024 * 1024
@@ -34,86 +33,55 @@ def share_out(packed: bytes, count: int) -> Sequence[bytes]:
     return [packed[place * size : (place + 1) * size] for place in range(count)]
 
 
-class EmbeddingsFile:
-    """The Parquet file with the columns `path` and `embedding`; a context manager, whose end completes the file.
+class EmbeddingsTable:
+    """A Parquet file with the columns `path` and `embedding`; the same rows give the same bytes."""
 
-    The same rows give the same bytes.
-    """
-
-    def __init__(self, file: IO[bytes], width: int) -> None:
+    def __init__(self, file: Hashed, width: int, metadata: Mapping[str, str]) -> None:
         """Begins the file.
 
         Args:
-          file: to write to; it stays open.
+          file: that it is written into.
           width: numbers of an embedding.
+          metadata: goes into the schema.
         """
         import pyarrow
-        import pyarrow.parquet
+        from pyarrow import parquet
 
-        self._arrow = pyarrow
         self._width = width
-        self._sink = _Hashing(file)
         numbers = pyarrow.list_(pyarrow.field("element", pyarrow.float16(), nullable=False), width)
-        self._schema = pyarrow.schema(
-            [
-                pyarrow.field("path", pyarrow.string(), nullable=False),
-                pyarrow.field("embedding", numbers, nullable=False),
-            ]
-        )
-        self._writer = pyarrow.parquet.ParquetWriter(self._sink, self._schema, compression="zstd", use_dictionary=False)
+        columns = {"path": pyarrow.string(), "embedding": numbers}
+        fields = [pyarrow.field(name, kind, nullable=False) for name, kind in columns.items()]
+        self._schema = pyarrow.schema(fields, dict(metadata))
+        self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd", use_dictionary=False)
         self._paths: list[str] = []
         self._packed: list[bytes] = []
-        self._rows = max(1, _GROUP_BYTES // (width * _FLOAT16.itemsize))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is None:
-            self._write_group()
-        self._writer.close()
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of all that was written."""
-        return self._sink.digest.hexdigest()
+        self._most = max(1, _GROUP_BYTES // (width * _FLOAT16.itemsize))
 
     def write(self, path: str, packed: bytes) -> None:
-        """Appends the row of an image.
+        """Adds the row of an image.
 
         Args:
-          path: as in predictions.csv.
+          path: as in the predictions.
           packed: its embedding, from `pack`.
         """
         self._paths.append(path)
         self._packed.append(packed)
-        if len(self._paths) == self._rows:
-            self._write_group()
+        if len(self._paths) == self._most:
+            self._flush()
 
-    def _write_group(self) -> None:
-        if not self._paths:
-            return
-        arrow = self._arrow
-        numbers = arrow.py_buffer(b"".join(self._packed))
-        values = arrow.Array.from_buffers(arrow.float16(), len(self._paths) * self._width, [None, numbers])
-        embeddings = arrow.FixedSizeListArray.from_arrays(values, type=self._schema.field("embedding").type)
-        self._writer.write_batch(
-            arrow.record_batch([arrow.array(self._paths, arrow.string()), embeddings], schema=self._schema)
-        )
-        self._paths, self._packed = [], []
+    def close(self) -> None:
+        """Writes what is left; the file itself stays open."""
+        if self._paths:
+            self._flush()
+        self._writer.close()
 
+    def _flush(self) -> None:
+        import pyarrow
 
-class _Hashing(io.RawIOBase):
-    """Passes on what is written, and keeps its hash."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        self._file.write(data)
-        return len(data)
+        numbers = pyarrow.py_buffer(b"".join(self._packed))
+        values = pyarrow.Array.from_buffers(pyarrow.float16(), len(self._paths) * self._width, [None, numbers])
+        embeddings = pyarrow.FixedSizeListArray.from_arrays(values, type=self._schema.field("embedding").type)
+        paths = pyarrow.array(self._paths, pyarrow.string())
+        self._writer.write_batch(pyarrow.record_batch([paths, embeddings], schema=self._schema))
+        self._paths.clear()
+        self._packed.clear()

@@ -14,7 +14,7 @@ from beam_jobs import stop_request
 from beam_jobs.image_lists import is_list
 from beam_jobs.image_names import image_name
 from beam_jobs.listing import list_images
-from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.plan import OutputForms, Plan, RunFolder
 from serving.errors import FlowImagesError
 from serving.storage.base import Storage, differ, is_web, join
 from serving.text.utf8_files import is_utf8
@@ -44,7 +44,9 @@ class Finished(pydantic.BaseModel):
     """All of run.json."""
     account: dict[str, Any]
     files: dict[str, WrittenFile]
-    """The CSVs, by name."""
+    """The files of rows, by name."""
+    forms: OutputForms | None = None
+    """What the files of predictions look like; None from an earlier release."""
 
     @property
     def since(self) -> str:
@@ -78,8 +80,11 @@ def keep_finished(folder: RunFolder, plan: Plan, finished: Finished) -> Finished
     if folder.storage.create(path, finished.model_dump_json().encode()):
         return finished
     there = load_finished(folder, plan)
-    if there and there.results == finished.results:
-        finished = finished.model_copy(update={"run": there.run})
+    if there:
+        same = there.results == finished.results
+        # Other forms of the same outcomes make the run no younger.
+        run = there.run if same else finished.run | {name: there.run[name] for name in ("finished", "seconds")}
+        finished = finished.model_copy(update={"run": run})
     with folder.storage.replacing(path) as file:
         file.write(finished.model_dump_json().encode())
     return finished

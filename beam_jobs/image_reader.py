@@ -4,7 +4,7 @@ Files' sizes are often unknown before they are opened. So a first attempt reads 
 the size of one that is not; a second attempt reads the larger ones, within a window that counts their bytes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from beam_jobs.memory import Room, show
 from beam_jobs.parts import Outcome
 from serving.errors import FileError, FlowImagesError
 from serving.images.encoder import CORRUPT, UNDECIDED, Payload, Undecided
+from serving.images.facts import Fact, facts_of
 from serving.images.limits import ImageRejected, bad_name, own_faults
 from serving.storage.local_file import TooLarge
 
@@ -40,6 +41,8 @@ class Prepared(NamedTuple):
     row: int
     payload: Payload | None
     outcome: Outcome | None
+    facts: Sequence[str | int | None] = ()
+    """The facts of an image that can be sent, in the order in which they were asked for."""
 
     @property
     def bytes(self) -> int:
@@ -67,6 +70,7 @@ class ImageReader(Generic[Source]):
         readers: int,
         room: Room,
         decoded_bytes: int | None,
+        facts: Sequence[Fact] = (),
     ) -> None:
         """Starts threads that wait for work.
 
@@ -76,7 +80,9 @@ class ImageReader(Generic[Source]):
           readers: images that are read and decoded at once.
           room: bytes that they may take.
           decoded_bytes: bytes of a payload; None where it is the file.
+          facts: to find out about each image.
         """
+        self._facts = facts
         self._read = read
         self._encode = encode
         self._room = room
@@ -125,7 +131,9 @@ class ImageReader(Generic[Source]):
     def _prepare(self, number: int, source: Source, size: int) -> Prepared | _Large[Source]:
         """Reads and decodes a file of up to `size` bytes."""
         try:
-            return Prepared(number, self._encode(self._read(source, min(size, self._room.image))), None)
+            data = self._read(source, min(size, self._room.image))
+            payload = self._encode(data)
+            return Prepared(number, payload, None, facts_of(data, self._facts) if self._facts else ())
         except TooLarge as error:
             most = self._room.image
             found: int | None = error.args[0] if error.args else None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from serving.client.scores import format_score
 from serving.storage.base import without_query
 
 
@@ -16,7 +15,7 @@ def columns(labels: Sequence[str]) -> list[str]:
     return ["id", *labels]
 
 
-def values(identifier: str, scores: Sequence[float], labels: Sequence[str]) -> list[str]:
+def values(identifier: str, scores: Sequence[float], labels: Sequence[str]) -> list[str | float]:
     """A row.
 
     Args:
@@ -25,4 +24,4 @@ def values(identifier: str, scores: Sequence[float], labels: Sequence[str]) -> l
         class gets the same.
       labels: the classes, in the order of `columns`.
     """
-    return [identifier, *map(format_score, scores or [1 / len(labels)] * len(labels))]
+    return [identifier, *(scores or [1 / len(labels)] * len(labels))]

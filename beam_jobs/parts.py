@@ -17,7 +17,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from beam_jobs.embeddings import share_out
 from beam_jobs.manifest import json_lines
@@ -48,6 +48,10 @@ class Outcome(NamedTuple):
     """A sentence, for people."""
     stamp: Stamp | None = None
     """For a rejected image, the stamp that its file had when it was read; None if it was not read."""
+    group: tuple[str, float] | None = None
+    """For a predicted image, the best group of labels and its score; None where the model has none."""
+    facts: Sequence[str | int | None] = ()
+    """For a predicted image, its facts in the order of the plan's columns."""
     embedding: bytes = b""
     """For a predicted image, its embedding as `beam_jobs.embeddings` packs it; empty where the run keeps none."""
 
@@ -80,8 +84,7 @@ class Parts:
 
     def write(self, generation: int, chunk: int, outcomes: Sequence[Outcome]) -> bool:
         """Writes a part; False if another worker was first, whose part then stands."""
-        lines = (outcome[:-1] if outcome.stamp else outcome[:-2] for outcome in outcomes)
-        rows = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8")
+        rows = "".join(json.dumps(_written(one), ensure_ascii=False) + "\n" for one in outcomes).encode("utf-8")
         embeddings = b"".join(outcome.embedding for outcome in outcomes)
         content = rows + _SEPARATOR + embeddings if embeddings else rows
         return self.storage.create(self._path(generation, chunk), content + _checksum(generation, chunk, content))
@@ -164,6 +167,15 @@ class Parts:
         return join(self.folder, f"generation-{generation}.json")
 
 
+def _written(outcome: Outcome) -> Sequence[Any]:
+    """The fields of an outcome but its embedding, without those at the end that few outcomes have."""
+    used = len(outcome) - 1
+    while used > _ALWAYS and not outcome[used - 1]:
+        used -= 1
+    return outcome[:used]
+
+
+_ALWAYS = Outcome._fields.index("stamp")
 _NAME = re.compile(r"(?P<generation>\d+)-(?P<chunk>\d+)\.jsonl")
 
 

@@ -18,10 +18,11 @@ from beam_jobs.image_names import image_name
 from beam_jobs.known_sources import Source
 from beam_jobs.manifest import Manifest, Row
 from beam_jobs.parts import Parts
-from beam_jobs.predict_options import PredictOptions
+from beam_jobs.predict_options import Format, OutputOptions, PredictOptions
 from serving.client.model_overrides import DEFAULT_RANGE
 from serving.contract import ModelContract
 from serving.errors import FlowImagesError, Resumable, StorageError, UsageError
+from serving.images.facts import Fact
 from serving.images.wire import Wire
 from serving.storage.base import Storage, absolute, join, scheme, shown
 
@@ -40,7 +41,11 @@ class ResultOptions(pydantic.BaseModel):
     """The folder of a list's relative paths and ids, absolute; None for the working directory."""
     wire: Wire
     top_k: int
+    """Scores that are kept of each image, the best first; 0 for all of them, in the order of the labels."""
     format: Literal["csv", "kaggle"]
+    """`kaggle` if all scores are kept, and ids are unique."""
+    columns: tuple[Fact, ...] = ()
+    """Facts that are kept of each image."""
     max_image_bytes: int
     max_image_pixels: int
     shards: int
@@ -51,14 +56,22 @@ class ResultOptions(pydantic.BaseModel):
     embeddings: bool = False
 
     @classmethod
-    def of(cls, options: PredictOptions, wire: Wire) -> Self:
-        """The settings of a run, with the wire form that was chosen for it."""
+    def of(cls, options: PredictOptions, wire: Wire, kept: Self | None = None) -> Self:
+        """The settings of a run.
+
+        Args:
+          options: that are given.
+          wire: the form that was chosen.
+          kept: those of the run that is continued: where it keeps all scores, it has those for any form.
+        """
+        for_kaggle = "kaggle" in (options.format or ()) or (kept is not None and kept.format == "kaggle")
         return cls(
             inputs=[absolute(one) for one in options.inputs],
             images=None if options.images is None else absolute(options.images),
             wire=wire,
-            top_k=0 if options.format == "kaggle" else options.top_k,
-            format=options.format,
+            top_k=0 if for_kaggle else options.top_k,
+            format="kaggle" if for_kaggle else "csv",
+            columns=options.columns,
             max_image_bytes=options.max_image_bytes,
             max_image_pixels=options.max_image_pixels,
             shards=options.shard.of,
@@ -66,6 +79,23 @@ class ResultOptions(pydantic.BaseModel):
             input_range=None if options.input_range == DEFAULT_RANGE else options.input_range,
             embeddings=options.embeddings,
         )
+
+
+class OutputForms(pydantic.BaseModel):
+    """What the files of predictions look like. The parts have all that any of them needs, so it may change later."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    formats: tuple[Format, ...] = ("csv",)
+    threshold: float = 0.0
+    """Least score of an answer that is not `unknown`; 0 for none."""
+    top_k: int = 5
+    """Labels of each image, the best first."""
+
+    def with_given(self, given: OutputOptions, top_k: int | None = None) -> Self:
+        """These, with what a user gives now instead."""
+        found = {"formats": given.format, "threshold": given.threshold, "top_k": top_k}
+        return self.model_copy(update={name: value for name, value in found.items() if value is not None})
 
 
 class PlannedModel(pydantic.BaseModel):
@@ -96,8 +126,17 @@ class Plan(pydantic.BaseModel):
     """Where the images were when they were listed."""
     recorded: dict[str, Any] = {}
     """What run.json says of the first process's options besides these; a later process that merges has its own."""
+    forms: OutputForms | None = None
+    """What the files of predictions look like, unless someone wants others later; None from an earlier release."""
     left_out: dict[str, int] = {}
     """Number of files and folders that the listing left out, by reason; see `beam_jobs.listing.LEFT_OUT`."""
+
+    @property
+    def first_forms(self) -> OutputForms:
+        """What the files of predictions look like where nobody wants others."""
+        return self.forms or OutputForms(
+            formats=(self.options.format,), top_k=self.options.top_k or OutputForms().top_k
+        )
 
     def locate(self, path: str) -> str:
         """Where the file of a row is, whatever the caller's working directory."""

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from beam_jobs import stop_request
-from beam_jobs.predict_options import MergeOptions, PageOptions, PredictOptions, ProgressOptions, RejectionLimits
+from beam_jobs.predict_options import (
+    MergeOptions,
+    OutputOptions,
+    PageOptions,
+    PredictOptions,
+    ProgressOptions,
+    RejectionLimits,
+)
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.terminal import say
@@ -83,20 +90,24 @@ def predict(
     cls=GroupedCommand,
     options_metavar="--output FOLDER [OPTIONS]",
     notes={"Beam": _BEAM},
-    examples=("flow-images merge --output out/",),
+    examples=(
+        "flow-images merge --output out/",
+        "flow-images merge --output out/ --format csv,parquet --threshold 0.8",
+    ),
 )
 @option_flags(MergeOptions)
 @click.argument("beam_flags", nargs=-1, metavar="[-- BEAM FLAGS]")
 def merge(options: MergeOptions, beam_flags: tuple[str, ...]) -> None:
     """Write predictions.csv, rejected.csv, failed.csv and run.json from the parts of a run.
 
-    The last shard does so by itself; this repeats it, with the same result.
+    The last shard does so by itself; this repeats it, with the same result, or with another --format or --threshold:
+    no image is asked about again.
     """
     from beam_jobs.results import Account
     from beam_jobs.run import check_output, merge_folder
 
     check_output(options.output)
-    finished = merge_folder(options.output, beam_flags)
+    finished = merge_folder(options.output, beam_flags, options.part(OutputOptions))
     is_over = _conclude(Account.of(finished), finished.run, options.output, options)
     _end(is_over, options, options.output, beam_flags)
 
@@ -105,9 +116,8 @@ def _conclude(
     account: "Account", run: Mapping[str, Any], output: str, limits: RejectionLimits, work: "Work | None" = None
 ) -> bool:
     """Prints the account and what was found, and tells whether the account is over a limit."""
-    from beam_jobs.embeddings import EMBEDDINGS
     from beam_jobs.listing import left_out_in_words
-    from beam_jobs.results import FAILED, PREDICTIONS, REJECTED
+    from beam_jobs.results import EMBEDDINGS, FAILED, REJECTED, prediction_files
     from beam_jobs.summary_table import print_summary
     from serving.storage.base import join
 
@@ -118,7 +128,8 @@ def _conclude(
     if words := left_out_in_words(account.left_out):
         say(f"left out of the inputs: {words}")
     print_summary(run, work)
-    say(f"predictions: {join(output, PREDICTIONS)}")
+    files = prediction_files(run["options"]["format"].split(","))
+    say(f"predictions: {', '.join(join(output, name) for name in files.values())}")
     if run["options"].get("embeddings"):
         say(f"embeddings: {join(output, EMBEDDINGS)}")
     over = False

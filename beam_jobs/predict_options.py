@@ -10,6 +10,7 @@ from serving.client.client_options import AnswerOptions, ConnectionOptions
 from serving.client.model_overrides import ModelOverrides
 from serving.console.option_fields import Options, option, option_fields, options_class
 from serving.errors import UsageError
+from serving.images.facts import Fact
 from serving.images.limits import ImageLimits
 from serving.text.sizes import format_byte_size, parse_byte_size
 
@@ -108,8 +109,34 @@ class PageOptions(Options, group="Output"):
     )
 
 
+Format = Literal["csv", "jsonl", "parquet", "kaggle"]
+
+
 @options_class
-class MergeOptions(RejectionLimits, PageOptions, group="Output"):
+class OutputOptions(Options, group="Output"):
+    """What the files of predictions look like. All are made of the parts, so none of it needs a new run."""
+
+    format: tuple[Format, ...] | None = option(
+        "csv, jsonl, parquet or kaggle (a submission); several with commas between them.",
+        more="A new run writes csv; one that is continued or merged again, what it wrote before. kaggle has an id "
+        "and a column per class; beside csv it is submission.csv.",
+        default=None,
+        metavar="FORM,…",
+        default_words="csv",
+    )
+    threshold: float | None = option(
+        "An answer with a lower score gets the label unknown; 0 for none.",
+        more="The model's own label and score are in columns of their own then. It may be changed at any time, by "
+        "`merge` or the same command: no image is asked about again.",
+        default=None,
+        least=0,
+        most=1,
+        default_words="the model's, if it has one",
+    )
+
+
+@options_class
+class MergeOptions(RejectionLimits, PageOptions, OutputOptions, group="Output"):
     """The options of `flow-images merge`."""
 
     output: str = option("The run's output folder.", metavar="FOLDER")
@@ -140,7 +167,7 @@ class Throughput(Options, group="Speed"):
 
 
 @options_class
-class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, ModelOverrides):
+class PredictOptions(ConnectionOptions, AnswerOptions, OutputOptions, Throughput, ImageLimits, ModelOverrides):
     """All that a user decides about a run."""
 
     inputs: Sequence[str] = option(
@@ -165,8 +192,13 @@ class PredictOptions(ConnectionOptions, AnswerOptions, Throughput, ImageLimits, 
         group="Output",
         is_recorded=True,
     )
-    format: Literal["csv", "kaggle"] = option(
-        "kaggle: a submission file with id and a column per class.", default="csv", group="Output"
+    columns: tuple[Fact, ...] = option(
+        "Facts of each image to add: width, height, bytes, format, taken, sha256.",
+        more="They are read from the image's bytes as they pass by. width and height are as stored, before any turn by "
+        "EXIF; taken is the camera's clock.",
+        default=(),
+        metavar="FACT,…",
+        group="Output",
     )
     embeddings: bool = option(
         "Write embeddings.parquet, too: the layer before the model's head of each predicted image.",

@@ -5,32 +5,47 @@ are, too.
 """
 
 import contextlib
-import csv
 import datetime
-import hashlib
-import io
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from beam_jobs import kaggle_submission
-from beam_jobs.embeddings import EMBEDDINGS, EmbeddingsFile
+from beam_jobs.embeddings import EmbeddingsTable
 from beam_jobs.finished import Finished, WrittenFile, keep_finished, load_finished, run_json
 from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Outcome, Parts
-from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.plan import OutputForms, Plan, RunFolder
+from beam_jobs.predict_options import Format
+from beam_jobs.prediction_rows import PredictionRows
 from beam_jobs.remaining_work import missing_chunks
 from beam_jobs.summary import Tally
-from serving.client.scores import format_score
+from beam_jobs.table_files import Column, Hashed, Table, open_table
 from serving.errors import FlowImagesError, Resumable
 from serving.storage.base import join
 
 PREDICTIONS, REJECTED, FAILED, RUN = "predictions.csv", "rejected.csv", "failed.csv", "run.json"
-RESULTS = (RUN, PREDICTIONS, REJECTED, FAILED)
+JSON_LINES, PARQUET, SUBMISSION = "predictions.jsonl", "predictions.parquet", "submission.csv"
+EMBEDDINGS = "embeddings.parquet"
+RESULTS = (RUN, PREDICTIONS, JSON_LINES, PARQUET, SUBMISSION, EMBEDDINGS, REJECTED, FAILED)
+"""All that a run may write, in any form."""
 REPORT = "report.html"
 """The page that `beam_jobs.report` makes of them."""
-_FAULT_COLUMNS = ("path", "stage", "reason", "message")
+_FAULT_FILES = {"rejected": REJECTED, "failed": FAILED}
+_FAULT_COLUMNS = [Column(name, str) for name in ("path", "stage", "reason", "message")]
+
+
+def prediction_files(formats: Sequence[Format]) -> dict[Format, str]:
+    """The name of the file of each form. Kaggle's is predictions.csv, too, where no other has that name."""
+    names: dict[Format, str] = {
+        "csv": PREDICTIONS,
+        "jsonl": JSON_LINES,
+        "parquet": PARQUET,
+        "kaggle": SUBMISSION if "csv" in formats else PREDICTIONS,
+    }
+    return {one: names[one] for one in formats}
 
 
 class Incomplete(Resumable):
@@ -65,8 +80,8 @@ class Account(NamedTuple):
         return self.listed == self.predicted + self.rejected + self.failed
 
 
-def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished:
-    """Writes predictions.csv, rejected.csv, failed.csv and then run.json, whole and in the manifest's order.
+def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: OutputForms | None = None) -> Finished:
+    """Writes the predictions, rejected.csv, failed.csv and then run.json, whole and in the manifest's order.
 
     Beside the predictions come their embeddings, where the run keeps them.
 
@@ -76,6 +91,7 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished
       folder: of the run.
       plan: of the run.
       options: what run.json says of this process besides the plan's options.
+      forms: what the files of predictions look like; None for those that were written last.
 
     Raises:
       Incomplete: chunks are not done; some of their paths are named.
@@ -86,28 +102,49 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished
     missing = missing_chunks(plan, parts)
     if missing:
         raise Incomplete(_not_done(folder, plan, missing))
+    before = load_finished(folder, plan)
+    forms = forms or forms_of(plan, before)
+    if before and forms != forms_of(plan, before):  # until all are written, those that are there are not complete
+        for name in (RUN, REPORT):
+            folder.storage.delete(join(folder.output, name))
+    rows, tally = PredictionRows(plan, forms), Tally(forms.threshold)
     counts: Counter[str] = Counter()
-    tally = Tally()
+    files: dict[str, Hashed] = {}
     with contextlib.ExitStack() as stack:
-        writers = [
-            _Table(stack.enter_context(folder.storage.replacing(join(folder.output, name))), columns)
-            for name, columns in zip(RESULTS[1:], _columns(plan), strict=True)
-        ]
-        predictions, rejected, failed = writers
-        embeddings = stack.enter_context(_embeddings_file(folder, plan))
+
+        def file(name: str) -> Hashed:
+            files[name] = Hashed(stack.enter_context(folder.storage.replacing(join(folder.output, name))))
+            return files[name]
+
+        def table(name: str, form: Format, columns: Sequence[Column]) -> Table:
+            opened = open_table(form, file(name), columns, _metadata(plan, forms))
+            stack.callback(opened.close)
+            return opened
+
+        names = prediction_files(forms.formats)
+        predictions = [table(names[one], one, rows.columns) for one in forms.formats if one != "kaggle"]
+        labels = plan.model.contract.labels
+        submission = table(names["kaggle"], "kaggle", _kaggle_columns(labels)) if "kaggle" in names else None
+        embeddings = None
+        if plan.options.embeddings and plan.model.contract.embeddings:
+            embeddings = EmbeddingsTable(file(EMBEDDINGS), plan.model.contract.embeddings.width, _model_metadata(plan))
+            stack.callback(embeddings.close)
+        faults = {verdict: table(name, "csv", _FAULT_COLUMNS) for verdict, name in _FAULT_FILES.items()}
         for row, outcome in _rows(folder, plan, parts):
             counts[outcome.verdict] += 1
             if outcome.verdict == "predicted":
-                label, score = _best(plan, outcome)
-                tally.predicted(label, score, row.label)
+                tally.predicted(rows.answer(outcome), row.label)
+                values = rows.values(row, outcome) if predictions else []
+                for one in predictions:
+                    one.write(values)
                 if embeddings:
                     embeddings.write(row.path, outcome.embedding)
             else:
                 tally.fault(outcome.verdict, outcome.reason, row.path)
-                fault = (row.path, outcome.stage, outcome.reason, outcome.message)
-                (rejected if outcome.verdict == "rejected" else failed).write(fault)
-            if outcome.verdict == "predicted" or plan.options.format == "kaggle":
-                predictions.write(_prediction(plan, row, outcome))
+                faults[outcome.verdict].write((row.path, outcome.stage, outcome.reason, outcome.message))
+            if submission:
+                identifier = kaggle_submission.image_id(row.path, row.id)
+                submission.write(kaggle_submission.values(identifier, outcome.scores, labels))
     account = Account(
         plan.manifest.listed,
         counts["predicted"],
@@ -120,39 +157,31 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any]) -> Finished
     )
     if not account.balanced:
         raise FlowImagesError(f"the account does not balance: {account}; the parts in {parts.folder} were changed")
-    digests = dict(zip(RESULTS[1:], (writer.sha256 for writer in writers), strict=True))
-    if embeddings:
-        digests[EMBEDDINGS] = embeddings.sha256
-    files = {
-        name: WrittenFile(sha256=digest, stamp=dict(folder.storage.stamp(join(folder.output, name))))
-        for name, digest in digests.items()
+    written = {
+        name: WrittenFile(sha256=file.sha256, stamp=dict(folder.storage.stamp(join(folder.output, name))))
+        for name, file in files.items()
     }
-    run = _about(plan, account, options) | {"summary": tally.summary().model_dump(mode="json")}
-    finished = keep_finished(folder, plan, Finished(run=run, account=account._asdict(), files=files))
+    for name in (before.files if before else {}).keys() - written.keys():  # of a form that is no longer wanted
+        folder.storage.delete(join(folder.output, name))
+    run = _about(plan, forms, account, options) | {"summary": tally.summary().model_dump(mode="json")}
+    finished = keep_finished(folder, plan, Finished(run=run, account=account._asdict(), files=written, forms=forms))
     _write_run(folder, finished)
     return finished
+
+
+def forms_of(plan: Plan, finished: Finished | None) -> OutputForms:
+    """What the files of predictions look like where nobody wants others: as they were written last."""
+    return (finished.forms if finished else None) or plan.first_forms
 
 
 def find_finished(folder: RunFolder, plan: Plan) -> Finished | None:
     """What was written about a run that is complete, with all its results there; None for any other run."""
     if missing_chunks(plan, folder.parts(plan)):
         return None
-    names = (*RESULTS, EMBEDDINGS) if plan.options.embeddings else RESULTS
-    if not all(folder.storage.exists(join(folder.output, name)) for name in names):
-        return None
-    return load_finished(folder, plan)
-
-
-@contextlib.contextmanager
-def _embeddings_file(folder: RunFolder, plan: Plan) -> Iterator[EmbeddingsFile | None]:
-    """The file that embeddings are written to while the block runs; None where the run keeps none."""
-    known = plan.model.contract.embeddings
-    if not (plan.options.embeddings and known):
-        yield None
-        return
-    path = join(folder.output, EMBEDDINGS)
-    with folder.storage.replacing(path) as file, EmbeddingsFile(file, known.width) as embeddings:
-        yield embeddings
+    finished = load_finished(folder, plan)
+    if finished and all(folder.storage.exists(join(folder.output, name)) for name in (*finished.files, RUN)):
+        return finished
+    return None
 
 
 def library_versions() -> dict[str, str]:
@@ -191,60 +220,33 @@ def _not_done(folder: RunFolder, plan: Plan, missing: Sequence[int]) -> str:
     return f"{rows:,} of {plan.manifest.listed:,} images have no outcome yet ({names}, …): run the same command again"
 
 
-def _columns(plan: Plan) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
-    return _prediction_columns(plan), _FAULT_COLUMNS, _FAULT_COLUMNS
+def _kaggle_columns(labels: Sequence[str]) -> list[Column]:
+    name, *classes = kaggle_submission.columns(labels)
+    return [Column(name, str), *(Column(label, float) for label in classes)]
 
 
-def _prediction_columns(plan: Plan) -> list[str]:
-    labels = plan.model.contract.labels
-    if plan.options.format == "kaggle":
-        return kaggle_submission.columns(labels)
-    ranks = ["", *(f"_{k}" for k in range(2, min(plan.options.top_k, len(labels)) + 1))]
-    columns = ["path", *(name + rank for rank in ranks for name in ("label", "score"))]
-    return columns + ["id"] * plan.manifest.has_ids + ["true_label"] * plan.manifest.has_labels
+def _metadata(plan: Plan, forms: OutputForms) -> dict[str, str]:
+    """What a Parquet file says of its run; nothing that differs between two merges."""
+    about = {
+        "run": plan.id,
+        "started": plan.started.isoformat(timespec="seconds"),
+        "model": _model(plan),
+        "options": plan.options.model_dump(mode="json") | forms.model_dump(mode="json"),
+    }
+    return {"flow_images": json.dumps(about, ensure_ascii=False)}
 
 
-def _prediction(plan: Plan, row: Row, outcome: Outcome) -> list[str]:
-    labels = plan.model.contract.labels
-    if plan.options.format == "kaggle":
-        return kaggle_submission.values(kaggle_submission.image_id(row.path, row.id), outcome.scores, labels)
-    fields = [row.path]
-    for index, score in zip(outcome.classes, outcome.scores, strict=True):
-        fields += [labels[index], format_score(score)]
-    return fields + [row.id or ""] * plan.manifest.has_ids + [row.label or ""] * plan.manifest.has_labels
+def _model_metadata(plan: Plan) -> dict[str, str]:
+    """What the file of embeddings says: those of two models can't be compared."""
+    return {"flow_images": json.dumps({"model": _model(plan)}, ensure_ascii=False)}
 
 
-def _best(plan: Plan, outcome: Outcome) -> tuple[str, float]:
-    """The best label and its score."""
-    score, place = max(zip(outcome.scores, (-index for index in outcome.classes), strict=True))
-    return plan.model.contract.labels[-place], score
+def _model(plan: Plan) -> dict[str, Any]:
+    model = plan.model
+    return {"name": model.name, "version": model.version, "fingerprint": model.contract.fingerprint}
 
 
-class _Table:
-    """A CSV as RFC 4180 has it, in UTF-8; no value is altered."""
-
-    def __init__(self, file: IO[bytes], columns: Sequence[str]) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-        self._text = io.StringIO(newline="")
-        self._writer = csv.writer(self._text)
-        self.write(columns)
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of all that was written."""
-        return self._digest.hexdigest()
-
-    def write(self, fields: Sequence[str]) -> None:
-        self._writer.writerow(fields)
-        data = self._text.getvalue().encode("utf-8")
-        self._file.write(data)
-        self._digest.update(data)
-        self._text.seek(0)
-        self._text.truncate()
-
-
-def _about(plan: Plan, account: Account, options: Mapping[str, Any]) -> dict[str, Any]:
+def _about(plan: Plan, forms: OutputForms, account: Account, options: Mapping[str, Any]) -> dict[str, Any]:
     """What run.json says."""
     finished = datetime.datetime.now(datetime.UTC)
     run: dict[str, Any] = {
@@ -253,17 +255,17 @@ def _about(plan: Plan, account: Account, options: Mapping[str, Any]) -> dict[str
     if account.labelled:
         run["accuracy"] = round(account.correct / account.labelled, 6)
     return run | {
-        "model": {
-            "name": plan.model.name,
-            "version": plan.model.version,
-            "fingerprint": plan.model.contract.fingerprint,
-        },
-        "options": plan.options.model_dump(mode="json") | plan.recorded | dict(options),
+        "model": _model(plan),
+        "options": plan.options.model_dump(mode="json") | _recorded(forms) | plan.recorded | dict(options),
         "versions": library_versions(),
         "started": plan.started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - plan.started).total_seconds(), 3),
     }
+
+
+def _recorded(forms: OutputForms) -> dict[str, Any]:
+    return {"format": ",".join(forms.formats), "threshold": forms.threshold, "top_k": forms.top_k}
 
 
 def _write_run(folder: RunFolder, finished: Finished) -> None:

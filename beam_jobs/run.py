@@ -15,14 +15,13 @@ from typing import Any
 from beam_jobs import results, stop_request
 from beam_jobs.beam_flags import flag_names, parse_beam_flags
 from beam_jobs.chunk_predictor import ChunkOptions
-from beam_jobs.embeddings import EMBEDDINGS
-from beam_jobs.finished import Finished, News
+from beam_jobs.finished import Finished, News, load_finished
 from beam_jobs.fresh_links import Links, keep_links
 from beam_jobs.image_lists import is_list, read_list
 from beam_jobs.listing import check_inputs, list_images
 from beam_jobs.manifest import build_manifest
-from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
-from beam_jobs.predict_options import PredictOptions, Throughput
+from beam_jobs.plan import OutputForms, Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.predict_options import OutputOptions, PredictOptions, Throughput
 from beam_jobs.progress import Progress, listening
 from beam_jobs.remaining_work import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
@@ -108,14 +107,27 @@ class Run:
             if plan is None or self._has_work(plan):
                 check_output(self._options.output)
                 plan = self._predict(plan)
-            elif finished := results.find_finished(self._folder, plan):
+            elif finished := self._find_finished(plan):
                 self._progress.complete(self._news(plan, finished))
                 return self._conclude(finished)
             if self._options.shard.of > 1 and self._missing_chunks(plan):
                 return None
-            if finished := results.find_finished(self._folder, plan):  # by another shard, or there was nothing to retry
+            if finished := self._find_finished(plan):  # by another shard, or there was nothing to retry
                 return self._conclude(finished)
             return self._conclude(self._merge(plan))
+
+    def _find_finished(self, plan: Plan) -> Finished | None:
+        """What was written of a run that is complete, if that is as it is wanted now."""
+        finished = results.find_finished(self._folder, plan)
+        is_wanted = finished is None or self._forms(plan, finished) == results.forms_of(plan, finished)
+        return finished if is_wanted else None
+
+    def _forms(self, plan: Plan, finished: Finished | None) -> OutputForms:
+        return results.forms_of(plan, finished).with_given(self._options.part(OutputOptions), self._kept_top_k(plan))
+
+    def _kept_top_k(self, plan: Plan) -> int | None:
+        """The labels to show of each image, where it keeps all scores; else it shows those that it keeps."""
+        return self._options.top_k if plan.options.top_k == 0 else None
 
     def _conclude(self, finished: Finished) -> Account:
         self._progress.finished(finished.run)
@@ -130,10 +142,7 @@ class Run:
     @property
     def _own_files(self) -> list[str]:
         """What the run writes, which is never input."""
-        return [
-            self._folder.state,
-            *(join(self._options.output, name) for name in (*results.RESULTS, EMBEDDINGS, results.REPORT)),
-        ]
+        return [self._folder.state, *(join(self._options.output, name) for name in (*results.RESULTS, results.REPORT))]
 
     def _resume(self) -> Plan | None:
         """The plan of the run that is in the folder; None for a new run."""
@@ -141,7 +150,7 @@ class Run:
         plan = None if options.fresh else self._folder.load_plan()
         if plan:
             wire = plan.options.wire if options.wire == "auto" else options.wire
-            plan.check(ResultOptions.of(options, wire), self._wanted_model(plan), options.output)
+            plan.check(ResultOptions.of(options, wire, plan.options), self._wanted_model(plan), options.output)
         return plan
 
     def _wanted_model(self, plan: Plan) -> PlannedModel:
@@ -225,7 +234,7 @@ class Run:
         with self._client(endpoint) as client:
             kept = plan.options.wire if self._options.wire == "auto" else self._options.wire
             model, wire = self._served_model(client, kept)
-            plan.check(ResultOptions.of(self._options, wire.wire), model, self._options.output)
+            plan.check(ResultOptions.of(self._options, wire.wire, plan.options), model, self._options.output)
             self._check_answers(client, model, wire)
         return endpoint
 
@@ -250,7 +259,7 @@ class Run:
         self._progress.begin((f"checking {golden.count} golden images" if golden else "checking the model") + reason)
         predictor = ImagePredictor(client, model.contract, wire.wire, embeddings=self._options.embeddings)
         with _version_needed(client.endpoint):
-            check_answers(predictor, self._options.overrides, distributions=self._options.format == "kaggle")
+            check_answers(predictor, self._options.overrides, distributions="kaggle" in (self._options.format or ()))
 
     def _list_inputs(self, model: PlannedModel, result_options: ResultOptions) -> Plan:
         """Lists the inputs and stores the manifest; the plan that goes with it is not stored yet."""
@@ -267,12 +276,12 @@ class Run:
                 file,
                 batch_size=options.batch_size,
                 shards=options.shard.of,
-                unique_ids=options.format == "kaggle",
+                unique_ids=result_options.format == "kaggle",
                 scores=min(result_options.top_k or classes, classes),
                 base=base,
             )
             if options.fresh:  # not before it is certain that a new run begins
-                folder.clear([join(options.output, name) for name in (*results.RESULTS, EMBEDDINGS)])
+                folder.clear([join(options.output, name) for name in results.RESULTS])
             folder.store_manifest(manifest, file)
         return Plan(
             started=started,
@@ -282,8 +291,13 @@ class Run:
             base=base,
             sources=images.sources,
             recorded=self._recorded_options(),
+            forms=self._first_forms(model),
             left_out=dict(images.left_out),
         )
+
+    def _first_forms(self, model: PlannedModel) -> OutputForms:
+        usual = OutputForms(threshold=model.contract.threshold or 0.0)
+        return usual.with_given(self._options.part(OutputOptions), self._options.top_k)
 
     def _predict_chunks(self, plan: Plan, endpoint: Endpoint, work: RemainingWork) -> None:
         """Writes the part of each chunk of this shard's share."""
@@ -318,6 +332,7 @@ class Run:
                 **dataclasses.asdict(options.part(Throughput)),
                 top_k=plan.options.top_k,
                 embeddings=plan.options.embeddings,
+                facts=plan.options.columns,
             ),
             memory=options.memory,
             generation=generation,
@@ -327,7 +342,8 @@ class Run:
 
     def _merge(self, plan: Plan) -> Finished:
         self._progress.begin("writing the results")
-        return results.merge(self._folder, plan, self._recorded_options())
+        finished = load_finished(self._folder, plan)
+        return results.merge(self._folder, plan, self._recorded_options(), self._forms(plan, finished))
 
     def _recorded_options(self) -> dict[str, Any]:
         """What run.json says besides the plan's options."""
@@ -354,11 +370,16 @@ def check_output(output: str) -> None:
         check_can_write(output, "output")
 
 
-def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Finished:
+def merge_folder(output: str, beam_flags: Sequence[str] = (), given: OutputOptions | None = None) -> Finished:
     """Writes the results of a run from its parts alone; no server is asked.
 
+    Args:
+      output: the run's folder.
+      beam_flags: how buckets are reached.
+      given: what the files of predictions look like; where it says nothing, they are as they were.
+
     Raises:
-      UsageError: there is no run in the folder.
+      UsageError: there is no run in the folder, or Kaggle's form is wanted of a run that keeps a few scores only.
       Incomplete: chunks are not done yet.
     """
     stores = Stores(storage_options(beam_flags), stop=stop_request.STOP)
@@ -368,7 +389,14 @@ def merge_folder(output: str, beam_flags: Sequence[str] = ()) -> Finished:
         if plan is None:
             next(folder.storage.walk(folder.state), None)  # only a listing tells that a bucket isn't there
             raise UsageError(f"`output` {output}: no run in it (no {folder.state})")
-        return results.merge(folder, plan, {"merged": True})
+        given = given or OutputOptions()
+        if "kaggle" in (given.format or ()) and plan.options.format != "kaggle":
+            raise UsageError(
+                f"`format` kaggle needs the scores of all classes, and the run keeps {plan.options.top_k} of each: "
+                "predict with that `format` into another `output`"
+            )
+        forms = results.forms_of(plan, load_finished(folder, plan)).with_given(given)
+        return results.merge(folder, plan, {"merged": True}, forms)
 
 
 @contextlib.contextmanager

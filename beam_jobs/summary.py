@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import pydantic
 
+from beam_jobs.prediction_rows import Answer
 from serving.client.accuracy import wilson
 
 _CONFUSIONS = 10
@@ -55,6 +56,15 @@ class Accuracy(_Frozen):
         return cls(value=round(share.value, 6), low=round(share.low, 4), high=round(share.high, 4), images=images)
 
 
+class Unknown(_Frozen):
+    """How many answers are below the threshold, and how right the others are."""
+
+    threshold: float
+    count: int
+    accuracy: Accuracy | None = None
+    """How right the answers are that are not below it; None where no right label is known."""
+
+
 class Summary(_Frozen):
     """All of it, as run.json has it."""
 
@@ -63,7 +73,9 @@ class Summary(_Frozen):
     faults: list[FaultCount] = []
     """The most frequent first."""
     accuracy: Accuracy | None = None
-    """None where no right label is known."""
+    """That of the model's best label; None where no right label is known."""
+    unknown: Unknown | None = None
+    """None where no threshold was set."""
     confusions: list[Confusion] = []
     """The ten most frequent."""
 
@@ -71,7 +83,10 @@ class Summary(_Frozen):
 class Tally:
     """Counts outcomes for a summary."""
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float = 0.0) -> None:
+        """`threshold` is that of the answers; 0 for none."""
+        self._threshold = threshold
+        self._unknown = self._sure = self._sure_correct = 0
         self._labels: Counter[str] = Counter()
         self._scores: dict[str, float] = {}
         self._faults: Counter[tuple[str, str]] = Counter()
@@ -82,13 +97,19 @@ class Tally:
         self.correct = 0
         """How many of those have the right label as their best one."""
 
-    def predicted(self, label: str, score: float, true_label: str | None) -> None:
-        """Counts an image by its best label; `true_label` is the right one, if it is known."""
-        self._labels[label] += 1
-        self._scores[label] = self._scores.get(label, 0.0) + score
+    def predicted(self, answer: Answer, true_label: str | None) -> None:
+        """Counts an image by its answer; `true_label` is the right one, if it is known."""
+        label = answer.model_label
+        if answer.is_unknown:
+            self._unknown += 1
+        else:
+            self._labels[label] += 1
+            self._scores[label] = self._scores.get(label, 0.0) + answer.model_score
         if true_label is not None:
             self.labelled += 1
             self.correct += label == true_label
+            self._sure += not answer.is_unknown
+            self._sure_correct += not answer.is_unknown and label == true_label
             if label != true_label:
                 self._confusions[true_label, label] += 1
 
@@ -109,11 +130,16 @@ class Tally:
                 for key, count in _ordered(self._faults)
             ],
             accuracy=Accuracy.of(self.correct, self.labelled) if self.labelled else None,
+            unknown=self._summary_of_unknown() if self._threshold else None,
             confusions=[
                 Confusion(label=label, taken_for=taken_for, count=count)
                 for (label, taken_for), count in _ordered(self._confusions)[:_CONFUSIONS]
             ],
         )
+
+    def _summary_of_unknown(self) -> Unknown:
+        accuracy = Accuracy.of(self._sure_correct, self._sure) if self._sure else None
+        return Unknown(threshold=self._threshold, count=self._unknown, accuracy=accuracy)
 
 
 def _ordered(counts: Counter[Any]) -> list[tuple[Any, int]]:

@@ -23,10 +23,17 @@ def print_summary(run: Mapping[str, Any], work: Work | None = None) -> None:
     say(f"{model['name']} version {model['version']}{_work_in_words(work) if work else ''}")
     if summary.labels:
         _print_labels(summary)
+    if unknown := summary.unknown:
+        say(f"unknown: {unknown.count:,} images with a score below the threshold {unknown.threshold:g}")
     for fault in summary.faults:
         say(f"{fault.verdict}: {fault.count:,} {fault.reason}, such as {fault.example}")
     if found := summary.accuracy:
         say(accuracy_in_words(Share(found.value, found.low, found.high), found.images, "labelled images"))
+        if summary.unknown and (sure := summary.unknown.accuracy):
+            words = accuracy_in_words(
+                Share(sure.value, sure.low, sure.high), sure.images, "of them that are not unknown"
+            )
+            say(words)
     if summary.confusions:
         say(confusions_in_words([(one.label, one.taken_for, one.count) for one in summary.confusions]))
 

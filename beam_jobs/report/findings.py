@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from beam_jobs.report.largest import Largest
-from beam_jobs.report.result_files import Answer, Fault
+from beam_jobs.result_files import Answer, Fault
 
 BINS = 20
 """Bars of the histogram."""
@@ -98,17 +98,21 @@ class Truth:
     def __init__(self) -> None:
         self.images = 0
         self.right = 0
+        self.sure = self.sure_right = 0
+        """Answers that are not unknown, and the right ones among them."""
         self.confusion: Counter[tuple[str, str]] = Counter()
         """Images by their true label and the label that they were given."""
         self._mistakes = Largest[Answer](_MISTAKES)
         self._loss = 0.0
         self._scored = 0
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Answer, *, is_unknown: bool = False) -> None:
         """Counts an answer, unless its true label isn't known."""
         if answer.true_label is None:
             return
         self.images += 1
+        self.sure += not is_unknown
+        self.sure_right += not is_unknown and answer.true_label == answer.label
         self.confusion[answer.true_label, answer.label] += 1
         if answer.true_label == answer.label:
             self.right += 1
@@ -144,24 +148,24 @@ class Truth:
 class Findings:
     """All of it."""
 
-    def __init__(self, answers: Iterable[Answer], faults: Iterable[Fault], threshold: float | None = None) -> None:
+    def __init__(self, answers: Iterable[Answer], faults: Iterable[Fault], threshold: float = 0.0) -> None:
         """Reads all answers and faults.
 
         Args:
           answers: of the images that were predicted.
           faults: the others.
-          threshold: of the model, if it has one.
+          threshold: least score of an answer that is not unknown; 0 for none.
         """
         self.predicted = 0
-        self.below = 0
-        """Answers with a score below the threshold."""
+        self.threshold = threshold
+        self.unknown = LabelImages()
+        """The answers with a score below the threshold, which are none of a label's."""
         self.histogram = [0] * BINS
         """Answers by their score, in equal steps from 0 to 1."""
         self.truth = Truth()
         self._labels: dict[str, LabelImages] = {}
         self._reasons: dict[tuple[str, str], ReasonImages] = {}
         self._unsurest = Largest[Answer](_UNSURE)
-        self._threshold = threshold or 0.0
         for answer in answers:
             self._add(answer)
         for fault in faults:
@@ -169,11 +173,12 @@ class Findings:
 
     def _add(self, answer: Answer) -> None:
         self.predicted += 1
-        self.below += answer.score < self._threshold
         self.histogram[min(max(int(answer.score * BINS), 0), BINS - 1)] += 1
-        self._labels.setdefault(answer.label, LabelImages()).add(answer)
+        is_unknown = answer.score < self.threshold
+        images = self.unknown if is_unknown else self._labels.setdefault(answer.label, LabelImages())
+        images.add(answer)
         self._unsurest.add(-answer.score, answer.path, answer)
-        self.truth.add(answer)
+        self.truth.add(answer, is_unknown=is_unknown)
 
     @property
     def labels(self) -> list[tuple[str, LabelImages]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_jobs.listing import left_out_in_words
 from beam_jobs.report.findings import BINS, Findings, Truth
-from beam_jobs.report.result_files import Answer, Fault, RunFacts
+from beam_jobs.result_files import Answer, Fault, RunFacts
 from serving.client.accuracy import wilson
 from serving.contract import ModelContract
 from serving.page.charts import FIRST, INK, svg
@@ -44,6 +44,7 @@ def shown_images(findings: Findings) -> list[str]:
     answers = [
         *findings.truth.mistakes,
         *findings.unsurest,
+        *findings.unknown.surest,
         *(answer for images in sheets for answer in (*images.surest, *images.unsurest)),
     ]
     faults = [
@@ -79,9 +80,10 @@ def render(report: RunReport) -> str:
         counts={verdict: findings.count(verdict) for verdict in ("rejected", "failed")},
         left_out=left_out_in_words(report.run.left_out),
         changed=_changed(report),
-        histogram=_histogram(findings, report.contract.threshold if report.contract else None),
+        histogram=_histogram(findings),
         steps=[(number / BINS, (number + 1) / BINS, count) for number, count in enumerate(findings.histogram)],
         unsurest=figures(findings.unsurest, _label_and_score),
+        unknown=figures(findings.unknown.surest, _label_and_score),
         sheets=sheets,
         faulty=[(verdict, reasons[:_REASONS], len(reasons) - _REASONS) for verdict, reasons in faulty if reasons],
         truth=_truth(findings.truth, figures) if findings.truth.images else None,
@@ -132,6 +134,7 @@ def _truth(
     classes = [one for one in truth.labels if one.images]
     return {
         "accuracy": wilson(truth.right, truth.images),
+        "sure": wilson(truth.sure_right, truth.sure) if truth.sure else None,
         "mistakes": figures(truth.mistakes, _mistake),
         "matrix": matrix,
         "matrix_labels": labels,
@@ -158,12 +161,12 @@ def _matrix(truth: Truth) -> tuple[Sequence[str], ConfusionMatrix]:
     return labels, confusion_matrix(counts)
 
 
-def _histogram(findings: Findings, threshold: float | None) -> str:
+def _histogram(findings: Findings) -> str:
     def draw(axes: Any) -> None:
         places = [(number + 0.5) / BINS for number in range(BINS)]
         axes.bar(places, findings.histogram, width=0.9 / BINS, color=FIRST)
-        if threshold is not None:
-            axes.axvline(threshold, color=INK, linewidth=1, linestyle=":")
+        if findings.threshold:
+            axes.axvline(findings.threshold, color=INK, linewidth=1, linestyle=":")
         axes.set_xlim(0, 1)
         axes.set_xlabel("score of the best label")
         axes.set_ylabel("images")

@@ -6,8 +6,8 @@ from beam_jobs.manifest import Row
 from beam_jobs.plan import Plan, RunFolder
 from beam_jobs.report.findings import Findings
 from beam_jobs.report.page import RunReport, render, shown_images
-from beam_jobs.report.result_files import RunFacts, read_answers, read_faults, read_run
 from beam_jobs.report.source_images import SourceImages
+from beam_jobs.result_files import RunFacts, read_answers, read_faults, read_run
 from beam_jobs.results import REPORT, RUN, Incomplete
 from serving.console.option_fields import option_fields
 from serving.errors import UsageError
@@ -38,9 +38,9 @@ def write_report(output: str, storage: StorageOptions | None = None, *, thumbnai
         plan = folder.load_plan()
         run = _run(folder, plan)
         findings = Findings(
-            read_answers(folder.storage, output, _rows(folder, plan) if plan else None),
+            read_answers(folder.storage, output, _rows(folder, plan) if plan else None, run.formats),
             read_faults(folder.storage, output),
-            plan.model.contract.threshold if plan else None,
+            _threshold(run, plan),
         )
         made = _images(storage, run, plan).thumbnails(shown_images(findings)) if thumbnails else None
         page = render(
@@ -67,6 +67,12 @@ def _run(folder: RunFolder, plan: Plan | None) -> RunFacts:
                 f"{folder.output}: the run is not complete (no {RUN}): the command that began it continues it"
             ) from error
         raise UsageError(f"{folder.output}: no run in it (no {RUN})") from error
+
+
+def _threshold(run: RunFacts, plan: Plan | None) -> float:
+    """The run's, or of one from an earlier release the model's; 0 for none."""
+    model = plan.model.contract.threshold if plan else None
+    return (model or 0.0) if run.threshold is None else run.threshold
 
 
 def _rows(folder: RunFolder, plan: Plan) -> Iterator[Row]:

@@ -1,5 +1,6 @@
 """Scores: computed from a model's outputs, rounded, and formatted so that only 0 is written as 0."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,24 @@ def rank(probabilities: Array, top_k: int) -> tuple[list[int], list[float]]:
     rounded = round_scores(probabilities)
     order = np.argsort(-rounded, kind="stable")[:top_k] if top_k else np.arange(len(rounded))
     return order.tolist(), rounded[order].tolist()
+
+
+class Groups:
+    """The coarser groups of a model's labels, to score each as the sum of its labels."""
+
+    def __init__(self, labels: Sequence[str], groups: Mapping[str, str]) -> None:
+        """`groups` has the group of each label; output i is that of `labels[i]`."""
+        self._names = sorted(set(groups.values()))
+        self._places = np.array([self._names.index(groups[label]) for label in labels])
+
+    def best(self, probabilities: Array) -> tuple[str, float]:
+        """The group with the highest score, and that score to six significant digits; ties by name.
+
+        Args:
+          probabilities: floats [classes].
+        """
+        sums = round_scores(np.bincount(self._places, probabilities, len(self._names)))
+        return self._names[int(sums.argmax())], float(sums.max())
 
 
 def format_score(score: float) -> str:

@@ -144,8 +144,14 @@ class OptionField:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that it may have; empty if it isn't a choice."""
-        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+        """The values that it, or each item of its tuple, may have; empty if it isn't a choice."""
+        kind = get_args(self.kind)[0] if get_origin(self.kind) is tuple else self.kind
+        return get_args(kind) if get_origin(kind) is Literal else ()
+
+    @property
+    def takes_several(self) -> bool:
+        """Are several choices one value? Its text has commas between them."""
+        return self.type is tuple and bool(self.choices)
 
     @property
     def type(self) -> Any:
@@ -157,6 +163,8 @@ class OptionField:
         """A value as a user would write it."""
         if "show" in self.details:
             return self.details["show"](value)
+        if self.takes_several:
+            return ",".join(value)
         return _number_text(value) if isinstance(value, int | float) else str(value)
 
     def accept(self, value: Any) -> Any:
@@ -167,6 +175,8 @@ class OptionField:
         """
         if value is None and self.is_optional:
             return None
+        if self.takes_several:
+            return self._some(value)
         if self.choices:
             if value not in self.choices:
                 raise self._wrong(f"{', '.join(self.choices[:-1])} or {self.choices[-1]}", repr(value))
@@ -178,6 +188,13 @@ class OptionField:
         if not all(map(self._is_within, accepted if self.type is tuple else [accepted])):
             raise self._wrong(self._bounds(), self.text(accepted))
         return accepted
+
+    def _some(self, value: Any) -> tuple[str, ...]:
+        """Some of the choices, of a text with commas or of a list."""
+        names = [name.strip() for name in value.split(",") if name] if isinstance(value, str) else list(value)
+        if set(names) - set(self.choices) or len(set(names)) != len(names):
+            raise self._wrong(f"some of {', '.join(self.choices)}, each once", repr(value))
+        return tuple(names)
 
     def _parsed(self, value: Any) -> Any:
         if not (isinstance(value, str) and "parse" in self.details):

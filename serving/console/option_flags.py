@@ -14,7 +14,7 @@ from typing_extensions import override
 from serving.console.flags_in_messages import with_flags
 from serving.console.option_fields import OptionField, Options, option_fields
 from serving.console.terminal import say
-from serving.errors import FlowImagesError
+from serving.errors import FlowImagesError, UsageError
 
 R = TypeVar("R")
 
@@ -68,12 +68,12 @@ def _flag(field: OptionField) -> Callable[[Callable[..., R]], Callable[..., R]]:
     }
     if field.type is bool:
         attributes["is_flag"] = True
-    if field.type is tuple and "parse" not in details:
+    if field.type is tuple and "parse" not in details and not field.takes_several:
         attributes["multiple"] = True
     if field.is_required:
         attributes["required"] = True
     else:
-        is_text = "parse" in details and field.default is not None
+        is_text = ("parse" in details or field.takes_several) and field.default is not None
         attributes["default"] = field.text(field.default) if is_text else field.default
         attributes["show_default"] = details.get("default_words") or not (
             field.default is None or field.default is False
@@ -109,13 +109,28 @@ def _type(field: OptionField) -> click.ParamType[Any] | None:
     if "parse" in details:
         return _Parsed(details["parse"], details.get("metavar", "TEXT"))
     if field.choices:
-        return click.Choice(field.choices)
+        return _Several(field) if field.takes_several else click.Choice(field.choices)
     if field.type is int:
         return click.IntRange(least, most)  # type: ignore[arg-type]
     if field.type is float:
         is_open = details.get("is_open", False)
         return Number(least, most, min_open=is_open, max_open=is_open)
     return None if field.type is bool else click.STRING
+
+
+class _Several(click.ParamType[Any]):
+    """Some of the choices of a field, with commas between them."""
+
+    name = "list"
+
+    def __init__(self, field: OptionField) -> None:
+        self._field = field
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._field.accept(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Parsed(click.ParamType[Any]):

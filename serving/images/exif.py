@@ -11,7 +11,8 @@ orientation (Exif 2.32, 4.6.4).
 """
 
 import struct
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _EXIF = b"Exif\0\0"
 """Stands before the TIFF header in a JPEG; in other formats some writers put it there by mistake."""
-_ORIENTATION, _SHORT, _LONG = 0x0112, 3, 4
+TEXT, SHORT, LONG = 2, 3, 4
+"""Types of values."""
+_ORIENTATION = 0x0112
 _HAS_EXIF = 0x08
 """The flag of a WebP's `VP8X`."""
 
@@ -48,12 +51,23 @@ def exif_orientation(data: bytes) -> int:
     Args:
       data: a whole file of any format.
     """
-    find = {JPEG: _exif_of_jpeg, PNG: _exif_of_png, WEBP: _exif_of_webp}.get(file_format(data) or "")
     try:
-        tiff = (find(data) if find else b"").removeprefix(_EXIF)
-        return _orientation(tiff)
+        return _orientation(exif_tiff(data))
     except (struct.error, IndexError):  # the file ends within it
         return 1
+
+
+def exif_tiff(data: bytes) -> bytes:
+    """The EXIF of an image from its TIFF header on; empty where there is none.
+
+    Args:
+      data: a whole file of any format.
+    """
+    find = {JPEG: _exif_of_jpeg, PNG: _exif_of_png, WEBP: _exif_of_webp}.get(file_format(data) or "")
+    try:
+        return (find(data) if find else b"").removeprefix(_EXIF)
+    except (struct.error, IndexError):  # the file ends within it
+        return b""
 
 
 def _exif_of_jpeg(data: bytes) -> bytes:
@@ -100,19 +114,49 @@ def _exif_of_webp(data: bytes) -> bytes:
     return b""
 
 
+class Entry(NamedTuple):
+    """A tag of a TIFF directory (TIFF 6.0, section 2)."""
+
+    tag: int
+    kind: int
+    """The type of its values, such as 2 for text, 3 for short and 4 for long integers."""
+    number: int
+    """How many values it has."""
+    place: int
+    """Where the value is, or its offset if it has more than 4 bytes."""
+
+
+def byte_order(tiff: bytes) -> str:
+    """The byte order of a TIFF as `struct` writes it; empty if it is none."""
+    return {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4], "")
+
+
+def entries(tiff: bytes, directory: int) -> Iterator[Entry]:
+    """The tags of the directory at an offset, up to the end of the bytes; raises struct.error where it isn't within."""
+    order = byte_order(tiff)
+    (count,) = struct.unpack_from(f"{order}H", tiff, directory)
+    for place in range(directory + 2, min(directory + 2 + 12 * count, len(tiff) - 11), 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", tiff, place)
+        yield Entry(tag, kind, number, place + 8)
+
+
+def first_directory(tiff: bytes) -> int | None:
+    """The offset of the first directory; None where there is none."""
+    order = byte_order(tiff)
+    if not order:
+        return None
+    directory: int = struct.unpack_from(f"{order}i", tiff, 4)[0]
+    return directory if directory >= 8 else None
+
+
 def _orientation(tiff: bytes) -> int:
     """The tag's value, if it is one number in 1..8; else 1."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None:
+    directory = first_directory(tiff)
+    if directory is None:
         return 1
-    (directory,) = struct.unpack_from(f"{order}i", tiff, 4)
-    if directory < 8:
-        return 1
-    (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
-    for place in range(directory + 2, min(directory + 2 + 12 * entries, len(tiff) - 11), 12):
-        tag, kind, count = struct.unpack_from(f"{order}HHI", tiff, place)
-        if tag == _ORIENTATION and count == 1 and kind in (_SHORT, _LONG):
-            (value,) = struct.unpack_from(f"{order}{'H' if kind == _SHORT else 'I'}", tiff, place + 8)
+    for tag, kind, number, place in entries(tiff, directory):
+        if tag == _ORIENTATION and number == 1 and kind in (SHORT, LONG):
+            (value,) = struct.unpack_from(f"{byte_order(tiff)}{'H' if kind == SHORT else 'I'}", tiff, place)
             if value < 2**16:
                 return value if 1 <= value <= 8 else 1
     return 1

@@ -17,12 +17,13 @@ import pyarrow.parquet
 import pytest
 
 from beam_jobs.chunk_predictor import ChunkOptions
-from beam_jobs.embeddings import EMBEDDINGS, EmbeddingsFile, pack, share_out
+from beam_jobs.embeddings import EmbeddingsTable, pack, share_out
 from beam_jobs.memory import MIB, Allowance, resident
 from beam_jobs.parts import Parts
 from beam_jobs.predict_options import PredictOptions, Shard
-from beam_jobs.results import Account
+from beam_jobs.results import EMBEDDINGS, Account
 from beam_jobs.run import Run, merge_folder
+from beam_jobs.table_files import Hashed
 from beam_jobs.worker import ChunkWorker, WorkerSpec
 from serving.contract import EMBEDDING_SIGNATURES, Embeddings
 from serving.errors import DiskFull, ServerUnavailable, UsageError
@@ -35,10 +36,12 @@ WIDE = 2**19
 
 def written(rows: int, width: int) -> tuple[bytes, str]:
     file = io.BytesIO()
-    with EmbeddingsFile(file, width) as embeddings:
-        for row in range(rows):
-            embeddings.write(f"{row}.jpg", pack(np.full(width, row / 8)))
-    return file.getvalue(), embeddings.sha256
+    hashed = Hashed(file)
+    table = EmbeddingsTable(hashed, width, {"about": "tests"})
+    for row in range(rows):
+        table.write(f"{row}.jpg", pack(np.full(width, row / 8)))
+    table.close()
+    return file.getvalue(), hashed.sha256
 
 
 def test_rows_come_back_whatever_their_row_group() -> None:
@@ -101,6 +104,8 @@ def check(output: Path) -> list[str]:
     assert paths == predicted(output)
     expected = [embed(Path(path).read_bytes()) for path in paths]
     np.testing.assert_array_equal(table["embedding"].to_pylist(), np.array(expected, np.float16))
+    about = json.loads(table.schema.metadata[b"flow_images"])
+    assert about["model"] == json.loads((output / "run.json").read_text())["model"]
     return paths
 
 

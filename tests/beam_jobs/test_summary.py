@@ -2,7 +2,8 @@
 
 import itertools
 
-from beam_jobs.summary import Accuracy, Confusion, FaultCount, LabelCount, Summary, Tally
+from beam_jobs.prediction_rows import UNKNOWN, Answer
+from beam_jobs.summary import Accuracy, Confusion, FaultCount, LabelCount, Summary, Tally, Unknown
 
 _IMAGES = [("cat", 0.9, "cat"), ("cat", 0.5, "dog"), ("dog", 0.8, None), ("ant", 0.4, "dog"), ("cat", 0.7, "dog")]
 
@@ -11,7 +12,7 @@ def test_outcomes_are_counted_by_label_and_by_reason() -> None:
     for images in itertools.permutations(_IMAGES):
         tally = Tally()
         for label, score, true_label in images:
-            tally.predicted(label, score, true_label)
+            tally.predicted(Answer(label, label, score), true_label)
         for reason, path in (("corrupt", "a.jpg"), ("missing", "b.jpg"), ("corrupt", "c.jpg")):
             tally.fault("rejected", reason, path)
         assert tally.summary() == Summary(
@@ -31,3 +32,16 @@ def test_outcomes_are_counted_by_label_and_by_reason() -> None:
             ],
         )
     assert Tally().summary() == Summary()
+
+
+def test_unknown_images_are_none_of_a_label_and_the_others_have_an_accuracy_of_their_own() -> None:
+    tally = Tally(0.6)
+    for label, score, true_label in _IMAGES:
+        tally.predicted(Answer(UNKNOWN if score < 0.6 else label, label, score), true_label)
+    found = tally.summary()
+    assert found.labels == [
+        LabelCount(label="cat", count=2, mean_score=0.8),
+        LabelCount(label="dog", count=1, mean_score=0.8),
+    ]
+    assert found.accuracy == Accuracy.of(1, 4)
+    assert found.unknown == Unknown(threshold=0.6, count=2, accuracy=Accuracy.of(1, 2))

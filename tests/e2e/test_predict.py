@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import hashlib
 import http.server
 import json
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
+from pyarrow import parquet
 
 from serving.contract import ModelContract
 from serving.errors import FlowImagesError, UsageError
@@ -183,6 +186,81 @@ def test_a_submission_file_has_every_listed_id(predict: Predict, drawn: Path, tm
         assert sum(float(row[label]) for label in labels) == pytest.approx(1, abs=1e-4)
     broken = next(row for row in found if row["id"] == "broken")
     assert [float(broken[label]) for label in labels] == pytest.approx([1 / 6] * 6, abs=1e-6)
+
+
+def test_other_forms_and_thresholds_are_written_without_asking_again(
+    predict: Predict, drawn: Path, tmp_path: Path
+) -> None:
+    from beam_jobs.predict_command import merge
+
+    output = tmp_path / "out"
+    predict("--input", drawn / "train", "--output", output, "--threshold", "0", "--format", "csv")
+    first = rows(output / "predictions.csv")
+    scores = sorted(float(row["score"]) for row in first)
+    threshold = scores[len(scores) // 2]
+    nobody = "127.0.0.1:1"
+    words = ["--input", drawn / "train", "--output", output]
+    run = json.loads((output / "run.json").read_text())
+    result = predict(*words, "--threshold", threshold, "--format", "jsonl,parquet", server=nobody)
+    assert result.exit_code == 0, result.exception
+    below = sum(score < threshold for score in scores)
+    assert 0 < below < len(scores)
+    assert f"unknown: {below} images with a score below the threshold" in result.stdout
+    assert f"predictions: {output}/predictions.jsonl, {output}/predictions.parquet" in result.stdout
+    assert not (output / "predictions.csv").exists()
+    lines = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    assert lines == parquet.read_table(output / "predictions.parquet").to_pylist()
+    assert [(line["path"], line["model_label"], line["model_score"]) for line in lines] == [
+        (row["path"], row["label"], float(row["score"])) for row in first
+    ]
+    assert [line["label"] == "unknown" for line in lines] == [line["model_score"] < threshold for line in lines]
+    now = json.loads((output / "run.json").read_text())
+    assert (now["finished"], now["seconds"]) == (run["finished"], run["seconds"])
+    assert now["options"]["format"] == "jsonl,parquet"
+    # What was written last stays, until someone wants something else.
+    again = predict(*words, server=nobody)
+    assert again.stdout.startswith("complete since ")
+    assert (output / "predictions.parquet").exists()
+    merged = CliRunner().invoke(merge, ["--output", str(output), "--format", "csv", "--threshold", "0"])
+    assert merged.exit_code == 0, merged.exception
+    assert rows(output / "predictions.csv") == first
+    assert not (output / "predictions.parquet").exists()
+    refused = CliRunner().invoke(merge, ["--output", str(output), "--format", "kaggle"])
+    assert isinstance(refused.exception, UsageError)
+    assert "needs the scores of all classes" in str(refused.exception)
+    assert rows(output / "predictions.csv") == first
+
+
+def test_a_submission_and_a_table_come_from_one_run(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    words = ["--input", drawn / "train", "--threshold", "0"]
+    predict(*words, "--output", tmp_path / "one", "--top-k", 2)
+    result = predict(*words, "--output", tmp_path / "both", "--format", "kaggle,csv", "--top-k", 2)
+    assert result.exit_code == 0, result.exception
+    table, submission = rows(tmp_path / "both" / "predictions.csv"), rows(tmp_path / "both" / "submission.csv")
+    for row, expected, scores in zip(table, rows(tmp_path / "one" / "predictions.csv"), submission, strict=True):
+        assert list(row) == ["path", "label", "score", "label_2", "score_2"]
+        assert (row["path"], row["label"]) == (expected["path"], expected["label"])
+        assert scores[row["label"]] == row["score"]
+        assert scores["id"] == Path(row["path"]).stem
+
+
+def test_facts_of_images_are_columns(predict: Predict, drawn: Path, tmp_path: Path) -> None:
+    words = ["--input", drawn / "train", "--output", tmp_path / "out"]
+    result = predict(*words, "--columns", "sha256,bytes,width,format")
+    assert result.exit_code == 0, result.exception
+    found = rows(tmp_path / "out" / "predictions.csv")
+    assert list(found[0])[-4:] == ["sha256", "bytes", "width", "format"]
+    for row in found:
+        data = Path(row["path"]).read_bytes()
+        with Image.open(row["path"]) as image:
+            size, format_ = image.size, image.format
+        assert [row["sha256"], row["bytes"]] == [hashlib.sha256(data).hexdigest(), str(len(data))]
+        assert [row["width"], row["format"]] == [str(size[0]), format_]
+    other = predict(*words, "--columns", "bytes")
+    assert isinstance(other.exception, UsageError)
+    wrong = predict(*words, "--columns", "bytes,colour")
+    assert wrong.exit_code == 2
+    assert "some of width, height, bytes, format, taken, sha256" in wrong.output
 
 
 def test_a_finished_run_is_not_asked_again(predict: Predict, drawn: Path, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def _form(text: str) -> list[str]:
     text = re.sub(rf"\b({'|'.join(TEXTURES)})\b", "LABEL", text)
     text = re.sub(r"\d[\d.]*(e-\d+)?", "N", text)
     kept = (
-        line for line in text.splitlines() if not line.startswith("threshold ")
+        line for line in text.splitlines() if not line.startswith(("threshold ", "unknown: "))
     )  # which needs more images than here
     return sorted(re.sub(r"[ ─━═]+", " ", line) for line in kept)
 

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 
 from beam_jobs.listing import Listed
 from beam_jobs.parts import Outcome
+from beam_jobs.plan import OutputForms
+from beam_jobs.predict_options import Format
 from beam_jobs.results import merge
 from serving.contract import ModelContract, Preprocessing
 from tests.beam_jobs.runs import planned
@@ -30,14 +32,13 @@ def complete(
     *,
     top_k: int = 5,
     format_: Literal["csv", "kaggle"] = "csv",
-    threshold: float | None = None,
+    threshold: float = 0.0,
+    formats: Sequence[Format] = (),
 ) -> Path:
     """Writes a run of these images and its results, and returns its folder."""
     contract = ModelContract(
         labels=list(labels),
         preprocessing=Preprocessing(height=8, width=8),
-        threshold=threshold,
-        target_precision=None if threshold is None else 0.95,
     )
     top_k = min(top_k, len(labels))
     listed = [Listed(image.path, label=image.true_label) for image in images]
@@ -50,7 +51,7 @@ def complete(
             for number, row in enumerate(rows)
         ]
         run.parts(plan).write(0, chunk, outcomes)
-    merge(run, plan, {})
+    merge(run, plan, {}, OutputForms(formats=tuple(formats) or (format_,), threshold=threshold, top_k=top_k))
     return folder
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from beam_jobs.report.findings import Findings
-from beam_jobs.report.result_files import Answer, Fault
+from beam_jobs.result_files import Answer, Fault
 
 
 def test_a_log_loss_needs_the_score_of_each_true_label() -> None:

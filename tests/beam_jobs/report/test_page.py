@@ -73,7 +73,7 @@ def small_run(tmp_path: Path) -> Path:
         Image(f"{place}/{HOSTILE.replace('/', '_')}.png", fault=("rejected", "missing", f"{HOSTILE} is not there")),
         Image(f"{place}/slow.png", fault=("failed", "too_slow", "no answer")),
     ]
-    return complete(tmp_path / "out", images, labels, top_k=3, threshold=0.6)
+    return complete(tmp_path / "out", images, labels, top_k=3, threshold=0.45)
 
 
 @pytest.fixture(scope="module")
@@ -94,25 +94,32 @@ def test_the_figures_are_those_of_the_csvs(tmp_path: Path) -> None:
     output = small_run(tmp_path)
     page = Reader(written(output))
     rows = rows_of(output)
-    right = [row for row in rows if row["label"] == row["true_label"]]
+    unknown = [row for row in rows if row["label"] == "unknown"]
+    right = [row for row in rows if row["model_label"] == row["true_label"]]
     assert 0 < len(right) < len(rows) == 60
+    assert 0 < len(unknown) < len(rows)
     accuracy = wilson(len(right), len(rows))
     assert f"{accuracy.value:.1%} {accuracy.low:.1%} to {accuracy.high:.1%}" in page.text
     losses = []
     for row in rows:
-        scores = {row[f"label{rank}"]: float(row[f"score{rank}"]) for rank in ("", "_2", "_3")}
+        scores = {row[f"label_{rank}"]: float(row[f"score_{rank}"]) for rank in (2, 3)}
+        scores[row["model_label"]] = float(row["model_score"])
         losses.append(-math.log(scores[row["true_label"]]))
     assert f"log loss{sum(losses) / len(losses):.3f}" in page.text
-    for label, count in Counter(row["label"] for row in rows).items():
+    for label, count in (Counter(row["label"] for row in rows) - Counter(unknown=len(unknown))).items():
         scores_of = [float(row["score"]) for row in rows if row["label"] == label]
         cells = [f"{count}", f"{count / len(rows):.1%}", f"{sum(scores_of) / count:.3f}"]
         assert cells in [row[1:] for row in page.rows]
     for step in range(20):
-        inside = [row for row in rows if step / 20 <= float(row["score"]) < (step + 1) / 20]
+        inside = [row for row in rows if step / 20 <= float(row["model_score"]) < (step + 1) / 20]
         assert [f"{step / 20:.2f} to {(step + 1) / 20:.2f}", f"{len(inside)}"] in page.rows
-    below = sum(float(row["score"]) < 0.6 for row in rows)
-    assert f"{below} images ({below / len(rows):.1%}) are below it" in page.text
-    confused = Counter((row["true_label"], row["label"]) for row in rows if row["label"] != row["true_label"])
+    below = sum(float(row["model_score"]) < 0.45 for row in rows)
+    assert below == len(unknown)
+    assert f"{below} images ({below / len(rows):.1%}) are below it, and called unknown" in page.text
+    sure = wilson(sum(row["label"] == row["true_label"] for row in rows), len(rows) - below)
+    assert f"{sure.value:.1%} {sure.low:.1%} to {sure.high:.1%}, of {len(rows) - below} images" in page.text
+    pairs = Counter((row["true_label"], row["model_label"]) for row in rows)
+    confused = {pair: count for pair, count in pairs.items() if pair[0] != pair[1]}
     assert {(row[1], row[2]) for row in page.rows if row[0] == "cat" and len(row) == 4 and "%" in row[3]} >= {
         (label, f"{count}") for (truth, label), count in confused.items() if truth == "cat" and label == "dog"
     }
@@ -165,7 +172,7 @@ def test_it_can_be_read_without_eyes_and_used_without_a_mouse(tmp_path: Path) ->
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     inside = {attributes["href"] for attributes in page.all("a")}
-    assert {"#right", "#labels", "#scores", "#images", "#rejected", "#failed", "#model"} == inside
+    assert {"#right", "#labels", "#scores", "#unknown", "#images", "#rejected", "#failed", "#model"} == inside
     assert {link.removeprefix("#") for link in inside if link} <= set(ids)
     assert all(cell.get("scope") for cell in page.all("th"))
 

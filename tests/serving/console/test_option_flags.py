@@ -88,6 +88,8 @@ def sample(field: OptionField) -> tuple[list[str], Any]:
     details = field.details
     if field.type is bool:
         return ([f"--no-{field.name}"], False) if field.default else ([field.flag], True)
+    if field.takes_several:
+        return [field.flag, ",".join(field.choices[-2:])], field.choices[-2:]
     if field.choices:
         return [field.flag, field.choices[-1]], field.choices[-1]
     if "parse" in details and field.name in WITH_TEXT_OF_THEIR_OWN:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.manifest import Row
-from beam_jobs.report.result_files import Answer, Fault, read_answers, read_faults
+from beam_jobs.result_files import Answer, Fault, read_answers, read_faults
 from serving.errors import UsageError
 from serving.storage.disk import Disk
 from tests.beam_jobs.report.complete_runs import Image, complete
@@ -59,11 +59,11 @@ def test_kaggles_rows_are_those_of_the_manifest_but_for_images_without_an_answer
     ]
     output = str(complete(tmp_path / "out", images, ["cat", "dog"], format_="kaggle"))
     rows = iter([Row("in/a.jpg", label="cat"), Row("in/b.jpg"), Row("in/c.jpg")])
-    assert list(read_answers(Disk(), output, rows)) == [
+    assert list(read_answers(Disk(), output, rows, ["kaggle"])) == [
         Answer("in/a.jpg", "dog", 0.8, "cat", 0.2),
         Answer("in/c.jpg", "cat", 0.9),
     ]
-    assert list(read_answers(Disk(), output)) == [
+    assert list(read_answers(Disk(), output, formats=["kaggle"])) == [
         Answer("a", "dog", 0.8, is_placed=False),
         Answer("c", "cat", 0.9, is_placed=False),
     ]

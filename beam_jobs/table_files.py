@@ -1,0 +1,144 @@
+"""Writes rows into files of three forms: CSV, JSON Lines and Parquet. docs/output-files.md specifies them."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, NamedTuple, Protocol
+
+from beam_jobs.predict_options import Format
+from serving.client.scores import format_score
+
+Value = str | int | float | None
+
+
+class Column(NamedTuple):
+    """A column's name, and the type of its values that are not None."""
+
+    name: str
+    kind: type[str] | type[int] | type[float]
+
+
+class Table(Protocol):
+    """A file that rows are written into."""
+
+    def write(self, values: Sequence[Value]) -> None:
+        """Adds a row, a value for each column."""
+
+    def close(self) -> None:
+        """Writes what is left; the file itself stays open."""
+
+
+class Hashed(io.RawIOBase):
+    """A file that is written through to another one, and its digest."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Writes bytes, all of them."""
+        self._digest.update(data)
+        self._file.write(data)
+        return len(data)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of all that was written."""
+        return self._digest.hexdigest()
+
+
+class CsvTable:
+    """A CSV as RFC 4180 has it, in UTF-8; no text is altered, None is empty, scores are as `format_score` has them."""
+
+    def __init__(self, file: Hashed, columns: Sequence[Column]) -> None:
+        self._file = file
+        self._text = io.StringIO(newline="")
+        self._writer = csv.writer(self._text)
+        self.write([column.name for column in columns])
+
+    def write(self, values: Sequence[Value]) -> None:
+        """See Table."""
+        self._writer.writerow([format_score(value) if isinstance(value, float) else value for value in values])
+        self._file.write(self._text.getvalue().encode("utf-8"))
+        self._text.seek(0)
+        self._text.truncate()
+
+    def close(self) -> None:
+        """See Table."""
+
+
+class JsonLinesTable:
+    """One JSON object a line in UTF-8, with all columns in their order; None is null."""
+
+    def __init__(self, file: Hashed, columns: Sequence[Column]) -> None:
+        self._file = file
+        self._names = [column.name for column in columns]
+
+    def write(self, values: Sequence[Value]) -> None:
+        """See Table."""
+        line = json.dumps(dict(zip(self._names, values, strict=True)), ensure_ascii=False)
+        self._file.write(line.encode("utf-8") + b"\n")
+
+    def close(self) -> None:
+        """See Table."""
+
+
+class ParquetTable:
+    """A Parquet file: text, int64 and float64, each column nullable; a row group holds up to a million values."""
+
+    def __init__(self, file: Hashed, columns: Sequence[Column], metadata: Mapping[str, str]) -> None:
+        """`metadata` goes into the schema."""
+        import pyarrow
+        from pyarrow import parquet
+
+        types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+        self._schema = pyarrow.schema([(column.name, types[column.kind]) for column in columns], dict(metadata))
+        self._writer = parquet.ParquetWriter(file, self._schema)
+        self._rows: list[Sequence[Value]] = []
+        self._most = max(1, _VALUES // len(columns))
+
+    def write(self, values: Sequence[Value]) -> None:
+        """See Table."""
+        self._rows.append(values)
+        if len(self._rows) == self._most:
+            self._flush()
+
+    def close(self) -> None:
+        """See Table."""
+        if self._rows:
+            self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        columns = list(zip(*self._rows, strict=True))
+        self._writer.write_table(pyarrow.table(columns, schema=self._schema))
+        self._rows.clear()
+
+
+_VALUES = 1_000_000
+
+
+def open_table(form: Format, file: Hashed, columns: Sequence[Column], metadata: Mapping[str, str]) -> Table:
+    """A table in one of the forms.
+
+    Args:
+      form: which.
+      file: that it is written into.
+      columns: of the table.
+      metadata: what a form that has a place for it says of the run.
+    """
+    match form:
+        case "csv" | "kaggle":
+            return CsvTable(file, columns)
+        case "jsonl":
+            return JsonLinesTable(file, columns)
+        case "parquet":
+            return ParquetTable(file, columns, metadata)
