@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from beam_jobs.embeddings import pack
 from beam_jobs.image_reader import Prepared, first_line
 from beam_jobs.parts import TOO_SLOW, Outcome, Verdict
 from beam_jobs.predict_options import Throughput
@@ -37,6 +38,8 @@ class ChunkOptions(Throughput):
 
     top_k: int = 5
     """Classes to keep of each image; 0 for all of them, in the order of the labels."""
+    embeddings: bool = False
+    """Keep the layer before the head of each image, too."""
     lone_retries: int = 2
     """How often an image whose request was refused is asked again, alone, before it counts as refused."""
     doubtful_retries: int = 9
@@ -136,10 +139,7 @@ class Scorer:
                 self._note_doubt(halves)
             return halves
         self._note_answer(images)
-        return [
-            self._outcome(one, probabilities, bool(ok))
-            for one, probabilities, ok in zip(images, scores.probabilities, scores.ok, strict=True)
-        ]
+        return [self._outcome(one, scores, place) for place, one in enumerate(images)]
 
     def _score_halves(self, images: Sequence[Prepared], misses: int) -> list[Outcome]:
         half = len(images) // 2
@@ -236,7 +236,7 @@ class Scorer:
             verdict: Verdict = "rejected" if self._options.decoded_by_server else "failed"
             return Outcome(image.row, verdict, stage="predict", reason=_REFUSED, message=first_line(refusal))
         self._doubt.set()
-        return self._outcome(image, scores.probabilities[0], bool(scores.ok[0]))
+        return self._outcome(image, scores, 0)
 
     def _ask_alone(self, image: Prepared, refusal: InvalidRequest | None, retries: Callable[[], int]) -> Scores:
         """Asks about an image alone, after the refusal of its request if there was one; raises the last refusal."""
@@ -263,14 +263,20 @@ class Scorer:
             except _TooSlow as error:
                 raise ServerUnavailable("the server does not answer in time what it has answered before") from error
 
-    def _outcome(self, image: Prepared, probabilities: Array, ok: bool) -> Outcome:
-        row = image.row
-        if not ok:
+    def _outcome(self, image: Prepared, answer: Scores, place: int) -> Outcome:
+        row, probabilities = image.row, answer.probabilities[place]
+        if not answer.ok[place]:
             return Outcome(row, "rejected", stage="decode", reason=CORRUPT, message=why_not_decoded(image.payload))
         if not np.isfinite(probabilities).all():
             return Outcome(row, "failed", stage="predict", reason="not_finite", message="the model answered NaN")
         classes, scores = rank(probabilities, self._options.top_k)
         groups = self._options.groups
         return Outcome(
-            row, "predicted", classes, scores, group=groups.best(probabilities) if groups else None, facts=image.facts
+            row,
+            "predicted",
+            classes,
+            scores,
+            group=groups.best(probabilities) if groups else None,
+            facts=image.facts,
+            embedding=b"" if answer.embeddings is None else pack(answer.embeddings[place]),
         )

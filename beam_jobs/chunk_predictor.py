@@ -52,7 +52,7 @@ class ChunkPredictor(Generic[Source]):
           options: sizes and windows.
           room: bytes that the steps may take.
           decoded_bytes: bytes of a payload; None where it is the file.
-          answer_bytes: bytes of one image's scores.
+          answer_bytes: bytes of one image's scores and embedding.
           retry: how long to go on with a server that misses all deadlines.
           known_good: an image that the model is sure to take.
           stop: when set, ends waits.
@@ -156,7 +156,7 @@ def served_predictor(
       stop: when set, ends waits.
 
     Raises:
-      UsageError: there is too little memory for any image.
+      UsageError: there is too little memory for any image, or the model gives no embeddings.
       ContractError: the model has no signature for the wire form.
     """
     decoded_bytes = _decoded_bytes(contract, wire)
@@ -168,7 +168,7 @@ def served_predictor(
     return ChunkPredictor(
         read,
         encode,
-        ImagePredictor(client, contract, wire),
+        ImagePredictor(client, contract, wire, embeddings=options.embeddings),
         dataclasses.replace(
             options,
             decoded_by_server=decoded_by_server,
@@ -176,7 +176,7 @@ def served_predictor(
         ),
         room,
         decoded_bytes=decoded_bytes,
-        answer_bytes=_ANSWER_BYTES * len(contract.labels),
+        answer_bytes=_ANSWER_BYTES * _numbers(contract, options),
         retry=retry,
         known_good=_known_good(encode, contract),
         stop=stop,
@@ -192,7 +192,12 @@ def _known_good(encode: Callable[[bytes], Payload], contract: ModelContract) -> 
 
 
 _ANSWER_BYTES = 16
-"""A score in an answer, in a third of the copies that it goes through."""
+"""A number in an answer, in a third of the copies that it goes through."""
+
+
+def _numbers(contract: ModelContract, options: ChunkOptions) -> int:
+    """How many there are in the answer about an image."""
+    return len(contract.labels) + (contract.embeddings.width if options.embeddings and contract.embeddings else 0)
 
 
 def _decoded_bytes(contract: ModelContract, wire: Wire) -> int | None:

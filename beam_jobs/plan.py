@@ -53,6 +53,7 @@ class ResultOptions(pydantic.BaseModel):
     """What makes scores of the outputs of a model without a contract; None where they are scores."""
     input_range: str | None = None
     """What black and white are for a model without a contract; None for 0..1, and where the server decodes."""
+    embeddings: bool = False
 
     @classmethod
     def of(cls, options: PredictOptions, wire: Wire, kept: Self | None = None) -> Self:
@@ -76,6 +77,7 @@ class ResultOptions(pydantic.BaseModel):
             shards=options.shard.of,
             activation=None if options.activation == "none" else options.activation,
             input_range=None if options.input_range == DEFAULT_RANGE else options.input_range,
+            embeddings=options.embeddings,
         )
 
 

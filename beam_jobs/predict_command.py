@@ -114,7 +114,7 @@ def _conclude(
 ) -> bool:
     """Prints the account and what was found, and tells whether the account is over a limit."""
     from beam_jobs.listing import left_out_in_words
-    from beam_jobs.results import FAILED, REJECTED, prediction_files
+    from beam_jobs.results import EMBEDDINGS, FAILED, REJECTED, prediction_files
     from beam_jobs.summary_table import print_summary
     from serving.storage.base import join
 
@@ -127,6 +127,8 @@ def _conclude(
     print_summary(run, work)
     files = prediction_files(run["options"]["format"].split(","))
     say(f"predictions: {', '.join(join(output, name) for name in files.values())}")
+    if run["options"].get("embeddings"):
+        say(f"embeddings: {join(output, EMBEDDINGS)}")
     over = False
     for number, limit, flag, name in (
         (account.rejected, limits.max_rejected, "--max-rejected", REJECTED),

@@ -201,6 +201,13 @@ class PredictOptions(ConnectionOptions, AnswerOptions, OutputOptions, Throughput
         metavar="FACT,…",
         group="Output",
     )
+    embeddings: bool = option(
+        "Write embeddings.parquet, too: the layer before the model's head of each predicted image.",
+        more="A row an image, path and embedding (float16), in the order of the predictions: for search and "
+        "clustering. It needs a model that this release's `flow-images train` exported.",
+        default=False,
+        group="Output",
+    )
     shard: Shard = option(
         "Do only share I (from 0) of N; the last one to finish merges.",
         group="Speed",

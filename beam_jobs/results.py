@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Any, NamedTuple, Self
 
 from beam_jobs import kaggle_submission
+from beam_jobs.embeddings import EmbeddingsTable
 from beam_jobs.finished import Finished, WrittenFile, keep_finished, load_finished, run_json
 from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Outcome, Parts
@@ -27,7 +28,8 @@ from serving.storage.base import join
 
 PREDICTIONS, REJECTED, FAILED, RUN = "predictions.csv", "rejected.csv", "failed.csv", "run.json"
 JSON_LINES, PARQUET, SUBMISSION = "predictions.jsonl", "predictions.parquet", "submission.csv"
-RESULTS = (RUN, PREDICTIONS, JSON_LINES, PARQUET, SUBMISSION, REJECTED, FAILED)
+EMBEDDINGS = "embeddings.parquet"
+RESULTS = (RUN, PREDICTIONS, JSON_LINES, PARQUET, SUBMISSION, EMBEDDINGS, REJECTED, FAILED)
 """All that a run may write, in any form."""
 REPORT = "report.html"
 """The page that `beam_jobs.report` makes of them."""
@@ -81,6 +83,8 @@ class Account(NamedTuple):
 def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: OutputForms | None = None) -> Finished:
     """Writes the predictions, rejected.csv, failed.csv and then run.json, whole and in the manifest's order.
 
+    Beside the predictions come their embeddings, where the run keeps them.
+
     Any process may, at any time: the same parts give the same files, and what run.json says stays as it was first.
 
     Args:
@@ -108,9 +112,12 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
     files: dict[str, Hashed] = {}
     with contextlib.ExitStack() as stack:
 
-        def table(name: str, form: Format, columns: Sequence[Column]) -> Table:
+        def file(name: str) -> Hashed:
             files[name] = Hashed(stack.enter_context(folder.storage.replacing(join(folder.output, name))))
-            opened = open_table(form, files[name], columns, parquet_metadata(plan, forms))
+            return files[name]
+
+        def table(name: str, form: Format, columns: Sequence[Column]) -> Table:
+            opened = open_table(form, file(name), columns, parquet_metadata(plan, forms))
             stack.callback(opened.close)
             return opened
 
@@ -118,6 +125,10 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
         predictions = [table(names[one], one, rows.columns) for one in forms.formats if one != "kaggle"]
         labels = plan.model.contract.labels
         submission = table(names["kaggle"], "kaggle", kaggle_columns(labels)) if "kaggle" in names else None
+        embeddings = None
+        if plan.options.embeddings and plan.model.contract.embeddings:
+            embeddings = EmbeddingsTable(file(EMBEDDINGS), plan.model.contract.embeddings.width, _model_metadata(plan))
+            stack.callback(embeddings.close)
         faults = {verdict: table(name, "csv", FAULT_COLUMNS) for verdict, name in _FAULT_FILES.items()}
         for row, outcome in rows_with_outcomes(folder, plan, parts):
             counts[outcome.verdict] += 1
@@ -126,6 +137,8 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
                 values = rows.values(row, outcome) if predictions else []
                 for one in predictions:
                     one.write(values)
+                if embeddings:
+                    embeddings.write(row.path, outcome.embedding)
             else:
                 tally.fault(outcome.verdict, outcome.reason, row.path)
                 faults[outcome.verdict].write((row.path, outcome.stage, outcome.reason, outcome.message))
@@ -227,6 +240,11 @@ def parquet_metadata(plan: Plan, forms: OutputForms) -> dict[str, str]:
         "options": plan.options.model_dump(mode="json") | forms.model_dump(mode="json"),
     }
     return {"flow_images": json.dumps(about, ensure_ascii=False)}
+
+
+def _model_metadata(plan: Plan) -> dict[str, str]:
+    """What the file of embeddings says: those of two models can't be compared."""
+    return {"flow_images": json.dumps({"model": _model(plan)}, ensure_ascii=False)}
 
 
 def _model(plan: Plan) -> dict[str, Any]:

@@ -257,7 +257,7 @@ class Run:
         golden = model.contract.golden
         reason = f", wire {wire.wire}: {wire.why}" if wire.why else ""
         self._progress.begin((f"checking {golden.count} golden images" if golden else "checking the model") + reason)
-        predictor = ImagePredictor(client, model.contract, wire.wire)
+        predictor = ImagePredictor(client, model.contract, wire.wire, embeddings=self._options.embeddings)
         with _version_needed(client.endpoint):
             check_answers(predictor, self._options.overrides, distributions="kaggle" in (self._options.format or ()))
 
@@ -331,6 +331,7 @@ class Run:
             chunk=ChunkOptions(
                 **dataclasses.asdict(options.part(Throughput)),
                 top_k=plan.options.top_k,
+                embeddings=plan.options.embeddings,
                 facts=plan.options.columns,
             ),
             memory=options.memory,

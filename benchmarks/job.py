@@ -86,6 +86,10 @@ def commands(model: Path, folder: Path, output: Path, address: str) -> dict[str,
             for name, flags in servers.items()
             for wire in WIRES
         },
+        "encoded with embeddings, running server": [
+            *[*job, *servers["running server"], "--wire", "encoded"],
+            *["--embeddings", "--output", str(output / "embeddings")],
+        ],
     }
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import pydantic
 
-from serving.errors import ContractError
+from serving.errors import ContractError, UsageError
 from serving.images.wire import Wire
 
 SCHEMA_VERSION: Final = 1
@@ -74,6 +74,8 @@ class SignatureRef(_Frozen):
     """Output that says of each row whether its image could be decoded; None where decoding is the client's."""
     batch: int | None = pydantic.Field(default=None, ge=1, exclude_if=lambda batch: batch is None)
     """Rows that every request must have; None for any number."""
+    embeddings: str | None = pydantic.Field(default=None, exclude_if=lambda output: output is None)
+    """Output with the layer before the head, from the same pass of the network; None where there is none."""
 
 
 STANDARD_SIGNATURES: dict[Wire, SignatureRef] = {
@@ -81,6 +83,25 @@ STANDARD_SIGNATURES: dict[Wire, SignatureRef] = {
     "uint8": SignatureRef(name="serving_uint8", input="images", output="probabilities"),
     "encoded": SignatureRef(name="serving_encoded", input="image_bytes", output="probabilities", ok="ok"),
 }
+EMBEDDING_SIGNATURES: dict[Wire, SignatureRef] = {
+    wire: standard.model_copy(update={"name": f"{standard.name}_embeddings", "embeddings": "embeddings"})
+    for wire, standard in STANDARD_SIGNATURES.items()
+}
+
+
+class Embeddings(_Frozen):
+    """How the layer before a model's head is asked for: the embedding of an image, for search and clustering."""
+
+    width: Annotated[int, pydantic.Field(ge=1)]
+    """Numbers of one image."""
+    signatures: dict[Wire, SignatureRef] = pydantic.Field(default_factory=lambda: dict(EMBEDDING_SIGNATURES))
+    """Signatures that answer the probabilities, too, so that one request gives both."""
+
+    @pydantic.model_validator(mode="after")
+    def _signatures_give_embeddings(self) -> Self:
+        if not all(signature.embeddings for signature in self.signatures.values()):
+            raise ValueError("each signature must name its output `embeddings`")
+        return self
 
 
 class Golden(_Frozen):
@@ -114,6 +135,8 @@ class ModelContract(_Frozen):
     """Share of right answers at or above the threshold that it was chosen for, on images not trained on."""
     groups: dict[str, str] | None = pydantic.Field(default=None, exclude_if=lambda groups: groups is None)
     """The coarser group of each label, for answers that are sure of no class; None where there are none."""
+    embeddings: Embeddings | None = pydantic.Field(default=None, exclude_if=lambda embeddings: embeddings is None)
+    """How the layer before the head is asked for; None where the model does not give it."""
     versions: dict[str, str] = pydantic.Field(default_factory=dict)
     """Versions of the main libraries at export, for the record."""
 
@@ -140,15 +163,25 @@ class ModelContract(_Frozen):
         """Hash of the whole contract: two models with the same one give the same answers to the same images."""
         return _digest(self.model_dump(mode="json", exclude={"versions"}))
 
-    def signature(self, wire: Wire) -> SignatureRef:
+    def signature(self, wire: Wire, *, embeddings: bool = False) -> SignatureRef:
         """The signature for a wire form.
+
+        Args:
+          wire: the form.
+          embeddings: whether it has to give the layer before the head, too.
 
         Raises:
           ContractError: the model has none for it.
+          UsageError: it has none that gives embeddings.
         """
+        if embeddings and (self.embeddings is None or wire not in self.embeddings.signatures):
+            raise UsageError(
+                "`embeddings`: the model has no signature that gives the layer before its head. Models that "
+                "`flow-images train` exports have: train it again with this release"
+            )
         if wire not in self.signatures:
             raise ContractError(f"the model has no signature for `wire` {wire}; it has {', '.join(self.signatures)}")
-        return self.signatures[wire]
+        return (self.embeddings.signatures if embeddings and self.embeddings else self.signatures)[wire]
 
     @property
     def takes_any_file(self) -> bool:

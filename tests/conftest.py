@@ -51,6 +51,7 @@ WHOLE = (
     "trainer/hub",
     "trainer/report",
     "trainer/test_augmentation.py",
+    "trainer/test_before_head.py",
     "trainer/test_data.py",
     "trainer/test_decoded_images.py",
     "trainer/test_demo_data.py",

@@ -4,6 +4,7 @@ A version is first written aside and checked there; then the caller can measure 
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,9 +19,12 @@ from serving.contract import (
     CONTRACT_KEY,
     CONTRACT_OUTPUT,
     CONTRACT_SIGNATURE,
+    EMBEDDING_SIGNATURES,
     STANDARD_SIGNATURES,
+    Embeddings,
     ModelContract,
     Preprocessing,
+    SignatureRef,
     golden_distance,
     golden_key,
 )
@@ -29,6 +33,7 @@ from serving.images.preprocessing import decode_batch, from_uint8, to_range
 from serving.images.wire import Wire
 from serving.model_store.publish import Publication
 from serving.storage.stores import Stores
+from trainer.before_head import PartedModel, part_before_head
 from trainer.golden import choose_golden, draw_golden, preprocessed, reference_answers
 from trainer.tensorflow_errors import explaining
 from trainer.warmup_requests import write_warmup
@@ -43,6 +48,8 @@ _SAME = 1e-3
 _AT_ONCE = 256
 """Files of a request that are decoded and asked about together: a request of 100 KB may have 50,000 empty ones, which
 would be 30 GB of pixels."""
+_SCORES, _OK, _EMBEDDINGS = "probabilities", "ok", "embeddings"
+"""The outputs, as the signatures of `serving.contract` name them."""
 _LIBRARIES = ("flow-images", "tensorflow", "tf-keras", "tensorflow-hub", "numpy")
 
 
@@ -61,10 +68,9 @@ class Exported:
         self.folder, self.contract = folder, contract
         self._loaded = tf.saved_model.load(folder)
 
-    def ask(self, wire: Wire, value: Any) -> Array:
-        """Probabilities [n, classes] from the signature of a wire form."""
-        reference = STANDARD_SIGNATURES[wire]
-        answer: Array = self._loaded.signatures[reference.name](tf.constant(value))[reference.output].numpy()
+    def ask(self, signature: SignatureRef, value: Any) -> Array:
+        """Probabilities [n, classes] from a signature."""
+        answer: Array = self._loaded.signatures[signature.name](tf.constant(value))[signature.output].numpy()
         return answer
 
     def look_up(self, keys: Sequence[str]) -> list[bytes]:
@@ -84,15 +90,16 @@ class Exported:
         Raises:
           FlowImagesError: an answer is not that of the model in memory.
         """
-        expected = self.contract.golden
+        expected, embeddings = self.contract.golden, self.contract.embeddings
         assert expected is not None
-        for wire, rows in expected.references.items():
+        signatures = [*self.contract.signatures.items(), *(embeddings.signatures.items() if embeddings else ())]
+        for wire, signature in signatures:
             value = preprocessed(golden, self.contract.preprocessing, wire)
-            distance = golden_distance(self.ask(wire, value).tolist(), rows)
+            distance = golden_distance(self.ask(signature, value).tolist(), expected.references[wire])
             if not distance < _SAME:
                 raise FlowImagesError(
-                    f"the exported model does not answer as the trained one (`wire` {wire}: a probability differs by "
-                    f"{distance:.4f} in the mean); nothing was published"
+                    f"the exported model does not answer as the trained one (signature {signature.name}: a probability "
+                    f"differs by {distance:.4f} in the mean); nothing was published"
                 )
         stored, *files = self.look_up([CONTRACT_KEY, *map(golden_key, range(len(golden)))])
         if ModelContract.from_json(stored) != self.contract or files != list(golden):
@@ -150,6 +157,7 @@ def exporting(
         threshold=certainty.threshold,
         target_precision=certainty.target_precision if certainty.threshold is not None else None,
         groups=dict(certainty.groups) if certainty.groups else None,
+        embeddings=Embeddings(width=module.width) if module.width else None,
         versions={library: metadata.version(library) for library in _LIBRARIES},
     )
     with version.staging() as folder:
@@ -176,49 +184,24 @@ def _write(module: "_Module", contract: ModelContract, golden: Sequence[bytes], 
 
 
 class _Module(tf.Module):
-    """The functions behind the signatures. Each checks its input's shape: a wrong rank may kill a real server."""
+    """The functions behind the signatures, and the variables that they use."""
 
     def __init__(self, model: Model, preprocessing: Preprocessing) -> None:
         super().__init__()
-        shape = [None, preprocessing.height, preprocessing.width, 3]
         self.model = model
         self.table: tf.lookup.StaticHashTable | None = None
-
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
-        def from_float32(images: tf.Tensor) -> tf.Tensor:
-            return tf.cast(model(tf.ensure_shape(images, shape)), tf.float32)
-
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, name="images")])
-        def from_bytes(images: tf.Tensor) -> tf.Tensor:
-            return from_float32(to_range(from_uint8(tf.ensure_shape(images, shape)), preprocessing.value_range))
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-        def from_files(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            files = tf.ensure_shape(image_bytes, [None])
-            parts = tf.maximum(-(-tf.size(files) // _AT_ONCE), 1)
-            probabilities = tf.TensorArray(tf.float32, parts, infer_shape=False)
-            oks = tf.TensorArray(tf.bool, parts, infer_shape=False)
-            for part in tf.range(parts):
-                images, ok = decode_batch(files[part * _AT_ONCE : (part + 1) * _AT_ONCE], preprocessing)
-                ranged = to_range(images, preprocessing.value_range)
-                probabilities = probabilities.write(part, from_float32(ranged))
-                oks = oks.write(part, ok)
-            classes = from_float32.get_concrete_function().output_shapes[1:]
-            return tf.ensure_shape(probabilities.concat(), [None, *classes]), tf.ensure_shape(oks.concat(), [None])
-
-        self.from_float32, self.from_bytes, self.from_files = from_float32, from_bytes, from_files
+        self._scoring = _by_wire(lambda images: {_SCORES: model(images)}, preprocessing)
+        parted = part_before_head(model)
+        self.width = parted.width if parted else None
+        self._embedding = _by_wire(functools.partial(_both, parted), preprocessing) if parted else {}
 
     def answer(self, wire: Wire, value: Any) -> Array:
         """Probabilities [n, classes] for the input of a wire form."""
-        answer: Array
-        if wire == "encoded":
-            answer = self.from_files(tf.constant(value))[0].numpy()
-        else:
-            answer = (self.from_float32 if wire == "float32" else self.from_bytes)(tf.constant(value)).numpy()
+        answer: Array = self._scoring[wire](tf.constant(value))[_SCORES].numpy()
         return answer
 
     def signatures(self, contents: dict[str, bytes]) -> dict[str, Any]:
-        """The four signatures as `serving.contract` names them."""
+        """The signatures as `serving.contract` names them."""
         keys, values = tf.constant(list(contents)), tf.constant(list(contents.values()))
         table = self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), "")
 
@@ -226,17 +209,50 @@ class _Module(tf.Module):
         def look_up(keys: tf.Tensor) -> dict[str, tf.Tensor]:
             return {CONTRACT_OUTPUT: table.lookup(tf.ensure_shape(keys, [None]))}
 
-        functions = {"float32": self.from_float32, "uint8": self.from_bytes, "encoded": self.from_files}
         signatures: dict[str, Any] = {CONTRACT_SIGNATURE: look_up}
-        for wire, reference in STANDARD_SIGNATURES.items():
-            signatures[reference.name] = _named(functions[wire], reference.output, reference.ok)
-        return signatures
+        signatures |= {STANDARD_SIGNATURES[wire].name: function for wire, function in self._scoring.items()}
+        return signatures | {EMBEDDING_SIGNATURES[wire].name: function for wire, function in self._embedding.items()}
 
 
-def _named(function: Any, output: str, ok: str | None) -> Any:
-    @tf.function(input_signature=function.input_signature)
-    def signature(value: tf.Tensor) -> dict[str, tf.Tensor]:
-        answer = function(value)
-        return {output: answer[0], ok: answer[1]} if ok else {output: answer}
+def _both(parted: PartedModel, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Probabilities and embeddings, from one pass."""
+    features = parted.body(images)
+    return {_SCORES: parted.head(features), _EMBEDDINGS: features}
 
-    return signature
+
+def _by_wire(
+    network: Callable[[tf.Tensor], dict[str, tf.Tensor]], preprocessing: Preprocessing
+) -> dict[Wire, tf.types.experimental.PolymorphicFunction]:
+    """For each wire form, the function from its input to a network's outputs, by their names.
+
+    Each checks its input's shape: a wrong rank may kill a real server.
+    """
+    shape = [None, preprocessing.height, preprocessing.width, 3]
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
+    def from_float32(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = network(tf.ensure_shape(images, shape))
+        return {name: tf.cast(output, tf.float32) for name, output in outputs.items()}
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, name="images")])
+    def from_bytes(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return from_float32(to_range(from_uint8(tf.ensure_shape(images, shape)), preprocessing.value_range))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def from_files(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        files = tf.ensure_shape(image_bytes, [None])
+        specs = from_float32.get_concrete_function().structured_outputs
+        count = tf.maximum(-(-tf.size(files) // _AT_ONCE), 1)
+        parts = [tf.TensorArray(tf.float32, count, infer_shape=False) for _ in specs]
+        oks = tf.TensorArray(tf.bool, count, infer_shape=False)
+        for number in tf.range(count):
+            images, ok = decode_batch(files[number * _AT_ONCE : (number + 1) * _AT_ONCE], preprocessing)
+            outputs = from_float32(to_range(images, preprocessing.value_range))
+            parts = [part.write(number, outputs[name]) for part, name in zip(parts, specs, strict=True)]
+            oks = oks.write(number, ok)
+        found = {
+            name: tf.ensure_shape(part.concat(), specs[name].shape) for part, name in zip(parts, specs, strict=True)
+        }
+        return found | {_OK: tf.ensure_shape(oks.concat(), [None])}
+
+    return {"float32": from_float32, "uint8": from_bytes, "encoded": from_files}

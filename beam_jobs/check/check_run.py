@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import pydantic
 
 from beam_jobs import stop_request
-from beam_jobs.check.checked_file import CheckedFile, Finding
+from beam_jobs.check.checked_file import CheckedFile, Finding, Problem
 from beam_jobs.check.row_rules import RowRules, columns_of, kaggle_problem
-from beam_jobs.check.rows import Wrong, column_names, metadata_of_parquet
+from beam_jobs.check.rows import Wrong, column_names, metadata_of_parquet, read_embeddings, read_rows
 from beam_jobs.complete_run import CompleteRun
 from beam_jobs.finished import load_finished, run_json, sha256_of
 from beam_jobs.kaggle_submission import image_id, values
@@ -19,8 +19,10 @@ from beam_jobs.plan import OutputForms, RunFolder
 from beam_jobs.predict_options import Format
 from beam_jobs.prediction_rows import Answer, PredictionRows, written
 from beam_jobs.results import (
+    EMBEDDINGS,
     FAILED,
     FAULT_COLUMNS,
+    PARQUET,
     REJECTED,
     RESULTS,
     RUN,
@@ -107,11 +109,12 @@ class _Check:
             if form != "kaggle"
         ]
         self._submission = self._kaggle_file(names["kaggle"]) if "kaggle" in names else None
+        self._embeddings = self._embeddings_file()
 
     @property
     def _files(self) -> list[CheckedFile]:
-        found = [*self._predictions, *self._faults.values()]
-        return [*found, self._submission] if self._submission else found
+        found = [*self._predictions, *self._faults.values(), self._submission, self._embeddings]
+        return [file for file in found if file]
 
     def check(self) -> Checked:
         """Reads everything."""
@@ -131,8 +134,16 @@ class _Check:
             facts.listed, facts.predicted, facts.rejected, facts.failed, [*names, RUN], self._findings, self._unchecked
         )
 
-    def _file(self, name: str, form: Format, columns: Sequence[Column], problem: Any, **more: bool) -> CheckedFile:
-        return CheckedFile(self._storage, self._output, name, form, columns, problem, **more)
+    def _file(self, name: str, form: Format, columns: Sequence[Column], problem: Problem) -> CheckedFile:
+        rows = read_rows(self._storage, join(self._output, name), form, columns)
+        return CheckedFile(
+            name,
+            rows,
+            [column.name for column in columns],
+            problem,
+            is_csv=form in ("csv", "kaggle"),
+            is_ordered=form != "kaggle",
+        )
 
     def _columns(self, name: str, form: Format) -> list[Column]:
         if self._run.plan:
@@ -154,7 +165,16 @@ class _Check:
         def problem(record: Mapping[str, Value]) -> str | None:
             return kaggle_problem(list(record.values()))
 
-        return self._file(name, "kaggle", kaggle_columns(labels), problem, is_ordered=False)
+        return self._file(name, "kaggle", kaggle_columns(labels), problem)
+
+    def _embeddings_file(self) -> CheckedFile | None:
+        """The file of embeddings, if the run keeps them."""
+        if not self._run.facts.options.get("embeddings"):
+            return None
+        contract = self._run.plan.model.contract if self._run.plan else None
+        width = contract.embeddings.width if contract and contract.embeddings else None
+        rows = read_embeddings(self._storage, join(self._output, EMBEDDINGS), width)
+        return CheckedFile(EMBEDDINGS, rows, ["path", "embedding"])
 
     def _against_parts(self) -> None:
         """Each row must be what its part and the manifest say, in their order."""
@@ -171,6 +191,8 @@ class _Check:
                     expected = rows.values(row, outcome)
                     for file in self._predictions:
                         file.expect(expected, source)
+                    if self._embeddings:
+                        self._embeddings.expect([row.path, outcome.embedding.hex()], source)
                 else:
                     self._tell_fault(outcome.verdict, outcome.reason, row.path)
                     fault = (row.path, outcome.stage, outcome.reason, outcome.message)
@@ -207,6 +229,8 @@ class _Check:
             if verdict == "predicted":
                 for other in self._predictions[1:]:
                     other.expect(row.values, first.name, takes_empty=True)
+                if self._embeddings:
+                    self._embeddings.expect([path], first.name)
             self._tell_record(verdict, record)
             if self._submission:
                 self._expect_submission(verdict, record)
@@ -280,19 +304,21 @@ class _Check:
         for name in RESULTS:
             if name not in names and self._storage.exists(join(self._output, name)):
                 self._findings.append(Finding(name, None, "the run has no file of this form"))
-        self._check_parquet(prediction_files(self._forms.formats).get("parquet"))
+        for name in (PARQUET, EMBEDDINGS):
+            if name in names and not any(one.file == name for one in self._findings):
+                self._check_parquet(name)
 
-    def _check_parquet(self, name: str | None) -> None:
-        """A Parquet file tells of this run; `name` is None where there is none."""
-        if name is None or any(one.file == name for one in self._findings):
-            return
+    def _check_parquet(self, name: str) -> None:
+        """A Parquet file tells of this run and its model."""
         try:
             told = metadata_of_parquet(self._storage, join(self._output, name))
         except Wrong as wrong:
             self._findings.append(Finding(name, wrong.args[0], str(wrong.args[1])))
             return
         run = self._run
-        expected = json.loads(parquet_metadata(run.plan, self._forms)["flow_images"]) if run.plan else None
+        expected = None
+        if run.plan and name == PARQUET:
+            expected = json.loads(parquet_metadata(run.plan, self._forms)["flow_images"])
         model = run.facts.model.model_dump()
         if (expected is not None and told != expected) or told.get("model") != model:
             self._findings.append(Finding(name, None, "its metadata is of another run"))

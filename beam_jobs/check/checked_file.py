@@ -3,10 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from beam_jobs.check.rows import NumberedRow, Wrong, read_rows
-from beam_jobs.predict_options import Format
-from beam_jobs.table_files import Column, Value
-from serving.storage.base import Storage, join
+from beam_jobs.check.rows import NumberedRow, Wrong
+from beam_jobs.table_files import Value
 
 
 class Finding(NamedTuple):
@@ -29,33 +27,31 @@ class CheckedFile:
 
     def __init__(
         self,
-        storage: Storage,
-        output: str,
         name: str,
-        form: Format,
-        columns: Sequence[Column],
+        rows: Iterator[NumberedRow],
+        columns: Sequence[str],
         problem: Problem = lambda record: None,
         *,
+        is_csv: bool = False,
         is_ordered: bool = True,
     ) -> None:
         """Reads nothing yet.
 
         Args:
-          storage: holds the folder.
-          output: the run's folder.
           name: of the file.
-          form: of the file.
-          columns: that it must have.
+          rows: of the file; raises Wrong at one that no run writes.
+          columns: names of the values of a row.
           problem: tells what is wrong with a row by itself.
+          is_csv: whether what is missing is empty.
           is_ordered: whether its first column ascends, and has no value twice.
         """
         self.name = name
         self.finding: Finding | None = None
         self.count = 0
         """Rows that were taken."""
-        self._names = [column.name for column in columns]
-        self._is_csv = form in ("csv", "kaggle")
-        self._rows = self._checked(read_rows(storage, join(output, name), form, columns), problem, is_ordered)
+        self._names = columns
+        self._is_csv = is_csv
+        self._rows = self._checked(rows, problem, is_ordered)
         self._head: NumberedRow | None = None
 
     def note(self, row: int | None, what: object) -> None:
@@ -85,7 +81,7 @@ class CheckedFile:
         """Takes the next row, which must have these values; the first one is its name.
 
         Args:
-          values: one for each column.
+          values: one for each column, or for the first ones.
           source: where the values are from, for the message.
           takes_empty: whether they are from a CSV, where what is missing is empty.
         """
@@ -98,9 +94,9 @@ class CheckedFile:
         elif row.values[0] != values[0]:
             self.note(row.number, f"it is about {row.values[0]}, where {values[0]} belongs by {source}")
         else:
-            for name, found, expected in zip(self._names, row.values, values, strict=True):
+            for name, found, expected in zip(self._names, row.values, values, strict=False):
                 if found != expected and not (takes_empty and found in ("", None) and expected in ("", None)):
-                    self.note(row.number, f"{name} is {found!r}, and by {source} {expected!r}")
+                    self.note(row.number, f"{name} is {_shown(found)}, and by {source} {_shown(expected)}")
 
     def expect_end(self, source: str) -> None:
         """There must be no row any more."""
@@ -118,3 +114,11 @@ class CheckedFile:
                 raise Wrong(row.number, f"{name} is there twice" if name == before else f"{name} is behind {before}")
             before = name
             yield row
+
+
+def _shown(value: Value) -> str:
+    text = repr(value)
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
+
+
+_LETTERS = 80

@@ -7,9 +7,11 @@ again, and compared with what is there.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from beam_jobs.embeddings import share_out
 from beam_jobs.predict_options import Format
 from beam_jobs.prediction_rows import written
 from beam_jobs.result_files import open_binary
@@ -199,6 +201,44 @@ def _parquet_file(storage: Storage, path: str) -> Any:
         raise Wrong(None, "it is gone") from error
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise Wrong(None, error) from error
+
+
+def read_embeddings(storage: Storage, path: str, width: int | None) -> Iterator[NumberedRow]:
+    """Each row of embeddings: the path, and the bytes of its numbers in hexadecimal digits.
+
+    Args:
+      storage: holds the file.
+      path: of the file.
+      width: numbers of an embedding; None where it isn't known.
+
+    Raises:
+      Wrong: while iterating, as `read_rows`.
+    """
+    import pyarrow
+
+    file = _parquet_file(storage, path)
+    found = [(field.name, str(field.type)) for field in file.schema_arrow]
+    size = str(width) if width else r"\d+"
+    types = ("string", rf"fixed_size_list<element: halffloat not null>\[{size}\]")
+    names = [name for name, _ in found]
+    if names != ["path", "embedding"] or not all(
+        re.fullmatch(kind, there) for kind, (_, there) in zip(types, found, strict=True)
+    ):
+        raise Wrong(None, f"the columns are {_schema(found)}, and not path and embedding as a run writes them")
+    number = 1
+    try:
+        for batch in file.iter_batches(batch_size=_EMBEDDINGS):
+            count = batch.num_rows
+            packed = batch.column(1).flatten().to_numpy(zero_copy_only=False).astype("<f2").tobytes()
+            for one, numbers in zip(batch.column(0).to_pylist(), share_out(packed, count), strict=True):
+                yield NumberedRow(number, [one, numbers.hex()])
+                number += 1
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise Wrong(number, error) from error
+
+
+_EMBEDDINGS = 1024
+"""Embeddings that are in memory at once."""
 
 
 def metadata_of_parquet(storage: Storage, path: str) -> Any:

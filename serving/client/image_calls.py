@@ -27,20 +27,33 @@ class Scores(NamedTuple):
     """Floats [n, classes]."""
     ok: Array
     """bool [n]: False where the server could not decode the image, whose row then means nothing."""
+    embeddings: Array | None = None
+    """float32 [n, width], the layer before the head; None where it was not asked for."""
 
 
 class ImageCalls:
     """Operations about batches of images; every answer is checked against what was asked."""
 
-    def __init__(self, calls: ModelCalls, contract: ModelContract, wire: Wire) -> None:
-        """Raises ContractError where the model has no signature for the wire form."""
+    def __init__(self, calls: ModelCalls, contract: ModelContract, wire: Wire, *, embeddings: bool = False) -> None:
+        """Asks nothing yet.
+
+        Args:
+          calls: to the model.
+          contract: of the model.
+          wire: how images travel.
+          embeddings: whether the layer before the head is asked for, too.
+
+        Raises:
+          ContractError: the model has no signature for the wire form.
+          UsageError: it has none that gives embeddings.
+        """
         self.contract = contract
         self.wire = wire
         self._calls = calls
-        self._signature = contract.signature(wire)
+        self._signature = contract.signature(wire, embeddings=embeddings)
         self._shape = (contract.preprocessing.height, contract.preprocessing.width, 3)
         takes_files = wire != "encoded" and contract.takes_any_file
-        self._of_files = ImageCalls(calls, contract, "encoded") if takes_files else None
+        self._of_files = ImageCalls(calls, contract, "encoded", embeddings=embeddings) if takes_files else None
 
     def predict(self, images: Sequence[Payload]) -> Operation[Scores]:
         """Scores a batch.
@@ -74,13 +87,12 @@ class ImageCalls:
         if others:
             scores.append((yield from self.predict([images[place] for place in others])))
         order = np.argsort([*files, *others])
-        both = _joined(scores)
-        return Scores(both.probabilities[order], both.ok[order])
+        return _rows(_joined(scores), order)
 
     def _ask(self, images: Sequence[Payload]) -> Operation[Scores]:
         """One request; it is filled up with its last image where the model takes so many and no fewer."""
         signature = self._signature
-        wanted = [signature.output, *([signature.ok] if signature.ok else [])]
+        wanted = [name for name in (signature.output, signature.ok, signature.embeddings) if name]
         sent = [*images, *[images[-1]] * ((signature.batch or 0) - len(images))]
         answer = yield from self._calls.predict(
             {signature.input: self._batch(sent)}, signature=signature.name, outputs=wanted
@@ -99,7 +111,14 @@ class ImageCalls:
         ok = answer[signature.ok] if signature.ok else np.ones(rows, dtype=bool)
         if ok.shape != (rows,) or ok.dtype != bool:
             raise self._malformed(signature.ok or "", ok, f"bool [{rows}]")
-        return Scores(probabilities[: len(images)], ok[: len(images)])
+        embeddings = self._embeddings(answer[signature.embeddings], rows) if signature.embeddings else None
+        return _rows(Scores(probabilities, ok, embeddings), slice(len(images)))
+
+    def _embeddings(self, found: Array, rows: int) -> Array:
+        width = self.contract.embeddings.width if self.contract.embeddings else 0
+        if found.shape != (rows, width) or found.dtype.kind != "f":
+            raise self._malformed(self._signature.embeddings or "", found, f"floats [{rows}, {width}]")
+        return found
 
     def _both(self, second: Array) -> Array:
         """Outputs [n, 2] of a model with one, which is the second label's: a logit, or a probability."""
@@ -172,9 +191,9 @@ class ImageCalls:
 class ImagePredictor:
     """`ImageCalls` for threads: each call blocks until it has its answer."""
 
-    def __init__(self, client: PredictClient, contract: ModelContract, wire: Wire) -> None:
-        """Raises ContractError where the model has no signature for the wire form."""
-        self.calls = ImageCalls(client.calls, contract, wire)
+    def __init__(self, client: PredictClient, contract: ModelContract, wire: Wire, *, embeddings: bool = False) -> None:
+        """Asks nothing yet; the arguments and errors are those of `ImageCalls`."""
+        self.calls = ImageCalls(client.calls, contract, wire, embeddings=embeddings)
         self.run = client.run
 
     def predict(self, images: Sequence[Payload]) -> Scores:
@@ -187,7 +206,20 @@ class ImagePredictor:
 
 
 def _joined(parts: Sequence[Scores]) -> Scores:
-    return parts[0] if len(parts) == 1 else Scores(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
+    if len(parts) == 1:
+        return parts[0]
+    probabilities, ok, embeddings = zip(*parts, strict=True)
+    return Scores(
+        np.concatenate(probabilities),
+        np.concatenate(ok),
+        None if embeddings[0] is None else np.concatenate(embeddings),
+    )
+
+
+def _rows(scores: Scores, chosen: Array | slice) -> Scores:
+    """Some rows of the answers, by their places."""
+    probabilities, ok, embeddings = scores
+    return Scores(probabilities[chosen], ok[chosen], None if embeddings is None else embeddings[chosen])
 
 
 def _accept(scores: Scores, golden: Golden, wire: Wire) -> float:

@@ -14,7 +14,16 @@ import numpy as np
 from PIL import Image
 
 from serving.client.client_options import Endpoint
-from serving.contract import CONTRACT_KEY, STANDARD_SIGNATURES, Golden, ModelContract, Preprocessing, golden_key
+from serving.contract import (
+    CONTRACT_KEY,
+    EMBEDDING_SIGNATURES,
+    STANDARD_SIGNATURES,
+    Embeddings,
+    Golden,
+    ModelContract,
+    Preprocessing,
+    golden_key,
+)
 from serving.network.protos import prediction_pb2 as pb
 from serving.network.protos.tensor_codec import STRING, unpack
 
@@ -43,6 +52,17 @@ CONTRACT = ModelContract(
     signatures={"encoded": STANDARD_SIGNATURES["encoded"]},
     golden=Golden(count=2, references={"encoded": list(map(score, GOLDEN))}, tolerance=0.01, controls={}),
 )
+
+
+WITH_EMBEDDINGS = CONTRACT.model_copy(
+    update={"embeddings": Embeddings(width=2, signatures={"encoded": EMBEDDING_SIGNATURES["encoded"]})}
+)
+"""The same model, which also gives `embed`."""
+
+
+def embed(file: bytes) -> list[float]:
+    """What the layer before the head would be: brightness in 0..255, and 1; a wider one has zeros behind."""
+    return [255 * score(file)[0], 1]
 
 
 class Refusal(Exception):
@@ -115,6 +135,12 @@ class ModelServer(grpc.GenericRpcHandler):
             context.abort(*refusal.args)
         scores = [_score_or_none(file) for file in files]
         _put_array(reply.outputs["probabilities"], np.array([one or [0, 0] for one in scores], np.float32))
+        if request.model_spec.signature_name == EMBEDDING_SIGNATURES["encoded"].name:
+            assert self.contract.embeddings
+            rows = np.zeros((len(files), self.contract.embeddings.width), np.float32)
+            for row, file, scored in zip(rows, files, scores, strict=True):
+                row[:2] = embed(file) if scored else 0
+            _put_array(reply.outputs["embeddings"], rows)
         _put_array(reply.outputs["ok"], np.array([one is not None for one in scores]))
         return reply.SerializeToString()
 

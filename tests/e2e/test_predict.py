@@ -82,6 +82,29 @@ def test_the_job_answers_as_a_plain_loop(
             assert row["label"] == label
 
 
+def test_embeddings_are_those_of_a_plain_loop_in_every_wire_form(
+    predict: Predict, drawn: Path, model_store: Path, tmp_path: Path
+) -> None:
+    import pyarrow.parquet
+    import tensorflow as tf
+
+    shutil.copytree(drawn / "train", tmp_path / "in")
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"<html>")
+    model = tf.saved_model.load(str(model_store / "1"))
+    ask = model.signatures["serving_encoded_embeddings"]
+    for wire in ("float32", "uint8", "encoded"):
+        result = predict("--input", tmp_path / "in", "--output", tmp_path / wire, "--wire", wire, "--embeddings")
+        assert result.exit_code == 0, result.output
+        assert f"embeddings: {tmp_path / wire}/embeddings.parquet\n" in result.output
+        table = pyarrow.parquet.read_table(tmp_path / wire / "embeddings.parquet")
+        paths = table["path"].to_pylist()
+        assert paths == [row["path"] for row in rows(tmp_path / wire / "predictions.csv")]
+        assert account(tmp_path / wire) == (len(paths) + 1, len(paths), 1, 0)
+        expected = ask(tf.constant([Path(path).read_bytes() for path in paths]))["embeddings"].numpy()
+        found = np.array(table["embedding"].to_pylist(), np.float32)
+        np.testing.assert_allclose(found, expected, atol=0.1 if wire == "uint8" else 0.02)
+
+
 def test_columns_are_the_best_classes_in_order(predict: Predict, drawn: Path, tmp_path: Path) -> None:
     predict("--input", drawn / "train", "--output", tmp_path / "out", "--top-k", 3)
     found = rows(tmp_path / "out" / "predictions.csv")

@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.contract import ALGORITHMS, Golden, ModelContract, Preprocessing, SignatureRef, golden_distance
-from serving.errors import ContractError
+from serving.contract import (
+    ALGORITHMS,
+    Embeddings,
+    Golden,
+    ModelContract,
+    Preprocessing,
+    SignatureRef,
+    golden_distance,
+)
+from serving.errors import ContractError, UsageError
 
 CONTRACT = ModelContract(labels=["cat", "dog"], preprocessing=Preprocessing(height=8, width=8))
 
@@ -61,7 +69,7 @@ def test_a_model_that_turns_images_is_of_another_algorithm_than_an_older_one() -
 def test_what_older_releases_exported_keeps_its_fingerprint_and_text() -> None:
     assert CONTRACT.preprocessing.fingerprint == "512f7d8233c087a2"
     assert CONTRACT.fingerprint == "d492debbad3af9ae"
-    assert not {"activation", "batch"} & set(CONTRACT.to_json().replace('"', " ").split())
+    assert not {"activation", "batch", "embeddings"} & set(CONTRACT.to_json().replace('"', " ").split())
 
 
 def test_models_of_other_labels_or_answers_have_other_fingerprints() -> None:
@@ -79,6 +87,26 @@ def test_a_missing_wire_form_names_those_there_are() -> None:
     plain = CONTRACT.model_copy(update={"signatures": {"uint8": SignatureRef(name="a", input="b", output="c")}})
     with pytest.raises(ContractError, match="`wire` float32; it has uint8"):
         plain.signature("float32")
+
+
+def test_embeddings_are_asked_for_by_signatures_of_their_own() -> None:
+    contract = CONTRACT.model_copy(update={"embeddings": Embeddings(width=3)})
+    assert ModelContract.from_json(contract.to_json()) == contract
+    assert contract.signature("uint8") == CONTRACT.signature("uint8")
+    asked = contract.signature("uint8", embeddings=True)
+    assert (asked.name, asked.output, asked.embeddings) == ("serving_uint8_embeddings", "probabilities", "embeddings")
+    assert contract.fingerprint != CONTRACT.fingerprint
+
+
+def test_a_model_without_embeddings_says_how_to_get_them() -> None:
+    with pytest.raises(UsageError, match=r"`embeddings`: .* train it again with this release"):
+        CONTRACT.signature("float32", embeddings=True)
+
+
+def test_a_signature_of_embeddings_has_to_give_them() -> None:
+    plain = SignatureRef(name="a", input="b", output="c").model_dump()
+    with pytest.raises(ContractError, match="must name its output"):
+        ModelContract.from_json(changed(embeddings={"width": 3, "signatures": {"uint8": plain}}))
 
 
 def test_golden_distance_is_the_mean_of_the_largest_changes() -> None:

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.contract import ModelContract, golden_distance, golden_key
+from serving.contract import EMBEDDING_SIGNATURES, ModelContract, golden_distance, golden_key
 from serving.errors import ContractError, DiskFull, FlowImagesError
 from serving.images.preprocessing import make_decoder
 from serving.images.wire import WIRES, Wire
@@ -27,6 +27,8 @@ from trainer.tensorflow_errors import explained
 
 LABELS = ["checks", "clouds", "dots", "rings", "stripes", "waves"]
 SIDE = IMAGE_SIZE
+WIDTH = 107
+"""Features of the hub module."""
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +73,18 @@ def test_signatures_are_those_of_the_table(loaded: Any) -> None:
         for name, signature in loaded.signatures.items()
     }
     scores = {"probabilities": ([None, 6], "float32")}
+    embeddings = {"embeddings": ([None, WIDTH], "float32")}
     image = [None, SIDE, SIDE, 3]
     assert {name: tuple(specs) for name, specs in found.items()} == {
         "serving_default": ({"images": (image, "float32")}, scores),
         "serving_uint8": ({"images": (image, "uint8")}, scores),
         "serving_encoded": ({"image_bytes": ([None], "string")}, scores | {"ok": ([None], "bool")}),
+        "serving_default_embeddings": ({"images": (image, "float32")}, scores | embeddings),
+        "serving_uint8_embeddings": ({"images": (image, "uint8")}, scores | embeddings),
+        "serving_encoded_embeddings": (
+            {"image_bytes": ([None], "string")},
+            scores | embeddings | {"ok": ([None], "bool")},
+        ),
         "contract": ({"keys": ([None], "string")}, {"values": ([None], "string")}),
     }
 
@@ -201,11 +210,43 @@ def test_a_screen_keeps_large_files_out_of_the_model(contract: ModelContract, dr
     assert max(len(data) for data in files) < 256 * 1024 < (tmp_path / "large.png").stat().st_size
 
 
-def test_warm_up_is_one_row_for_each_signature_and_runs(version: Path, loaded: Any) -> None:
+def embed(loaded: Any, contract: ModelContract, wire: Wire, value: Any) -> dict[str, np.ndarray[Any, Any]]:
+    reference = contract.signature(wire, embeddings=True)
+    answer = loaded.signatures[reference.name](**{reference.input: tf.constant(value)})
+    return {name: tensor.numpy() for name, tensor in answer.items()}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_embeddings_are_what_the_head_makes_probabilities_of(
+    version: Path, loaded: Any, contract: ModelContract, golden: list[bytes], wire: Wire
+) -> None:
+    value = preprocessed(golden, contract.preprocessing, wire)
+    found = embed(loaded, contract, wire, value)
+    stored = str(version / "variables" / "variables")
+    weights = [tf.train.load_variable(stored, name) for name, _ in tf.train.list_variables(stored)]
+    kernel = next(one for one in weights if np.shape(one) == (WIDTH, 6))
+    bias = next(one for one in weights if np.shape(one) == (6,))
+    made = tf.nn.softmax(found["embeddings"] @ kernel + bias).numpy()
+    np.testing.assert_allclose(made, found["probabilities"], atol=1e-5)
+    np.testing.assert_allclose(ask(loaded, contract, wire, value), found["probabilities"], atol=1e-5)
+    assert found["embeddings"].std(axis=0).max() > 0.01
+
+
+def test_embeddings_hardly_depend_on_the_wire_form(loaded: Any, contract: ModelContract, golden: list[bytes]) -> None:
+    exact, *others = (
+        embed(loaded, contract, wire, preprocessed(golden, contract.preprocessing, wire))["embeddings"]
+        for wire in WIRES
+    )
+    for rounded in others:
+        np.testing.assert_allclose(rounded, exact, atol=0.05)  # each has a deviation of 1 over images
+
+
+def test_warm_up_is_one_row_for_each_signature_but_those_of_embeddings_and_runs(version: Path, loaded: Any) -> None:
     path = str(version / "assets.extra" / "tf_serving_warmup_requests")
     logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
     requests = [log.predict_log.request for log in logs]
-    assert {request.model_spec.signature_name for request in requests} == set(loaded.signatures)
+    few_ask_for = {reference.name for reference in EMBEDDING_SIGNATURES.values()}
+    assert {request.model_spec.signature_name for request in requests} == set(loaded.signatures) - few_ask_for
     for request in requests:
         inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
         assert {len(value) for value in inputs.values()} == {1}
@@ -425,6 +466,8 @@ def test_the_contract_carries_what_makes_an_answer_unsure(contract: ModelContrac
         found = exported.contract
     assert (found.threshold, found.target_precision, found.groups) == (0.7, 0.95, {"bright": "light", "dark": "none"})
     assert ModelContract.from_json(found.to_json()) == found
+    assert found.embeddings is None  # its head is not known
+    assert "embeddings" not in found.to_json()
     without = found.model_copy(update={"threshold": None, "target_precision": None, "groups": None})
     assert "threshold" not in without.to_json()
     for wrong in ({"threshold": 0.5}, {"groups": {"bright": "x"}}, {"threshold": 2, "target_precision": 0.9}):

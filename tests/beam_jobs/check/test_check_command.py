@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pyarrow import parquet
 
 from beam_jobs.check.check_command import check
 from beam_jobs.predict_command import predict
 from serving.errors import UsageError
 from tests.beam_jobs.conftest import COUNT
-from tests.beam_jobs.model_server import NAME, ModelServer
+from tests.beam_jobs.model_server import NAME, WITH_EMBEDDINGS, ModelServer
 
 
 @pytest.fixture
@@ -61,3 +62,37 @@ def test_the_first_wrong_row_of_each_file_is_said(output: Path) -> None:
 def test_a_folder_without_a_run_is_wrong_usage(tmp_path: Path) -> None:
     assert isinstance(CliRunner().invoke(check, [str(tmp_path)]).exception, UsageError)
     assert isinstance(CliRunner().invoke(check, [""]).exception, UsageError)
+
+
+@pytest.fixture
+def embedded(model: ModelServer, images: Path, tmp_path: Path) -> Path:
+    """A run that keeps embeddings."""
+    model.contract = WITH_EMBEDDINGS
+    words = ["--input", str(images), "--output", f"{tmp_path}/out", "--server", model.address, "--model-name", NAME]
+    done = CliRunner().invoke(predict, [*words, "--embeddings", "--quiet"])
+    assert done.exit_code == 0, done.output
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("has_state", [True, False], ids=["whole", "without-state"])
+def test_embeddings_are_those_of_the_parts_in_the_order_of_the_predictions(embedded: Path, has_state: bool) -> None:
+    if not has_state:
+        shutil.rmtree(embedded / "_state")
+    done = CliRunner().invoke(check, [str(embedded)])
+    assert done.exit_code == 0, done.output
+    assert "embeddings.parquet" in done.stdout
+    path = embedded / "embeddings.parquet"
+    table = parquet.read_table(path)
+    order = [1, 0, *range(2, COUNT)]
+    parquet.write_table(table.take(order), path)
+    done = CliRunner().invoke(check, [str(embedded)])
+    assert done.exit_code == 1
+    assert "flow-images: embeddings.parquet, row 1: it is about " in done.stderr
+    swapped = table.set_column(1, table.schema.field(1), table.column(1).take(order))
+    parquet.write_table(swapped, path)
+    done = CliRunner().invoke(check, [str(embedded)])
+    if has_state:
+        assert done.exit_code == 1
+        assert "flow-images: embeddings.parquet, row 1: embedding is " in done.stderr
+    else:  # which nothing else tells
+        assert done.exit_code == 0, done.output

@@ -15,10 +15,11 @@ from serving.client.discovery import discover
 from serving.client.image_calls import ImagePredictor
 from serving.client.model_overrides import ModelOverrides
 from serving.client.predict_client import PredictClient
-from serving.contract import Golden, ModelContract
+from serving.contract import Embeddings, Golden, ModelContract
 from serving.errors import (
     ContractError,
     InvalidRequest,
+    MalformedAnswer,
     ModelNotFound,
     ServerUnavailable,
     ServingError,
@@ -26,6 +27,7 @@ from serving.errors import (
 )
 from serving.images.encoder import make_encoder
 from serving.images.limits import ImageLimits
+from serving.images.wire import WIRES, Wire
 from serving.network.retry import RetryPolicy
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 
@@ -97,6 +99,42 @@ def test_undecodable_rows_are_marked_and_others_scored(
     scores = ImagePredictor(client, contract, "encoded").predict([whole, b"broken", whole])
     assert scores.ok.tolist() == [True, False, True]
     np.testing.assert_allclose(scores.probabilities[0], scores.probabilities[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_embeddings_come_with_the_scores_from_one_request(
+    client: PredictClient, contract: ModelContract, drawn: Path, wire: Wire
+) -> None:
+    assert contract.embeddings
+    encode = make_encoder(contract.preprocessing, wire, ImageLimits())
+    images = [encode(path.read_bytes()) for path in sorted((drawn / "train").iterdir())[:3]]
+    plain = ImagePredictor(client, contract, wire).predict(images)
+    predictor = ImagePredictor(client, contract, wire, embeddings=True)
+    assert predictor.check_golden() < 1e-4
+    found = predictor.predict(images)
+    assert plain.embeddings is None
+    np.testing.assert_allclose(found.probabilities, plain.probabilities, atol=1e-5)
+    assert found.embeddings is not None
+    assert found.embeddings.shape == (3, contract.embeddings.width)
+
+
+def test_embeddings_of_files_among_arrays_stand_in_their_rows(
+    client: PredictClient, contract: ModelContract, drawn: Path
+) -> None:
+    files = [path.read_bytes() for path in sorted((drawn / "train").iterdir())[:2]]
+    encode = make_encoder(contract.preprocessing, "float32", ImageLimits())
+    predictor = ImagePredictor(client, contract, "float32", embeddings=True)
+    arrays = predictor.predict([encode(file) for file in files]).embeddings
+    mixed = predictor.predict([files[1], encode(files[0])]).embeddings
+    assert arrays is not None
+    assert mixed is not None
+    np.testing.assert_allclose(mixed, arrays[::-1], atol=1e-3)
+
+
+def test_embeddings_of_another_width_are_refused(client: PredictClient, contract: ModelContract) -> None:
+    other = contract.model_copy(update={"embeddings": Embeddings(width=3)})
+    with pytest.raises(MalformedAnswer, match=r"output embeddings is float32 \[1, \d+\], expected floats \[1, 3\]"):
+        ImagePredictor(client, other, "encoded", embeddings=True).predict([b""])
 
 
 def test_files_among_arrays_are_asked_about_as_files(
