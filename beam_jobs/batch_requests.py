@@ -99,6 +99,11 @@ class Scorer:
         self._known_good = known_good
         self._answered: Prepared | None = None
 
+    @property
+    def retries(self) -> int:
+        """Requests that were repeated after a missed deadline."""
+        return self._retrier.retries
+
     def answer(self, batch: Sequence[Prepared]) -> list[Outcome]:
         """The outcomes of a batch, in its order.
 
@@ -273,5 +278,5 @@ class Scorer:
             scores,
             group=groups.best(probabilities) if groups else None,
             facts=image.facts,
-            embedding=b"" if answer.embeddings is None else pack(answer.embeddings[place]),
+            embedding="" if answer.embeddings is None else pack(answer.embeddings[place]),
         )

@@ -75,6 +75,11 @@ class ChunkPredictor(Generic[Source]):
         self._reader.close()
         self._requests.shutdown(cancel_futures=True)
 
+    @property
+    def retries(self) -> int:
+        """Requests that were repeated after a missed deadline."""
+        return self._scorer.retries
+
     def outcomes(self, sources: Iterable[tuple[int, Source]]) -> Iterator[Outcome]:
         """One outcome for each (place in the chunk, source), in their order.
 

@@ -1,14 +1,11 @@
 """`flow-images predict` and `flow-images merge`: flags, signals and exit codes, nothing else."""
 
-import contextlib
 import dataclasses
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from beam_jobs import stop_request
 from beam_jobs.predict_options import (
     MergeOptions,
     OutputOptions,
@@ -17,11 +14,11 @@ from beam_jobs.predict_options import (
     ProgressOptions,
     RejectionLimits,
 )
+from beam_jobs.stoppable import stoppable
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_flags import option_flags
 from serving.console.terminal import say
-from serving.errors import EXIT_OVER_LIMIT, Transient
-from serving.process.signals import handling_signals
+from serving.errors import EXIT_OVER_LIMIT
 
 if TYPE_CHECKING:
     from beam_jobs.progress_log import Shown, Work
@@ -76,7 +73,7 @@ def predict(
     from beam_jobs.progress_bar import shown_progress
 
     shown: list[Shown] = []
-    with _stoppable(lambda: shown[0].kept if shown else ""), shown_progress(quiet=display.quiet) as progress:
+    with stoppable("predict", lambda: shown[0].kept if shown else ""), shown_progress(quiet=display.quiet) as progress:
         shown.append(progress)
         account = run_job(dataclasses.replace(options, beam_flags=beam_flags), progress)
     if account is None or progress.run is None:
@@ -158,37 +155,3 @@ def _end(is_over: bool, page: PageOptions, output: str, beam_flags: tuple[str, .
             say(f"flow-images: no report: {error}{extra}", err=True)
     if is_over:
         raise click.exceptions.Exit(EXIT_OVER_LIMIT)
-
-
-_STOP_WITHIN_S = 2.5
-_INTERRUPTED = "flow-images predict: interrupted; the same command continues"
-
-
-@contextlib.contextmanager
-def _stoppable(kept: Callable[[], str]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the run within seconds, resumable; a second one ends the process at once.
-
-    Args:
-      kept: says how many images are done, if that is known.
-    """
-    received: list[int] = []
-
-    def handle(number: int) -> None:
-        if received:
-            stop_request.exit_now(128 + number, _INTERRUPTED)
-        received.append(number)
-        stop_request.exit_after(_STOP_WITHIN_S, 128 + number, _INTERRUPTED)
-        print("\nstopping; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
-        stop_request.request_stop()
-
-    try:
-        with handling_signals(handle):
-            yield
-    except Exception as error:
-        # Work that a stop breaks off may fail in any way; without a stop the error counts.
-        if not received:
-            if isinstance(error, Transient):
-                error.add(f"; {kept() or 'what is done is kept'}: the same command continues")
-            raise
-        say(_INTERRUPTED + (f" ({kept()})" if kept() else ""), err=True)
-        sys.exit(128 + received[0])

@@ -197,6 +197,7 @@ class PredictOptions(ConnectionOptions, AnswerOptions, OutputOptions, Throughput
         more="They are read from the image's bytes as they pass by. width and height are as stored, before any turn by "
         "EXIF; taken is the camera's clock.",
         default=(),
+        default_words="none",
         metavar="FACT,…",
         group="Output",
     )

@@ -37,8 +37,6 @@ class Answer(NamedTuple):
     """The score of the true label; None where it is not among those that were written."""
     is_placed: bool = True
     """Is `path` a path?"""
-    is_unknown: bool = False
-    """Is the score below the run's threshold?"""
 
 
 class Fault(NamedTuple):
@@ -178,7 +176,7 @@ def _answer(record: dict[str, Any]) -> Answer:
     """The answer of a record of path, label, score, label_2, score_2 and so on."""
     prefix = "model_" if "model_label" in record else ""
     label, score = record[f"{prefix}label"], record[f"{prefix}score"]
-    found = Answer(record["path"], label, _finite(score), is_unknown=label != record["label"])
+    found = Answer(record["path"], label, _finite(score))
     true_label = record.get("true_label") or None
     if true_label is None:
         return found

@@ -24,7 +24,8 @@ def print_summary(run: Mapping[str, Any], work: Work | None = None) -> None:
     if summary.labels:
         _print_labels(summary)
     if unknown := summary.unknown:
-        say(f"unknown: {unknown.count:,} images with a score below the threshold {unknown.threshold:g}")
+        images = "image" if unknown.count == 1 else "images"
+        say(f"unknown: {unknown.count:,} {images} with a score below the threshold {unknown.threshold:g}")
     for fault in summary.faults:
         say(f"{fault.verdict}: {fault.count:,} {fault.reason}, such as {fault.example}")
     if found := summary.accuracy:

@@ -10,6 +10,7 @@ from typing import Self
 
 from beam_jobs import progress, stop_request
 from beam_jobs.chunk_predictor import ChunkOptions, served_predictor
+from beam_jobs.chunk_work import ChunkWork
 from beam_jobs.fresh_links import Links
 from beam_jobs.image_reader import read_row
 from beam_jobs.manifest import Row
@@ -79,11 +80,13 @@ class ChunkWorker:
         self._stamps: dict[str, Stamp] = {}
         """The stamps of files that were read and have no outcome yet, by the paths of their rows."""
         self._failure: Exception | None = None
+        self._told, self._telling = (0, 0), threading.Lock()
         retry = spec.retry.by_many(spec.chunk.requests_in_flight)
         with contextlib.ExitStack() as opened:
             client = PredictClient(spec.endpoint, retry=retry, stop=stop_request.STOP, retried=transient_in_time)
             opened.callback(client.close)
             opened.enter_context(stop_request.closed_on_stop(client.close))
+            self._client = client
             self._predictor = opened.enter_context(
                 served_predictor(
                     client,
@@ -137,6 +140,7 @@ class ChunkWorker:
         spec = self._spec
         if self._parts.exists(spec.generation, chunk):
             return Counter()
+        began, started = time.time(), time.monotonic()
         try:
             outcomes = self._predict(self._rows(chunk))
         except ModelNotFound as error:
@@ -144,8 +148,16 @@ class ChunkWorker:
         except Exception:
             stop_request.raise_if_stopped()  # a stop closes the channel, which is not an error of the server's
             raise
-        self._parts.write(spec.generation, chunk, outcomes)
+        work = ChunkWork(round(began, 3), round(time.monotonic() - started, 3), len(outcomes), *self._repeated())
+        self._parts.write(spec.generation, chunk, outcomes, work)
         return Counter(outcome.verdict for outcome in outcomes)
+
+    def _repeated(self) -> tuple[int, int]:
+        """Requests and calls to stores that were repeated since this was asked before; chunks share the client."""
+        with self._telling:
+            now = self._client.retries + self._predictor.retries, self._stores.retries
+            before, self._told = self._told, now
+        return now[0] - before[0], now[1] - before[1]
 
     def _predict(self, rows: list[tuple[int, Row]]) -> list[Outcome]:
         outcomes, paths = [], {number: row.path for number, row in rows}

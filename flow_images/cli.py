@@ -64,6 +64,9 @@ COMMANDS = {
     "report": Command(
         "beam_jobs.report.report_command", "report", "Write a page about a complete run: report.html.", "report"
     ),
+    "sort": Command(
+        "beam_jobs.sort.sort_command", "sort", "Put a run's images into a folder for each label.", "predict"
+    ),
     "classify": Command("flow_images.classify_command", "classify", "Show the top classes of a few images.", "serve"),
     "demo": Command("flow_images.demo", "demo", "Run the whole main job on images that are drawn for it.", "all"),
     "deploy": Command("k8s.deploy.deploy_command", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),
@@ -102,7 +105,7 @@ class _Commands(GroupOfCommands):
 
 _SECTIONS = {
     "Models": ("train", "evaluate", "models", "serve"),
-    "Images": ("predict", "merge", "report", "classify"),
+    "Images": ("predict", "merge", "report", "sort", "classify"),
     "From a first try to a cluster": ("demo", "deploy"),
 }
 

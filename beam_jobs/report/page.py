@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from beam_jobs.listing import left_out_in_words
+from beam_jobs.report.course import Course
+from beam_jobs.report.course_on_page import course_on_page
 from beam_jobs.report.findings import BINS, Findings, Truth
+from beam_jobs.report.training import Training
 from beam_jobs.result_files import Answer, Fault, RunFacts
 from serving.client.accuracy import wilson
 from serving.contract import ModelContract
@@ -32,10 +35,16 @@ class RunReport:
     run: RunFacts
     findings: Findings
     output: str
+    changed: Sequence[str] = ()
+    """What the files hold that run.json does not say."""
     contract: ModelContract | None = None
     """The model's; None where the run's own files are gone."""
     thumbnails: Mapping[str, str | None] | None = None
     """Data URIs by path; None for a page without thumbnails."""
+    course: Course = dataclasses.field(default_factory=lambda: Course([]))
+    """How the run went over time; of no chunks where it isn't known."""
+    training: Training | None = None
+    """What the model's folder says of its training, if it is there."""
 
 
 def shown_images(findings: Findings) -> list[str]:
@@ -79,7 +88,7 @@ def render(report: RunReport) -> str:
         findings=findings,
         counts={verdict: findings.count(verdict) for verdict in ("rejected", "failed")},
         left_out=left_out_in_words(report.run.left_out),
-        changed=_changed(report),
+        changed=report.changed,
         histogram=_histogram(findings),
         steps=[(number / BINS, (number + 1) / BINS, count) for number, count in enumerate(findings.histogram)],
         unsurest=figures(findings.unsurest, _label_and_score),
@@ -87,6 +96,7 @@ def render(report: RunReport) -> str:
         sheets=sheets,
         faulty=[(verdict, reasons[:_REASONS], len(reasons) - _REASONS) for verdict, reasons in faulty if reasons],
         truth=_truth(findings.truth, figures) if findings.truth.images else None,
+        course=course_on_page(report.course),
         has_thumbnails=any(thumbnails.values()),
         most_labels=_LABELS,
         more_labels=_MORE_LABELS,
@@ -110,21 +120,6 @@ def _label_and_score(answer: Answer) -> "markupsafe.Markup":
 
 def _mistake(answer: Answer) -> "markupsafe.Markup":
     return sentence("is {}, scored {} {:.3f}", answer.true_label or "", answer.label, answer.score)
-
-
-def _changed(report: RunReport) -> list[str]:
-    """What the files hold that run.json does not say."""
-    run, findings = report.run, report.findings
-    counts = [
-        ("predicted", findings.predicted, run.predicted),
-        ("rejected", findings.count("rejected"), run.rejected),
-        ("failed", findings.count("failed"), run.failed),
-    ]
-    return [
-        f"{verdict} images: {found:,} in the files, {said:,} in run.json"
-        for verdict, found, said in counts
-        if found != said
-    ]
 
 
 def _truth(

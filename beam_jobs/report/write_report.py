@@ -1,17 +1,13 @@
 """Writes report.html beside the results of a run."""
 
-from collections.abc import Callable, Iterator
-
-from beam_jobs.manifest import Row
-from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.complete_run import CompleteRun
+from beam_jobs.plan import RunFolder
+from beam_jobs.report.course import Course
 from beam_jobs.report.findings import Findings
 from beam_jobs.report.page import RunReport, render, shown_images
 from beam_jobs.report.source_images import SourceImages
-from beam_jobs.result_files import RunFacts, read_answers, read_faults, read_run
-from beam_jobs.results import REPORT, RUN, Incomplete
-from serving.console.option_fields import option_fields
-from serving.errors import UsageError
-from serving.images.limits import ImageLimits
+from beam_jobs.report.training import find_training
+from beam_jobs.results import REPORT
 from serving.network.retry import RetryPolicy
 from serving.storage.base import join, output_errors
 from serving.storage.storage_options import StorageOptions
@@ -35,21 +31,20 @@ def write_report(output: str, storage: StorageOptions | None = None, *, thumbnai
     """
     folder = RunFolder(Stores(storage).writable(output), output)
     with output_errors(output):
-        plan = folder.load_plan()
-        run = _run(folder, plan)
-        findings = Findings(
-            read_answers(folder.storage, output, _rows(folder, plan) if plan else None, run.formats),
-            read_faults(folder.storage, output),
-            _threshold(run, plan),
-        )
-        made = _images(storage, run, plan).thumbnails(shown_images(findings)) if thumbnails else None
+        run = CompleteRun(folder)
+        findings = Findings(run.answers(), run.faults(), run.threshold)
+        made = _images(storage, run).thumbnails(shown_images(findings)) if thumbnails else None
+        changed = run.changes(findings.predicted, findings.count("rejected"), findings.count("failed"))
         page = render(
             RunReport(
-                run=run,
+                run=run.facts,
                 findings=findings,
                 output=output,
-                contract=plan.model.contract if plan else None,
+                changed=changed,
+                contract=run.plan.model.contract if run.plan else None,
                 thumbnails=made,
+                course=Course(run.works()),
+                training=find_training(run, output, Stores(storage, RetryPolicy(patience_s=0))),
             )
         )
         path = join(output, REPORT)
@@ -58,31 +53,7 @@ def write_report(output: str, storage: StorageOptions | None = None, *, thumbnai
     return path
 
 
-def _run(folder: RunFolder, plan: Plan | None) -> RunFacts:
-    try:
-        return read_run(folder.storage, folder.output)
-    except FileNotFoundError as error:
-        if plan:
-            raise Incomplete(
-                f"{folder.output}: the run is not complete (no {RUN}): the command that began it continues it"
-            ) from error
-        raise UsageError(f"{folder.output}: no run in it (no {RUN})") from error
-
-
-def _threshold(run: RunFacts, plan: Plan | None) -> float:
-    """The run's, or of one from an earlier release the model's; 0 for none."""
-    model = plan.model.contract.threshold if plan else None
-    return (model or 0.0) if run.threshold is None else run.threshold
-
-
-def _rows(folder: RunFolder, plan: Plan) -> Iterator[Row]:
-    for chunk in range(plan.manifest.chunks):
-        yield from folder.read_chunk(plan, chunk)
-
-
-def _images(storage: StorageOptions | None, run: RunFacts, plan: Plan | None) -> SourceImages:
-    limits = ImageLimits(**{name: run.options[name] for name in option_fields(ImageLimits) if name in run.options})
-    locate: Callable[[str], str] = plan.locate if plan else str
-    upright = plan is not None and plan.model.contract.preprocessing.orientation == "exif"
+def _images(storage: StorageOptions | None, run: CompleteRun) -> SourceImages:
+    upright = run.plan is not None and run.plan.model.contract.preprocessing.orientation == "exif"
     once = Stores(storage, RetryPolicy(patience_s=0))  # a page is not worth the wait for a store that is away
-    return SourceImages(once, locate, limits, upright=upright)
+    return SourceImages(once, run.locate, run.limits, upright=upright)

@@ -58,7 +58,7 @@ class Disk(Storage):
             aside = _aside(path)
             try:
                 _write(aside, data)
-                _link(aside, path)
+                give_name(aside, path)
             except FileExistsError:
                 return False
             finally:
@@ -105,8 +105,11 @@ def _aside(path: str) -> Path:
     return folder / f"{_ASIDE}{uuid.uuid4().hex}"
 
 
-def _link(aside: Path, path: str) -> None:
-    """Gives a file its name, unless another has it."""
+def give_name(aside: Path, path: str) -> None:
+    """Gives a file that was written aside its name; raises FileExistsError if another file has it.
+
+    The name that it had may be there still, or not.
+    """
     try:
         os.link(aside, path)  # unlike a rename, it never replaces
     except OSError as error:

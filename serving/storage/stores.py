@@ -65,6 +65,11 @@ class Stores:
                 self._stores[kind] = RetryingStorage(store, self._retrier, self._patience_s)
             return self._stores[kind]
 
+    @property
+    def retries(self) -> int:
+        """Calls that were repeated so far."""
+        return self._retrier.retries
+
     def writable(self, path: str) -> RetryingStorage:
         """The store that holds a file or folder that is to be written.
 

@@ -1,11 +1,13 @@
 """Parts: written once and whole, and found out if they are not as they were written."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from beam_jobs.chunk_work import ChunkWork
 from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import Plan, RunFolder
 from serving.storage.disk import Disk
@@ -28,31 +30,39 @@ def file(parts: Parts, chunk: int, generation: int = 0) -> Path:
 def test_outcomes_come_back_as_they_were_written(tmp_path: Path) -> None:
     parts = Parts(Disk(), str(tmp_path))
     odd = Outcome(1, "failed", [], [], stage="read", reason="unreadable", message='犬 "\n\u2028')
-    written = [outcome(0, "predicted"), odd]
+    embedded = outcome(2, "predicted")._replace(facts=[640], embedding="AAD/ew==")
+    written = [outcome(0, "predicted"), odd, embedded]
     assert parts.write(0, 7, written)
     assert parts.read(0, 7) == written
     assert parts.done(0) == {7}
     assert parts.exists(0, 7)
 
 
-def test_embeddings_come_back_with_their_rows(tmp_path: Path) -> None:
+def test_when_a_part_was_made_is_no_outcome_and_is_found_at_its_end(tmp_path: Path) -> None:
     parts = Parts(Disk(), str(tmp_path))
-    written = [
-        Outcome(0, "predicted", [1, 0], [0.75, 0.25], embedding=b"\n\n\n0"),
-        Outcome(1, "rejected", [], [], stage="decode", reason="corrupt", stamp={"size": "7"}),
-        Outcome(2, "predicted", [0, 1], [0.75, 0.25], embedding=b"\0\n\n2"),
+    long = Outcome(0, "failed", [], [], "read", "unreadable", '{"began": 1} ' * 500)
+    works = [ChunkWork(1796000000.5, 3.25, rows, 2, 1) for rows in (1, 2)]
+    parts.write(0, 0, [long], works[0])
+    parts.write(1, 0, [outcome(0, "predicted"), outcome(1, "predicted")], works[1])
+    parts.write(0, 1, [outcome(0, "predicted")])
+    parts.write(0, 2, [long])
+    parts.add_generation(1, {0: [0, 1]})
+    assert parts.read(0, 0) == [long]
+    assert parts.read(1, 0) == [outcome(0, "predicted"), outcome(1, "predicted")]
+    assert sorted(parts.works()) == sorted(works)
+
+
+def test_a_part_of_the_first_release_is_read(tmp_path: Path) -> None:
+    name = "0-00000003.jsonl"
+    rows = b'[0, "predicted", [1, 0], [0.75, 0.25], "", "", ""]\n[1, "rejected", [], [], "read", "missing", "none"]\n'
+    checksum = hashlib.sha256(f"{name}\n".encode() + rows).hexdigest().encode()
+    (tmp_path / name).write_bytes(rows + checksum + b"\n")
+    parts = Parts(Disk(), str(tmp_path))
+    assert parts.read(0, 3) == [
+        Outcome(0, "predicted", [1, 0], [0.75, 0.25]),
+        Outcome(1, "rejected", [], [], "read", "missing", "none"),
     ]
-    parts.write(0, 0, written)
-    assert parts.read(0, 0) == written
-    file(parts, 0).write_bytes(file(parts, 0).read_bytes().replace(b"\n\n2", b"\n\n3"))
-    with pytest.raises(BrokenPart, match="is damaged"):
-        parts.read(0, 0)
-
-
-def test_a_part_whose_images_are_all_rejected_has_no_embeddings(tmp_path: Path) -> None:
-    parts = Parts(Disk(), str(tmp_path))
-    parts.write(0, 0, [outcome(0, "rejected")])
-    assert parts.read(0, 0)[0].embedding == b""
+    assert parts.works() == []
 
 
 def test_the_first_part_stands(parts: Parts) -> None:

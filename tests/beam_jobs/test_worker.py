@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from beam_jobs.source_outage import SourceGone
 from beam_jobs.stop_request import Interrupted
 from beam_jobs.worker import ChunkWorker, VersionGone, WorkerSpec
 from serving.errors import ServerUnavailable
+from serving.network.retry import RetryPolicy
 from serving.storage.storage_options import S3Options, StorageOptions
 from tests.beam_jobs.model_server import ModelServer, Refusal, image
 from tests.beam_jobs.runs import make_unreadable, parts_of
@@ -31,6 +33,28 @@ def test_a_chunk_gets_its_part_once(spec: WorkerSpec, model: ModelServer) -> Non
     assert sorted(model.asked) == sorted(image(10 * number + 3) for number in range(4, 8))  # requests overlap
     assert work(spec, 1) == [{}]
     assert len(model.asked) == 4
+
+
+def test_a_part_tells_when_it_was_made_and_what_was_repeated(spec: WorkerSpec, model: ModelServer) -> None:
+    refusals = iter(range(3))
+
+    def busy(files: Any) -> None:
+        if next(refusals, None) is not None:
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, "busy")
+
+    patient = dataclasses.replace(spec, retry=RetryPolicy(patience_s=60, deadline_s=30, first_delay_s=0))
+    before = time.time()
+    with ChunkWorker(patient) as worker:
+        worker.work(0)
+        model.step = busy
+        worker.work(1)
+        model.step = lambda files: None
+        worker.work(2)
+    first, second, third = sorted(parts_of(spec).works())
+    assert (first.requests, second.requests, third.requests) == (0, 3, 0)
+    assert before - 0.001 <= first.began <= second.began <= third.began <= third.ended <= time.time() + 0.001
+    assert [one.images for one in (first, second, third)] == [4, 4, 4]
+    assert [one.row for one in parts_of(spec).read(0, 1)] == [0, 1, 2, 3]
 
 
 def test_progress_is_reported_row_by_row(spec: WorkerSpec) -> None:

@@ -154,6 +154,7 @@ DEPLOY = ("cleanup", "deploy", "predict", "resume", "rollback", "serve", "status
 COMMAND_MODULES = {
     "beam_jobs/predict_command.py",
     "beam_jobs/report/report_command.py",
+    "beam_jobs/sort/sort_command.py",
     "flow_images/cli.py",
     "flow_images/demo.py",
     *(f"k8s/deploy/{name}_command.py" for name in DEPLOY),

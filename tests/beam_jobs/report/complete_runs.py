@@ -1,10 +1,11 @@
 """Runs that are complete, with the answers that a test wants: real parts, merged by the job's own code."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from beam_jobs.chunk_work import ChunkWork
 from beam_jobs.listing import Listed
 from beam_jobs.parts import Outcome
 from beam_jobs.plan import OutputForms
@@ -34,15 +35,31 @@ def complete(
     format_: Literal["csv", "kaggle"] = "csv",
     threshold: float = 0.0,
     formats: Sequence[Format] = (),
+    chunk_rows: int = 5000,
+    works: Sequence[ChunkWork] = (),
+    recorded: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes a run of these images and its results, and returns its folder."""
+    """Writes a run of these images and its results, and returns its folder.
+
+    Args:
+      folder: of the run.
+      images: in any order.
+      labels: of the model.
+      top_k: scores of each image.
+      format_: of the predictions.
+      threshold: of the predictions; 0 for none.
+      formats: of the predictions, where they are several.
+      chunk_rows: images of each chunk.
+      works: how the chunks were worked through, in their order; the first release tells none.
+      recorded: options that run.json tells.
+    """
     contract = ModelContract(
         labels=list(labels),
         preprocessing=Preprocessing(height=8, width=8),
     )
     top_k = min(top_k, len(labels))
     listed = [Listed(image.path, label=image.true_label) for image in images]
-    run, plan = planned(folder, listed, contract, chunk_rows=5000, top_k=top_k, format_=format_)
+    run, plan = planned(folder, listed, contract, chunk_rows=chunk_rows, top_k=top_k, format_=format_)
     by_path = {image.path: image for image in images}
     for chunk in range(plan.manifest.chunks):
         rows = run.read_chunk(plan, chunk)
@@ -50,8 +67,9 @@ def complete(
             _outcome(number, by_path[row.path], None if format_ == "kaggle" else top_k)
             for number, row in enumerate(rows)
         ]
-        run.parts(plan).write(0, chunk, outcomes)
-    merge(run, plan, {}, OutputForms(formats=tuple(formats) or (format_,), threshold=threshold, top_k=top_k))
+        run.parts(plan).write(0, chunk, outcomes, works[chunk] if works else None)
+    forms = OutputForms(formats=tuple(formats) or (format_,), threshold=threshold, top_k=top_k)
+    merge(run, plan, recorded or {}, forms)
     return folder
 
 

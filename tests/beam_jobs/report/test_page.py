@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 import re
+import urllib.parse
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from beam_jobs.chunk_work import ChunkWork
 from beam_jobs.report.source_images import MOST_LETTERS
 from beam_jobs.report.write_report import write_report
 from serving.client.accuracy import wilson
@@ -124,6 +126,48 @@ def test_the_figures_are_those_of_the_csvs(tmp_path: Path) -> None:
         (label, f"{count}") for (truth, label), count in confused.items() if truth == "cat" and label == "dog"
     }
     assert "62listed=60predicted+1rejected+1failed" in re.sub(r"\s", "", page.text)
+
+
+def test_the_course_is_drawn_and_told_with_its_pauses_and_repetitions(tmp_path: Path) -> None:
+    images = [Image(f"{number:02}.png", [0.75, 0.25]) for number in range(40)]
+    start = 1796000000.0
+    works = [ChunkWork(start + 20 * number + 36_000 * (number > 2), 20, 8, number == 1, 0) for number in range(5)]
+    output = complete(tmp_path / "out", images, ["cat", "dog"], chunk_rows=4, works=works)
+    page = Reader(written(output))
+    told = "40 images in 100.0 s: 0.4 a second while somebody worked. 1 request to the server was repeated."
+    assert told in page.text
+    assert "Nobody worked, in grey: 00:54 to 10:54 (10 h)." in page.text
+    assert "the time is not known" not in page.text
+    assert "Images a second over time, and what was repeated" in [one.get("aria-label") for one in page.all("svg")]
+    rows = [row for row in page.rows if len(row) == 4 and re.fullmatch(r"\d\d:\d\d", row[0])]
+    assert len(rows) == 80
+    assert {row[2] for row in rows} == {"0.4"}
+    assert Counter(row[3] for row in rows) == {"0": 64, "0.1": 16}  # a sixteenth of one
+    again = written(output)
+    assert written(output) == again
+    for width in (390, 1280):
+        assert is_as_wide_as_its_window(output / "report.html", width)
+
+
+def test_a_run_of_the_first_release_has_a_page_without_a_course(tmp_path: Path) -> None:
+    assert "Over time" not in Reader(written(small_run(tmp_path))).text
+
+
+def test_the_training_of_the_model_is_told_and_linked(tmp_path: Path) -> None:
+    version = tmp_path / "st:o're" / "m" / "1"
+    (version / "assets.extra").mkdir(parents=True)
+    (version / "report.html").write_text("the report")
+    (version / "assets.extra" / "training.json").write_text('{"accuracy": 0.912, "accuracy_interval": [0.88, 0.94]}')
+    images = [Image("a.png", [0.75, 0.25])]
+    output = complete(tmp_path / "out", images, ["cat", "dog"], recorded={"model": str(version.parent)})
+    page = Reader(written(output))
+    assert ["accuracy when it was trained", "91.2%, 88.0% to 94.0%"] in page.rows
+    links = [one["href"] for one in page.all("a") if not (one["href"] or "").startswith("#")]
+    assert links == ["../st%3Ao%27re/m/1/report.html"]
+    answer = ask(
+        output / "report.html", "[...page.document.links].filter(one => one.protocol == 'file:').at(-1).pathname"
+    )
+    assert Path(urllib.parse.unquote(html.unescape(answer))).read_text() == "the report"
 
 
 def test_the_surest_and_the_least_sure_images_of_a_label_are_shown(tmp_path: Path) -> None:
