@@ -161,20 +161,13 @@ def dtype_name(array: Array) -> str:
     return _name(tf.as_dtype(array.dtype if array.dtype != object else "string"))
 
 
-def queueing_config(config: tf.compat.v1.ConfigProto) -> tf.compat.v1.ConfigProto:
-    """The config of a session for `BatchingSession`, whose own optimiser is off.
-
-    It would optimise every function under a queue's by itself: ten seconds for those that decode images. The queue's
-    function is optimised as a whole in any case, at its first run.
-    """
-    queueing = tf.compat.v1.ConfigProto()
-    queueing.CopyFrom(config)
-    queueing.graph_options.rewrite_options.disable_meta_optimizer = True
-    return queueing
-
-
 class BatchingSession:
-    """A `Runner` that puts a queue and a batch scheduler before a session."""
+    """A `Runner` that puts a queue and a batch scheduler before a session.
+
+    The session has no optimiser (`graph_optimizer.without_optimizer`): it would optimise every function under a
+    queue's by itself, ten seconds for those that decode images. The queue's function is optimised as a whole in any
+    case, at its first run.
+    """
 
     def __init__(
         self, session: GraphSession, options: BatchingOptions, on_run: Callable[[], None] = lambda: None
