@@ -7,8 +7,12 @@ as such a call. So in a model with a pipeline the calls say how to optimise, and
 left as they are, since a call computes all outputs, and an optimised graph only those that are asked for.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2
+from tensorflow.python.eager import context
 
 
 def quick(config: tf.compat.v1.ConfigProto) -> None:
@@ -17,6 +21,20 @@ def quick(config: tf.compat.v1.ConfigProto) -> None:
     rewriting.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
     rewriting.memory_optimization = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT
     rewriting.disable_tfg_optimizer = True
+
+
+@contextlib.contextmanager
+def quick_calls() -> Iterator[None]:
+    """A block in which calls that this thread adds to a graph are optimised quickly."""
+    here = context.context()
+    before = here.function_call_options
+    config = tf.compat.v1.ConfigProto.FromString(before.config_proto_serialized)
+    quick(config)
+    here.function_call_options = context.FunctionCallOptions(config_proto=config)
+    try:
+        yield
+    finally:
+        here.function_call_options = before
 
 
 def without_optimizer(config: tf.compat.v1.ConfigProto) -> tf.compat.v1.ConfigProto:
