@@ -278,5 +278,5 @@ class Scorer:
             scores,
             group=groups.best(probabilities) if groups else None,
             facts=image.facts,
-            embedding=b"" if answer.embeddings is None else pack(answer.embeddings[place]),
+            embedding="" if answer.embeddings is None else pack(answer.embeddings[place]),
         )

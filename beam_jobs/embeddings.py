@@ -1,9 +1,12 @@
-"""Embeddings of a run: float16 in its parts, and rows of one Parquet file beside the predictions.
+"""Embeddings of a run: float16, as text in the rows of its parts and as numbers in one file beside the predictions.
 
-float16 keeps three digits, which is more than nearest neighbours need, in half of the bytes.
+float16 keeps three digits, which is more than nearest neighbours need, in half of the bytes. In the parts, as the
+scores are, they are of one answer with them whichever of two workers is first; a stop or a retry needs no rule of its
+own.
 """
 
-from collections.abc import Mapping, Sequence
+import base64
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,19 +21,14 @@ _GROUP_BYTES = 4 * 1024 * 1024
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def pack(embedding: Array) -> bytes:
-    """An embedding as float16, little-endian; what float16 can't hold becomes its largest number.
+def pack(embedding: Array) -> str:
+    """An embedding as base64 of float16, little-endian; what float16 can't hold becomes its largest number.
 
     Args:
       embedding: floats [width], finite.
     """
-    return np.clip(embedding, -_LARGEST, _LARGEST).astype(_FLOAT16).tobytes()
-
-
-def share_out(packed: bytes, count: int) -> Sequence[bytes]:
-    """The embeddings that stand one after the other, in a part, for so many images."""
-    size = len(packed) // count if count else 0
-    return [packed[place * size : (place + 1) * size] for place in range(count)]
+    packed = np.clip(embedding, -_LARGEST, _LARGEST).astype(_FLOAT16)
+    return base64.b64encode(packed.tobytes()).decode()
 
 
 class EmbeddingsTable:
@@ -54,10 +52,10 @@ class EmbeddingsTable:
         self._schema = pyarrow.schema(fields, dict(metadata))
         self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd", use_dictionary=False)
         self._paths: list[str] = []
-        self._packed: list[bytes] = []
+        self._numbers: list[bytes] = []
         self._most = max(1, _GROUP_BYTES // (width * _FLOAT16.itemsize))
 
-    def write(self, path: str, packed: bytes) -> None:
+    def write(self, path: str, packed: str) -> None:
         """Adds the row of an image.
 
         Args:
@@ -65,7 +63,7 @@ class EmbeddingsTable:
           packed: its embedding, from `pack`.
         """
         self._paths.append(path)
-        self._packed.append(packed)
+        self._numbers.append(base64.b64decode(packed))
         if len(self._paths) == self._most:
             self._flush()
 
@@ -78,10 +76,10 @@ class EmbeddingsTable:
     def _flush(self) -> None:
         import pyarrow
 
-        numbers = pyarrow.py_buffer(b"".join(self._packed))
+        numbers = pyarrow.py_buffer(b"".join(self._numbers))
         values = pyarrow.Array.from_buffers(pyarrow.float16(), len(self._paths) * self._width, [None, numbers])
         embeddings = pyarrow.FixedSizeListArray.from_arrays(values, type=self._schema.field("embedding").type)
         paths = pyarrow.array(self._paths, pyarrow.string())
         self._writer.write_batch(pyarrow.record_batch([paths, embeddings], schema=self._schema))
         self._paths.clear()
-        self._packed.clear()
+        self._numbers.clear()

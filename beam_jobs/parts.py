@@ -1,11 +1,8 @@
 """Parts: the outcome of each row of one chunk, in one file that is written whole or not at all.
 
 A part that is there is never written again, so a retried bundle, a second worker, another shard and a rerun do no
-harm. Its last line is a checksum of its name and all before: one that was cut, changed or copied over another is
-detected. Its first line says when it was made (see `beam_jobs.chunk_work`).
-
-Where the run keeps embeddings, they stand between the rows and the checksum, behind an empty line: float16, one
-predicted row after the other. So rows and embeddings are of one answer, whichever of two workers is first.
+harm. Its last line is a checksum of its name and rows: one that was cut, changed or copied over another is
+detected. The line before says when it was made (see `beam_jobs.chunk_work`).
 
 **Generations.** Generation 0 is the run itself: it has a part for every chunk. Each `retry_failed` adds a generation,
 1 and so on, with parts for only the rows whose outcome may change (see `beam_jobs.remaining_work`). The newest outcome
@@ -20,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from beam_jobs.chunk_work import ChunkWork
-from beam_jobs.embeddings import share_out
 from beam_jobs.manifest import json_lines
 from serving.errors import FlowImagesError
 from serving.images.limits import MISSING
@@ -54,7 +50,7 @@ class Outcome(NamedTuple):
     """For a predicted image, the best group of labels and its score; None where the model has none."""
     facts: Sequence[str | int | None] = ()
     """For a predicted image, its facts in the order of the plan's columns."""
-    embedding: bytes = b""
+    embedding: str = ""
     """For a predicted image, its embedding as `beam_jobs.embeddings` packs it; empty where the run keeps none."""
 
     @property
@@ -87,10 +83,8 @@ class Parts:
     def write(self, generation: int, chunk: int, outcomes: Sequence[Outcome], work: ChunkWork | None = None) -> bool:
         """Writes a part; False if another worker was first, whose part then stands."""
         rows = "".join(json.dumps(_written(one), ensure_ascii=False) + "\n" for one in outcomes).encode("utf-8")
-        line = work.line() if work else b""
-        embeddings = b"".join(outcome.embedding for outcome in outcomes)
-        content = line + rows + (_SEPARATOR + embeddings if embeddings else b"")
-        return self.storage.create(self._path(generation, chunk), content + _checksum(generation, chunk, content))
+        rows += work.line() if work else b""
+        return self.storage.create(self._path(generation, chunk), rows + _checksum(generation, chunk, rows))
 
     def read(self, generation: int, chunk: int) -> list[Outcome]:
         """The outcomes of a chunk in one generation.
@@ -101,12 +95,10 @@ class Parts:
         """
         path = self._path(generation, chunk)
         data = self.storage.read(path)
-        content, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-        if checksum != _checksum(generation, chunk, content):
+        rows, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+        if checksum != _checksum(generation, chunk, rows):
             raise BrokenPart(f"{path} is damaged: delete it and run again, to redo its chunk")
-        rows, _, embeddings = content.partition(b"\n" + _SEPARATOR)
-        outcomes = [Outcome(*fields) for fields in json_lines(rows) if isinstance(fields, list)]
-        return _with_embeddings(outcomes, embeddings)
+        return [Outcome(*fields) for fields in json_lines(rows) if isinstance(fields, list)]
 
     def works(self) -> list[ChunkWork]:
         """How each chunk was worked through, in no order; parts of the first release don't tell."""
@@ -114,9 +106,10 @@ class Parts:
         return [work for work in found if work]
 
     def _work(self, info: FileInfo) -> ChunkWork | None:
-        """What the first line tells; the other lines are not read."""
+        """What the line before the checksum tells; the other lines are not read."""
         size = int(self.storage.stamp(info.path)["size"]) if info.size is None else info.size
-        return ChunkWork.of(self.storage.read_range(info.path, 0, min(size, _LONGEST_WORK)).split(b"\n")[0])
+        lines = self.storage.read_range(info.path, max(0, size - _END_BYTES), size).split(b"\n")
+        return ChunkWork.of(lines[-3]) if len(lines) > 3 else None
 
     def generations(self) -> int:
         """The newest generation."""
@@ -182,8 +175,8 @@ class Parts:
 
 
 def _written(outcome: Outcome) -> Sequence[Any]:
-    """The fields of an outcome but its embedding, without those at the end that few outcomes have."""
-    used = len(outcome) - 1
+    """The fields of an outcome, without those at the end that few outcomes have."""
+    used = len(outcome)
     while used > _ALWAYS and not outcome[used - 1]:
         used -= 1
     return outcome[:used]
@@ -201,26 +194,11 @@ def _name(generation: int, chunk: int) -> str:
     return f"{generation}-{chunk:08d}.jsonl"
 
 
-_LONGEST_WORK = 1024
-"""Bytes that hold the line of a chunk's work."""
-
-
-def _with_embeddings(outcomes: list[Outcome], packed: bytes) -> list[Outcome]:
-    """The outcomes, of which the predicted ones share out what was packed."""
-    if not packed:
-        return outcomes
-    predicted = sum(outcome.verdict == "predicted" for outcome in outcomes)
-    shares = iter(share_out(packed, predicted))
-    return [
-        outcome._replace(embedding=next(shares)) if outcome.verdict == "predicted" else outcome for outcome in outcomes
-    ]
-
-
-_SEPARATOR = b"\n"
-"""Makes an empty line behind the rows, of which none is empty."""
+_END_BYTES = 1024
+"""At the end of a part; they hold at least the last two lines and the end of the one before."""
 _CHECKSUM_BYTES = 2 * hashlib.sha256().digest_size + 1
 
 
-def _checksum(generation: int, chunk: int, content: bytes) -> bytes:
+def _checksum(generation: int, chunk: int, rows: bytes) -> bytes:
     """The last line of a part."""
-    return hashlib.sha256(f"{_name(generation, chunk)}\n".encode() + content).hexdigest().encode() + b"\n"
+    return hashlib.sha256(f"{_name(generation, chunk)}\n".encode() + rows).hexdigest().encode() + b"\n"

@@ -30,14 +30,15 @@ def file(parts: Parts, chunk: int, generation: int = 0) -> Path:
 def test_outcomes_come_back_as_they_were_written(tmp_path: Path) -> None:
     parts = Parts(Disk(), str(tmp_path))
     odd = Outcome(1, "failed", [], [], stage="read", reason="unreadable", message='犬 "\n\u2028')
-    written = [outcome(0, "predicted"), odd]
+    embedded = outcome(2, "predicted")._replace(facts=[640], embedding="AAD/ew==")
+    written = [outcome(0, "predicted"), odd, embedded]
     assert parts.write(0, 7, written)
     assert parts.read(0, 7) == written
     assert parts.done(0) == {7}
     assert parts.exists(0, 7)
 
 
-def test_when_a_part_was_made_is_no_outcome_and_is_found_at_its_beginning(tmp_path: Path) -> None:
+def test_when_a_part_was_made_is_no_outcome_and_is_found_at_its_end(tmp_path: Path) -> None:
     parts = Parts(Disk(), str(tmp_path))
     long = Outcome(0, "failed", [], [], "read", "unreadable", '{"began": 1} ' * 500)
     works = [ChunkWork(1796000000.5, 3.25, rows, 2, 1) for rows in (1, 2)]
@@ -62,28 +63,6 @@ def test_a_part_of_the_first_release_is_read(tmp_path: Path) -> None:
         Outcome(1, "rejected", [], [], "read", "missing", "none"),
     ]
     assert parts.works() == []
-
-
-def test_embeddings_come_back_with_their_rows(tmp_path: Path) -> None:
-    parts = Parts(Disk(), str(tmp_path))
-    written = [
-        Outcome(0, "predicted", [1, 0], [0.75, 0.25], embedding=b"\n\n\n0"),
-        Outcome(1, "rejected", [], [], stage="decode", reason="corrupt", stamp={"size": "7"}),
-        Outcome(2, "predicted", [0, 1], [0.75, 0.25], embedding=b"\0\n\n2"),
-    ]
-    work = ChunkWork(1796000000.5, 3.25, 3, 2, 1)
-    parts.write(0, 0, written, work)
-    assert parts.read(0, 0) == written
-    assert parts.works() == [work]
-    file(parts, 0).write_bytes(file(parts, 0).read_bytes().replace(b"\n\n2", b"\n\n3"))
-    with pytest.raises(BrokenPart, match="is damaged"):
-        parts.read(0, 0)
-
-
-def test_a_part_whose_images_are_all_rejected_has_no_embeddings(tmp_path: Path) -> None:
-    parts = Parts(Disk(), str(tmp_path))
-    parts.write(0, 0, [outcome(0, "rejected")])
-    assert parts.read(0, 0)[0].embedding == b""
 
 
 def test_the_first_part_stands(parts: Parts) -> None:

@@ -34,6 +34,7 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 
 from serving.server.models import textprotos
+from serving.server.models.graph_optimizer import quick_calls
 from serving.server.models.servable import GraphSession
 from serving.server.models.subgraph import Subgraph
 from serving.server.rpc.status_error import Code, StatusError, invalid_argument
@@ -161,20 +162,13 @@ def dtype_name(array: Array) -> str:
     return _name(tf.as_dtype(array.dtype if array.dtype != object else "string"))
 
 
-def queueing_config(config: tf.compat.v1.ConfigProto) -> tf.compat.v1.ConfigProto:
-    """The config of a session for `BatchingSession`, whose own optimiser is off.
-
-    It would optimise every function under a queue's by itself: ten seconds for those that decode images. The queue's
-    function is optimised as a whole in any case, at its first run.
-    """
-    queueing = tf.compat.v1.ConfigProto()
-    queueing.CopyFrom(config)
-    queueing.graph_options.rewrite_options.disable_meta_optimizer = True
-    return queueing
-
-
 class BatchingSession:
-    """A `Runner` that puts a queue and a batch scheduler before a session."""
+    """A `Runner` that puts a queue and a batch scheduler before a session.
+
+    The session has no optimiser (`graph_optimizer.without_optimizer`): it would optimise every function under a
+    queue's by itself, ten seconds for those that decode images. The queue's function is optimised as a whole in any
+    case, at its first run.
+    """
 
     def __init__(
         self, session: GraphSession, options: BatchingOptions, on_run: Callable[[], None] = lambda: None
@@ -279,9 +273,10 @@ class _Queue:
             # BatchFunction does not optimise the graph of its function, but a call within it that must not be inlined
             # is optimised as in eager mode: 20 % of the time of a MobileNetV2.
             inner = tf.function(computation, autograph=False, experimental_attributes={"_noinline": True})
-            function = tf.function(lambda *batched: inner(*batched), autograph=False).get_concrete_function(
-                *[tf.TensorSpec(None, t.dtype) for t in queued]
-            )
+            with quick_calls():
+                function = tf.function(lambda *batched: inner(*batched), autograph=False).get_concrete_function(
+                    *[tf.TensorSpec(None, t.dtype) for t in queued]
+                )
             outputs = tf.raw_ops.BatchFunction(
                 in_tensors=queued,
                 captured_tensors=function.captured_inputs,

@@ -12,13 +12,13 @@ from typing import Any, Protocol, TypeAlias
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
 from serving.model_store.versions import MODEL_FILES
-from serving.server.models import textprotos
+from serving.server.models import graph_optimizer, textprotos
 from serving.server.rpc.status_error import Code, StatusError, from_exception, invalid_argument
 from serving.server.rpc.tensors import Array
 from serving.server.run.server_options import ServerOptions
@@ -57,7 +57,7 @@ class GraphSession:
     """A SavedModel's graph in a session of its own, with its variables restored and its tables initialised."""
 
     def __init__(
-        self, path: str, tags: Sequence[str], config: tf.compat.v1.ConfigProto, *, uninitialized: bool = False
+        self, path: str, tags: Sequence[str], config: tf.compat.v1.ConfigProto, *, strict: bool = False
     ) -> None:
         """Loads the meta graph with these tags from the version folder `path`.
 
@@ -65,7 +65,8 @@ class GraphSession:
           path: with saved_model.pb in it.
           tags: those of the meta graph, exactly.
           config: the session's.
-          uninitialized: load a model whose variables' files are missing, too; what uses them will fail.
+          strict: as the binary does it: a model whose variables' files are missing is loaded, too, and what uses them
+            will fail; and each function that a request sets up is optimised.
 
         Raises:
           StatusError: NOT_FOUND without a SavedModel or its tags; UNIMPLEMENTED for a session bundle; else the code
@@ -74,27 +75,19 @@ class GraphSession:
         _check_folder(path)
         self._outputs: dict[str, Any] = {}
         self.graph = tf.Graph()
+        loader, meta_graph = _read(path, tags)
+        # A copy, so that the rest of the meta graph can go: it may hold all weights.
+        self.signatures = dict(meta_graph_pb2.MetaGraphDef(signature_def=meta_graph.signature_def).signature_def)
+        if not strict:
+            config = graph_optimizer.optimize_calls(meta_graph, config)
         self._session = tf.compat.v1.Session(graph=self.graph, config=config)
         try:
             with self.graph.as_default():
-                loader = _loader(path)
-                try:
-                    meta_graph: meta_graph_pb2.MetaGraphDef = loader.get_meta_graph_def_from_tags(tags)
-                except RuntimeError as error:
-                    wanted = " ".join(sorted(tags))
-                    raise StatusError(
-                        Code.NOT_FOUND,
-                        f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. To inspect available "
-                        "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
-                    ) from error
-                # A copy, so that the rest of the meta graph can go: it may hold all weights.
-                copied = meta_graph_pb2.MetaGraphDef(signature_def=meta_graph.signature_def)
-                self.signatures = dict(copied.signature_def)
                 saver, _ = loader.load_graph(self.graph, tags)
                 index = f"{loader.variables_path}.index"
                 if saver is None or tf.io.gfile.exists(index):
                     loader.restore_variables(self._session, saver)
-                elif not uninitialized:
+                elif not strict:
                     raise StatusError(Code.NOT_FOUND, f"the model's variables are missing: no file {index}")
                 loader.run_init_ops(self._session, tags)
             self.extend()
@@ -184,8 +177,8 @@ class Servable:
 def session_config(options: ServerOptions) -> tf.compat.v1.ConfigProto:
     """The ConfigProto that the flags ask for."""
     config = tf.compat.v1.ConfigProto()
-    if not options.strict:  # the second look at a graph takes as long as the first, and finds next to nothing
-        config.graph_options.rewrite_options.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
+    if not options.strict:
+        graph_optimizer.quick(config)
     if options.tensorflow_session_config_file:
         textprotos.read(options.tensorflow_session_config_file, config)
     both = options.tensorflow_session_parallelism
@@ -194,6 +187,23 @@ def session_config(options: ServerOptions) -> tf.compat.v1.ConfigProto:
     if options.per_process_gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
     return config
+
+
+def _read(path: str, tags: Sequence[str]) -> tuple[Any, meta_graph_pb2.MetaGraphDef]:
+    """TensorFlow's loader of a SavedModel, and its meta graph with these tags, which `load_graph` will take."""
+    try:
+        loader = _loader(path)
+        try:
+            return loader, loader.get_meta_graph_def_from_tags(tags)
+        except RuntimeError as error:
+            wanted = " ".join(sorted(tags))
+            raise StatusError(
+                Code.NOT_FOUND,
+                f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. To inspect available "
+                "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
+            ) from error
+    except Exception as error:
+        raise from_exception(error) from error
 
 
 def _loader(path: str) -> Any:

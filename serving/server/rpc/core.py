@@ -19,7 +19,8 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server.models import config, warmup
-from serving.server.models.batching import BatchingOptions, BatchingSession, queueing_config
+from serving.server.models.batching import BatchingOptions, BatchingSession
+from serving.server.models.graph_optimizer import without_optimizer
 from serving.server.models.manager import ModelManager
 from serving.server.models.servable import GraphSession, Runner, Servable, session_config
 from serving.server.models.strict_batching import StrictBatchingSession
@@ -77,8 +78,8 @@ class ServerCore:
             file = f"{path}/batching_params.pbtxt"
             batching = BatchingOptions.from_file(file) if Path(file).exists() else None
         if batching is not None and not strict:
-            config = queueing_config(config)
-        session = GraphSession(path, self.options.saved_model_tags.split(","), config, uninitialized=strict)
+            config = without_optimizer(config)
+        session = GraphSession(path, self.options.saved_model_tags.split(","), config, strict=strict)
         runner: Runner = session
         try:
             on_run = self.metrics.wrapped_run_count.inc

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from serving.images.encoder import make_encoder
 from serving.images.limits import ImageLimits
 from serving.images.wire import WIRES, Wire
 from serving.network.retry import RetryPolicy
+from serving.server import EmbeddedServer
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 
 ONCE = RetryPolicy(patience_s=0, deadline_s=20)
@@ -116,6 +118,25 @@ def test_embeddings_come_with_the_scores_from_one_request(
     np.testing.assert_allclose(found.probabilities, plain.probabilities, atol=1e-5)
     assert found.embeddings is not None
     assert found.embeddings.shape == (3, contract.embeddings.width)
+
+
+def test_embeddings_of_shared_batches_stand_in_their_rows(
+    model_store: Path, contract: ModelContract, drawn: Path
+) -> None:
+    """With batching as strict as TensorFlow Serving's, where requests of several clients are one run of the graph."""
+    files = [path.read_bytes() for path in sorted((drawn / "train").iterdir())[:12]]
+    with (
+        EmbeddedServer(str(model_store), model_name=MODEL_NAME, enable_batching=True, strict=True) as batching,
+        PredictClient(Endpoint(address=batching.address, model_name=MODEL_NAME), retry=ONCE) as client,
+        ThreadPoolExecutor(6) as threads,
+    ):
+        predictor = ImagePredictor(client, contract, "encoded", embeddings=True)
+        pairs = [
+            found.embeddings for found in threads.map(predictor.predict, [files[i : i + 2] for i in range(0, 12, 2)])
+        ]
+        whole = predictor.predict(files).embeddings
+    assert whole is not None
+    np.testing.assert_allclose(np.concatenate([pair for pair in pairs if pair is not None]), whole, atol=1e-3)
 
 
 def test_embeddings_of_files_among_arrays_stand_in_their_rows(
