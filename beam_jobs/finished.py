@@ -102,12 +102,16 @@ def _is_edited(folder: RunFolder, name: str, written: WrittenFile) -> bool:
     stamp = folder.storage.stamp(path)
     if not differ(stamp, written.stamp):
         return False
-    if stamp["size"] != written.stamp["size"]:
-        return True
-    digest, size = hashlib.sha256(), int(stamp["size"])  # it may only have been copied
+    # If it has the size that it had, it may only have been copied.
+    return stamp["size"] != written.stamp["size"] or sha256_of(folder.storage, path) != written.sha256
+
+
+def sha256_of(storage: Storage, path: str) -> str:
+    """The SHA-256 of a file, which is read in pieces."""
+    digest, size = hashlib.sha256(), int(storage.stamp(path)["size"])
     for start in range(0, size, _BLOCK):
-        digest.update(folder.storage.read_range(path, start, min(start + _BLOCK, size)))
-    return digest.hexdigest() != written.sha256
+        digest.update(storage.read_range(path, start, min(start + _BLOCK, size)))
+    return digest.hexdigest()
 
 
 class News:

@@ -212,10 +212,15 @@ def _kaggle(labels: Sequence[str], rows: Iterator[Row] | None) -> Callable[[list
     return parse
 
 
+def open_binary(storage: Storage, path: str) -> io.BufferedReader:
+    """A file that is read as far as it is asked for; raises FileNotFoundError if there is none."""
+    return io.BufferedReader(_Ranges(storage, path), _BLOCK)
+
+
 def _text(storage: Storage, path: str) -> io.TextIOWrapper:
     """The text of a file that is read as far as it is asked for."""
     try:
-        return io.TextIOWrapper(io.BufferedReader(_Ranges(storage, path), _BLOCK), "utf-8", newline="")
+        return io.TextIOWrapper(open_binary(storage, path), "utf-8", newline="")
     except FileNotFoundError as error:
         raise _changed(path, "it is gone") from error
 
@@ -241,7 +246,7 @@ def _parquet_records(storage: Storage, path: str) -> Iterator[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(io.BufferedReader(_Ranges(storage, path), _BLOCK))
+        file = parquet.ParquetFile(open_binary(storage, path))
         for batch in file.iter_batches():
             yield from batch.to_pylist()
     except FileNotFoundError as error:

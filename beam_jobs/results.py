@@ -34,7 +34,7 @@ RESULTS = (RUN, PREDICTIONS, JSON_LINES, PARQUET, SUBMISSION, EMBEDDINGS, REJECT
 REPORT = "report.html"
 """The page that `beam_jobs.report` makes of them."""
 _FAULT_FILES = {"rejected": REJECTED, "failed": FAILED}
-_FAULT_COLUMNS = [Column(name, str) for name in ("path", "stage", "reason", "message")]
+FAULT_COLUMNS = [Column(name, str) for name in ("path", "stage", "reason", "message")]
 
 
 def prediction_files(formats: Sequence[Format]) -> dict[Format, str]:
@@ -117,20 +117,20 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
             return files[name]
 
         def table(name: str, form: Format, columns: Sequence[Column]) -> Table:
-            opened = open_table(form, file(name), columns, _metadata(plan, forms))
+            opened = open_table(form, file(name), columns, parquet_metadata(plan, forms))
             stack.callback(opened.close)
             return opened
 
         names = prediction_files(forms.formats)
         predictions = [table(names[one], one, rows.columns) for one in forms.formats if one != "kaggle"]
         labels = plan.model.contract.labels
-        submission = table(names["kaggle"], "kaggle", _kaggle_columns(labels)) if "kaggle" in names else None
+        submission = table(names["kaggle"], "kaggle", kaggle_columns(labels)) if "kaggle" in names else None
         embeddings = None
         if plan.options.embeddings and plan.model.contract.embeddings:
             embeddings = EmbeddingsTable(file(EMBEDDINGS), plan.model.contract.embeddings.width, _model_metadata(plan))
             stack.callback(embeddings.close)
-        faults = {verdict: table(name, "csv", _FAULT_COLUMNS) for verdict, name in _FAULT_FILES.items()}
-        for row, outcome in _rows(folder, plan, parts):
+        faults = {verdict: table(name, "csv", FAULT_COLUMNS) for verdict, name in _FAULT_FILES.items()}
+        for row, outcome in rows_with_outcomes(folder, plan, parts):
             counts[outcome.verdict] += 1
             if outcome.verdict == "predicted":
                 tally.predicted(rows.answer(outcome), row.label)
@@ -193,7 +193,12 @@ def library_versions() -> dict[str, str]:
     return found
 
 
-def _rows(folder: RunFolder, plan: Plan, parts: Parts) -> Iterator[tuple[Row, Outcome]]:
+def rows_with_outcomes(folder: RunFolder, plan: Plan, parts: Parts) -> Iterator[tuple[Row, Outcome]]:
+    """Each row of the manifest, in order, with its newest outcome.
+
+    Raises:
+      BrokenPart: while iterating, for a part that was changed.
+    """
     generations = parts.generations()
     for chunk in range(plan.manifest.chunks):
         rows = folder.read_chunk(plan, chunk)
@@ -220,12 +225,13 @@ def _not_done(folder: RunFolder, plan: Plan, missing: Sequence[int]) -> str:
     return f"{rows:,} of {plan.manifest.listed:,} images have no outcome yet ({names}, …): run the same command again"
 
 
-def _kaggle_columns(labels: Sequence[str]) -> list[Column]:
+def kaggle_columns(labels: Sequence[str]) -> list[Column]:
+    """The columns of Kaggle's form."""
     name, *classes = kaggle_submission.columns(labels)
     return [Column(name, str), *(Column(label, float) for label in classes)]
 
 
-def _metadata(plan: Plan, forms: OutputForms) -> dict[str, str]:
+def parquet_metadata(plan: Plan, forms: OutputForms) -> dict[str, str]:
     """What a Parquet file says of its run; nothing that differs between two merges."""
     about = {
         "run": plan.id,

@@ -67,6 +67,9 @@ COMMANDS = {
     "sort": Command(
         "beam_jobs.sort.sort_command", "sort", "Put a run's images into a folder for each label.", "predict"
     ),
+    "check": Command(
+        "beam_jobs.check.check_command", "check", "Recount the files of a run, and say the first wrong row.", "predict"
+    ),
     "classify": Command("flow_images.classify_command", "classify", "Show the top classes of a few images.", "serve"),
     "demo": Command("flow_images.demo", "demo", "Run the whole main job on images that are drawn for it.", "all"),
     "deploy": Command("k8s.deploy.deploy_command", "deploy", "Train, serve and predict on Kubernetes.", "k8s"),
@@ -105,7 +108,7 @@ class _Commands(GroupOfCommands):
 
 _SECTIONS = {
     "Models": ("train", "evaluate", "models", "serve"),
-    "Images": ("predict", "merge", "report", "sort", "classify"),
+    "Images": ("predict", "merge", "report", "sort", "check", "classify"),
     "From a first try to a cluster": ("demo", "deploy"),
 }
 

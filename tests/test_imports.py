@@ -156,6 +156,7 @@ def test_no_name_ends_with_an_underscore() -> None:
         "beam_jobs.predict_command",
         "beam_jobs.report.report_command",
         "beam_jobs.sort.sort_command",
+        "beam_jobs.check.check_command",
         "k8s.deploy.deploy_command",
     ],
 )

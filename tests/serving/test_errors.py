@@ -153,6 +153,7 @@ def test_one_base_answers_one_question() -> None:
 DEPLOY = ("cleanup", "deploy", "predict", "resume", "rollback", "serve", "status", "suspend", "train")
 COMMAND_MODULES = {
     "beam_jobs/predict_command.py",
+    "beam_jobs/check/check_command.py",
     "beam_jobs/report/report_command.py",
     "beam_jobs/sort/sort_command.py",
     "flow_images/cli.py",

@@ -58,22 +58,20 @@ def complete(
         preprocessing=Preprocessing(height=8, width=8),
     )
     top_k = min(top_k, len(labels))
+    kept = 0 if format_ == "kaggle" else top_k
     listed = [Listed(image.path, label=image.true_label) for image in images]
-    run, plan = planned(folder, listed, contract, chunk_rows=chunk_rows, top_k=top_k, format_=format_)
+    run, plan = planned(folder, listed, contract, chunk_rows=chunk_rows, top_k=kept, format_=format_)
     by_path = {image.path: image for image in images}
     for chunk in range(plan.manifest.chunks):
         rows = run.read_chunk(plan, chunk)
-        outcomes = [
-            _outcome(number, by_path[row.path], None if format_ == "kaggle" else top_k)
-            for number, row in enumerate(rows)
-        ]
+        outcomes = [_outcome(number, by_path[row.path], kept) for number, row in enumerate(rows)]
         run.parts(plan).write(0, chunk, outcomes, works[chunk] if works else None)
     forms = OutputForms(formats=tuple(formats) or (format_,), threshold=threshold, top_k=top_k)
     merge(run, plan, recorded or {}, forms)
     return folder
 
 
-def _outcome(row: int, image: Image, top_k: int | None) -> Outcome:
+def _outcome(row: int, image: Image, top_k: int) -> Outcome:
     if image.fault:
         verdict, reason, message = image.fault
         return Outcome(row, verdict, stage="read", reason=reason, message=message)
