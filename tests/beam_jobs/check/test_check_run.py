@@ -80,6 +80,18 @@ def test_a_run_whose_form_was_changed_is_right(output: Path) -> None:
     assert checked.files == ["predictions.parquet", "rejected.csv", "failed.csv", "run.json"]
 
 
+def test_a_run_of_the_first_release_is_right(tmp_path: Path) -> None:
+    """It knew no threshold, and said nothing of one."""
+    output = without_state(made(tmp_path / "out", ("csv",), threshold=0.0))
+    run = json.loads((output / "run.json").read_text())
+    del run["summary"]["unknown"], run["options"]["threshold"]
+    (output / "run.json").write_text(json.dumps(run))
+    assert found(output) == []
+    del run["summary"]
+    (output / "run.json").write_text(json.dumps(run))
+    assert found(output) == []
+
+
 def replaced(name: str, old: str, new: str) -> Callable[[Path], object]:
     def change(output: Path) -> None:
         data = (output / name).read_bytes()
