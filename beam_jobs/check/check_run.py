@@ -192,7 +192,7 @@ class _Check:
                     for file in self._predictions:
                         file.expect(expected, source)
                     if self._embeddings:
-                        self._embeddings.expect([row.path, outcome.embedding.hex()], source)
+                        self._embeddings.expect([row.path, outcome.embedding], source)
                 else:
                     self._tell_fault(outcome.verdict, outcome.reason, row.path)
                     fault = (row.path, outcome.stage, outcome.reason, outcome.message)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from beam_jobs.embeddings import share_out
+from beam_jobs.embeddings import pack
 from beam_jobs.predict_options import Format
 from beam_jobs.prediction_rows import written
 from beam_jobs.result_files import open_binary
@@ -204,7 +204,7 @@ def _parquet_file(storage: Storage, path: str) -> Any:
 
 
 def read_embeddings(storage: Storage, path: str, width: int | None) -> Iterator[NumberedRow]:
-    """Each row of embeddings: the path, and the bytes of its numbers in hexadecimal digits.
+    """Each row of embeddings: the path, and the numbers as a part has them.
 
     Args:
       storage: holds the file.
@@ -228,10 +228,9 @@ def read_embeddings(storage: Storage, path: str, width: int | None) -> Iterator[
     number = 1
     try:
         for batch in file.iter_batches(batch_size=_EMBEDDINGS):
-            count = batch.num_rows
-            packed = batch.column(1).flatten().to_numpy(zero_copy_only=False).astype("<f2").tobytes()
-            for one, numbers in zip(batch.column(0).to_pylist(), share_out(packed, count), strict=True):
-                yield NumberedRow(number, [one, numbers.hex()])
+            numbers = batch.column(1).flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
+            for one, embedding in zip(batch.column(0).to_pylist(), numbers, strict=True):
+                yield NumberedRow(number, [one, pack(embedding)])
                 number += 1
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise Wrong(number, error) from error
