@@ -87,10 +87,11 @@ class _Check:
         self._advance = advance
         self._storage, self._output = run.folder.storage, run.folder.output
         self._finished = load_finished(run.folder, run.plan) if run.plan else None
+        top_k = run.facts.options.get("top_k")
         self._forms = (self._finished and self._finished.forms) or OutputForms(
             formats=run.facts.formats,
             threshold=run.facts.threshold or 0.0,
-            top_k=int(run.facts.options.get("top_k") or OutputForms().top_k),
+            top_k=top_k if isinstance(top_k, int) and top_k > 0 else OutputForms().top_k,
         )
         self._findings: list[Finding] = []
         self._unchecked: list[str] = []
@@ -148,7 +149,8 @@ class _Check:
     def _columns(self, name: str, form: Format) -> list[Column]:
         if self._run.plan:
             return PredictionRows(self._run.plan, self._forms).columns
-        facts = self._run.facts.options.get("columns") or ()
+        told = self._run.facts.options.get("columns")
+        facts = [str(name) for name in told] if isinstance(told, list) else []
         return columns_of(self._names(name, form), self._forms.top_k, self._forms.threshold, facts)
 
     def _names(self, name: str, form: Format) -> list[str]:
