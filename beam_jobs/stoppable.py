@@ -1,4 +1,4 @@
-"""How Ctrl-C and SIGTERM end a command that the same command continues."""
+"""How Ctrl-C and SIGTERM end a command that may be repeated."""
 
 import contextlib
 import sys
@@ -13,15 +13,16 @@ _STOP_WITHIN_S = 2.5
 
 
 @contextlib.contextmanager
-def stoppable(command: str, kept: Callable[[], str]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the block within seconds, resumable; a second one ends the process at once.
+def stoppable(command: str, kept: Callable[[], str], then: str = "the same command continues") -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop the block within seconds; a second one ends the process at once.
 
     Args:
       command: its name.
       kept: says how many images are done, if that is known.
+      then: says what the same command does next.
     """
     received: list[int] = []
-    interrupted = f"flow-images {command}: interrupted; the same command continues"
+    interrupted = f"flow-images {command}: interrupted; {then}"
 
     def handle(number: int) -> None:
         if received:
@@ -38,7 +39,7 @@ def stoppable(command: str, kept: Callable[[], str]) -> Iterator[None]:
         # Work that a stop breaks off may fail in any way; without a stop the error counts.
         if not received:
             if isinstance(error, Transient):
-                error.add(f"; {kept() or 'what is done is kept'}: the same command continues")
+                error.add(f"; {kept() or 'what is done is kept'}: {then}")
             raise
         say(interrupted + (f" ({kept()})" if kept() else ""), err=True)
         sys.exit(128 + received[0])

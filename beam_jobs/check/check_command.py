@@ -38,7 +38,7 @@ def check(output: str, beam_flags: tuple[str, ...]) -> None:
     OUTPUT is the folder with run.json. Each row is held against the list of the images, the parts of the run and the
     other files. A copy of the folder without _state is checked as far as its files tell. Nothing is changed.
     """
-    with stoppable("check", lambda: ""), _shown() as advance:
+    with stoppable("check", lambda: "nothing was changed", "the same command checks again"), _shown() as advance:
         from beam_jobs.check.check_run import check_run
         from beam_jobs.storage_flags import storage_options
 

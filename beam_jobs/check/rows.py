@@ -68,9 +68,8 @@ def column_names(storage: Storage, path: str, form: Format) -> list[str]:
     """
     match form:
         case "jsonl":
-            first = next(iter(_text(storage, path)), "{}")
             try:
-                return list(json.loads(first))
+                return list(json.loads(next(iter(_text(storage, path)), "{}")))
             except (ValueError, TypeError) as error:
                 raise Wrong(1, error) from error
         case "parquet":

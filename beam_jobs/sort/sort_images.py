@@ -121,13 +121,14 @@ def sort_images(
 
 
 def _images(run: CompleteRun) -> Iterator[Sorted]:
+    threshold = run.facts.threshold or 0.0  # in a run of the first release no answer is called unknown
     for answer in run.answers():
         if not answer.is_placed:
             raise UsageError(
                 f"{run.folder.output}: Kaggle's form has no paths, and {STATE}, which has them, is gone: sort the run "
                 "where it was made"
             )
-        yield Sorted(answer.path, "unknown" if answer.score < run.threshold else "label", answer.label)
+        yield Sorted(answer.path, "unknown" if answer.score < threshold else "label", answer.label)
     for fault in run.faults():
         yield Sorted(fault.path, "rejected" if fault.verdict == "rejected" else "failed")
 

@@ -1,6 +1,7 @@
 """Runs that are right, and every way in which a file of one may be wrong."""
 
 import json
+import random
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,6 +79,18 @@ def test_a_run_whose_form_was_changed_is_right(output: Path) -> None:
     checked = check_run(str(output))
     assert checked.findings == []
     assert checked.files == ["predictions.parquet", "rejected.csv", "failed.csv", "run.json"]
+
+
+def test_a_run_of_the_first_release_is_right(tmp_path: Path) -> None:
+    """It knew no threshold, and said nothing of one."""
+    output = without_state(made(tmp_path / "out", ("csv",), threshold=0.0))
+    run = json.loads((output / "run.json").read_text())
+    del run["summary"]["unknown"], run["options"]["threshold"]
+    (output / "run.json").write_text(json.dumps(run))
+    assert found(output) == []
+    del run["summary"]
+    (output / "run.json").write_text(json.dumps(run))
+    assert found(output) == []
 
 
 def replaced(name: str, old: str, new: str) -> Callable[[Path], object]:
@@ -230,6 +243,21 @@ def test_the_first_wrong_row_is_named(output: Path, name: str) -> None:
         assert then == []
     else:
         assert (then or ["nothing"])[0].startswith(begin if begin_without == SAME else begin_without)
+
+
+@pytest.mark.parametrize("name", [CSV, JSON, PARQUET, SUBMISSION, "rejected.csv", "failed.csv", "run.json"])
+def test_any_byte_that_is_changed_is_found(output: Path, name: str) -> None:
+    """With the run's own files; without them, it is at least no other error."""
+    data = (output / name).read_bytes()
+    chance = random.Random(name)
+    shutil.copytree(output, copy := output.with_name("copy"), ignore=shutil.ignore_patterns("_state"))
+    for _ in range(40):
+        place, value = chance.randrange(len(data)), chance.randrange(1, 256)
+        changed = data[:place] + bytes([data[place] ^ value]) + data[place + 1 :]
+        for folder in (output, copy):
+            (folder / name).write_bytes(changed)
+        assert found(output), (place, value)
+        found(copy)
 
 
 def test_a_part_that_was_changed_or_is_gone_is_named(output: Path) -> None:
