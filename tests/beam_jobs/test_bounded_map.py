@@ -24,7 +24,7 @@ class Meter:
             self.most = max(self.most, self.now)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 30), max_size=60), st.integers(1, 9), st.integers(1, 40), st.booleans())
 def test_items_keep_their_order_and_the_room(sizes: list[int], window: int, room: int, promptly: bool) -> None:
     meter = Meter()

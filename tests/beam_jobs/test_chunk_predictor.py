@@ -37,7 +37,7 @@ def test_rejected_images_do_not_shrink_the_batches_of_others() -> None:
     assert predictor.sizes == [8] * 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from([b"a", b"b", b"!", b"\xff", b""]), max_size=60),
     st.integers(1, 9),

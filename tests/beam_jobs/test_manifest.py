@@ -23,7 +23,7 @@ def build(paths: list[str], path: Path, *, batch_size: int = 4, shards: int = 1)
     return manifest, [manifest.read_chunk(Disk(), str(path), chunk) for chunk in range(manifest.chunks)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(names, min_size=1, max_size=200), st.integers(1, 64), st.integers(1, 9))
 def test_chunks_hold_every_distinct_path_once_in_order(
     tmp_path_factory: pytest.TempPathFactory, paths: list[str], batch_size: int, shards: int

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.listing import Listed
@@ -25,7 +25,6 @@ from serving.storage.stores import Stores
 from tests.beam_jobs.runs import numbered, outcome, planned
 
 
-@settings(deadline=None)
 @given(st.sets(st.integers(0, 500)), st.integers(1, 9))
 def test_shards_share_the_work_out(chunks: set[int], of: int) -> None:
     work = RemainingWork(0, dict.fromkeys(chunks, 3))

@@ -30,7 +30,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 verdicts = st.sampled_from(get_args(Verdict))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.data_too_large])
 @given(st.lists(verdicts, min_size=1, max_size=40), st.integers(1, 5), st.integers(1, 4), st.data())
 def test_the_account_balances_whatever_becomes_of_the_rows(
     tmp_path_factory: pytest.TempPathFactory, first: list[Verdict], chunk_rows: int, shards: int, data: st.DataObject
@@ -66,7 +66,7 @@ def test_the_account_balances_whatever_becomes_of_the_rows(
         assert paths == [f"{i:03}.jpg" for i in range(len(last)) if last[i] == verdict]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(texts, st.tuples(texts, texts), min_size=1, max_size=12), st.lists(texts, min_size=2, unique=True)
 )

@@ -216,7 +216,7 @@ def test_a_broken_exif_header_means_no_orientation(data: bytes) -> None:
     assert oriented(data) == 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(["JPEG", "PNG", "WEBP"]), st.sampled_from("<>"), st.data())
 def test_hostile_bytes_never_raise(format_: str, byte_order: str, data: st.DataObject) -> None:
     file = bytearray(encoded(format_, (8, 8), exif=tagged(6, byte_order)))

@@ -11,7 +11,7 @@ from serving.images.resize import resize
 SIDES = st.integers(1, 90)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(height=SIDES, width=SIDES, to_height=SIDES, to_width=SIDES, seed=st.integers(0, 99))
 def test_the_numbers_are_tensorflows(height: int, width: int, to_height: int, to_width: int, seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
