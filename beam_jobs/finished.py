@@ -67,10 +67,38 @@ def run_json(run: Mapping[str, Any]) -> bytes:
 def load_finished(folder: RunFolder, plan: Plan) -> Finished | None:
     """What was written about the run with its last retry; None if nothing was, or by another release."""
     parts = folder.parts(plan)
+    return _load(folder, parts.finished_path(parts.generations()))
+
+
+def _load(folder: RunFolder, path: str) -> Finished | None:
     try:
-        return Finished.model_validate_json(folder.storage.read(parts.finished_path(parts.generations())))
+        return Finished.model_validate_json(folder.storage.read(path))
     except (FileNotFoundError, pydantic.ValidationError):
         return None
+
+
+def last_finished(folder: RunFolder, plan: Plan) -> Finished | None:
+    """What was written about the run, or before its last retry; None if nothing was, or by another release."""
+    parts = folder.parts(plan)
+    for generation in range(parts.generations(), -1, -1):
+        if found := _load(folder, parts.finished_path(generation)):
+            return found
+    return None
+
+
+def note_files(folder: RunFolder, plan: Plan, names: Iterable[str]) -> None:
+    """Keeps the names of files that are about to be written, so that they are known to be the run's own."""
+    parts = folder.parts(plan)
+    for name in names:
+        folder.storage.create(parts.written_path(name), b"")
+
+
+def own_files(folder: RunFolder, plan: Plan, names: Iterable[str]) -> list[str]:
+    """Those of some names that the run has written, or was about to."""
+    last = last_finished(folder, plan)
+    known = last.files.keys() if last else ()
+    parts = folder.parts(plan)
+    return [name for name in names if name in known or folder.storage.exists(parts.written_path(name))]
 
 
 def keep_finished(folder: RunFolder, plan: Plan, finished: Finished) -> Finished:

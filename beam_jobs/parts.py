@@ -170,6 +170,10 @@ class Parts:
         """The file that keeps what was written when a generation was complete; see `beam_jobs.finished`."""
         return join(self.folder, f"finished-{generation}.json")
 
+    def written_path(self, name: str) -> str:
+        """The file that says that the run wrote a file of results; see `beam_jobs.finished`."""
+        return join(self.folder, f"written-{name}")
+
     def _coverage_path(self, generation: int) -> str:
         return join(self.folder, f"generation-{generation}.json")
 

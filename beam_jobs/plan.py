@@ -94,7 +94,8 @@ class OutputForms(pydantic.BaseModel):
 
     def with_given(self, given: OutputOptions, top_k: int | None = None) -> Self:
         """These, with what a user gives now instead."""
-        found = {"formats": given.format, "threshold": given.threshold, "top_k": top_k}
+        threshold = None if given.threshold is None else given.threshold + 0.0  # which takes the sign from -0.0
+        found = {"formats": given.format, "threshold": threshold, "top_k": top_k}
         return self.model_copy(update={name: value for name, value in found.items() if value is not None})
 
 

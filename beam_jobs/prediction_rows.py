@@ -26,11 +26,8 @@ class Answer(NamedTuple):
     """The model's best label."""
     model_score: float
     """The score of that label, as it is written."""
-
-    @property
-    def is_unknown(self) -> bool:
-        """Is the score below the threshold? A model may have a label `unknown`, so the label alone doesn't tell."""
-        return self.label != self.model_label
+    is_unknown: bool = False
+    """Is the score below the threshold? A model may have a label `unknown`, so the label alone doesn't tell."""
 
 
 class PredictionRows:
@@ -87,7 +84,8 @@ class PredictionRows:
 
     def _answer(self, index: int, score: float) -> Answer:
         label, score = self._labels[index], written(score)
-        return Answer(UNKNOWN if score < self._threshold else label, label, score)
+        is_unknown = score < self._threshold
+        return Answer(UNKNOWN if is_unknown else label, label, score, is_unknown)
 
     def _group(self, outcome: Outcome) -> Sequence[Value]:
         if outcome.group is None:  # by a release that knew no groups

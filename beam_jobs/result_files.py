@@ -160,7 +160,7 @@ def _read(path: str, lines: Iterator[F], parse: Callable[[F], T | None], first: 
         try:
             fields = next(lines, None)
             found = parse(fields) if fields is not None else None
-        except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
             raise _changed(f"{path}, row {number}", error) from error
         if fields is None:
             return

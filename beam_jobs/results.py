@@ -14,7 +14,16 @@ from typing import Any, NamedTuple, Self
 
 from beam_jobs import kaggle_submission
 from beam_jobs.embeddings import EmbeddingsTable
-from beam_jobs.finished import Finished, WrittenFile, keep_finished, load_finished, run_json
+from beam_jobs.finished import (
+    Finished,
+    WrittenFile,
+    keep_finished,
+    last_finished,
+    load_finished,
+    note_files,
+    own_files,
+    run_json,
+)
 from beam_jobs.manifest import Row
 from beam_jobs.parts import BrokenPart, Outcome, Parts
 from beam_jobs.plan import OutputForms, Plan, RunFolder
@@ -102,7 +111,7 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
     missing = missing_chunks(plan, parts)
     if missing:
         raise Incomplete(_not_done(folder, plan, missing))
-    before = load_finished(folder, plan)
+    before = last_finished(folder, plan)
     forms = forms or forms_of(plan, before)
     if before and forms != forms_of(plan, before):  # until all are written, those that are there are not complete
         for name in (RUN, REPORT):
@@ -122,6 +131,7 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
             return opened
 
         names = prediction_files(forms.formats)
+        note_files(folder, plan, names.values())
         predictions = [table(names[one], one, rows.columns) for one in forms.formats if one != "kaggle"]
         labels = plan.model.contract.labels
         submission = table(names["kaggle"], "kaggle", kaggle_columns(labels)) if "kaggle" in names else None
@@ -161,7 +171,8 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
         name: WrittenFile(sha256=file.sha256, stamp=dict(folder.storage.stamp(join(folder.output, name))))
         for name, file in files.items()
     }
-    for name in (before.files if before else {}).keys() - written.keys():  # of a form that is no longer wanted
+    unwanted = [name for name in RESULTS if name not in (RUN, *written)]
+    for name in own_files(folder, plan, unwanted):
         folder.storage.delete(join(folder.output, name))
     run = _about(plan, forms, account, options) | {"summary": tally.summary().model_dump(mode="json")}
     finished = keep_finished(folder, plan, Finished(run=run, account=account._asdict(), files=written, forms=forms))

@@ -15,7 +15,7 @@ from typing import Any
 from beam_jobs import results, stop_request
 from beam_jobs.beam_flags import flag_names, parse_beam_flags
 from beam_jobs.chunk_predictor import ChunkOptions
-from beam_jobs.finished import Finished, News, load_finished
+from beam_jobs.finished import Finished, News, last_finished
 from beam_jobs.fresh_links import Links, keep_links
 from beam_jobs.image_lists import is_list, read_list
 from beam_jobs.listing import check_inputs, list_images
@@ -179,7 +179,8 @@ class Run:
         with self._connect(plan.model.version if plan else None) as server:
             plan, endpoint = (plan, self._join(plan, server)) if plan else self._begin(server)
             with listening(plan.id, self._progress.done):
-                self._predict_chunks(plan, endpoint, remaining_work(plan, self._folder.parts(plan)))
+                if (work := remaining_work(plan, self._folder.parts(plan))).rows:
+                    self._predict_chunks(plan, endpoint, work)
                 if self._options.retry_failed and not self._missing_chunks(plan):
                     find_changed = changed_files(self._folder, plan, self._stores)
                     retries = remaining_retries(plan, self._folder.parts(plan), find_changed)
@@ -342,7 +343,7 @@ class Run:
 
     def _merge(self, plan: Plan) -> Finished:
         self._progress.begin("writing the results")
-        finished = load_finished(self._folder, plan)
+        finished = last_finished(self._folder, plan)
         return results.merge(self._folder, plan, self._recorded_options(), self._forms(plan, finished))
 
     def _recorded_options(self) -> dict[str, Any]:
@@ -395,7 +396,7 @@ def merge_folder(output: str, beam_flags: Sequence[str] = (), given: OutputOptio
                 f"`format` kaggle needs the scores of all classes, and the run keeps {plan.options.top_k} of each: "
                 "predict with that `format` into another `output`"
             )
-        forms = results.forms_of(plan, load_finished(folder, plan)).with_given(given)
+        forms = results.forms_of(plan, last_finished(folder, plan)).with_given(given)
         return results.merge(folder, plan, {"merged": True}, forms)
 
 

@@ -135,12 +135,20 @@ class _Check:
             facts.listed, facts.predicted, facts.rejected, facts.failed, [*names, RUN], self._findings, self._unchecked
         )
 
-    def _file(self, name: str, form: Format, columns: Sequence[Column], problem: Problem) -> CheckedFile:
+    def _file(
+        self,
+        name: str,
+        form: Format,
+        columns: Sequence[Column],
+        problem: Problem,
+        names: Sequence[str] | None = None,
+    ) -> CheckedFile:
+        """`names` are those to tell the columns by, where two have the same."""
         rows = read_rows(self._storage, join(self._output, name), form, columns)
         return CheckedFile(
             name,
             rows,
-            [column.name for column in columns],
+            names or [column.name for column in columns],
             problem,
             is_csv=form in ("csv", "kaggle"),
             is_ordered=form != "kaggle",
@@ -167,7 +175,7 @@ class _Check:
         def problem(record: Mapping[str, Value]) -> str | None:
             return kaggle_problem(list(record.values()))
 
-        return self._file(name, "kaggle", kaggle_columns(labels), problem)
+        return self._file(name, "kaggle", kaggle_columns(labels), problem, ["", *labels])  # a label may be `id`
 
     def _embeddings_file(self) -> CheckedFile | None:
         """The file of embeddings, if the run keeps them."""
@@ -289,7 +297,8 @@ class _Check:
             self._tell_fault(verdict, str(record["reason"]), str(record["path"]))
             return
         label, score = (record.get(f"model_{name}") or record[name] for name in ("label", "score"))
-        answer = Answer(str(record["label"]), str(label), float(score or 0.0))
+        number = float(score or 0.0)
+        answer = Answer(str(record["label"]), str(label), number, number < self._forms.threshold)
         self._tell(answer, str(record["true_label"]) if record.get("true_label") else None)
 
     def _tell(self, answer: Answer, true_label: str | None) -> None:
@@ -322,7 +331,8 @@ class _Check:
         if run.plan and name == PARQUET:
             expected = json.loads(parquet_metadata(run.plan, self._forms)["flow_images"])
         model = run.facts.model.model_dump()
-        if (expected is not None and told != expected) or told.get("model") != model:
+        is_ours = isinstance(told, dict) and told.get("model") == model
+        if not is_ours or (expected is not None and told != expected):
             self._findings.append(Finding(name, None, "its metadata is of another run"))
 
     def _check_account(self) -> None:

@@ -60,7 +60,7 @@ class RowRules:
         if self._threshold:
             best, best_score = record["model_label"], record["model_score"]
             is_unknown = isinstance(best_score, float) and best_score < self._threshold
-            expected = (UNKNOWN, None) if is_unknown and best != UNKNOWN else (best, best_score)
+            expected = (UNKNOWN, None) if is_unknown else (best, best_score)
             if is_unknown and label != UNKNOWN:
                 return f"label is {label!r}, and {best_score} is below the threshold {self._threshold}"
             if (label, score) != expected:

@@ -70,7 +70,7 @@ def column_names(storage: Storage, path: str, form: Format) -> list[str]:
         case "jsonl":
             try:
                 return list(json.loads(next(iter(_text(storage, path)), "{}")))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise Wrong(1, error) from error
         case "parquet":
             return [field.name for field in _parquet_file(storage, path).schema_arrow]
@@ -151,7 +151,7 @@ def _read_json_lines(storage: Storage, path: str, columns: Sequence[Column]) -> 
                 raise Wrong(number, "it is other JSON, or has another end, than a run writes")
             yield NumberedRow(number, _typed(number, columns, found.values()))
             number += 1
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Wrong(number, error) from error
 
 

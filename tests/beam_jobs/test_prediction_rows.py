@@ -62,3 +62,16 @@ def test_of_all_scores_in_label_order_the_best_are_shown(tmp_path: Path) -> None
     outcome = Outcome(0, "predicted", [0, 1, 2], [0.25, 0.5, 0.25])
     found = record(plan, OutputForms(top_k=2), Row("a.jpg"), outcome)
     assert [found[name] for name in ("label", "score", "label_2", "score_2")] == ["tiger", 0.5, "lion", 0.25]
+
+
+def test_a_model_may_have_a_label_unknown(tmp_path: Path) -> None:
+    contract = GROUPED.model_copy(update={"labels": ["lion", "unknown"], "groups": None})
+    _, plan = planned(tmp_path, [Listed("a.jpg")], contract)
+    forms = OutputForms(threshold=0.7, top_k=1)
+    unsure = record(plan, forms, Row("a.jpg"), Outcome(0, "predicted", [1, 0], [0.6, 0.4]))
+    assert (unsure["label"], unsure["score"], unsure["model_label"]) == ("unknown", None, "unknown")
+    sure = record(plan, forms, Row("a.jpg"), Outcome(0, "predicted", [1, 0], [0.8, 0.2]))
+    assert (sure["label"], sure["score"], sure["model_label"]) == ("unknown", 0.8, "unknown")
+    rows = PredictionRows(plan, forms)
+    found = [rows.answer(Outcome(0, "predicted", [1, 0], [score, 1 - score])).is_unknown for score in (0.6, 0.8)]
+    assert found == [True, False]

@@ -15,6 +15,7 @@ from beam_jobs import results
 from beam_jobs.listing import Listed
 from beam_jobs.parts import BrokenPart, Outcome, Verdict
 from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.predict_options import OutputOptions
 from beam_jobs.remaining_work import remaining_retries, remaining_work
 from beam_jobs.results import Account, Incomplete
 from beam_jobs.run import merge_folder
@@ -140,3 +141,39 @@ def test_merging_twice_gives_the_same(finished: tuple[RunFolder, Plan]) -> None:
         time.sleep(0.01)
     merge_folder(finished[0].output)
     assert [(output / name).read_bytes() for name in written] == first
+
+
+def names(output: Path) -> set[str]:
+    return {path.name for path in output.iterdir() if path.is_file()}
+
+
+def test_a_retry_keeps_the_forms_that_were_chosen_last(tmp_path: Path) -> None:
+    folder, plan = planned(tmp_path / "out", numbered(2))
+    parts, output = folder.parts(plan), tmp_path / "out"
+    parts.write(0, 0, [outcome(0, "predicted"), outcome(1, "failed")])
+    merge_folder(str(output))
+    merge_folder(str(output), given=OutputOptions(format=("jsonl",), threshold=0.9))
+    (todo,) = remaining_retries(plan, parts, lambda chunk, rejected: set()).rows
+    parts.write(1, todo, [outcome(1, "predicted")])
+    run = merge_folder(str(output)).run
+    assert (run["options"]["format"], run["options"]["threshold"]) == ("jsonl", 0.9)
+    assert names(output) == {"predictions.jsonl", "rejected.csv", "failed.csv", "run.json"}
+    assert len((output / "predictions.jsonl").read_text().splitlines()) == 2
+
+
+def test_what_a_broken_off_merge_wrote_in_another_form_is_cleared_away(
+    finished: tuple[RunFolder, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("killed here")
+
+    output = Path(finished[0].output)
+    (output / "submission.csv").write_text("a user's own")
+    with monkeypatch.context() as patched:
+        patched.setattr(results, "keep_finished", fails)
+        with pytest.raises(FlowImagesError):
+            merge_folder(str(output), given=OutputOptions(format=("jsonl", "parquet")))
+    assert {"predictions.jsonl", "predictions.parquet"} <= names(output)
+    assert "run.json" not in names(output)
+    merge_folder(str(output))
+    assert names(output) == {"predictions.csv", "rejected.csv", "failed.csv", "run.json", "submission.csv"}

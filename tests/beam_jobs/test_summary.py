@@ -37,7 +37,7 @@ def test_outcomes_are_counted_by_label_and_by_reason() -> None:
 def test_unknown_images_are_none_of_a_label_and_the_others_have_an_accuracy_of_their_own() -> None:
     tally = Tally(0.6)
     for label, score, true_label in _IMAGES:
-        tally.predicted(Answer(UNKNOWN if score < 0.6 else label, label, score), true_label)
+        tally.predicted(Answer(UNKNOWN if score < 0.6 else label, label, score, score < 0.6), true_label)
     found = tally.summary()
     assert found.labels == [
         LabelCount(label="cat", count=2, mean_score=0.8),
