@@ -191,7 +191,8 @@ class OptionField:
 
     def _some(self, value: Any) -> tuple[str, ...]:
         """Some of the choices, of a text with commas or of a list."""
-        names = [name.strip() for name in value.split(",") if name] if isinstance(value, str) else list(value)
+        given = value.split(",") if isinstance(value, str) and value else value
+        names = [str(name).strip() for name in given]
         is_none = not names and self.default != ()
         if is_none or set(names) - set(self.choices) or len(set(names)) != len(names):
             raise self._wrong(f"some of {', '.join(self.choices)}, each once", repr(value))

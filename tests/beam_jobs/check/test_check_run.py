@@ -305,3 +305,24 @@ def test_nothing_is_changed(output: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in [output, *output.rglob("*")]}
     check_run(str(output))
     assert {path: path.stat().st_mtime_ns for path in [output, *output.rglob("*")]} == before
+
+
+def test_a_model_may_have_a_label_id(tmp_path: Path) -> None:
+    images = [Image("a.jpg", [0.3, 0.7]), Image("b.jpg", [0.9, 0.1])]
+    output = complete(tmp_path / "out", images, ["id", "cat"], format_="kaggle", formats=("csv", "kaggle"), top_k=2)
+    assert found(output) == []
+    assert found(without_state(output)) == []
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"path": 1}', "", "\N{DOG FACE}".encode("utf-16").decode("latin-1")])
+def test_lines_that_are_no_rows_are_named(output: Path, text: str) -> None:
+    (output / "predictions.jsonl").write_text(text + "\n", encoding="latin-1")
+    assert any(one.startswith("predictions.jsonl") for one in found(output))
+    assert any(one.startswith("predictions.jsonl") for one in found(without_state(output)))
+
+
+def test_metadata_of_another_kind_is_of_another_run(output: Path) -> None:
+    path = output / "predictions.parquet"
+    table = parquet.read_table(path)
+    parquet.write_table(table.replace_schema_metadata({"flow_images": "[]"}), path)
+    assert "predictions.parquet: its metadata is of another run" in found(without_state(output))

@@ -101,3 +101,21 @@ def test_a_function_of_keywords() -> None:
         count(names=["x"], widht=5)  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="`width`"):
         count(names=["x"], width=0)
+
+
+@options_class
+class Forms(Options):
+    some: tuple[Literal["a", "b", "c"], ...] | None = option("At least one.", default=None)
+    any: tuple[Literal["a", "b", "c"], ...] = option("Or none.", default=())
+
+
+def test_several_choices_are_a_list_or_a_text_with_commas() -> None:
+    assert Forms(some="c, a").some == Forms(some=["c", "a"]).some == ("c", "a")  # type: ignore[arg-type]
+    assert Forms().some is None
+    assert Forms(any="").any == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["", [], "a,a", "d", "a,,b", ["a", "d"]])
+def test_other_choices_are_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="`some` must be some of a, b, c, each once, not"):
+        Forms(some=value)
