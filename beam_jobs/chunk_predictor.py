@@ -12,7 +12,7 @@ from beam_jobs.batch_requests import ChunkOptions as ChunkOptions
 from beam_jobs.batch_requests import Predictor, Scorer
 from beam_jobs.bounded_map import bounded_map
 from beam_jobs.image_reader import ImageReader, Prepared, Read, Source
-from beam_jobs.memory import Allowance, Room, divide, give_back_large_blocks, resident
+from beam_jobs.memory import Allowance, Room, divide, resident, tame_allocator
 from beam_jobs.parts import Outcome
 from serving.client.answer_check import draw_images
 from serving.client.image_calls import ImagePredictor
@@ -209,6 +209,6 @@ def _decoded_bytes(contract: ModelContract, wire: Wire) -> int | None:
 
 def _taken(contract: ModelContract, wire: Wire) -> int:
     """Bytes that this process takes before its first image, with TensorFlow if a doubtful image may need it."""
-    give_back_large_blocks()
+    tame_allocator()
     may_load = wire != "encoded" and not contract.takes_any_file and "tensorflow" not in sys.modules
     return resident() + (TENSORFLOW_BYTES if may_load and importlib.util.find_spec("tensorflow") else 0)

@@ -16,9 +16,12 @@ CHUNKS_AT_ONCE = 2
 a store's latency is hidden."""
 LARGEST_BATCH = 128 * MIB
 """Bytes of a request of several images, however much memory there is: a server holds a few copies of each."""
-_GROWTH, _GROWTH_DECODING = 96 * MIB, 192 * MIB
+_ENOUGH_ASKING = 64 * MIB
+"""Bytes that requests of decoded images take in each chunk, however much memory there is: one request of the largest
+usual ones (32 images of 224 pixels as float32), three of smaller ones."""
+_GROWTH = 96 * MIB
 """What a process takes beyond what it had before the first image and what is counted: gRPC's buffers, outcomes, and
-memory that its allocator keeps, of which it keeps more where TensorFlow decodes in many threads."""
+memory that its allocator keeps."""
 _THREAD = 128 * 1024
 """Stack and buffers of a thread that reads."""
 _USUAL_SENDING, _USUAL_DECODING = 256 * MIB, 512 * MIB
@@ -75,7 +78,7 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
       UsageError: what was given is too little for any image.
     """
     sent_as_files = decoded_bytes is None
-    spent = taken + readers * _THREAD + (_GROWTH if sent_as_files else _GROWTH_DECODING)
+    spent = taken + readers * _THREAD + _GROWTH
     free, least = allowance.limit - spent, _least(decoded_bytes)
     if allowance.given is None:
         free = max(free, least, _USUAL_SENDING if sent_as_files else _USUAL_DECODING)
@@ -84,7 +87,7 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
             f"`max_memory` {show(allowance.limit)} is too little for any image, as the process itself takes "
             f"{show(spent)}: give it at least {show(spent + least + MIB)}"
         )
-    if sent_as_files:
+    if decoded_bytes is None:
         unit = free // CHUNKS_AT_ONCE * 2 // 15  # 1 + 2 + (a batch and the image that begins the next) 1.5 + 3
         return Room(
             limit=spent + free,
@@ -103,7 +106,7 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
         peeking=unit,
         reading=3 * unit,
         batch=min(unit, LARGEST_BATCH),
-        asking=3 * unit,
+        asking=min(3 * unit, max(_ENOUGH_ASKING, 3 * decoded_bytes)),
         decoding=decoding,
     )
 
@@ -174,17 +177,21 @@ def _groups(root: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def give_back_large_blocks() -> None:
-    """Makes the C library return each freed block of a megabyte to the system at once.
+def tame_allocator() -> None:
+    """Makes the C library keep less of what is freed, and ask the system less often; before a process starts threads.
 
-    By default it keeps more and more of them, for each thread: twice what is in use with images of 7 MB. Only glibc
-    does so, and only it has `mallopt`.
+    By default it has a heap for each of many threads, keeps freed memory in each, and lets blocks grow that it keeps:
+    twice what is in use. With one heap for all threads little is kept, so that requests and images of usual sizes may
+    lie in it, too. Otherwise the system would clear fresh pages for each of them: a fifth of an image's CPU as float32.
+    Threads that wait for the heap cost nothing, as Python's seldom allocate together. Only glibc has `mallopt`.
     """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MIB)
+        library = ctypes.CDLL(None)
+        for parameter, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 32 * MIB), (_M_TRIM_THRESHOLD, 64 * MIB)):
+            library.mallopt(parameter, value)
 
 
-_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def resident() -> int:

@@ -5,6 +5,7 @@ import functools
 
 from beam_jobs import stop_request
 from beam_jobs.beam_flags import check_beam, parse_beam_flags, runs_here
+from beam_jobs.memory import tame_allocator
 from beam_jobs.predict_options import PredictOptions
 from beam_jobs.progress import Progress
 from beam_jobs.results import Account
@@ -31,6 +32,7 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
       FlowImagesError: see `Run.execute`.
     """
     check_beam()
+    tame_allocator()
     if not options.output.strip():
         raise UsageError("`output` is empty: give a folder")
     connection = Connection(options)

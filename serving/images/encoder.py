@@ -16,6 +16,7 @@ from serving.images.header import RGB_BYTES, ImageHeader, needed_bytes
 from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 from serving.images.resize import resize
 from serving.images.wire import Wire
+from serving.process.cpus import usable_cpus
 from serving.process.tensorflow_import import check_not_forked, import_tensorflow
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -60,6 +61,7 @@ def make_encoder(
 
     most = memory or limits.decoding_memory
     room, at_export = _Room(most), ImageLimits()
+    turn = threading.BoundedSemaphore(usable_cpus())  # more at once would take memory, and not be done sooner
     loading, loaded = threading.Lock(), functools.cache(lambda: _tensorflow_decoder(preprocessing, wire))
 
     def encode(data: bytes) -> Payload:
@@ -73,7 +75,7 @@ def make_encoder(
         file = needed_bytes(data, header)
         here = max(cost, memory_here(header))
         if here <= most:
-            with room.taken(here):
+            with turn, room.taken(here):
                 pixels = decode(file, header)
                 if pixels is not None:
                     return preprocess(pixels, data, preprocessing, wire)
@@ -81,7 +83,7 @@ def make_encoder(
             return file
         with loading:  # by one thread, for all
             decode_there = loaded()
-        with room.taken(cost):
+        with turn, room.taken(cost):
             return decode_there(file)
 
     return encode

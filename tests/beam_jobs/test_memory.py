@@ -1,5 +1,8 @@
 """What a process may take, from flags and control groups, and how it is divided."""
 
+import ctypes
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,29 @@ def test_a_system_without_control_groups(tmp_path: Path) -> None:
 def test_this_process() -> None:
     assert 10 * MIB < resident() < machine_memory()
     assert Allowance().limit == 2 * Allowance(beside_server=True).limit
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc")
+def test_all_threads_share_one_heap(tmp_path: Path) -> None:
+    script = """
+import ctypes, sys, threading
+from beam_jobs.memory import tame_allocator
+tame_allocator()
+together = threading.Barrier(32)
+def allocate():
+    held = bytes(100_000)
+    together.wait()
+threads = [threading.Thread(target=allocate) for _ in range(32)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+library = ctypes.CDLL(None)
+library.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(library.fopen(sys.argv[1].encode(), b"w"))
+library.malloc_info(0, file)
+library.fclose(file)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "info")], check=True)
+    assert (tmp_path / "info").read_text().count("<heap ") == 1
 
 
 @given(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serving.process.cpus import usable_cpus
 from tests.faults.jobs import account, peak_memory, rows
 from tests.faults.servers import Server
 
@@ -67,6 +68,12 @@ def test_the_peak_stays_under_the_limit(
     found = peak(address, place, tmp_path, images, "--signature", wire, "--max-memory", f"{mebibytes}MiB")
     assert found < mebibytes * 2**20
     assert account(tmp_path / "out") == (images, images, 0, 0)
+
+
+def test_large_images_take_little_although_there_is_much(address: str, place: Path, tmp_path: Path) -> None:
+    """Each of them takes 36 MB while it is decoded, so only as many are decoded at once as there are processors."""
+    found = peak(address, place, tmp_path, 30, "--signature", "uint8", "--max-memory", "8GiB")
+    assert found < (512 + 64 * usable_cpus()) * 2**20
 
 
 def test_images_that_can_not_fit_are_rejected_by_that_flag(address: str, place: Path, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +32,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 
+from serving.process.cpus import usable_cpus
 from serving.server.models import textprotos
 from serving.server.models.graph_optimizer import quick_calls
 from serving.server.models.servable import GraphSession
@@ -46,10 +46,6 @@ MAX_QUEUES = 100
 What would need a further one runs unbatched."""
 
 
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchingOptions:
     """BatchingParameters, with TensorFlow Serving's defaults."""
@@ -59,7 +55,7 @@ class BatchingOptions:
     batch_timeout_micros: int = 0
     """Longest wait for a batch to fill."""
     max_enqueued_batches: int = 10
-    num_batch_threads: int = dataclasses.field(default_factory=_cpus)
+    num_batch_threads: int = dataclasses.field(default_factory=usable_cpus)
     thread_pool_name: str = "batch_threads"
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False

@@ -1,0 +1,8 @@
+"""How many processors this process may use."""
+
+import os
+
+
+def usable_cpus() -> int:
+    """Those that it is bound to, where the system binds processes; else those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
