@@ -94,7 +94,7 @@ def note_files(folder: RunFolder, plan: Plan, names: Iterable[str]) -> None:
 
 
 def own_files(folder: RunFolder, plan: Plan, names: Iterable[str]) -> list[str]:
-    """Those of some names that the run has written, or was about to."""
+    """The names, out of some, of files that the run has written or was about to write."""
     last = last_finished(folder, plan)
     known = last.files.keys() if last else ()
     parts = folder.parts(plan)
