@@ -122,7 +122,7 @@ class OutputOptions(Options, group="Output"):
         "and a column per class; beside csv it is submission.csv.",
         default=None,
         metavar="FORM,…",
-        default_words="csv",
+        default_words="csv, or what the run has",
     )
     threshold: float | None = option(
         "An answer with a lower score gets the label unknown; 0 for none.",
@@ -131,7 +131,7 @@ class OutputOptions(Options, group="Output"):
         default=None,
         least=0,
         most=1,
-        default_words="the model's, if it has one",
+        default_words="the run's, or at first the model's, if any",
     )
 
 

@@ -116,7 +116,7 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
     if before and forms != forms_of(plan, before):  # until all are written, those that are there are not complete
         for name in (RUN, REPORT):
             folder.storage.delete(join(folder.output, name))
-    rows, tally = PredictionRows(plan, forms), Tally(forms.threshold)
+    rows, tally = PredictionRows(plan, forms), Tally(forms.threshold, plan.model.contract.labels)
     counts: Counter[str] = Counter()
     files: dict[str, Hashed] = {}
     with contextlib.ExitStack() as stack:

@@ -1,6 +1,7 @@
 """What a run found, on at most a screen: labels, faults, and how right it was where the right labels are known."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Self
 
 import pydantic
@@ -74,6 +75,8 @@ class Summary(_Frozen):
     """The most frequent first."""
     accuracy: Accuracy | None = None
     """That of the model's best label; None where no right label is known."""
+    not_in_model: int = 0
+    """Labelled images whose label the model doesn't have: none of them can be right."""
     unknown: Unknown | None = None
     """None where no threshold was set."""
     confusions: list[Confusion] = []
@@ -83,9 +86,16 @@ class Summary(_Frozen):
 class Tally:
     """Counts outcomes for a summary."""
 
-    def __init__(self, threshold: float = 0.0) -> None:
-        """`threshold` is that of the answers; 0 for none."""
+    def __init__(self, threshold: float = 0.0, labels: Sequence[str] | None = None) -> None:
+        """Counts nothing yet.
+
+        Args:
+          threshold: of the answers; 0 for none.
+          labels: the model's, if they are known.
+        """
         self._threshold = threshold
+        self._known = None if labels is None else frozenset(labels)
+        self._not_in_model = 0
         self._unknown = self._sure = self._sure_correct = 0
         self._labels: Counter[str] = Counter()
         self._scores: dict[str, float] = {}
@@ -107,6 +117,7 @@ class Tally:
             self._scores[label] = self._scores.get(label, 0.0) + answer.model_score
         if true_label is not None:
             self.labelled += 1
+            self._not_in_model += self._known is not None and true_label not in self._known
             self.correct += label == true_label
             self._sure += not answer.is_unknown
             self._sure_correct += not answer.is_unknown and label == true_label
@@ -130,6 +141,7 @@ class Tally:
                 for key, count in _ordered(self._faults)
             ],
             accuracy=Accuracy.of(self.correct, self.labelled) if self.labelled else None,
+            not_in_model=self._not_in_model,
             unknown=self._summary_of_unknown() if self._threshold else None,
             confusions=[
                 Confusion(label=label, taken_for=taken_for, count=count)

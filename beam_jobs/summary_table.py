@@ -30,6 +30,8 @@ def print_summary(run: Mapping[str, Any], work: Work | None = None) -> None:
         say(f"{fault.verdict}: {fault.count:,} {fault.reason}, such as {fault.example}")
     if found := summary.accuracy:
         say(accuracy_in_words(Share(found.value, found.low, found.high), found.images, "labelled images"))
+        if foreign := summary.not_in_model:
+            say(f"{foreign:,} of them have labels that the model doesn't know, so they count as wrong")
         if summary.unknown and (sure := summary.unknown.accuracy):
             words = accuracy_in_words(
                 Share(sure.value, sure.low, sure.high), sure.images, "of them that are not unknown"

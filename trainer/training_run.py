@@ -258,8 +258,9 @@ class TrainingRun:
         threshold = choose_threshold(scaled, targets, job.target_precision)
         if threshold is None:
             self._note(
-                f"the model carries no threshold: {len(targets):,} validation images promise no `target_precision` of "
-                f"{job.target_precision}, whatever the score"
+                f"the model carries no threshold: with {len(targets):,} validation images no score promises that "
+                f"{job.target_precision:.0%} of the answers are right. More images may give it one, or a lower "
+                "`target_precision`"
             )
         certainty = Certainty(threshold, job.target_precision, data.groups)
         photos = [image.path for image in split.validation or split.training] if job.golden == "photos" else None

@@ -96,8 +96,8 @@ class _Check:
         self._findings: list[Finding] = []
         self._unchecked: list[str] = []
         self._counts: Counter[str] = Counter()
-        self._tally: Tally | None = Tally(self._forms.threshold)
         contract = run.plan.model.contract if run.plan else None
+        self._tally: Tally | None = Tally(self._forms.threshold, contract.labels if contract else None)
         self._rules = RowRules(self._forms.threshold, contract)
         names = prediction_files(self._forms.formats)
         self._faults = {
@@ -367,7 +367,9 @@ class _Check:
         except pydantic.ValidationError as error:
             self._wrong_run(f"summary can't be read: {error.errors()[0]['msg']}")
             return
-        if differing := [name for name in Summary.model_fields if getattr(found, name) != getattr(counted, name)]:
+        # A run of an earlier release tells less, and only the plan tells which labels the model has.
+        names = set(told) - (set() if self._run.plan else {"not_in_model"})
+        if differing := [name for name in sorted(names) if getattr(found, name, None) != getattr(counted, name, None)]:
             self._wrong_run(f"summary is not what the rows say: {', '.join(differing)}")
 
     def _check_finished(self) -> None:

@@ -10,6 +10,7 @@ from beam_jobs.chunk_work import ChunkWork
 
 _STEPS = 80
 """How many steps the time has in which somebody worked, about."""
+_LEAST_STEP_S = 1.0
 _CUT = 0.1
 """A pause that takes longer than this share of the time in which somebody worked is drawn shorter."""
 _WIDTH_OF_CUT = 0.04
@@ -134,7 +135,7 @@ class Course:
 
     @property
     def _step_s(self) -> float:
-        return self.worked_s / _STEPS
+        return max(_LEAST_STEP_S, self.worked_s / _STEPS)
 
 
 def clock(time: float, *, with_day: bool = False, with_seconds: bool = False) -> str:

@@ -122,6 +122,11 @@ class Truth:
             self._scored += 1
             self._loss -= math.log(min(max(answer.true_score, _TINY), 1.0))
 
+    def count_outside(self, labels: Sequence[str]) -> int:
+        """How many images have a true label that is none of these."""
+        known = set(labels)
+        return sum(count for (label, _), count in self.confusion.items() if label not in known)
+
     @property
     def mistakes(self) -> list[Answer]:
         """The wrong answers with the highest scores, the highest first."""

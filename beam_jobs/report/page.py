@@ -96,6 +96,7 @@ def render(report: RunReport) -> str:
         sheets=sheets,
         faulty=[(verdict, reasons[:_REASONS], len(reasons) - _REASONS) for verdict, reasons in faulty if reasons],
         truth=_truth(findings.truth, figures) if findings.truth.images else None,
+        not_in_model=findings.truth.count_outside(report.contract.labels) if report.contract else 0,
         course=course_on_page(report.course),
         has_thumbnails=any(thumbnails.values()),
         most_labels=_LABELS,

@@ -152,7 +152,8 @@ def _target_errors(into: str) -> Iterator[None]:
 def _check_apart(run: CompleteRun, into: str) -> None:
     """Refuses a folder whose links a next run would take for images, or that `fresh` would clear."""
     real = os.path.realpath(into)
-    for one in run.facts.options.get("inputs", ()):
+    images = run.facts.options.get("images")
+    for one in (*run.facts.options.get("inputs", ()), *([images] if images else [])):
         if scheme(one) or is_list(one):
             continue
         folder, pattern = split_pattern(one) if has_magic(one) else (one, "**")

@@ -24,7 +24,11 @@ class Number(click.FloatRange):
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
+        try:
+            number: float = click.FLOAT.convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        number = super().convert(number, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number

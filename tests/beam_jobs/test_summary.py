@@ -45,3 +45,11 @@ def test_unknown_images_are_none_of_a_label_and_the_others_have_an_accuracy_of_t
     ]
     assert found.accuracy == Accuracy.of(1, 4)
     assert found.unknown == Unknown(threshold=0.6, count=2, accuracy=Accuracy.of(1, 2))
+
+
+def test_labels_that_the_model_does_not_know_are_counted() -> None:
+    tally = Tally(labels=["cat", "dog", "ant"])
+    for label, true_label in (("cat", "cat"), ("dog", "wolf"), ("dog", "owl"), ("ant", None)):
+        tally.predicted(Answer(label, label, 0.9), true_label)
+    assert tally.summary().not_in_model == 2
+    assert tally.summary().accuracy == Accuracy.of(1, 3)

@@ -170,6 +170,12 @@ def test_the_training_of_the_model_is_told_and_linked(tmp_path: Path) -> None:
     assert Path(urllib.parse.unquote(html.unescape(answer))).read_text() == "the report"
 
 
+def test_labels_that_the_model_does_not_know_are_told(tmp_path: Path) -> None:
+    images = [Image(f"{number}.jpg", [0.4, 0.6], label) for number, label in enumerate(["cat", "wolf", "owl"])]
+    page = Reader(written(complete(tmp_path / "out", images, ["cat", "dog"])))
+    assert "2 images have labels that the model doesn’t know, and count as wrong." in page.text
+
+
 def test_the_surest_and_the_least_sure_images_of_a_label_are_shown(tmp_path: Path) -> None:
     output = small_run(tmp_path)
     text = written(output)

@@ -354,13 +354,15 @@ def test_results_that_were_edited_are_refused_before_anything_is_made(tmp_path: 
 
 
 @pytest.fixture
-def with_inputs(tmp_path: Path) -> Callable[[str], str]:
+def with_inputs(tmp_path: Path) -> Callable[..., str]:
     """Gives a complete run that had an input."""
 
-    def made(given: str) -> str:
+    def made(given: str, images: str | None = None) -> str:
         output = complete(tmp_path / "out", photos(tmp_path / "in", rex="dog"), LABELS)
         folder, plan = run_of(output)
-        plan = plan.model_copy(update={"options": plan.options.model_copy(update={"inputs": [given]})})
+        plan = plan.model_copy(
+            update={"options": plan.options.model_copy(update={"inputs": [given], "images": images})}
+        )
         (output / "_state" / "plan.json").write_text(plan.model_dump_json())
         for path in (output / "_state" / "parts").rglob("finished-*.json"):
             path.unlink()
@@ -370,9 +372,16 @@ def with_inputs(tmp_path: Path) -> Callable[[str], str]:
     return made
 
 
+def test_the_folder_of_a_lists_images_is_an_input_too(tmp_path: Path, with_inputs: Callable[..., str]) -> None:
+    output = with_inputs(f"{tmp_path}/labels.csv", f"{tmp_path}/in")
+    with pytest.raises(UsageError, match="is inside the input"):
+        sort_images(output, f"{tmp_path}/in/sorted", "symlink")
+    assert not (tmp_path / "in" / "sorted").exists()
+
+
 @pytest.mark.parametrize("given", ["in", "in/", "in/**/*.jpg", "in/*/*/*"])
 def test_a_folder_that_the_next_run_would_take_for_input_is_refused(
-    tmp_path: Path, with_inputs: Callable[[str], str], given: str
+    tmp_path: Path, with_inputs: Callable[..., str], given: str
 ) -> None:
     output = with_inputs(f"{tmp_path}/{given}")
     (tmp_path / "link").symlink_to(tmp_path / "in")
@@ -384,7 +393,7 @@ def test_a_folder_that_the_next_run_would_take_for_input_is_refused(
 
 @pytest.mark.parametrize("given", ["in/*.jpg", "in/rex.jpg", "in/list.txt", "in/*/*.jpg"])
 def test_a_folder_that_no_pattern_enters_may_be_beside_the_images(
-    tmp_path: Path, with_inputs: Callable[[str], str], given: str
+    tmp_path: Path, with_inputs: Callable[..., str], given: str
 ) -> None:
     output = with_inputs(f"{tmp_path}/{given}")
     sort_images(output, str(tmp_path / "in" / "sorted"), "symlink")
