@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from serving.contract import CONTRACT_ASSET, ModelContract
 from serving.server import ServerProcess
 
 WIRES = ("float32", "uint8", "encoded")
@@ -79,18 +80,21 @@ def commands(model: Path, folder: Path, output: Path, address: str) -> dict[str,
     version = max((path for path in model.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     job = [sys.executable, "-m", "flow_images", "predict", "--input", str(folder), "--fresh"]
     servers = {"own server": ["--model", str(model)], "running server": ["--server", address, "--model-name", "m"]}
-    return {
+    ways = {
         "in one process": [sys.executable, "-c", FLOOR, str(version), str(folder)],
         **{
             f"{wire}, {name}": [*job, *flags, "--wire", wire, "--output", str(output / wire / name)]
             for name, flags in servers.items()
             for wire in WIRES
         },
-        "encoded with embeddings, running server": [
+    }
+    contract = ModelContract.from_json((version / "assets.extra" / CONTRACT_ASSET).read_text(encoding="utf-8"))
+    if contract.embeddings:  # a model of an earlier release has none
+        ways["encoded with embeddings, running server"] = [
             *[*job, *servers["running server"], "--wire", "encoded"],
             *["--embeddings", "--output", str(output / "embeddings")],
-        ],
-    }
+        ]
+    return ways
 
 
 def main() -> None:
