@@ -40,7 +40,7 @@ class CompleteRun:
     def answers(self) -> Iterator[Answer]:
         """Each image that was predicted; raises UsageError for a file that was changed."""
         rows = self.rows() if self.plan else None
-        return read_answers(self.folder.storage, self.folder.output, rows, self.facts.formats)
+        return read_answers(self.folder.storage, self.folder.output, rows, self.facts.forms.formats)
 
     def faults(self) -> Iterator[Fault]:
         """Each image that was rejected, then each that failed; raises UsageError for a file that was changed."""
@@ -49,8 +49,9 @@ class CompleteRun:
     @property
     def threshold(self) -> float:
         """The run's, or of one from an earlier release the model's; 0 for none."""
-        model = self.plan.model.contract.threshold if self.plan else None
-        return (model or 0.0) if self.facts.threshold is None else self.facts.threshold
+        if self.facts.knows_threshold or not self.plan:
+            return self.facts.forms.threshold
+        return self.plan.model.contract.threshold or 0.0
 
     def works(self) -> list[ChunkWork]:
         """How its chunks were worked through, as far as it is known."""

@@ -93,9 +93,15 @@ def note_files(folder: RunFolder, plan: Plan, names: Iterable[str]) -> None:
         folder.storage.create(parts.written_path(name), b"")
 
 
-def own_files(folder: RunFolder, plan: Plan, names: Iterable[str]) -> list[str]:
-    """The names, out of some, of files that the run has written or was about to write."""
-    last = last_finished(folder, plan)
+def own_files(folder: RunFolder, plan: Plan, names: Iterable[str], last: Finished | None) -> list[str]:
+    """The names, out of some, of files that the run has written or was about to write.
+
+    Args:
+      folder: of the run.
+      plan: of the run.
+      names: of files that may be there.
+      last: what was written about the run last.
+    """
     known = last.files.keys() if last else ()
     parts = folder.parts(plan)
     return [name for name in names if name in known or folder.storage.exists(parts.written_path(name))]

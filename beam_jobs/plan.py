@@ -8,8 +8,8 @@ import datetime
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
-from typing import IO, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Literal, Self, get_args
 
 import pydantic
 
@@ -91,6 +91,23 @@ class OutputForms(pydantic.BaseModel):
     """Least score of an answer that is not `unknown`; 0 for none."""
     top_k: int = 5
     """Labels of each image, the best first."""
+
+    def record(self) -> dict[str, Any]:
+        """What run.json says of them."""
+        return {"format": ",".join(self.formats), "threshold": self.threshold, "top_k": self.top_k}
+
+    @classmethod
+    def recorded(cls, options: Mapping[str, Any]) -> Self:
+        """What run.json's options say, as far as they do; an earlier release told less."""
+        names = str(options.get("format", "csv")).split(",")
+        threshold, top_k = options.get("threshold"), options.get("top_k")
+        formats = tuple(one for one in get_args(Format) if one in names)
+        found: dict[str, Any] = {"formats": formats} if formats else {}
+        if isinstance(threshold, int | float):
+            found["threshold"] = threshold
+        if isinstance(top_k, int) and top_k > 0:
+            found["top_k"] = top_k
+        return cls(**found)
 
     def with_given(self, given: OutputOptions, top_k: int | None = None) -> Self:
         """These, with what a user gives now instead."""

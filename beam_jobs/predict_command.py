@@ -114,6 +114,7 @@ def _conclude(
 ) -> bool:
     """Prints the account and what was found, and tells whether the account is over a limit."""
     from beam_jobs.listing import left_out_in_words
+    from beam_jobs.plan import OutputForms
     from beam_jobs.results import EMBEDDINGS, FAILED, REJECTED, prediction_files
     from beam_jobs.summary_table import print_summary
     from serving.storage.base import join
@@ -125,7 +126,7 @@ def _conclude(
     if words := left_out_in_words(account.left_out):
         say(f"left out of the inputs: {words}")
     print_summary(run, work)
-    files = prediction_files(run["options"]["format"].split(","))
+    files = prediction_files(OutputForms.recorded(run["options"]).formats)
     say(f"predictions: {', '.join(join(output, name) for name in files.values())}")
     if run["options"].get("embeddings"):
         say(f"embeddings: {join(output, EMBEDDINGS)}")

@@ -3,8 +3,9 @@
 An answer whose score is below the threshold is `unknown`; what the model said is in columns of its own then.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Container, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from beam_jobs.manifest import Row
 from beam_jobs.parts import Outcome
@@ -13,6 +14,7 @@ from beam_jobs.table_files import Column, Value
 from serving.client.scores import format_score
 from serving.images.facts import NUMBERS
 
+T = TypeVar("T")
 UNKNOWN = "unknown"
 """The label of an answer, or of a group, whose score is below the threshold."""
 
@@ -28,6 +30,47 @@ class Answer(NamedTuple):
     """The score of that label, as it is written."""
     is_unknown: bool = False
     """Is the score below the threshold? A model may have a label `unknown`, so the label alone doesn't tell."""
+
+
+def prediction_columns(
+    ranks: int,
+    *,
+    has_threshold: bool,
+    has_groups: bool,
+    has_ids: bool,
+    has_labels: bool,
+    facts: Sequence[str],
+) -> list[Column]:
+    """The columns of predictions, in their order.
+
+    Args:
+      ranks: how many labels each image has.
+      has_threshold: may an answer be unknown?
+      has_groups: has the model groups of labels?
+      has_ids: have the inputs ids?
+      has_labels: have they the right labels?
+      facts: that are kept of each image.
+    """
+    columns = [Column("path", str)]
+    for rank in ["", *(f"_{number}" for number in range(2, ranks + 1))]:
+        columns += [Column(f"label{rank}", str), Column(f"score{rank}", float)]
+    if has_threshold:
+        columns += [Column("model_label", str), Column("model_score", float)]
+    if has_groups:
+        columns += [Column("group", str), Column("group_score", float)]
+    columns += [Column("id", str)] * has_ids + [Column("true_label", str)] * has_labels
+    return columns + [Column(fact, int if fact in NUMBERS else str) for fact in facts]
+
+
+def further_ranks(names: Container[str]) -> list[str]:
+    """`_2`, `_3` and so on, as far as a row has such labels, by the names of its columns."""
+    return list(itertools.takewhile(lambda rank: f"label{rank}" in names, (f"_{n}" for n in itertools.count(2))))
+
+
+def models_best(record: Mapping[str, T]) -> tuple[T, T]:
+    """The model's best label and its score in a row by column, whether there is a threshold or not."""
+    prefix = "model_" if "model_label" in record else ""
+    return record[f"{prefix}label"], record[f"{prefix}score"]
 
 
 class PredictionRows:
@@ -46,23 +89,17 @@ class PredictionRows:
     @property
     def columns(self) -> list[Column]:
         """The columns, in their order."""
-        ranks = ["", *(f"_{rank}" for rank in range(2, self._ranks + 1))]
-        columns = [Column("path", str)]
-        for rank in ranks:
-            columns += [Column(f"label{rank}", str), Column(f"score{rank}", float)]
-        if self._threshold:
-            columns += [Column("model_label", str), Column("model_score", float)]
-        if self._has_groups:
-            columns += [Column("group", str), Column("group_score", float)]
-        columns += [Column("id", str)] * self._has_ids + [Column("true_label", str)] * self._has_labels
-        return columns + [Column(fact, int if fact in NUMBERS else str) for fact in self._facts]
+        return prediction_columns(
+            self._ranks,
+            has_threshold=bool(self._threshold),
+            has_groups=self._has_groups,
+            has_ids=self._has_ids,
+            has_labels=self._has_labels,
+            facts=self._facts,
+        )
 
-    def answer(self, outcome: Outcome) -> Answer:
-        """What is said of a predicted image."""
-        return self._answer(*self._ranked(outcome)[0])
-
-    def values(self, row: Row, outcome: Outcome) -> list[Value]:
-        """The row of a predicted image, a value for each column."""
+    def answer_and_values(self, row: Row, outcome: Outcome) -> tuple[Answer, list[Value]]:
+        """What is said of a predicted image, and its row: a value for each column."""
         ranked = self._ranked(outcome)
         answer = self._answer(*ranked[0])
         values: list[Value] = [row.path, answer.label, None if answer.is_unknown else answer.model_score]
@@ -73,7 +110,7 @@ class PredictionRows:
         if self._has_groups:
             values += self._group(outcome)
         values += [row.id] * self._has_ids + [row.label] * self._has_labels
-        return values + list(outcome.facts)
+        return answer, values + list(outcome.facts)
 
     def _ranked(self, outcome: Outcome) -> list[tuple[int, float]]:
         """Index and score of the best labels."""

@@ -7,14 +7,16 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, get_args
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import pydantic
 
 from beam_jobs.kaggle_submission import image_id
 from beam_jobs.manifest import Row
+from beam_jobs.plan import OutputForms
 from beam_jobs.predict_options import Format
+from beam_jobs.prediction_rows import further_ranks, models_best
 from beam_jobs.results import FAILED, REJECTED, RUN, prediction_files
 from serving.errors import UsageError
 from serving.storage.base import Storage, join
@@ -73,15 +75,14 @@ class RunFacts(pydantic.BaseModel):
     seconds: float
 
     @property
-    def threshold(self) -> float | None:
-        """Least score of an answer that is not unknown, 0 for none; None in a run of an earlier release."""
-        found = self.options.get("threshold")
-        return float(found) if isinstance(found, int | float) else None
+    def forms(self) -> OutputForms:
+        """What the files of its predictions look like."""
+        return OutputForms.recorded(self.options)
 
     @property
-    def formats(self) -> tuple[Format, ...]:
-        """The forms of its predictions."""
-        return tuple(one for one in get_args(Format) if one in str(self.options.get("format", "csv")).split(","))
+    def knows_threshold(self) -> bool:
+        """Does it tell of one? An earlier release called no answer unknown."""
+        return "threshold" in self.options
 
 
 def read_run(storage: Storage, output: str) -> RunFacts:
@@ -174,23 +175,14 @@ _FIRST: dict[Format, int] = {"csv": 2, "kaggle": 2, "jsonl": 1, "parquet": 1}
 
 def _answer(record: dict[str, Any]) -> Answer:
     """The answer of a record of path, label, score, label_2, score_2 and so on."""
-    prefix = "model_" if "model_label" in record else ""
-    label, score = record[f"{prefix}label"], record[f"{prefix}score"]
+    label, score = models_best(record)
     found = Answer(record["path"], label, _finite(score))
     true_label = record.get("true_label") or None
     if true_label is None:
         return found
-    ranks = {label: score} | {record[f"label{rank}"]: record[f"score{rank}"] for rank in _ranks(record)}
+    ranks = {label: score} | {record[f"label{rank}"]: record[f"score{rank}"] for rank in further_ranks(record)}
     true_score = _finite(ranks[true_label]) if true_label in ranks else None
     return found._replace(true_label=true_label, true_score=true_score)
-
-
-def _ranks(record: Mapping[str, Any]) -> Iterator[str]:
-    """`_2`, `_3` and so on, as far as there are."""
-    for rank in itertools.count(2):
-        if f"label_{rank}" not in record:
-            return
-        yield f"_{rank}"
 
 
 def _kaggle(labels: Sequence[str], rows: Iterator[Row] | None) -> Callable[[list[str]], Answer | None]:

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from beam_jobs import kaggle_submission
 from beam_jobs.embeddings import EmbeddingsTable
@@ -31,7 +31,7 @@ from beam_jobs.predict_options import Format
 from beam_jobs.prediction_rows import PredictionRows
 from beam_jobs.remaining_work import missing_chunks
 from beam_jobs.summary import Tally
-from beam_jobs.table_files import Column, Hashed, Table, open_table
+from beam_jobs.table_files import Column, CsvTable, Hashed, Table, Value, open_table
 from serving.errors import FlowImagesError, Resumable
 from serving.storage.base import join
 
@@ -55,6 +55,9 @@ def prediction_files(formats: Sequence[Format]) -> dict[Format, str]:
         "kaggle": SUBMISSION if "csv" in formats else PREDICTIONS,
     }
     return {one: names[one] for one in formats}
+
+
+Closed = TypeVar("Closed", Table, EmbeddingsTable)
 
 
 class Incomplete(Resumable):
@@ -118,43 +121,17 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
             folder.storage.delete(join(folder.output, name))
     rows, tally = PredictionRows(plan, forms), Tally(forms.threshold, plan.model.contract.labels)
     counts: Counter[str] = Counter()
-    files: dict[str, Hashed] = {}
     with contextlib.ExitStack() as stack:
-
-        def file(name: str) -> Hashed:
-            files[name] = Hashed(stack.enter_context(folder.storage.replacing(join(folder.output, name))))
-            return files[name]
-
-        def table(name: str, form: Format, columns: Sequence[Column]) -> Table:
-            opened = open_table(form, file(name), columns, parquet_metadata(plan, forms))
-            stack.callback(opened.close)
-            return opened
-
-        names = prediction_files(forms.formats)
-        note_files(folder, plan, names.values())
-        predictions = [table(names[one], one, rows.columns) for one in forms.formats if one != "kaggle"]
-        labels = plan.model.contract.labels
-        submission = table(names["kaggle"], "kaggle", kaggle_columns(labels)) if "kaggle" in names else None
-        embeddings = None
-        if plan.options.embeddings and plan.model.contract.embeddings:
-            embeddings = EmbeddingsTable(file(EMBEDDINGS), plan.model.contract.embeddings.width, _model_metadata(plan))
-            stack.callback(embeddings.close)
-        faults = {verdict: table(name, "csv", FAULT_COLUMNS) for verdict, name in _FAULT_FILES.items()}
+        files = _Files(folder, plan, forms, rows.columns, stack)
         for row, outcome in rows_with_outcomes(folder, plan, parts):
             counts[outcome.verdict] += 1
+            values: Sequence[Value] = ()
             if outcome.verdict == "predicted":
-                tally.predicted(rows.answer(outcome), row.label)
-                values = rows.values(row, outcome) if predictions else []
-                for one in predictions:
-                    one.write(values)
-                if embeddings:
-                    embeddings.write(row.path, outcome.embedding)
+                answer, values = rows.answer_and_values(row, outcome)
+                tally.predicted(answer, row.label)
             else:
                 tally.fault(outcome.verdict, outcome.reason, row.path)
-                faults[outcome.verdict].write((row.path, outcome.stage, outcome.reason, outcome.message))
-            if submission:
-                identifier = kaggle_submission.image_id(row.path, row.id)
-                submission.write(kaggle_submission.values(identifier, outcome.scores, labels))
+            files.write(row, outcome, values)
     account = Account(
         plan.manifest.listed,
         counts["predicted"],
@@ -169,15 +146,67 @@ def merge(folder: RunFolder, plan: Plan, options: Mapping[str, Any], forms: Outp
         raise FlowImagesError(f"the account does not balance: {account}; the parts in {parts.folder} were changed")
     written = {
         name: WrittenFile(sha256=file.sha256, stamp=dict(folder.storage.stamp(join(folder.output, name))))
-        for name, file in files.items()
+        for name, file in files.by_name.items()
     }
     unwanted = [name for name in RESULTS if name not in (RUN, *written)]
-    for name in own_files(folder, plan, unwanted):
+    for name in own_files(folder, plan, unwanted, before):
         folder.storage.delete(join(folder.output, name))
     run = _about(plan, forms, account, options) | {"summary": tally.summary().model_dump(mode="json")}
     finished = keep_finished(folder, plan, Finished(run=run, account=account._asdict(), files=written, forms=forms))
     _write_run(folder, finished)
     return finished
+
+
+class _Files:
+    """The files of rows while they are written, all at once; each appears when the stack is left."""
+
+    def __init__(
+        self, folder: RunFolder, plan: Plan, forms: OutputForms, columns: Sequence[Column], stack: contextlib.ExitStack
+    ) -> None:
+        """Opens them, after noting that they are the run's own."""
+        self.by_name: dict[str, Hashed] = {}
+        self._folder, self._stack = folder, stack
+        self._labels = plan.model.contract.labels
+        metadata, names = parquet_metadata(plan, forms), prediction_files(forms.formats)
+        note_files(folder, plan, names.values())
+        self._predictions = [
+            self._opened(open_table(form, self._file(name), columns, metadata))
+            for form, name in names.items()
+            if form != "kaggle"
+        ]
+        self._submission = self._csv(names["kaggle"], kaggle_columns(self._labels)) if "kaggle" in names else None
+        self._embeddings = None
+        if plan.options.embeddings and plan.model.contract.embeddings:
+            width = plan.model.contract.embeddings.width
+            self._embeddings = self._opened(EmbeddingsTable(self._file(EMBEDDINGS), width, _model_metadata(plan)))
+        self._faults = {verdict: self._csv(name, FAULT_COLUMNS) for verdict, name in _FAULT_FILES.items()}
+
+    def write(self, row: Row, outcome: Outcome, values: Sequence[Value]) -> None:
+        """Adds an image to the files that it belongs in; `values` is its row of the predictions, if it has one."""
+        if outcome.verdict == "predicted":
+            for table in self._predictions:
+                table.write(values)
+            if self._embeddings:
+                self._embeddings.write(row.path, outcome.embedding)
+        else:
+            self._faults[outcome.verdict].write((row.path, outcome.stage, outcome.reason, outcome.message))
+        if self._submission:
+            identifier = kaggle_submission.image_id(row.path, row.id)
+            self._submission.write(kaggle_submission.values(identifier, outcome.scores, self._labels))
+
+    def _file(self, name: str) -> Hashed:
+        self.by_name[name] = Hashed(
+            self._stack.enter_context(self._folder.storage.replacing(join(self._folder.output, name)))
+        )
+        return self.by_name[name]
+
+    def _csv(self, name: str, columns: Sequence[Column]) -> Table:
+        return self._opened(CsvTable(self._file(name), columns))
+
+    def _opened(self, table: Closed) -> Closed:
+        """The table, which is closed before its file appears."""
+        self._stack.callback(table.close)
+        return table
 
 
 def forms_of(plan: Plan, finished: Finished | None) -> OutputForms:
@@ -273,16 +302,12 @@ def _about(plan: Plan, forms: OutputForms, account: Account, options: Mapping[st
         run["accuracy"] = round(account.correct / account.labelled, 6)
     return run | {
         "model": _model(plan),
-        "options": plan.options.model_dump(mode="json") | _recorded(forms) | plan.recorded | dict(options),
+        "options": plan.options.model_dump(mode="json") | forms.record() | plan.recorded | dict(options),
         "versions": library_versions(),
         "started": plan.started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - plan.started).total_seconds(), 3),
     }
-
-
-def _recorded(forms: OutputForms) -> dict[str, Any]:
-    return {"format": ",".join(forms.formats), "threshold": forms.threshold, "top_k": forms.top_k}
 
 
 def _write_run(folder: RunFolder, finished: Finished) -> None:

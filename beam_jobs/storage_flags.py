@@ -6,6 +6,9 @@ from typing import Any
 from beam_jobs.beam_flags import parse_beam_flags
 from serving.storage.storage_options import AzureOptions, GcsOptions, S3Options, StorageOptions
 
+NOTE = {"-- BEAM FLAGS": "How buckets are reached, such as -- --s3_endpoint_url=…; see docs/storage.md."}
+"""What --help says of them for a command that runs nothing on Beam."""
+
 
 def storage_options(flags: Sequence[str]) -> StorageOptions:
     """The options for stores among Beam's flags; what is not given is left to each store's own library.

@@ -5,10 +5,13 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from beam_jobs.predict_options import Format
 from serving.client.scores import format_score
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Value = str | int | float | None
 
@@ -94,14 +97,12 @@ class ParquetTable:
 
     def __init__(self, file: Hashed, columns: Sequence[Column], metadata: Mapping[str, str]) -> None:
         """`metadata` goes into the schema."""
-        import pyarrow
         from pyarrow import parquet
 
-        types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
-        self._schema = pyarrow.schema([(column.name, types[column.kind]) for column in columns], dict(metadata))
+        self._schema = parquet_schema(columns).with_metadata(dict(metadata))
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._rows: list[Sequence[Value]] = []
-        self._most = max(1, _VALUES // len(columns))
+        self._most = rows_of_group(columns)
 
     def write(self, values: Sequence[Value]) -> None:
         """See Table."""
@@ -124,6 +125,19 @@ class ParquetTable:
 
 
 _VALUES = 1_000_000
+
+
+def rows_of_group(columns: Sequence[Column]) -> int:
+    """How many rows a row group of a Parquet file has at most."""
+    return max(1, _VALUES // len(columns))
+
+
+def parquet_schema(columns: Sequence[Column]) -> "pyarrow.Schema":
+    """The schema of a Parquet file with these columns."""
+    import pyarrow
+
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    return pyarrow.schema([(column.name, types[column.kind]) for column in columns])
 
 
 def open_table(form: Format, file: Hashed, columns: Sequence[Column], metadata: Mapping[str, str]) -> Table:

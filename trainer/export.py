@@ -32,6 +32,7 @@ from serving.errors import FlowImagesError
 from serving.images.preprocessing import decode_batch, from_uint8, to_range
 from serving.images.wire import Wire
 from serving.model_store.publish import Publication
+from serving.model_store.versions import EXTRA
 from serving.storage.stores import Stores
 from trainer.before_head import PartedModel, part_before_head
 from trainer.golden import choose_golden, draw_golden, preprocessed, reference_answers
@@ -42,7 +43,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Model = Callable[[tf.Tensor], tf.Tensor]
 """float32 [n, height, width, 3] in the value range to float32 [n, classes]; trackable, so its variables are saved."""
 
-_EXTRA = "assets.extra"
 _SAME = 1e-3
 """Largest `golden_distance` between the model in memory and what was written of it."""
 _AT_ONCE = 256
@@ -79,7 +79,7 @@ class Exported:
         values: list[bytes] = answer.numpy().tolist()
         return values
 
-    def add(self, name: str, text: str, folder: str = _EXTRA) -> None:
+    def add(self, name: str, text: str, folder: str = EXTRA) -> None:
         """Writes one more file, beside the contract or in another folder of the version."""
         with _writing(self.folder):
             (Path(self.folder) / folder / name).write_text(text, encoding="utf-8")
@@ -177,7 +177,7 @@ def _write(module: "_Module", contract: ModelContract, golden: Sequence[bytes], 
     contents = {CONTRACT_KEY: contract.to_json().encode()}
     contents |= {golden_key(index): data for index, data in enumerate(golden)}
     tf.saved_model.save(module, folder, signatures=module.signatures(contents))
-    extra = Path(folder) / _EXTRA
+    extra = Path(folder) / EXTRA
     extra.mkdir()
     (extra / CONTRACT_ASSET).write_text(contract.to_json(), encoding="utf-8")
     write_warmup(extra, contract.preprocessing, golden[0])

@@ -19,7 +19,6 @@ from serving.storage.base import shown
 from trainer.images.labelled_images import LabelledImage
 from trainer.images.split import Split
 
-TRAINING_FILE = "training.json"
 IMAGES_FILE = "training_images.csv"
 _LIBRARIES = ("flow-images", "tensorflow", "tf-keras", "tensorflow-hub", "numpy")
 _COLUMNS = ("path", "label", "split", "digest")

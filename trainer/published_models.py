@@ -10,13 +10,12 @@ from typing import TypeVar
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
-from serving.model_store.versions import VersionFolder, version_number, versions, whole
+from serving.model_store.versions import EXTRA, TRAINING_FILE, VersionFolder, version_number, versions, whole
 from serving.storage.base import Storage, scheme
 from serving.storage.explained_errors import explaining
 from trainer.evaluation.evaluation import EVALUATION_FILE, Evaluation
-from trainer.lineage import IMAGES_FILE, TRAINING_FILE, TrainingImage, TrainingRecord, read_images, read_record
+from trainer.lineage import IMAGES_FILE, TrainingImage, TrainingRecord, read_images, read_record
 
-EXTRA = "assets.extra"
 _AT_ONCE = 16
 
 Content = TypeVar("Content")

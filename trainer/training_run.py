@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, NotBlessed, UsageError
 from serving.model_store.publish import Publication, check_publication
+from serving.model_store.versions import REPORT_FILE, TRAINING_FILE
 from serving.process.temporary_files import check_temporary_files, explaining_full_temporary_files
 from serving.process.tensorflow_import import import_tensorflow
 from serving.storage.base import scheme, shown
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from trainer.train import Array, Trained
     from trainer.work_folder import WorkFolder
 
-REPORT_FILE, LABEL_CHECK_FILE = "report.html", "label_check.csv"
+LABEL_CHECK_FILE = "label_check.csv"
 _SAME = 0.02
 """Largest mean change of an image's scores between the model in memory and the one that was published."""
 
@@ -431,7 +432,7 @@ class TrainingRun:
     def _files(self, data: _Data, report: "Report", record: "TrainingRecord", measured: _Measured) -> dict[str, str]:
         """The texts that tell of the model, by the names of their files."""
         from trainer.evaluation.evaluation import EVALUATION_FILE
-        from trainer.lineage import IMAGES_FILE, TRAINING_FILE, images_csv
+        from trainer.lineage import IMAGES_FILE, images_csv
         from trainer.report.page import render
 
         local = {self._copies.original(image.path): image.path for part in data.split for image in part}

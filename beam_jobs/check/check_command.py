@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from beam_jobs import storage_flags
 from beam_jobs.stoppable import stoppable
 from serving.console.grouped_help import GroupedCommand
 from serving.console.terminal import console, say
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     cls=GroupedCommand,
     options_metavar="",
     notes={
-        "Beam": {"-- BEAM FLAGS": "How buckets are reached, such as -- --s3_endpoint_url=…; see docs/storage.md."},
+        "Beam": storage_flags.NOTE,
         "Exit codes": {
             "0": "all is right",
             "1": "something is wrong",
@@ -40,11 +41,10 @@ def check(output: str, beam_flags: tuple[str, ...]) -> None:
     """
     with stoppable("check", lambda: "nothing was changed", "the same command checks again"), _shown() as advance:
         from beam_jobs.check.check_run import check_run
-        from beam_jobs.storage_flags import storage_options
 
         if not output.strip():
             raise UsageError("`output` is empty: give the folder of a run")
-        found = check_run(output, storage_options(beam_flags), advance=advance)
+        found = check_run(output, storage_flags.storage_options(beam_flags), advance=advance)
     _tell(found)
     if found.findings:
         raise click.exceptions.Exit(EXIT_FAILED)

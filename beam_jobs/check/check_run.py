@@ -15,9 +15,9 @@ from beam_jobs.complete_run import CompleteRun
 from beam_jobs.finished import load_finished, run_json, sha256_of
 from beam_jobs.kaggle_submission import image_id, values
 from beam_jobs.parts import BrokenPart
-from beam_jobs.plan import OutputForms, RunFolder
+from beam_jobs.plan import RunFolder
 from beam_jobs.predict_options import Format
-from beam_jobs.prediction_rows import Answer, PredictionRows, written
+from beam_jobs.prediction_rows import Answer, PredictionRows, models_best, written
 from beam_jobs.results import (
     EMBEDDINGS,
     FAILED,
@@ -87,12 +87,7 @@ class _Check:
         self._advance = advance
         self._storage, self._output = run.folder.storage, run.folder.output
         self._finished = load_finished(run.folder, run.plan) if run.plan else None
-        top_k = run.facts.options.get("top_k")
-        self._forms = (self._finished and self._finished.forms) or OutputForms(
-            formats=run.facts.formats,
-            threshold=run.facts.threshold or 0.0,
-            top_k=top_k if isinstance(top_k, int) and top_k > 0 else OutputForms().top_k,
-        )
+        self._forms = (self._finished and self._finished.forms) or run.facts.forms
         self._findings: list[Finding] = []
         self._unchecked: list[str] = []
         self._counts: Counter[str] = Counter()
@@ -197,8 +192,8 @@ class _Check:
             for row, outcome in rows_with_outcomes(run.folder, plan, parts):
                 self._count(outcome.verdict)
                 if outcome.verdict == "predicted":
-                    self._tell(rows.answer(outcome), row.label)
-                    expected = rows.values(row, outcome)
+                    answer, expected = rows.answer_and_values(row, outcome)
+                    self._tell(answer, row.label)
                     for file in self._predictions:
                         file.expect(expected, source)
                     if self._embeddings:
@@ -280,8 +275,7 @@ class _Check:
             if len(set(numbers)) > 1:
                 file.note(row.number, f"it has scores, and {record['path']} is {verdict}")
             return
-        label = record.get("model_label") or record["label"]
-        score = record["model_score"] if "model_label" in record else record["score"]
+        label, score = models_best(record)
         if scores.get(str(label)) != score:
             file.note(row.number, f"the score of {label!r} is {scores.get(str(label))}, and {score} elsewhere")
 
@@ -296,7 +290,7 @@ class _Check:
         if verdict != "predicted":
             self._tell_fault(verdict, str(record["reason"]), str(record["path"]))
             return
-        label, score = (record.get(f"model_{name}") or record[name] for name in ("label", "score"))
+        label, score = models_best(record)
         number = float(score or 0.0)
         answer = Answer(str(record["label"]), str(label), number, number < self._forms.threshold)
         self._tell(answer, str(record["true_label"]) if record.get("true_label") else None)

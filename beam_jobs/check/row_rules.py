@@ -1,20 +1,19 @@
 """What holds for the columns and values of predictions, whatever the images are."""
 
 import datetime
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 
-from beam_jobs.prediction_rows import UNKNOWN
+from beam_jobs.prediction_rows import UNKNOWN, further_ranks, models_best, prediction_columns
 from beam_jobs.table_files import Column, Value
 from serving.contract import ModelContract
-from serving.images.facts import NUMBERS
+from serving.images.facts import FACTS, NUMBERS
+from serving.images.header import FORMATS
 
 _SLACK = 1e-3
 """Arithmetic may take a score this much below 0 or above 1."""
 _SUM_SLACK = 1e-2
 """The same for a sum of scores."""
-_FORMATS = {"JPEG", "PNG", "GIF", "BMP", "WebP"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -27,16 +26,14 @@ def columns_of(names: Sequence[str], top_k: int, threshold: float, facts: Sequen
       threshold: of the run.
       facts: that the run was asked for.
     """
-    ranks = ["", *itertools.takewhile(lambda rank: f"label{rank}" in names, (f"_{n}" for n in range(2, top_k + 1)))]
-    columns = [Column("path", str)]
-    for rank in ranks:
-        columns += [Column(f"label{rank}", str), Column(f"score{rank}", float)]
-    if threshold:
-        columns += [Column("model_label", str), Column("model_score", float)]
-    if "group" in names:
-        columns += [Column("group", str), Column("group_score", float)]
-    columns += [Column(name, str) for name in ("id", "true_label") if name in names]
-    return columns + [Column(name, int if name in NUMBERS else str) for name in facts]
+    return prediction_columns(
+        1 + min(len(further_ranks(names)), top_k - 1),
+        has_threshold=bool(threshold),
+        has_groups="group" in names,
+        has_ids="id" in names,
+        has_labels="true_label" in names,
+        facts=facts,
+    )
 
 
 class RowRules:
@@ -56,16 +53,15 @@ class RowRules:
 
     def _ranks(self, record: Mapping[str, Value]) -> str | None:
         label, score = record["label"], record["score"]
-        best, best_score = label, score
+        best, best_score = models_best(record)
         if self._threshold:
-            best, best_score = record["model_label"], record["model_score"]
             is_unknown = isinstance(best_score, float) and best_score < self._threshold
             expected = (UNKNOWN, None) if is_unknown else (best, best_score)
             if is_unknown and label != UNKNOWN:
                 return f"label is {label!r}, and {best_score} is below the threshold {self._threshold}"
             if (label, score) != expected:
                 return f"label and score are {label!r} and {score}, and the model's are {best!r} and {best_score}"
-        ranks = [f"_{number}" for number in itertools.takewhile(lambda n: f"label_{n}" in record, itertools.count(2))]
+        ranks = further_ranks(record)
         labels = [best, *(record[f"label{rank}"] for rank in ranks)]
         scores = [best_score, *(record[f"score{rank}"] for rank in ranks)]
         for one, value in zip(labels, scores, strict=True):
@@ -94,10 +90,10 @@ class RowRules:
 
 
 def _facts(record: Mapping[str, Value]) -> str | None:
-    for name in ("width", "height", "bytes"):
+    for name in (fact for fact in FACTS if fact in NUMBERS):
         if name in record and not (isinstance(value := record[name], int) and value > 0):
             return f"{name} is {value}"
-    if "format" in record and record["format"] not in _FORMATS:
+    if "format" in record and record["format"] not in FORMATS:
         return f"format is {record['format']!r}"
     if "sha256" in record and not _SHA256.fullmatch(str(record["sha256"])):
         return f"sha256 is {record['sha256']!r}"

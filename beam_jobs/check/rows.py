@@ -9,18 +9,18 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beam_jobs.embeddings import pack
 from beam_jobs.predict_options import Format
 from beam_jobs.prediction_rows import written
 from beam_jobs.result_files import open_binary
-from beam_jobs.table_files import Column, Value
+from beam_jobs.table_files import Column, Value, parquet_schema, rows_of_group
 from serving.client.scores import format_score
 from serving.storage.base import Storage
 
-_PARQUET_VALUES = 1_000_000
-"""Values that a row group has at most."""
+if TYPE_CHECKING:
+    import pyarrow
 
 
 class Wrong(Exception):
@@ -171,12 +171,10 @@ def _read_parquet(storage: Storage, path: str, columns: Sequence[Column]) -> Ite
     import pyarrow
 
     file = _parquet_file(storage, path)
-    types = {str: "string", int: "int64", float: "double"}
-    expected = [(column.name, types[column.kind]) for column in columns]
-    found = [(field.name, str(field.type)) for field in file.schema_arrow]
+    found, expected = _fields(file.schema_arrow), _fields(parquet_schema(columns))
     if found != expected:
         raise Wrong(None, f"the columns are {_schema(found)}, and not {_schema(expected)}")
-    most = max(1, _PARQUET_VALUES // len(columns))
+    most = rows_of_group(columns)
     groups = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
     if too_large := [rows for rows in groups if rows > most]:
         raise Wrong(None, f"a row group has {too_large[0]:,} rows, which is more than a million values")
@@ -216,7 +214,7 @@ def read_embeddings(storage: Storage, path: str, width: int | None) -> Iterator[
     import pyarrow
 
     file = _parquet_file(storage, path)
-    found = [(field.name, str(field.type)) for field in file.schema_arrow]
+    found = _fields(file.schema_arrow)
     size = str(width) if width else r"\d+"
     types = ("string", rf"fixed_size_list<element: halffloat not null>\[{size}\]")
     names = [name for name, _ in found]
@@ -249,6 +247,10 @@ def metadata_of_parquet(storage: Storage, path: str) -> Any:
         return json.loads((_parquet_file(storage, path).schema_arrow.metadata or {})[b"flow_images"])
     except (KeyError, ValueError) as error:
         raise Wrong(None, "its schema has no metadata flow_images, or that is not JSON") from error
+
+
+def _fields(schema: "pyarrow.Schema") -> list[tuple[str, str]]:
+    return [(field.name, str(field.type)) for field in schema]
 
 
 def _schema(fields: Sequence[tuple[str, str]]) -> str:

@@ -2,6 +2,7 @@
 
 import click
 
+from beam_jobs import storage_flags
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_fields import Options, option, options_class
 from serving.console.option_flags import option_flags
@@ -20,7 +21,7 @@ class ReportOptions(Options, group="Output"):
 @click.command(
     cls=GroupedCommand,
     options_metavar="[OPTIONS]",
-    notes={"Beam": {"-- BEAM FLAGS": "How buckets are reached, such as -- --s3_endpoint_url=…; see docs/storage.md."}},
+    notes={"Beam": storage_flags.NOTE},
     examples=("flow-images report out/", "flow-images report gs://pets/out --no-thumbnails"),
 )
 @click.argument("output", metavar="OUTPUT")
@@ -35,8 +36,7 @@ def report(options: ReportOptions, output: str, beam_flags: tuple[str, ...]) -> 
     """
     from beam_jobs.report.write_report import write_report
     from beam_jobs.run import check_output
-    from beam_jobs.storage_flags import storage_options
 
     check_output(output)
-    path = write_report(output, storage_options(beam_flags), thumbnails=not options.no_thumbnails)
+    path = write_report(output, storage_flags.storage_options(beam_flags), thumbnails=not options.no_thumbnails)
     say(f"report: {path}")

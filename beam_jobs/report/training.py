@@ -9,11 +9,8 @@ import pydantic
 
 from beam_jobs.complete_run import CompleteRun
 from serving.errors import FlowImagesError
-from serving.model_store.versions import version_number
+from serving.model_store.versions import EXTRA, REPORT_FILE, TRAINING_FILE, version_number
 from serving.storage.base import Storage, absolute, join, scheme, shown
-
-_RECORD, _REPORT = "assets.extra/training.json", "report.html"
-"""Files that `flow-images train` puts into the folder of a version."""
 
 
 class Training(pydantic.BaseModel):
@@ -44,8 +41,8 @@ def find_training(run: CompleteRun, output: str, stores: Callable[[str], Storage
         folder = join(folder, str(run.facts.model.version))
     try:
         storage = stores(folder)
-        report = join(folder, _REPORT)
-        found = _record(storage, join(folder, _RECORD))
+        report = join(folder, REPORT_FILE)
+        found = _record(storage, join(folder, EXTRA, TRAINING_FILE))
         if storage.exists(report):
             found = found.model_copy(update={"report": shown(report), "link": _link(report, output)})
     except (OSError, FlowImagesError):

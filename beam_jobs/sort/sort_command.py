@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from beam_jobs import storage_flags
 from beam_jobs.stoppable import stoppable
 from serving.console.grouped_help import GroupedCommand
 from serving.console.option_fields import Options, option, options_class
@@ -35,7 +36,7 @@ class SortOptions(Options, group="Output"):
     cls=GroupedCommand,
     options_metavar="--into FOLDER [OPTIONS]",
     notes={
-        "Beam": {"-- BEAM FLAGS": "How buckets are reached, such as -- --s3_endpoint_url=…; see docs/storage.md."},
+        "Beam": storage_flags.NOTE,
         "Exit codes": {
             "0": "each image that is there has its place",
             "1": "files are in the way, or can't be read or removed",
@@ -61,7 +62,6 @@ def sort(options: SortOptions, output: str, beam_flags: tuple[str, ...]) -> None
 
     with stoppable("sort", kept), _shown() as (begin, show):
         from beam_jobs.sort.sort_images import sort_images
-        from beam_jobs.storage_flags import storage_options
 
         def advance() -> None:
             nonlocal done
@@ -71,7 +71,7 @@ def sort(options: SortOptions, output: str, beam_flags: tuple[str, ...]) -> None
         if not output.strip():
             raise UsageError("`output` is empty: give the folder of a run")
         account = sort_images(
-            output, options.into, options.link, storage_options(beam_flags), begin=begin, advance=advance
+            output, options.into, options.link, storage_flags.storage_options(beam_flags), begin=begin, advance=advance
         )
     _tell(account, options.into)
     if not account.is_whole:

@@ -121,7 +121,7 @@ def sort_images(
 
 
 def _images(run: CompleteRun) -> Iterator[Sorted]:
-    threshold = run.facts.threshold or 0.0  # in a run of the first release no answer is called unknown
+    threshold = run.facts.forms.threshold  # in a run of the first release no answer is called unknown
     for answer in run.answers():
         if not answer.is_placed:
             raise UsageError(

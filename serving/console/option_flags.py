@@ -22,13 +22,11 @@ R = TypeVar("R")
 class Number(click.FloatRange):
     """A finite float within a range: `nan` and `inf` compare like no number, so click's own range lets them in."""
 
+    name = "number"
+
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            number: float = click.FLOAT.convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        number = super().convert(number, param, ctx)
+        number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number

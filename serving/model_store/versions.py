@@ -17,6 +17,10 @@ MODEL_FILES = (MODEL_FILE, "saved_model.pbtxt")
 """What TensorFlow Serving takes for a model. Ours have the first."""
 HIGHEST_VERSION = 2**63 - 1
 """TensorFlow Serving holds a version's number in a signed 64-bit integer."""
+EXTRA = "assets.extra"
+"""The folder of a version for what is no part of the graph, such as the contract."""
+TRAINING_FILE, REPORT_FILE = "training.json", "report.html"
+"""What a version says of its training: a record in EXTRA, and a page beside the model."""
 PUBLISHING = ".publishing"
 """The object in a version folder of a bucket that says which publisher is at work there."""
 

@@ -21,7 +21,8 @@ GROUPED = ModelContract(
 
 def record(plan: Plan, forms: OutputForms, row: Row, outcome: Outcome) -> dict[str, object]:
     rows = PredictionRows(plan, forms)
-    return dict(zip([column.name for column in rows.columns], rows.values(row, outcome), strict=True))
+    _, values = rows.answer_and_values(row, outcome)
+    return dict(zip([column.name for column in rows.columns], values, strict=True))
 
 
 def test_below_the_threshold_the_label_is_unknown_and_the_models_own_is_kept(tmp_path: Path) -> None:
@@ -73,5 +74,6 @@ def test_a_model_may_have_a_label_unknown(tmp_path: Path) -> None:
     sure = record(plan, forms, Row("a.jpg"), Outcome(0, "predicted", [1, 0], [0.8, 0.2]))
     assert (sure["label"], sure["score"], sure["model_label"]) == ("unknown", 0.8, "unknown")
     rows = PredictionRows(plan, forms)
-    found = [rows.answer(Outcome(0, "predicted", [1, 0], [score, 1 - score])).is_unknown for score in (0.6, 0.8)]
-    assert found == [True, False]
+    outcomes = [Outcome(0, "predicted", [1, 0], [score, 1 - score]) for score in (0.6, 0.8)]
+    answers = [rows.answer_and_values(Row("a.jpg"), one)[0] for one in outcomes]
+    assert [answer.is_unknown for answer in answers] == [True, False]
