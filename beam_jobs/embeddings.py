@@ -6,12 +6,13 @@ own.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
-from beam_jobs.table_files import Hashed
+from beam_jobs.table_files import Hashed, RowGroups
 
 _FLOAT16 = np.dtype("<f2")
 _LARGEST = float(np.finfo(np.float16).max)
@@ -31,8 +32,8 @@ def pack(embedding: Array) -> str:
     return base64.b64encode(packed.tobytes()).decode()
 
 
-class EmbeddingsTable:
-    """A Parquet file with the columns `path` and `embedding`; the same rows give the same bytes."""
+class EmbeddingsTable(RowGroups[tuple[str, bytes]]):
+    """A Parquet file with the columns `path` and `embedding`."""
 
     def __init__(self, file: Hashed, width: int, metadata: Mapping[str, str]) -> None:
         """Begins the file.
@@ -43,17 +44,14 @@ class EmbeddingsTable:
           metadata: goes into the schema.
         """
         import pyarrow
-        from pyarrow import parquet
 
         self._width = width
         numbers = pyarrow.list_(pyarrow.field("element", pyarrow.float16(), nullable=False), width)
         columns = {"path": pyarrow.string(), "embedding": numbers}
         fields = [pyarrow.field(name, kind, nullable=False) for name, kind in columns.items()]
-        self._schema = pyarrow.schema(fields, dict(metadata))
-        self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd", use_dictionary=False)
-        self._paths: list[str] = []
-        self._numbers: list[bytes] = []
-        self._most = max(1, _GROUP_BYTES // (width * _FLOAT16.itemsize))
+        schema = pyarrow.schema(fields, dict(metadata))
+        most = max(1, _GROUP_BYTES // (width * _FLOAT16.itemsize))
+        super().__init__(file, schema, most, compression="zstd", use_dictionary=False)
 
     def write(self, path: str, packed: str) -> None:
         """Adds the row of an image.
@@ -62,24 +60,13 @@ class EmbeddingsTable:
           path: as in the predictions.
           packed: its embedding, from `pack`.
         """
-        self._paths.append(path)
-        self._numbers.append(base64.b64decode(packed))
-        if len(self._paths) == self._most:
-            self._flush()
+        self.add((path, base64.b64decode(packed)))
 
-    def close(self) -> None:
-        """Writes what is left; the file itself stays open."""
-        if self._paths:
-            self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
+    @override
+    def columns(self, rows: Sequence[tuple[str, bytes]]) -> Sequence[Any]:
         import pyarrow
 
-        numbers = pyarrow.py_buffer(b"".join(self._numbers))
-        values = pyarrow.Array.from_buffers(pyarrow.float16(), len(self._paths) * self._width, [None, numbers])
-        embeddings = pyarrow.FixedSizeListArray.from_arrays(values, type=self._schema.field("embedding").type)
-        paths = pyarrow.array(self._paths, pyarrow.string())
-        self._writer.write_batch(pyarrow.record_batch([paths, embeddings], schema=self._schema))
-        self._paths.clear()
-        self._numbers.clear()
+        numbers = pyarrow.py_buffer(b"".join(packed for _, packed in rows))
+        values = pyarrow.Array.from_buffers(pyarrow.float16(), len(rows) * self._width, [None, numbers])
+        embeddings = pyarrow.FixedSizeListArray.from_arrays(values, type=self.schema.field("embedding").type)
+        return [pyarrow.array([path for path, _ in rows], pyarrow.string()), embeddings]

@@ -1,11 +1,14 @@
 """Writes rows into files of three forms: CSV, JSON Lines and Parquet. docs/output-files.md specifies them."""
 
+import abc
 import csv
 import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+
+from typing_extensions import override
 
 from beam_jobs.predict_options import Format
 from serving.client.scores import format_score
@@ -13,6 +16,7 @@ from serving.client.scores import format_score
 if TYPE_CHECKING:
     import pyarrow
 
+R = TypeVar("R")
 Value = str | int | float | None
 
 
@@ -92,26 +96,37 @@ class JsonLinesTable:
         """See Table."""
 
 
-class ParquetTable:
-    """A Parquet file: text, int64 and float64, each column nullable; a row group holds up to a million values."""
+class RowGroups(abc.ABC, Generic[R]):
+    """A Parquet file that is written a row group at a time; the same rows give the same bytes."""
 
-    def __init__(self, file: Hashed, columns: Sequence[Column], metadata: Mapping[str, str]) -> None:
-        """`metadata` goes into the schema."""
+    def __init__(self, file: Hashed, schema: "pyarrow.Schema", most: int, **options: Any) -> None:
+        """Begins the file.
+
+        Args:
+          file: that it is written into.
+          schema: of the file, with its metadata.
+          most: rows of a group.
+          **options: of `pyarrow.parquet.ParquetWriter`.
+        """
         from pyarrow import parquet
 
-        self._schema = parquet_schema(columns).with_metadata(dict(metadata))
-        self._writer = parquet.ParquetWriter(file, self._schema)
-        self._rows: list[Sequence[Value]] = []
-        self._most = rows_of_group(columns)
+        self.schema = schema
+        self._writer = parquet.ParquetWriter(file, schema, **options)
+        self._most = most
+        self._rows: list[R] = []
 
-    def write(self, values: Sequence[Value]) -> None:
-        """See Table."""
-        self._rows.append(values)
+    @abc.abstractmethod
+    def columns(self, rows: Sequence[R]) -> Sequence[Any]:
+        """The columns of a group, each as pyarrow takes them."""
+
+    def add(self, row: R) -> None:
+        """Adds a row."""
+        self._rows.append(row)
         if len(self._rows) == self._most:
             self._flush()
 
     def close(self) -> None:
-        """See Table."""
+        """Writes what is left; the file itself stays open."""
         if self._rows:
             self._flush()
         self._writer.close()
@@ -119,9 +134,24 @@ class ParquetTable:
     def _flush(self) -> None:
         import pyarrow
 
-        columns = list(zip(*self._rows, strict=True))
-        self._writer.write_table(pyarrow.table(columns, schema=self._schema))
+        self._writer.write_table(pyarrow.table(self.columns(self._rows), schema=self.schema))
         self._rows.clear()
+
+
+class ParquetTable(RowGroups[Sequence[Value]]):
+    """A Parquet file: text, int64 and float64, each column nullable; a row group holds up to a million values."""
+
+    def __init__(self, file: Hashed, columns: Sequence[Column], metadata: Mapping[str, str]) -> None:
+        """`metadata` goes into the schema."""
+        super().__init__(file, parquet_schema(columns).with_metadata(dict(metadata)), rows_of_group(columns))
+
+    @override
+    def columns(self, rows: Sequence[Sequence[Value]]) -> Sequence[Any]:
+        return list(zip(*rows, strict=True))
+
+    def write(self, values: Sequence[Value]) -> None:
+        """See Table."""
+        self.add(values)
 
 
 _VALUES = 1_000_000
