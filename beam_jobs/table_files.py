@@ -120,7 +120,7 @@ class RowGroups(abc.ABC, Generic[R]):
         """The columns of a group, each as pyarrow takes them."""
 
     def add(self, row: R) -> None:
-        """Adds a row."""
+        """Writes a group once it has as many rows as it may have."""
         self._rows.append(row)
         if len(self._rows) == self._most:
             self._flush()
