@@ -132,7 +132,7 @@ class _Several(click.ParamType[Any]):
         try:
             return self._field.accept(value)
         except UsageError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(str(error).removeprefix(f"`{self._field.name}` "), param, ctx)
 
 
 class _Parsed(click.ParamType[Any]):
