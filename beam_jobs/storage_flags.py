@@ -7,7 +7,7 @@ from beam_jobs.beam_flags import parse_beam_flags
 from serving.storage.storage_options import AzureOptions, GcsOptions, S3Options, StorageOptions
 
 NOTE = {"-- BEAM FLAGS": "How buckets are reached, such as -- --s3_endpoint_url=…; see docs/storage.md."}
-"""What --help says of them for a command that runs nothing on Beam."""
+"""The help of a command that runs nothing on Beam says this of them."""
 
 
 def storage_options(flags: Sequence[str]) -> StorageOptions:

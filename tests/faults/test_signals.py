@@ -68,16 +68,6 @@ def test_a_signal_ends_the_wait_for_a_version(start: START, server: str, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_two_signals_stop_at_once(start: START, front: Front, tmp_path: Path) -> None:
-    front.hold_after(7)
-    job = start(front.address)
-    wait_until(lambda: parts(tmp_path / "out") and front.held, job)
-    job.send(signal.SIGINT)
-    wait_until(lambda: "again to stop at once" in job.said, job)
-    job.send(signal.SIGINT)
-    assert job.wait(10) == 130
-
-
 def test_processes_that_race_for_the_same_chunks_write_each_once(
     start: START, front: Front, undisturbed: Path, tmp_path: Path
 ) -> None:
