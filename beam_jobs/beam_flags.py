@@ -5,6 +5,7 @@ seconds.
 """
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import logging
@@ -17,6 +18,7 @@ from serving.errors import UsageError
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
+DASK_RUNNER = "DaskRunner"
 _LOCAL_RUNNERS = {None, "DirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "SwitchingDirectRunner"}
 
 
@@ -42,8 +44,10 @@ def parse_beam_flags(flags: Sequence[str]) -> "PipelineOptions":
             f"unexpected argument {flags[0]!r}: a pattern goes in quotes (`inputs` 'photos/*.jpg'), each further input "
             "behind an `inputs` of its own, and Beam's own flags behind --"
         )
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
+    if any(DASK_RUNNER in flag for flag in flags):
+        _import_dask_options()
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), _own_logging():
@@ -58,6 +62,9 @@ def parse_beam_flags(flags: Sequence[str]) -> "PipelineOptions":
         ) from error
     if unknown:
         raise UsageError(f"Beam does not know {' '.join(flag.split('=', 1)[0] for flag in unknown)}")
+    runner = options.view_as(StandardOptions)
+    if runner.runner in (DASK_RUNNER, f"apache_beam.runners.dask.dask_runner.{DASK_RUNNER}"):
+        runner.runner = DASK_RUNNER
     if options.get_all_options().get("direct_running_mode") == "multi_threading":
         raise UsageError("--direct_running_mode=multi_threading loses rows in Beam 2.77 and earlier; leave it out")
     return options
@@ -68,6 +75,26 @@ def runs_here(options: "PipelineOptions") -> bool:
     from apache_beam.options.pipeline_options import StandardOptions
 
     return options.view_as(StandardOptions).runner in _LOCAL_RUNNERS
+
+
+def runs_on_dask(options: "PipelineOptions") -> bool:
+    """Is the runner Beam's for Dask?"""
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    return options.view_as(StandardOptions).runner == DASK_RUNNER
+
+
+def _import_dask_options() -> None:
+    """Imports what makes Beam know its flags `--dask_…`.
+
+    Raises:
+      UsageError: Dask isn't installed.
+    """
+    try:
+        importlib.import_module("dask.distributed")  # Beam's module can do without
+        importlib.import_module("apache_beam.runners.dask.dask_runner")
+    except ImportError as error:
+        raise UsageError(f"{DASK_RUNNER} needs Dask: pip install 'flow-images[predict,dask]'") from error
 
 
 def flag_names(flags: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs import stop_request
-from beam_jobs.beam_flags import runs_here
+from beam_jobs.beam_flags import runs_here, runs_on_dask
 from beam_jobs.ipython import name_steps_without_interactive_runner
 from beam_jobs.memory import CHUNKS_AT_ONCE
 from beam_jobs.parts import Verdict
@@ -36,8 +36,26 @@ def run_pipeline(spec: WorkerSpec, chunks: Sequence[int], options: PipelineOptio
     if not chunks:
         return
     name_steps_without_interactive_runner()
-    with worker_errors(), _pipeline(options) as pipeline:
-        pipeline | "Chunks" >> beam.Create(list(chunks)) | PredictChunks(spec)
+    with worker_errors():
+        if runs_on_dask(options):
+            _run_on_dask(spec, chunks, options)
+            return
+        with _pipeline(options) as pipeline:
+            _build(pipeline, spec, chunks)
+
+
+def _build(pipeline: beam.Pipeline, spec: WorkerSpec, chunks: Sequence[int]) -> None:
+    pipeline | "Chunks" >> beam.Create(list(chunks)) | PredictChunks(spec)
+
+
+def _run_on_dask(spec: WorkerSpec, chunks: Sequence[int], options: PipelineOptions) -> None:
+    from beam_jobs.dask.cluster import dask_cluster
+    from beam_jobs.dask.dask_runner import DaskRunner
+
+    with dask_cluster(options, spec.retry.patience_s) as cluster:
+        pipeline = beam.Pipeline(runner=DaskRunner(cluster.client, partition_size=1), options=options)
+        _build(pipeline, spec, chunks)
+        cluster.wait(pipeline.run())
 
 
 def _pipeline(options: PipelineOptions) -> beam.Pipeline:

@@ -1,7 +1,7 @@
 """What a run tells of itself while it goes on: its steps, its start, and the verdict of each image.
 
 Beam pickles what it runs, so a worker in this process can't be given a callback: it reports here, by the id of its run.
-The progress of workers that a runner starts on other machines is not reported.
+For workers on other machines, `beam_jobs.part_watch` does.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class Progress:
         """
 
     def done(self, verdict: Verdict) -> None:
-        """An image has got its outcome; from several threads, and only by a runner in this process."""
+        """An image has got its outcome; from several threads."""
 
     def complete(self, news: "News") -> None:
         """The run was complete before: nothing is read, asked or written."""

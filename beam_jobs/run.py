@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from beam_jobs import results, stop_request
-from beam_jobs.beam_flags import flag_names, parse_beam_flags
+from beam_jobs.beam_flags import flag_names, parse_beam_flags, runs_here
 from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.finished import Finished, News, last_finished
 from beam_jobs.fresh_links import Links, keep_links
 from beam_jobs.image_lists import is_list, read_list
 from beam_jobs.listing import check_inputs, list_images
 from beam_jobs.manifest import build_manifest
+from beam_jobs.part_watch import watching_parts
 from beam_jobs.plan import OutputForms, Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict_options import OutputOptions, PredictOptions, Throughput
 from beam_jobs.progress import Progress, listening
@@ -314,8 +315,11 @@ class Run:
         done = plan.manifest.listed - share.row_count if self._options.shard.of == 1 else 0
         self._progress.start(plan, share.row_count, done)
         spec = self._worker_spec(plan, endpoint, share.generation)
+        flags = parse_beam_flags(self._options.beam_flags)
+        elsewhere = () if runs_here(flags) else share.chunks
         try:
-            run_pipeline(spec, share.chunks, parse_beam_flags(self._options.beam_flags))
+            with watching_parts(plan.id, self._folder.parts(plan), share.generation, elsewhere):
+                run_pipeline(spec, share.chunks, flags)
         except BaseException:
             with contextlib.suppress(Exception):  # where the output is away, that is what the user is to know
                 missing = sum(map(plan.manifest.rows_in, self._missing_chunks(plan)))
