@@ -1,7 +1,7 @@
 """The prediction job with its server, as the command and a program run it. Nothing here prints or handles signals."""
 
+import contextlib
 import dataclasses
-import functools
 
 from beam_jobs import stop_request
 from beam_jobs.beam_flags import check_beam, parse_beam_flags, runs_here
@@ -11,7 +11,8 @@ from beam_jobs.progress import Progress
 from beam_jobs.results import Account
 from beam_jobs.run import Run, import_beam
 from beam_jobs.storage_flags import storage_options
-from serving.client.server_choice import Connection
+from serving.client.client_options import Endpoint
+from serving.client.server_choice import Cancellable, Connection
 from serving.errors import UsageError
 from serving.storage.stores import Stores
 from serving.text.label_file import check_class_names
@@ -45,12 +46,11 @@ def run_job(options: PredictOptions, progress: Progress | None = None) -> Accoun
     model_name, model_version = connection.asked
     options = dataclasses.replace(options, model_name=model_name, model_version=model_version)
     storage = storage_options(options.beam_flags)
-    connect = functools.partial(
-        connection.connect,
-        meanwhile=import_beam,
-        stores=Stores(storage, options.retry, stop_request.STOP),
-        cancellable=stop_request.closed_on_stop,
-    )
+    stores = Stores(storage, options.retry, stop_request.STOP)
+
+    def connect(version: int | None, cancellable: Cancellable) -> contextlib.AbstractContextManager[Endpoint]:
+        return connection.connect(version, meanwhile=import_beam, stores=stores, cancellable=cancellable)
+
     return Run(
         options,
         connect,

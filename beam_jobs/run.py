@@ -5,21 +5,20 @@ Nothing here prints or handles signals, so a program may run it as well as the c
 
 import contextlib
 import dataclasses
-import datetime
 import importlib
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from beam_jobs import results, stop_request
 from beam_jobs.beam_flags import flag_names, parse_beam_flags, runs_here
 from beam_jobs.chunk_predictor import ChunkOptions
+from beam_jobs.chunk_size import chunk_rows
 from beam_jobs.finished import Finished, News, last_finished
 from beam_jobs.fresh_links import Links, keep_links
 from beam_jobs.image_lists import is_list, read_list
 from beam_jobs.listing import check_inputs, list_images
-from beam_jobs.manifest import build_manifest
+from beam_jobs.listing_ahead import ListingAhead, listing_ahead
 from beam_jobs.part_watch import watching_parts
 from beam_jobs.plan import OutputForms, Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict_options import OutputOptions, PredictOptions, Throughput
@@ -27,6 +26,7 @@ from beam_jobs.progress import Progress, listening
 from beam_jobs.remaining_work import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
 from beam_jobs.source_outage import SourceCheck
+from beam_jobs.stop_request import StopRequest
 from beam_jobs.storage_flags import storage_options
 from beam_jobs.worker import WorkerSpec, version_gone
 from serving.client.answer_check import check_answers
@@ -34,6 +34,7 @@ from serving.client.client_options import Endpoint
 from serving.client.discovery import discover
 from serving.client.image_calls import ImagePredictor
 from serving.client.predict_client import PredictClient
+from serving.client.server_choice import Cancellable
 from serving.client.wire_choice import ChosenWire, choose
 from serving.errors import FlowImagesError, ModelNotFound, UsageError
 from serving.images.limits import ImageLimits
@@ -50,9 +51,9 @@ from serving.text.utf8_files import is_utf8
 
 _LOG = logging.getLogger(__name__)
 
-Connect = Callable[[int | None], contextlib.AbstractContextManager[Endpoint]]
-"""Gives the endpoint to ask while a block runs. Its argument is the run's model version, if a run is resumed. It is
-called only if there is something to ask, as it may start a server."""
+Connect = Callable[[int | None, Cancellable], contextlib.AbstractContextManager[Endpoint]]
+"""Gives the endpoint to ask while a block runs. It is given the run's model version, if a run is resumed, and lets the
+run break off a server's start. It is called only if there is something to ask, as it may start a server."""
 
 
 class Run:
@@ -177,8 +178,8 @@ class Run:
             check_inputs(self._options.inputs, self._stores, self._options.images)
         options = self._options
         self._progress.begin(f"starting the server of {options.model}" if options.model else f"asking {options.server}")
-        with self._connect(plan.model.version if plan else None) as server:
-            plan, endpoint = (plan, self._join(plan, server)) if plan else self._begin(server)
+        with contextlib.ExitStack() as server:
+            plan, endpoint = self._go_on(plan, server) if plan else self._begin(server)
             with listening(plan.id, self._progress.done):
                 if (work := remaining_work(plan, self._folder.parts(plan))).rows:
                     self._predict_chunks(plan, endpoint, work)
@@ -213,18 +214,25 @@ class Run:
         chunks = remaining_work(plan, parts).share(*self._options.shard).chunks
         SourceCheck(plan, self._folder, parts, self._stores).before_reading(chunks)
 
-    def _begin(self, server: Endpoint) -> tuple[Plan, Endpoint]:
+    def _go_on(self, plan: Plan, stack: contextlib.ExitStack) -> tuple[Plan, Endpoint]:
+        """The plan, and the endpoint that serves its model until the stack is closed."""
+        server = stack.enter_context(self._connect(plan.model.version, stop_request.closed_on_stop))
+        return plan, self._join(plan, server)
+
+    def _begin(self, stack: contextlib.ExitStack) -> tuple[Plan, Endpoint]:
         """Plans a new run with the model version that is served now; or joins another process's run.
 
         Returns:
-          The plan, and the endpoint with its version pinned.
+          The plan, and the endpoint with its version pinned, which serves until the stack is closed.
         """
-        with self._client(server) as client:
-            endpoint = dataclasses.replace(server, version=client.available_version())
-        with self._client(endpoint) as client:
-            model, wire = self._served_model(client, self._options.wire)
-            self._check_answers(client, model, wire)
-        ours = self._list_inputs(model, ResultOptions.of(self._options, wire.wire))
+        with self._list_ahead() as listing:
+            server = stack.enter_context(self._connect(None, listing.stop.closing))
+            with self._client(server, listing.stop) as client:
+                endpoint = dataclasses.replace(server, version=client.available_version())
+            with self._client(endpoint, listing.stop) as client:
+                model, wire = self._served_model(client, self._options.wire)
+                self._check_answers(client, model, wire)
+            ours = self._make_plan(listing, model, ResultOptions.of(self._options, wire.wire))
         plan = self._folder.adopt_plan(ours)
         return plan, endpoint if plan.id == ours.id else self._join(plan, server)
 
@@ -241,10 +249,10 @@ class Run:
         return endpoint
 
     @contextlib.contextmanager
-    def _client(self, endpoint: Endpoint) -> Iterator[PredictClient]:
+    def _client(self, endpoint: Endpoint, stop: StopRequest = stop_request.OF_RUNS) -> Iterator[PredictClient]:
         """A client that a stop closes."""
-        client = PredictClient(endpoint, retry=self._options.retry, stop=stop_request.STOP)
-        with client, stop_request.closed_on_stop(client.close):
+        client = PredictClient(endpoint, retry=self._options.retry, stop=stop.made)
+        with client, stop.closing(client.close):
             yield client
 
     def _served_model(self, client: PredictClient, wire: WireOrAuto) -> tuple[PlannedModel, ChosenWire]:
@@ -261,40 +269,43 @@ class Run:
         self._progress.begin((f"checking {golden.count} golden images" if golden else "checking the model") + reason)
         predictor = ImagePredictor(client, model.contract, wire.wire, embeddings=self._options.embeddings)
         with _version_needed(client.endpoint):
-            check_answers(predictor, self._options.overrides, distributions="kaggle" in (self._options.format or ()))
+            check_answers(predictor, self._options.overrides, distributions=self._is_for_kaggle)
 
-    def _list_inputs(self, model: PlannedModel, result_options: ResultOptions) -> Plan:
-        """Lists the inputs and stores the manifest; the plan that goes with it is not stored yet."""
-        options, folder = self._options, self._folder
-        self._progress.begin("listing the images")
-        started, base = datetime.datetime.now(datetime.UTC), absolute(".")
+    @property
+    def _is_for_kaggle(self) -> bool:
+        return "kaggle" in (self._options.format or ())
+
+    def _list_ahead(self) -> contextlib.AbstractContextManager[ListingAhead]:
+        """Lists the inputs while a block runs."""
+        options, base = self._options, absolute(".")
         if not is_utf8(base):
             raise UsageError(f"the name of the working directory {base!r} is not UTF-8: rename it, or go to another")
         images = list_images(options.inputs, leave_out=self._own_files, stores=self._stores, images=options.images)
+        return listing_ahead(images, unique_ids=self._is_for_kaggle, base=base)
+
+    def _make_plan(self, listing: ListingAhead, model: PlannedModel, result_options: ResultOptions) -> Plan:
+        """Stores the manifest of what is listed; the plan that goes with it is not stored yet."""
+        options, folder = self._options, self._folder
+        self._progress.begin("listing the images")
+        images = listing.wait()
         classes = len(model.contract.labels)
-        with tempfile.TemporaryFile() as file:
-            manifest = build_manifest(
-                images,
-                file,
-                batch_size=options.batch_size,
-                shards=options.shard.of,
-                unique_ids=result_options.format == "kaggle",
-                scores=min(result_options.top_k or classes, classes),
-                base=base,
-            )
-            if options.fresh:  # not before it is certain that a new run begins
-                folder.clear([join(options.output, name) for name in results.RESULTS])
-            folder.store_manifest(manifest, file)
+        scores = min(result_options.top_k or classes, classes)
+        manifest = images.cut(
+            chunk_rows(images.listed, batch_size=options.batch_size, shards=options.shard.of, scores=scores)
+        )
+        if options.fresh:  # not before it is certain that a new run begins
+            folder.clear([join(options.output, name) for name in results.RESULTS])
+        folder.store_manifest(manifest, images.file)
         return Plan(
-            started=started,
+            started=listing.began,
             options=result_options,
             model=model,
             manifest=manifest,
-            base=base,
-            sources=images.sources,
+            base=listing.base,
+            sources=listing.images.sources,
             recorded=self._recorded_options(),
             forms=self._first_forms(model),
-            left_out=dict(images.left_out),
+            left_out=dict(listing.images.left_out),
         )
 
     def _first_forms(self, model: PlannedModel) -> OutputForms:

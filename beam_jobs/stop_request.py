@@ -16,24 +16,50 @@ from serving.errors import Resumable
 _STDERR = os.dup(2)
 """The terminal, also while TensorFlow's import turns descriptor 2 elsewhere."""
 
-STOP = threading.Event()
-"""Set while the runs of this process are asked to stop: waits end early, and workers drop their chunks."""
-
-_lock = threading.Lock()
-_runs = 0
-_closers: list[Callable[[], object]] = []
-
 
 class Interrupted(Resumable):
     """The run was asked to stop; the parts that are written stay."""
 
 
-def request_stop() -> None:
-    """Asks the runs of this process to stop, and closes what they wait for."""
-    STOP.set()
-    # Each in a thread of its own, as one that hangs must not keep the others waiting.
-    for close in list(_closers):
-        threading.Thread(target=close, daemon=True).start()
+class StopRequest:
+    """A request to stop some work, which any thread may make."""
+
+    def __init__(self) -> None:
+        self.made = threading.Event()
+        """Set once it is made: waits end early."""
+        self._closers: list[Callable[[], object]] = []
+
+    def make(self) -> None:
+        """Makes the request, and closes what the work waits for."""
+        self.made.set()
+        # Each in a thread of its own, as one that hangs must not keep the others waiting.
+        for close in list(self._closers):
+            threading.Thread(target=close, daemon=True).start()
+
+    @contextlib.contextmanager
+    def closing(self, close: Callable[[], object]) -> Iterator[None]:
+        """Calls `close` if the request is made before or inside the block, such as for a channel with calls in flight.
+
+        It may be called twice.
+        """
+        self._closers.append(close)
+        try:
+            if self.made.is_set():
+                close()
+            yield
+        finally:
+            self._closers.remove(close)
+
+
+OF_RUNS = StopRequest()
+"""Asks the runs of this process to stop."""
+STOP = OF_RUNS.made
+"""Set while the runs of this process are asked to stop: waits end early, and workers drop their chunks."""
+request_stop = OF_RUNS.make
+closed_on_stop = OF_RUNS.closing
+
+_lock = threading.Lock()
+_runs = 0
 
 
 def raise_if_stopped() -> None:
@@ -61,16 +87,6 @@ def wait_for_stopped_runs() -> None:
     """Returns when no run is left that was asked to stop, so that a new one isn't taken for one of them."""
     while STOP.is_set() and _runs:
         time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def closed_on_stop(close: Callable[[], object]) -> Iterator[None]:
-    """Calls `close` if a stop is requested inside the block, such as for a channel with calls in flight."""
-    _closers.append(close)
-    try:
-        yield
-    finally:
-        _closers.remove(close)
 
 
 def exit_after(seconds: float, code: int, line: str) -> None:

@@ -48,17 +48,18 @@ def predict(images: Path, output: Path, count: int) -> None:
     """Writes the plan, the list and the parts of a run, with answers by chance."""
     import numpy as np
 
+    from beam_jobs.chunk_size import MAX_CHUNK_ROWS
     from beam_jobs.listing import Listed
-    from beam_jobs.manifest import build_manifest
     from beam_jobs.parts import Outcome
     from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+    from beam_jobs.sorted_images import sort_images
     from serving.contract import ModelContract, Preprocessing
     from serving.storage.disk import Disk
 
     names = (f"{images}/{number:07}.jpg" for number in range(count))
     listed = [Listed(name, label=LABELS[number % len(LABELS)]) for number, name in enumerate(names)]
     file = io.BytesIO()
-    manifest = build_manifest(listed, file, batch_size=32, shards=1, unique_ids=False, scores=5)
+    manifest = sort_images(listed, file).cut(MAX_CHUNK_ROWS)
     folder = RunFolder(Disk(), str(output))
     folder.store_manifest(manifest, file)
     options = ResultOptions(

@@ -97,7 +97,7 @@ class Bench:
             labels=self.labels, image_size=(SIZE, SIZE),
         )  # fmt: skip
         started = time.perf_counter()
-        account = Run(options, lambda version: contextlib.nullcontext(endpoint)).execute()
+        account = Run(options, lambda *_: contextlib.nullcontext(endpoint)).execute()
         seconds = time.perf_counter() - started
         assert account
         assert account.predicted == account.listed
@@ -250,8 +250,7 @@ def measure_kill(bench: Bench) -> dict[str, Any]:
 
 LISTING = """
 import resource, sys, tempfile, time
-from beam_jobs import manifest
-from beam_jobs import listing
+from beam_jobs import listing, sorted_images
 from serving.storage import base, stores
 count, kind, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 class Bucket:
@@ -264,8 +263,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()
 where = "s3://bucket/images" if kind == "bucket" else path
 with tempfile.TemporaryFile() as file:
-    made = manifest.build_manifest(listing.list_images([where], stores=where_it_is), file, batch_size=32, shards=1,
-                                   unique_ids=False)
+    made = sorted_images.sort_images(listing.list_images([where], stores=where_it_is), file).cut(256)
 assert made.listed == count
 print(round(time.perf_counter() - started, 1), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """

@@ -19,6 +19,8 @@ class Web(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answers)
         self.files = dict(files or {})
         """By path, such as `/a.jpg`; they come before the functions."""
+        self.answers: dict[str, Callable[[], bytes]] = {}
+        """Makes the bytes of a path when it is asked for; they come before the files."""
         self.fail = False
         """Is every request answered with 500?"""
         self.signature = ""
@@ -66,6 +68,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
             return self.send(500)
         if self.server.signature not in self.path:
             return self.send(403)
+        if path in self.server.answers:
+            return self.send(200, self.server.answers[path]())
         if path in self.server.files:
             return self.send(200, self.server.files[path])
         name = path.strip("/").split("/")[-1].split(".")[0]

@@ -13,6 +13,9 @@ from serving.model_store.fetch import local_copy
 from serving.storage.base import scheme
 from serving.storage.stores import Stores
 
+Cancellable = Callable[[Callable[[], object]], contextlib.AbstractContextManager[None]]
+"""Given a function that breaks something off: a block in which the caller may call it, from any thread."""
+
 
 def _never_cancelled(cancel: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
@@ -67,7 +70,7 @@ class Connection:
         *,
         meanwhile: Callable[[], object] = lambda: None,
         stores: Stores | None = None,
-        cancellable: Callable[[Callable[[], object]], contextlib.AbstractContextManager[None]] = _never_cancelled,
+        cancellable: Cancellable = _never_cancelled,
     ) -> Iterator[Endpoint]:
         """The endpoint; with `model`, an embedded server of one version runs as long as the block.
 
@@ -75,7 +78,7 @@ class Connection:
           version: the one to serve where the options name none; None for the highest.
           meanwhile: something slow that the caller needs later, such as an import, done while the server starts.
           stores: for a model in a bucket, which is copied to this machine first; None for what the environment says.
-          cancellable: given a function that breaks off the server's start, a block in which the caller may call it.
+          cancellable: lets the caller break off the server's start.
 
         Raises:
           UsageError: there is no such version, or the bucket can't be read.

@@ -9,9 +9,9 @@ from typing import Literal
 import pytest
 
 from beam_jobs.listing import Listed, Listing
-from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import Outcome, Parts, Verdict
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.sorted_images import sort_images
 from beam_jobs.worker import WorkerSpec
 from serving.contract import ModelContract, Preprocessing
 from serving.storage.disk import Disk
@@ -31,7 +31,7 @@ def planned(
 ) -> tuple[RunFolder, Plan]:
     """A run's output folder with its plan and manifest, before the first part."""
     buffer = io.BytesIO()
-    manifest = build_manifest(images, buffer, batch_size=chunk_rows, shards=1, unique_ids=False)
+    manifest = sort_images(images, buffer).cut(chunk_rows)
     run = RunFolder(Disk(), str(folder))
     run.store_manifest(manifest, buffer)
     options = ResultOptions(

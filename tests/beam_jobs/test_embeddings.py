@@ -88,7 +88,7 @@ def make_run(model: ModelServer, images: Path, tmp_path: Path) -> MakeRun:
             "patience_s": 0,
             "deadline_s": 30,
         }
-        return Run(PredictOptions(**given | options), lambda version: contextlib.nullcontext(model.endpoint))
+        return Run(PredictOptions(**given | options), lambda *_: contextlib.nullcontext(model.endpoint))
 
     return make
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,8 @@ from beam_jobs.run import Connect, Run, merge_folder
 from beam_jobs.source_outage import SourceGone
 from beam_jobs.stop_request import Interrupted
 from serving.client.client_options import Endpoint
-from serving.errors import ContractError, ServerUnavailable, StorageUnavailable, UsageError
+from serving.client.server_choice import Cancellable
+from serving.errors import ContractError, ModelNotFound, ServerUnavailable, StorageUnavailable, UsageError
 from serving.storage.stores import open_store
 from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.model_server import GOLDEN, ModelServer, Refusal, image
@@ -82,10 +84,10 @@ def make_run(model: ModelServer, images: Path, tmp_path: Path) -> MakeRun:
 
 
 def to(endpoint: Endpoint) -> Connect:
-    return lambda version: contextlib.nullcontext(endpoint)
+    return lambda *_: contextlib.nullcontext(endpoint)
 
 
-def nobody(version: int | None) -> contextlib.AbstractContextManager[Endpoint]:
+def nobody(version: int | None, cancellable: Cancellable) -> contextlib.AbstractContextManager[Endpoint]:
     raise AssertionError("there is nothing to ask")
 
 
@@ -296,7 +298,7 @@ def test_two_first_processes_agree_on_one_plan(make_run: MakeRun, model: ModelSe
     both = threading.Barrier(2)
 
     @contextlib.contextmanager
-    def connect(version: int | None) -> Iterator[Endpoint]:
+    def connect(version: int | None, cancellable: Cancellable) -> Iterator[Endpoint]:
         assert version is None
         both.wait(60)  # neither has found a plan
         yield model.endpoint
@@ -343,7 +345,7 @@ def test_a_run_keeps_its_version(make_run: MakeRun, model: ModelServer, tmp_path
     model.versions.append(2)
     told: list[int | None] = []
 
-    def connect(version: int | None) -> contextlib.AbstractContextManager[Endpoint]:
+    def connect(version: int | None, cancellable: Cancellable) -> contextlib.AbstractContextManager[Endpoint]:
         told.append(version)
         return contextlib.nullcontext(model.endpoint)
 
@@ -482,6 +484,127 @@ def test_inputs_that_name_nothing_are_told_before_the_server_is_asked(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         make_run(nobody, inputs=[str(images), given]).execute()
+
+
+@pytest.fixture
+def listing(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["ListOnTheWeb"]:
+    """A list of all images on the web, which is read twice: up to its first images, and whole by the listing."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    listing = ListOnTheWeb(web)
+    yield listing
+    assert not listing.was_waited_for
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+class ListOnTheWeb:
+    """A list that is given to the listing only when `open` is set."""
+
+    def __init__(self, web: Web) -> None:
+        self.inputs = [f"{web.url}/urls.txt"]
+        self.asked = threading.Event()
+        """Set when the listing has asked for the list."""
+        self.open = threading.Event()
+        self.was_waited_for = False
+        """Has it been waited for to the end, although it was not open?"""
+        self.lines = [web.url + path for path in web.files]
+        self.more: list[str] = []
+        """Lines that only the listing gets to see."""
+        web.answers["/urls.txt"] = self._answer
+        self._times = 0
+
+    def _answer(self) -> bytes:
+        self._times += 1
+        if self._times == 1:
+            return "\n".join(self.lines).encode()
+        self.asked.set()
+        self.was_waited_for = not self.open.wait(60)
+        return "\n".join([*self.lines, *self.more]).encode()
+
+
+def test_images_are_listed_while_the_server_is_asked(
+    make_run: MakeRun, model: ModelServer, listing: ListOnTheWeb
+) -> None:
+    def hold_the_golden_images(files: Sequence[bytes]) -> None:
+        if not listing.asked.wait(60):
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "nobody lists the images")
+
+    model.step = hold_the_golden_images
+    listing.open.set()
+    assert counts(make_run(inputs=listing.inputs).execute()) == (COUNT, COUNT, 0, 0)
+
+
+@pytest.fixture
+def held(model: ModelServer) -> Iterator[threading.Event]:
+    """The server doesn't answer before this is set, nor is it started."""
+    held = threading.Event()
+    was_waited_for: list[Sequence[bytes]] = []
+    model.step = lambda files: None if held.wait(60) else was_waited_for.append(files)
+    yield held
+    assert was_waited_for == []
+    held.set()
+
+
+@pytest.mark.parametrize("waits_for", ["start", "answer"])
+def test_an_error_of_the_listing_ends_the_wait_for_the_server(
+    make_run: MakeRun, model: ModelServer, listing: ListOnTheWeb, held: threading.Event, waits_for: str, tmp_path: Path
+) -> None:
+    @contextlib.contextmanager
+    def start(version: int | None, cancellable: Cancellable) -> Iterator[Endpoint]:
+        with cancellable(held.set):
+            assert held.wait(60)
+        raise ServerUnavailable("the start was broken off", "unix:x")
+        yield
+
+    listing.more = ["ftp://nowhere/1.jpg"]
+    listing.open.set()
+    with pytest.raises(UsageError, match=f"line {COUNT + 1}: ftp:// is not supported"):
+        make_run(start if waits_for == "start" else None, inputs=listing.inputs, deadline_s=600).execute()
+    assert held.is_set() == (waits_for == "start")
+    assert model.asked == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_of_the_server_does_not_wait_for_the_listing(
+    make_run: MakeRun, model: ModelServer, listing: ListOnTheWeb
+) -> None:
+    @contextlib.contextmanager
+    def start(version: int | None, cancellable: Cancellable) -> Iterator[Endpoint]:
+        assert listing.asked.wait(60)
+        yield model.endpoint
+
+    model.versions.clear()
+    with pytest.raises(ModelNotFound):
+        make_run(start, inputs=listing.inputs).execute()
+    assert not listing.open.is_set()
+    listing.open.set()
+
+
+def test_a_stop_ends_the_wait_for_the_listing(make_run: MakeRun, listing: ListOnTheWeb, tmp_path: Path) -> None:
+    class StopsAtTheListing(Told):
+        @override
+        def begin(self, step: str) -> None:
+            if step == "listing the images":
+                assert listing.asked.wait(60)
+                stop_request.request_stop()
+
+    with pytest.raises(Interrupted):
+        make_run(inputs=listing.inputs, told={"progress": StopsAtTheListing()}).execute()
+    assert not listing.open.is_set()
+    listing.open.set()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_listing_that_fails_leaves_the_run_that_fresh_would_replace(
+    make_run: MakeRun, images: Path, tmp_path: Path, listing: ListOnTheWeb
+) -> None:
+    make_run().execute()
+    before = written_files(tmp_path / "out")
+    listing.more = ["ftp://nowhere/1.jpg"]
+    listing.open.set()
+    with pytest.raises(UsageError):
+        make_run(inputs=listing.inputs, fresh=True).execute()
+    assert written_files(tmp_path / "out") == before
 
 
 @pytest.fixture

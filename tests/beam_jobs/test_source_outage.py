@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.listing import list_images
-from beam_jobs.manifest import build_manifest
 from beam_jobs.parts import Outcome, Parts
 from beam_jobs.plan import Plan, PlannedModel, ResultOptions, RunFolder
+from beam_jobs.sorted_images import sort_images
 from beam_jobs.source_outage import SourceCheck, SourceGone
 from serving.contract import ModelContract, Preprocessing
 from serving.storage.base import absolute
@@ -29,8 +29,8 @@ class Run:
     def __init__(self, output: Path, inputs: Sequence[object], base: str = "/") -> None:
         self.folder = RunFolder(Disk(), str(output))
         listing = list_images([str(one) for one in inputs])
-        with open(output / "manifest", "wb") as file:
-            manifest = build_manifest(listing, file, batch_size=8, shards=1, unique_ids=False)
+        with open(output / "manifest", "w+b") as file:
+            manifest = sort_images(listing, file).cut(8)
         os.makedirs(self.folder.state)
         shutil.move(output / "manifest", self.folder.manifest_path(manifest))
         options = ResultOptions(inputs=[absolute(str(one)) for one in inputs], wire="encoded", top_k=1, format="csv",

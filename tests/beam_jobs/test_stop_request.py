@@ -5,7 +5,14 @@ import threading
 import pytest
 
 from beam_jobs import stop_request
-from beam_jobs.stop_request import Interrupted, closed_on_stop, raise_if_stopped, request_stop, run_in_progress
+from beam_jobs.stop_request import (
+    Interrupted,
+    StopRequest,
+    closed_on_stop,
+    raise_if_stopped,
+    request_stop,
+    run_in_progress,
+)
 
 
 def test_a_stop_lasts_until_the_last_run_has_ended() -> None:
@@ -25,6 +32,14 @@ def test_a_stop_before_a_run_is_not_forgotten() -> None:
     with run_in_progress(), pytest.raises(Interrupted):
         raise_if_stopped()
     raise_if_stopped()
+
+
+def test_what_is_waited_for_after_a_stop_is_closed() -> None:
+    request, closed = StopRequest(), threading.Event()
+    request.make()
+    with request.closing(closed.set):
+        assert closed.is_set()
+    assert not stop_request.STOP.is_set()
 
 
 def test_what_is_waited_for_is_closed_though_another_hangs() -> None:

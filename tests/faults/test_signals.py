@@ -3,14 +3,17 @@
 import random
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import MODEL_NAME
 from tests.faults.conftest import START
 from tests.faults.front import Front
 from tests.faults.jobs import Job, assert_same, parts, wait_until
+from tests.web_server import Web
 
 pytestmark = pytest.mark.faults
 
@@ -65,6 +68,43 @@ def test_a_signal_ends_the_wait_for_a_version(start: START, server: str, tmp_pat
     job.send(signal.SIGINT)
     assert job.wait(20) == 130
     assert "interrupted; the same command continues" in job.said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "running"])
+def test_a_signal_ends_a_listing_that_hangs_while_the_server_starts(
+    front: Front, model_store: Path, tmp_path: Path, is_own: bool
+) -> None:
+    """And nothing is left where temporary files are."""
+    asked, release = threading.Event(), threading.Event()
+    front.open.clear()
+    (tmp_path / "temporary").mkdir()
+
+    def answer() -> bytes:
+        if web.asked.count("/list.txt") > 1:  # the first one is a look at the first images
+            asked.set()
+            release.wait(60)
+        return b"http://127.0.0.1:1/1.jpg"
+
+    with Web() as web:
+        web.answers["/list.txt"] = answer
+        server = ["--model", model_store] if is_own else ["--server", front.address, "--model-name", MODEL_NAME]
+        job = Job(
+            tmp_path / "log",
+            *(*server, "--input", f"{web.url}/list.txt", "--output", tmp_path / "out"),
+            environment={"TMPDIR": str(tmp_path / "temporary")},
+        )
+        try:
+            wait_until(asked.is_set, job)
+            job.send(signal.SIGINT)
+            assert job.wait(20) == 130
+            assert not release.is_set()
+        finally:
+            release.set()
+            job.kill()
+    assert "interrupted; the same command continues" in job.said
+    assert "Traceback" not in job.said
+    assert list((tmp_path / "temporary").iterdir()) == []
     assert not (tmp_path / "out").exists()
 
 

@@ -72,6 +72,7 @@ class ServerProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._pipe: int | None = None
+        self._is_killed = False
 
     @property
     def address(self) -> str:
@@ -128,7 +129,8 @@ class ServerProcess:
             self._folder = None
 
     def kill(self) -> None:
-        """Ends the child at once, from any thread; a `start` that waits for it fails."""
+        """Ends the child at once, from any thread; a `start` that waits for it fails, and so does a later one."""
+        self._is_killed = True
         child = self._child
         if child is not None:
             child.kill()
@@ -171,6 +173,8 @@ class ServerProcess:
                 start_new_session=True,
             )
         os.close(read_end)
+        if self._is_killed:  # before there was a child
+            self._child.kill()
 
     def _alone(self, version: int) -> str:
         """A base path that holds one version and never another."""

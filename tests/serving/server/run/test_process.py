@@ -59,6 +59,14 @@ def test_a_start_can_be_broken_off_from_another_thread(written: Path) -> None:
     assert not server.is_running
 
 
+def test_a_start_that_was_broken_off_before_fails(written: Path) -> None:
+    server = ServerProcess(written / "m", model_name="m")
+    server.kill()
+    with pytest.raises(StatusError, match="ended with status -9"):
+        server.start()
+    assert not server.is_running
+
+
 def test_a_server_process_for_no_model_fails_at_once(base: Path) -> None:
     with pytest.raises(StatusError, match="no version folder"):
         ServerProcess(base, model_name="m").start()
