@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 DASK_RUNNER = "DaskRunner"
+_FOR_DASK = "--dask_"
 _LOCAL_RUNNERS = {None, "DirectRunner", "BundleBasedDirectRunner", "FnApiRunner", "SwitchingDirectRunner"}
 
 
@@ -44,9 +45,9 @@ def parse_beam_flags(flags: Sequence[str]) -> "PipelineOptions":
             f"unexpected argument {flags[0]!r}: a pattern goes in quotes (`inputs` 'photos/*.jpg'), each further input "
             "behind an `inputs` of its own, and Beam's own flags behind --"
         )
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.options.pipeline_options import PipelineOptions
 
-    if any(DASK_RUNNER in flag for flag in flags):
+    if any(flag.startswith(_FOR_DASK) or DASK_RUNNER in flag for flag in flags):
         _import_dask_options()
     said = io.StringIO()
     try:
@@ -62,9 +63,7 @@ def parse_beam_flags(flags: Sequence[str]) -> "PipelineOptions":
         ) from error
     if unknown:
         raise UsageError(f"Beam does not know {' '.join(flag.split('=', 1)[0] for flag in unknown)}")
-    runner = options.view_as(StandardOptions)
-    if runner.runner in (DASK_RUNNER, f"apache_beam.runners.dask.dask_runner.{DASK_RUNNER}"):
-        runner.runner = DASK_RUNNER
+    _check_dask(options, flags)
     if options.get_all_options().get("direct_running_mode") == "multi_threading":
         raise UsageError("--direct_running_mode=multi_threading loses rows in Beam 2.77 and earlier; leave it out")
     return options
@@ -82,6 +81,21 @@ def runs_on_dask(options: "PipelineOptions") -> bool:
     from apache_beam.options.pipeline_options import StandardOptions
 
     return options.view_as(StandardOptions).runner == DASK_RUNNER
+
+
+def _check_dask(options: "PipelineOptions", flags: Sequence[str]) -> None:
+    """Names Dask's runner shortly; refuses its flags for another one, and it without the scheduler."""
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    standard = options.view_as(StandardOptions)
+    if standard.runner == f"apache_beam.runners.dask.dask_runner.{DASK_RUNNER}":
+        standard.runner = DASK_RUNNER
+    for_dask = [flag for flag in flag_names(flags) if flag.startswith(_FOR_DASK)]
+    if standard.runner != DASK_RUNNER:
+        if for_dask:
+            raise UsageError(f"{for_dask[0]} is for --runner={DASK_RUNNER}")
+    elif not {f"{_FOR_DASK}client_address", f"{_FOR_DASK}scheduler_file"} & set(for_dask):
+        raise UsageError(f"--runner={DASK_RUNNER} needs the scheduler: --dask_client_address=tcp://HOST:8786")
 
 
 def _import_dask_options() -> None:

@@ -36,11 +36,16 @@ class Allowance(NamedTuple):
     """Bytes; None for what is usual where it runs."""
     beside_server: bool = False
     """A server of the run's own takes half of what is usual."""
+    ceiling: int | None = None
+    """Bytes at which whoever started the process stops it."""
+    sharers: int = 1
+    """Workers of the process, which share it."""
 
     @property
     def limit(self) -> int:
         """Bytes that the process may take."""
-        return default_limit(beside_server=self.beside_server) if self.given is None else self.given
+        limit = default_limit(beside_server=self.beside_server) if self.given is None else self.given
+        return limit if self.ceiling is None else min(limit, self.ceiling)
 
 
 class Room(NamedTuple):
@@ -79,13 +84,13 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
     """
     sent_as_files = decoded_bytes is None
     spent = taken + readers * _THREAD + _GROWTH
-    free, least = allowance.limit - spent, _least(decoded_bytes)
+    free, least = (allowance.limit - spent) // allowance.sharers, _least(decoded_bytes)
     if allowance.given is None:
         free = max(free, least, _USUAL_SENDING if sent_as_files else _USUAL_DECODING)
     if free < least:
         raise UsageError(
             f"`max_memory` {show(allowance.limit)} is too little for any image, as the process itself takes "
-            f"{show(spent)}: give it at least {show(spent + least + MIB)}"
+            f"{show(spent)}: give it at least {show(spent + least * allowance.sharers + MIB)}"
         )
     if decoded_bytes is None:
         unit = free // CHUNKS_AT_ONCE * 2 // 15  # 1 + 2 + (a batch and the image that begins the next) 1.5 + 3

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import get_args
 
@@ -21,7 +21,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_jobs import stop_request
 from beam_jobs.beam_flags import runs_here, runs_on_dask
 from beam_jobs.ipython import name_steps_without_interactive_runner
-from beam_jobs.memory import CHUNKS_AT_ONCE
+from beam_jobs.memory import CHUNKS_AT_ONCE, Allowance
 from beam_jobs.parts import Verdict
 from beam_jobs.runner_errors import worker_errors
 from beam_jobs.worker import ChunkWorker, WorkerSpec
@@ -41,20 +41,21 @@ def run_pipeline(spec: WorkerSpec, chunks: Sequence[int], options: PipelineOptio
             _run_on_dask(spec, chunks, options)
             return
         with _pipeline(options) as pipeline:
-            _build(pipeline, spec, chunks)
+            _build(pipeline, chunks, PredictChunks(spec))
 
 
-def _build(pipeline: beam.Pipeline, spec: WorkerSpec, chunks: Sequence[int]) -> None:
-    pipeline | "Chunks" >> beam.Create(list(chunks)) | PredictChunks(spec)
+def _build(pipeline: beam.Pipeline, chunks: Sequence[int], predict: "PredictChunks") -> None:
+    pipeline | "Chunks" >> beam.Create(list(chunks)) | predict
 
 
 def _run_on_dask(spec: WorkerSpec, chunks: Sequence[int], options: PipelineOptions) -> None:
     from beam_jobs.dask.cluster import dask_cluster
     from beam_jobs.dask.dask_runner import DaskRunner
+    from beam_jobs.dask.worker_memory import threads_share
 
     with dask_cluster(options, spec.retry.patience_s) as cluster:
         pipeline = beam.Pipeline(runner=DaskRunner(cluster.client, partition_size=1), options=options)
-        _build(pipeline, spec, chunks)
+        _build(pipeline, chunks, PredictChunks(spec, threads_share))
         cluster.wait(pipeline.run())
 
 
@@ -75,10 +76,12 @@ class PredictChunks(beam.PTransform):
     """
 
     spec: WorkerSpec
+    divide: Callable[[Allowance], Allowance] | None = None
+    """Gives one of several workers in a process, where the runner has such, its share of the memory."""
 
     def expand(self, chunks: beam.PCollection[int]) -> beam.PCollection[int]:
         """The stage, behind a shuffle that spreads chunks over workers."""
-        return chunks | "Spread" >> beam.Reshuffle() | "Predict" >> beam.ParDo(_PredictChunk(self.spec))
+        return chunks | "Spread" >> beam.Reshuffle() | "Predict" >> beam.ParDo(_PredictChunk(self.spec, self.divide))
 
 
 class _PredictChunk(beam.DoFn):
@@ -87,12 +90,14 @@ class _PredictChunk(beam.DoFn):
     A few chunks are under way at once, in threads; `finish_bundle` waits for the last ones.
     """
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, divide: Callable[[Allowance], Allowance] | None) -> None:
+        self._divide = divide
         self._spec = spec  # pickled with the job; the worker itself is made where it runs
         self._counters = {verdict: Metrics.counter("flow_images", verdict) for verdict in get_args(Verdict)}
 
     def setup(self) -> None:
-        self._worker = ChunkWorker(self._spec)
+        memory = self._divide(self._spec.memory) if self._divide else self._spec.memory
+        self._worker = ChunkWorker(dataclasses.replace(self._spec, memory=memory))
         self._threads = ThreadPoolExecutor(CHUNKS_AT_ONCE, thread_name_prefix="chunk")
 
     def teardown(self) -> None:

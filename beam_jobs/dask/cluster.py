@@ -139,13 +139,11 @@ def dask_cluster(options: PipelineOptions, patience_s: float) -> Iterator[DaskCl
     """The cluster that Beam's options name, with the connection closed at the end.
 
     Raises:
-      UsageError: no cluster is named, or its name is none.
+      UsageError: the address is none.
       ClusterUnavailable: its scheduler does not answer.
     """
     connection: dict[str, Any] = split_options(options)[1]
-    if not connection.keys() & {"address", "scheduler_file"}:
-        raise UsageError("DaskRunner needs the scheduler: --dask_client_address=tcp://HOST:8786")
-    where = connection.get("address") or connection["scheduler_file"]
+    where = str(connection.get("address") or connection.get("scheduler_file"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # DaskCluster looks itself

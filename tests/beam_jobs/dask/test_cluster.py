@@ -178,19 +178,9 @@ def test_an_error_comes_back_as_the_worker_raised_it(cluster: Cluster, spec: Wor
     assert error.value.target == model.address
 
 
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        ([], r"needs the scheduler: --dask_client_address=tcp://HOST:8786$"),
-        (
-            ["--dask_client_address=http://localhost:1"],
-            "http://localhost:1 is no Dask scheduler: give it as tcp://HOST",
-        ),
-    ],
-)
-def test_a_wrong_address_is_told(spec: WorkerSpec, flags: list[str], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        run_pipeline(spec, ALL, parse_beam_flags(["--runner=DaskRunner", *flags]))
+def test_a_wrong_address_is_told(spec: WorkerSpec) -> None:
+    with pytest.raises(UsageError, match="http://localhost:1 is no Dask scheduler: give it as tcp://HOST"):
+        run_pipeline(spec, ALL, parse_beam_flags(["--runner=DaskRunner", "--dask_client_address=http://localhost:1"]))
 
 
 def test_a_scheduler_that_is_not_there_may_come(spec: WorkerSpec) -> None:
