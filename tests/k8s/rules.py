@@ -223,6 +223,10 @@ def references(objects: list[Object]) -> Iterator[str]:
             if not mount.get("readOnly") and not may_write:
                 yield f"{name}: may write to {mount['mountPath']}"
         given = GIVEN_BY_JOBS | {e["name"] for e in container.get("env", [])}
+        for variable in container.get("env", []):
+            key = variable.get("valueFrom", {}).get("configMapKeyRef")
+            if key and key["key"] not in maps.get(key["name"], {}).get("data", {}):
+                yield f"{name}: no {key['key']} in ConfigMap {key['name']}"
         for source in container.get("envFrom", []):
             config = maps.get(source["configMapRef"]["name"])
             if config is None:
@@ -301,9 +305,9 @@ def drains(objects: list[Object]) -> Iterator[str]:
                 yield f"{name}: ends {sleep} s after it left the Services, its connections live {ages}"
             if pod.get("terminationGracePeriodSeconds", 30) <= sleep:
                 yield f"{name}: is killed while preStop still runs"
-            if container["readinessProbe"]["httpGet"]["path"].rpartition("/")[2] != "metadata":
+            if "/v1/models/%s/metadata" not in container["readinessProbe"].get("exec", {}).get("command", [""])[-1]:
                 yield f"{name}: readiness does not mean that a model can be asked"
-            if container["livenessProbe"]["httpGet"]["path"].endswith("metadata"):
+            if "models" in container["livenessProbe"]["httpGet"]["path"]:
                 yield f"{name}: liveness asks for a model, which a restart can't bring"
             if "--enable_profiler=false" not in container.get("args", []):
                 yield f"{name}: the profiler is on"
