@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from serving.network.retry import RetryPolicy
 from tests.k8s.builds import Object
 
 Rule = Callable[[list[Object]], Iterator[str]]
@@ -300,6 +301,8 @@ def drains(objects: list[Object]) -> Iterator[str]:
             text = " ".join(container.get("args", []))
             ages = [int(n) / 1000 for n in re.findall(r"grpc\.max_connection_age(?:_grace)?_ms=(\d+)", text)]
             sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            if len(ages) == 2 and ages[1] < RetryPolicy().deadline_s:
+                yield f"{name}: cuts off requests after {ages[1]} s that may take {RetryPolicy().deadline_s} s"
             # gRPC spreads the age by a tenth either way.
             if len(ages) != 2 or sleep < ages[0] * 1.1 + ages[1]:
                 yield f"{name}: ends {sleep} s after it left the Services, its connections live {ages}"

@@ -143,7 +143,10 @@ WRONG: dict[str, Callable[[list[Object]], object]] = {
     "no version": lambda o: _container(o, "Job", "train")["args"].pop(),
     "no drain": lambda o: _serving(o).pop("lifecycle"),
     "short grace": lambda o: one(o, "Deployment", "serving")["spec"]["template"]["spec"].update(
-        terminationGracePeriodSeconds=35
+        terminationGracePeriodSeconds=80
+    ),
+    "short request": lambda o: _serving(o)["args"].append(
+        _serving(o)["args"].pop().replace("age_grace_ms=60000", "age_grace_ms=15000")
     ),
     "status as readiness": lambda o: _serving(o)["readinessProbe"].update(
         httpGet={"path": "/v1/models/dogs", "port": "rest"}, exec={}
