@@ -79,7 +79,7 @@ OTHERS = [
     {"app": "shop"},
     {"app.kubernetes.io/name": "serving", "app.kubernetes.io/part-of": "shop"},
     *({"app.kubernetes.io/name": name} for name in ("serving", "predict", "train", "files")),
-    {"flow-images/reaches-internet": "true", "flow-images/uses-bucket": "true"},
+    {"flow-images/reaches-internet": "true", "flow-images/uses-bucket": "true", "flow-images/asks-models": "true"},
 ]
 """Labels of pods that are not ours, some of them much like ours."""
 
