@@ -17,6 +17,7 @@ OF_MANY = {
     "k8s": {
         "test_control_plane",  # the client and the manifests on a real control plane
         "test_manifests",  # YAML has no module
+        "test_serving_pod",
         "test_others",  # among other people's objects
         "test_pods",  # on a real node
     },

@@ -128,8 +128,8 @@ def has(objects: Sequence[Object], kind: str, name: str) -> bool:
     return any(_is(o, kind, name) for o in objects)
 
 
-def served(models_config: str, *, version: int | None, model_name: str | None) -> str:
-    """models.config with another version policy (None: the two latest) or model name."""
+def served(models_config: str, *, version: int | None) -> str:
+    """models.config with another version policy; None: the two latest."""
     policy = f"specific {{ versions: {version} }}" if version is not None else "latest { num_versions: 2 }"
     changed, count = re.subn(
         r"model_version_policy\s*:?\s*{[^{}]*(?:{[^{}]*}[^{}]*)*}",
@@ -138,12 +138,6 @@ def served(models_config: str, *, version: int | None, model_name: str | None) -
     )
     if count != 1:
         raise DeployError("models.config must have exactly one model_version_policy { … }: edit it by hand", EXIT_USAGE)
-    if model_name is None:
-        return changed
-    changed, names = re.subn(r'(\bname:\s*")[^"]*(")', rf"\g<1>{model_name}\g<2>", changed)
-    changed, paths = re.subn(r'(\bbase_path:\s*"[^"]*/)[^"/]+(")', rf"\g<1>{model_name}\g<2>", changed)
-    if (names, paths) != (1, 1):
-        raise DeployError("models.config must name exactly one model: edit it by hand", EXIT_USAGE)
     return changed
 
 

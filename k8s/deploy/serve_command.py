@@ -13,7 +13,7 @@ class ServedModelOptions(ApplyOptions, group="Model"):
     """Which model the servers serve."""
 
     model_name: str | None = option(
-        "The model's name.", default=None, metavar="NAME", parse=model_name, default_words="that of models.config"
+        "The model's name.", default=None, metavar="NAME", parse=model_name, default_words="the manifests' MODEL_NAME"
     )
 
 

@@ -19,13 +19,17 @@ def utc_seconds() -> int:
 
 
 def train(
-    folder: Path, namespace: str | None, options: Mapping[str, str | None], arguments: Sequence[str]
+    folder: Path,
+    namespace: str | None,
+    model_name: str | None,
+    options: Mapping[str, str | None],
+    arguments: Sequence[str],
 ) -> list[Object]:
     """The training Job and what it needs, named after the version that it publishes."""
     current = overlay.build(folder)
     values = _given(options)
     patch = _job_patch("train", f"train-{values['VERSION']}", [_append(argument) for argument in arguments])
-    change = Change(namespace=namespace, options={"train-options": values}, patches=[patch])
+    change = Change(namespace=namespace, options={**_named(model_name), "train-options": values}, patches=[patch])
     return overlay.only(overlay.changed(folder, current, change), "train")
 
 
@@ -33,6 +37,7 @@ def predict(
     folder: Path,
     namespace: str | None,
     name: str,
+    model_name: str | None,
     options: Mapping[str, str | None],
     shards: int | None,
     arguments: Sequence[str],
@@ -49,7 +54,7 @@ def predict(
         operations += _no_wait(pod)
     change = Change(
         namespace=namespace,
-        options={"predict-options": values},
+        options={**_named(model_name), "predict-options": values},
         patches=[_job_patch("predict", name, operations)],
     )
     return overlay.only(overlay.changed(folder, current, change), "predict")
@@ -62,24 +67,22 @@ def serve(
     current = overlay.build(folder)
     config = overlay.part(overlay.find(current, "ConfigMap", "serving-config"), "data", "models.config")
     operations: list[Object] = []
-    options: dict[str, dict[str, str]] = {}
+    options = _named(model_name)
     if replicas is not None:
         operations.append({"op": "add", "path": "/spec/replicas", "value": replicas})
-    if model_name is not None:
-        operations += _probes(model_name)
     if overlay.has(current, "ConfigMap", "serving-sync"):
-        source = overlay.part(overlay.find(current, "ConfigMap", "serving-sync"), "data", "MODEL_SOURCE")
-        options["serving-sync"] = {
-            "MODEL_SOURCE": f"{source.rpartition('/')[0]}/{model_name}" if model_name else source,
-            "PINNED_VERSION": "" if version is None else str(version),
-        }
+        options["serving-sync"] = {"PINNED_VERSION": "" if version is None else str(version)}
     change = Change(
         namespace=namespace,
         options=options,
-        files={"models.config": overlay.served(config, version=version, model_name=model_name)},
+        files={"models.config": overlay.served(config, version=version)},
         patches=[_patch("Deployment", "serving", operations)] if operations else [],
     )
     return overlay.only(overlay.changed(folder, current, change), "serving")
+
+
+def _named(model_name: str | None) -> dict[str, dict[str, str]]:
+    return {"model": {"MODEL_NAME": model_name}} if model_name else {}
 
 
 def _given(options: Mapping[str, str | None]) -> dict[str, str]:
@@ -121,15 +124,3 @@ def _no_wait(pod: Object) -> list[Object]:
     if "wait-for-model" not in first:
         return []
     return [{"op": "remove", "path": f"{_POD}/initContainers/{first.index('wait-for-model')}"}]
-
-
-def _probes(model_name: str) -> list[Object]:
-    pages = {"startupProbe": "/metadata", "readinessProbe": "/metadata", "livenessProbe": ""}
-    return [
-        {
-            "op": "replace",
-            "path": f"{_POD}/containers/0/{probe}/httpGet/path",
-            "value": f"/v1/models/{model_name}{page}",
-        }
-        for probe, page in pages.items()
-    ]

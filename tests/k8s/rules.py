@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from serving.network.retry import RetryPolicy
 from tests.k8s.builds import Object
 
 Rule = Callable[[list[Object]], Iterator[str]]
@@ -78,7 +79,7 @@ OTHERS = [
     {"app": "shop"},
     {"app.kubernetes.io/name": "serving", "app.kubernetes.io/part-of": "shop"},
     *({"app.kubernetes.io/name": name} for name in ("serving", "predict", "train", "files")),
-    {"flow-images/reaches-internet": "true", "flow-images/uses-bucket": "true"},
+    {"flow-images/reaches-internet": "true", "flow-images/uses-bucket": "true", "flow-images/asks-models": "true"},
 ]
 """Labels of pods that are not ours, some of them much like ours."""
 
@@ -223,6 +224,10 @@ def references(objects: list[Object]) -> Iterator[str]:
             if not mount.get("readOnly") and not may_write:
                 yield f"{name}: may write to {mount['mountPath']}"
         given = GIVEN_BY_JOBS | {e["name"] for e in container.get("env", [])}
+        for variable in container.get("env", []):
+            key = variable.get("valueFrom", {}).get("configMapKeyRef")
+            if key and key["key"] not in maps.get(key["name"], {}).get("data", {}):
+                yield f"{name}: no {key['key']} in ConfigMap {key['name']}"
         for source in container.get("envFrom", []):
             config = maps.get(source["configMapRef"]["name"])
             if config is None:
@@ -296,14 +301,16 @@ def drains(objects: list[Object]) -> Iterator[str]:
             text = " ".join(container.get("args", []))
             ages = [int(n) / 1000 for n in re.findall(r"grpc\.max_connection_age(?:_grace)?_ms=(\d+)", text)]
             sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            if len(ages) == 2 and ages[1] < RetryPolicy().deadline_s:
+                yield f"{name}: cuts off requests after {ages[1]} s that may take {RetryPolicy().deadline_s} s"
             # gRPC spreads the age by a tenth either way.
             if len(ages) != 2 or sleep < ages[0] * 1.1 + ages[1]:
                 yield f"{name}: ends {sleep} s after it left the Services, its connections live {ages}"
             if pod.get("terminationGracePeriodSeconds", 30) <= sleep:
                 yield f"{name}: is killed while preStop still runs"
-            if container["readinessProbe"]["httpGet"]["path"].rpartition("/")[2] != "metadata":
+            if "/v1/models/%s/metadata" not in container["readinessProbe"].get("exec", {}).get("command", [""])[-1]:
                 yield f"{name}: readiness does not mean that a model can be asked"
-            if container["livenessProbe"]["httpGet"]["path"].endswith("metadata"):
+            if "models" in container["livenessProbe"]["httpGet"]["path"]:
                 yield f"{name}: liveness asks for a model, which a restart can't bring"
             if "--enable_profiler=false" not in container.get("args", []):
                 yield f"{name}: the profiler is on"

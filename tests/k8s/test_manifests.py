@@ -32,9 +32,9 @@ OURS = {"app.kubernetes.io/part-of": "flow-images"}
 BUCKETS = {
     "bucket-gs": [_options("train-options", "IMAGES_SOURCE=gs://b/images", behavior="merge")],
     "bucket-s3": [
-        _options("train-options", "IMAGES_SOURCE=s3://b/images", "MODEL_TARGET=s3://b/models", behavior="merge"),
+        _options("train-options", "IMAGES_SOURCE=s3://b/images", "MODEL_STORE=s3://b/models", behavior="merge"),
         _options("bucket", "AWS_REGION=us-east-1"),
-        _options("serving-sync", "MODEL_SOURCE=s3://b/models/dogs"),
+        _options("serving-sync", "MODEL_SOURCE=s3://b/models"),
     ],
 }
 """What whoever lists a bucket component has to set, as the overlays do."""
@@ -115,7 +115,7 @@ WRONG: dict[str, Callable[[list[Object]], object]] = {
     ),
     "token": lambda o: one(o, "ServiceAccount", "serving").update(automountServiceAccountToken=True),
     "role": lambda o: o.append({"kind": "Role", "metadata": {"name": "all"}}),
-    "probe port": lambda o: _serving(o)["readinessProbe"]["httpGet"].update(port="http"),
+    "probe port": lambda o: _serving(o)["livenessProbe"]["httpGet"].update(port="http"),
     "service port": lambda o: one(o, "Service", "serving-pods")["spec"]["ports"][0].update(targetPort="http"),
     "service selector": lambda o: one(o, "Service", "serving")["spec"].update(selector={"app": "serving"}),
     "budget selector": lambda o: one(o, "PodDisruptionBudget", "serving")["spec"].update(
@@ -143,10 +143,16 @@ WRONG: dict[str, Callable[[list[Object]], object]] = {
     "no version": lambda o: _container(o, "Job", "train")["args"].pop(),
     "no drain": lambda o: _serving(o).pop("lifecycle"),
     "short grace": lambda o: one(o, "Deployment", "serving")["spec"]["template"]["spec"].update(
-        terminationGracePeriodSeconds=35
+        terminationGracePeriodSeconds=80
     ),
-    "status as readiness": lambda o: _serving(o)["readinessProbe"]["httpGet"].update(path="/v1/models/dogs"),
+    "short request": lambda o: _serving(o)["args"].append(
+        _serving(o)["args"].pop().replace("age_grace_ms=60000", "age_grace_ms=15000")
+    ),
+    "status as readiness": lambda o: _serving(o)["readinessProbe"].update(
+        httpGet={"path": "/v1/models/dogs", "port": "rest"}, exec={}
+    ),
     "model as liveness": lambda o: _serving(o)["livenessProbe"]["httpGet"].update(path="/v1/models/dogs/metadata"),
+    "model's name": lambda o: one(o, "ConfigMap", "model")["data"].pop("MODEL_NAME"),
     "policy for everybody": lambda o: o.append(_policy("all", {})),
     "policy for all but some": lambda o: o.append(
         _policy("most", {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]})
@@ -165,18 +171,19 @@ def test_a_wrong_manifest_is_noticed(wrong: str, base: list[Object]) -> None:
 
 def test_serving_config_is_the_servers_own() -> None:
     for name in ("models.config", "batching.config", "monitoring.config"):
-        assert (K8S / "base" / name).read_text() == (K8S.parent / "serving/server/config" / name).read_text(), name
+        theirs = (K8S.parent / "serving/server/config" / name).read_text()
+        assert (K8S / "base" / name).read_text().replace("MODEL_NAME", "dogs") == theirs, name
 
 
 def test_bucket_overlay_publishes_where_it_serves() -> None:
     objects = build(K8S / "overlays/bucket-gs")
     train = one(objects, "ConfigMap", "train-options")["data"]
     served = one(objects, "ConfigMap", "serving-config")["data"]["models.config"]
-    assert f'base_path: "{train["MODEL_STORE"]}/{train["MODEL_NAME"]}"' in served
+    assert f'base_path: "{train["MODEL_STORE"]}/MODEL_NAME"' in served
     objects = build(K8S / "overlays/bucket-s3")
     train = one(objects, "ConfigMap", "train-options")["data"]
     synced = one(objects, "ConfigMap", "serving-sync")["data"]
-    assert synced["MODEL_SOURCE"] == f"{train['MODEL_TARGET']}/{train['MODEL_NAME']}"
+    assert synced["MODEL_SOURCE"] == train["MODEL_STORE"]
 
 
 def test_gpu_pods_tolerate_and_choose_gpu_nodes() -> None:
@@ -197,7 +204,6 @@ def test_only_prediction_reaches_the_port_that_can_load_models() -> None:
         for source in rule["from"]
     ]
     assert opened == [
-        {"podSelector": {"matchLabels": {**OURS, "app.kubernetes.io/name": "predict"}}},
         {"podSelector": {"matchLabels": {"flow-images/asks-models": "true"}}},
     ]
     deny = one(policies, "NetworkPolicy", "default-deny")["spec"]
@@ -221,6 +227,43 @@ def test_every_pod_of_ours_is_shut_and_others_only_in_a_namespace_of_our_own(tmp
     # What makes the namespace comes with it, and nowhere else.
     assert not rules.named(shared, "Namespace")
     assert rules.named(own, "Namespace")
+
+
+def _may_connect(objects: list[Object], here: dict[str, str], there: dict[str, str], port: int) -> bool:
+    """Whether the network policies let a pod with these labels open a connection to another one in the namespace."""
+
+    def opens(direction: str, own: dict[str, str], other: dict[str, str]) -> bool:
+        ours = [
+            policy["spec"]
+            for policy in rules.named(objects, "NetworkPolicy").values()
+            if direction in policy["spec"]["policyTypes"] and rules.takes(policy["spec"]["podSelector"], own)
+        ]
+        key, peers = ("egress", "to") if direction == "Egress" else ("ingress", "from")
+        return not ours or any(
+            port in [p["port"] for p in rule["ports"]] and rules.takes(peer["podSelector"], other)
+            for spec in ours
+            for rule in spec.get(key, [])
+            for peer in rule[peers]
+            if set(peer) == {"podSelector"}
+        )
+
+    return opens("Egress", here, there) and opens("Ingress", there, here)
+
+
+@pytest.mark.parametrize(("folder", "more"), [("overlays/local", []), ("base", ["network-policies"])])
+def test_the_label_opens_the_way_to_the_servers_at_both_ends(folder: str, more: list[str], tmp_path: Path) -> None:
+    objects = compose(tmp_path, folder, more)
+    serving, predict = (
+        one(objects, kind, name)["spec"]["template"]["metadata"]["labels"]
+        for kind, name in (("Deployment", "serving"), ("Job", "predict"))
+    )
+    asks = {"flow-images/asks-models": "true"}
+    for port in (8500, 8501):
+        for labels in (predict, {"app": "shop", **asks}, {**OURS, **asks}):
+            assert _may_connect(objects, labels, serving, port)
+        for labels in ({"app": "shop"}, OURS, {**OURS, "app.kubernetes.io/name": "train"}):
+            assert not _may_connect(objects, labels, serving, port)
+    assert not _may_connect(objects, predict, serving, 22)
 
 
 def _linter(name: str) -> str:
@@ -264,8 +307,8 @@ def test_hadolint() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _spoken(objects: list[Object], container: Object) -> list[str]:
-    """The arguments of a container, with its variables put in as Kubernetes does."""
+def _values(objects: list[Object], container: Object) -> dict[str, str]:
+    """The variables of a container."""
     values = {"JOB_COMPLETION_INDEX": "0"}
     for source in container.get("envFrom", []):
         values |= one(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
@@ -273,6 +316,12 @@ def _spoken(objects: list[Object], container: Object) -> list[str]:
         key = variable.get("valueFrom", {}).get("configMapKeyRef")
         if key:
             values[variable["name"]] = one(objects, "ConfigMap", key["name"])["data"][key["key"]]
+    return values
+
+
+def _spoken(objects: list[Object], container: Object) -> list[str]:
+    """The command and arguments of a container, with its variables put in as Kubernetes does."""
+    values = _values(objects, container)
     return [re.sub(r"\$\((\w+)\)", lambda m: values[m[1]], a) for a in container["args"]]
 
 
@@ -298,3 +347,40 @@ def test_the_commands_know_their_options(overlay: list[Object]) -> None:
         sync_models.main.make_context("sync", _spoken(overlay, container))
     _, unknown = parse_flags(pod["containers"][0]["args"])
     assert unknown == []
+
+
+GENERATED = {"local": 3, "bucket-gs": 3, "bucket-s3": 5}
+"""Overlay -> how many ConfigMaps of variables it has."""
+
+
+@pytest.mark.parametrize("overlay_name", GENERATED)
+def test_each_documented_value_changed_by_itself_reaches_all_that_use_it(overlay_name: str, tmp_path: Path) -> None:
+    before = build(K8S / "overlays" / overlay_name)
+    maps = {
+        o["metadata"]["name"].rpartition("-")[0]: o["data"]
+        for o in before
+        if o["kind"] == "ConfigMap" and not any(key.endswith(".config") for key in o["data"])
+    }
+    assert len(maps) == GENERATED[overlay_name]
+    documented = (K8S.parent / "docs/kubernetes.md").read_text()
+    for name, data in maps.items():
+        for key, old in data.items():
+            assert f"`{key}`" in documented or name == "bucket"
+            folder = tmp_path / name / key
+            after = compose(folder, f"overlays/{overlay_name}", [], [_options(name, f"{key}=new", behavior="merge")])
+            changed = [w for w, c, _ in rules.each_container(after) if _values(after, c).get(key) == "new"]
+            used = [w for w, c, _ in rules.each_container(before) if _values(before, c).get(key) == old]
+            assert changed == used, key
+            assert changed, key
+            assert rules.breaches(after) == []
+
+
+def test_the_models_name_stands_in_one_place() -> None:
+    for overlay_name in OVERLAYS:
+        objects = build(K8S / "overlays" / overlay_name)
+        assert [o["kind"] for o in objects if "dogs" in yaml.safe_dump(o)] == ["ConfigMap"]
+        told = [w for w, c, _ in rules.each_container(objects) if _values(objects, c).get("MODEL_NAME") == "dogs"]
+        sync = ["serving/sync"] if overlay_name == "bucket-s3" else []
+        assert sorted(told) == sorted(
+            ["predict/predict", "predict/wait-for-model", "serving/serving", "train/train", *sync]
+        )

@@ -358,7 +358,7 @@ def test_a_bucket_is_served_from_and_predicted(site: Site, store: Any, tmp_path:
             "AWS_ENDPOINT_URL": store.meta.endpoint_url,
             "AWS_SHARED_CREDENTIALS_FILE": "/etc/bucket/credentials",
         },
-        "serving-sync": {"MODEL_SOURCE": "s3://bucket/models/dogs"},
+        "serving-sync": {"MODEL_SOURCE": "s3://bucket/models"},
         "predict-options": {"INPUT": "s3://bucket/photos", "OUTPUT": "s3://bucket/predictions"},
     }
     generators = [

@@ -16,17 +16,13 @@ needs_kubectl = pytest.mark.skipif(kubectl() is None, reason="needs kubectl")
 
 def test_models_config_is_changed_in_place() -> None:
     ours = (K8S / "base/models.config").read_text()
-    one_version = overlay.served(ours, version=7, model_name="cats")
+    one_version = overlay.served(ours, version=7)
     assert "model_version_policy { specific { versions: 7 } }" in one_version
-    assert 'name: "cats"' in one_version
-    assert 'base_path: "/models/cats"' in one_version
-    back = overlay.served(one_version, version=None, model_name="dogs")
+    back = overlay.served(one_version, version=None)
     assert "latest { num_versions: 2 }" in back
     assert "specific" not in back
     with pytest.raises(DeployError, match="exactly one model_version_policy"):
-        overlay.served(ours + ours, version=7, model_name=None)
-    with pytest.raises(DeployError, match="exactly one model"):
-        overlay.served(ours.replace("model_platform", 'name: "b"'), version=7, model_name="c")
+        overlay.served(ours + ours, version=7)
 
 
 @needs_kubectl
@@ -52,18 +48,18 @@ def test_the_namespace_is_the_manifests_own_unless_one_is_given(tmp_path: Path) 
 
 @needs_kubectl
 def test_a_model_of_another_name_is_asked_for_everywhere() -> None:
-    result = deploy("serve", "--dry-run=client", "--model-name=cats", "-k", "bucket-s3")
-    assert result.exit_code == 0, result.output
-    assert result.output.count("/v1/models/cats") == 3
-    assert "MODEL_SOURCE: s3://example-bucket/models/cats" in result.output
-    assert "dogs" not in result.output
+    for command in (["serve", "--model-name=cats"], ["predict", "--model-name=cats"], ["train", "--name=cats"]):
+        result = deploy(*command, "--dry-run=client", "-k", "bucket-s3")
+        assert result.exit_code == 0, result.output
+        assert result.output.count("MODEL_NAME: cats") == 1
+        assert "dogs" not in result.output
 
 
 @needs_kubectl
 def test_rolled_back_on_s3_the_copy_of_that_version_stays() -> None:
     back = deploy("rollback", "--dry-run=client", "--version=7", "-k", "bucket-s3")
     assert "PINNED_VERSION: '7'" in back.stdout
-    assert "MODEL_SOURCE: s3://example-bucket/models/dogs\n" in back.stdout
+    assert "MODEL_SOURCE: s3://example-bucket/models\n" in back.stdout
     again = deploy("serve", "--dry-run=client", "-k", "bucket-s3")
     assert "PINNED_VERSION: ''" in again.stdout
 
@@ -86,7 +82,6 @@ def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     [
         ("serve", "ConfigMap", "serving-config", "/data", "has no data.models.config"),
         ("predict", "Job", "predict", f"{POD}/containers/0/args", "Job predict has no spec.template.spec.containers.0"),
-        ("serve", "Deployment", "serving", f"{POD}/containers/0/livenessProbe", "don't build"),
     ],
 )
 def test_manifests_that_lack_what_is_changed(
