@@ -211,6 +211,10 @@ class RunFolder:
         """The parts of one run, which are kept apart from any other's."""
         return Parts(self.storage, join(self.state, "parts", plan.id))
 
+    def workers_folder(self, plan: Plan) -> str:
+        """The folder where processes that work on a run announce themselves."""
+        return join(self.state, "workers", plan.id)
+
     def manifest_path(self, manifest: Manifest) -> str:
         """Named after its content, so that two first processes can't overwrite each other's."""
         return join(self.state, f"manifest-{manifest.digest[:16]}.jsonl")

@@ -208,6 +208,17 @@ class PredictOptions(ConnectionOptions, AnswerOptions, OutputOptions, Throughput
         default=False,
         group="Output",
     )
+    max_rate: float | None = option(
+        "Requests a second to the server, of all workers and shards of the run together.",
+        more="Each takes an equal share; a request has up to --batch-size images. It leaves the server to others, such "
+        "as people who wait for an answer.",
+        default=None,
+        default_words="no limit",
+        metavar="N",
+        least=0.001,
+        most=1_000_000,
+        group="Speed",
+    )
     shard: Shard = option(
         "Do only share I (from 0) of N; the last one to finish merges.",
         group="Speed",

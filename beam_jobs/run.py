@@ -23,6 +23,7 @@ from beam_jobs.part_watch import watching_parts
 from beam_jobs.plan import OutputForms, Plan, PlannedModel, ResultOptions, RunFolder
 from beam_jobs.predict_options import OutputOptions, PredictOptions, Throughput
 from beam_jobs.progress import Progress, listening
+from beam_jobs.rate_limit import close_unused
 from beam_jobs.remaining_work import RemainingWork, changed_files, missing_chunks, remaining_retries, remaining_work
 from beam_jobs.results import Account
 from beam_jobs.source_outage import SourceCheck
@@ -336,6 +337,8 @@ class Run:
                 missing = sum(map(plan.manifest.rows_in, self._missing_chunks(plan)))
                 self._progress.stopped(plan.manifest.listed - missing, plan.manifest.listed)
             raise
+        finally:
+            close_unused(self._folder.workers_folder(plan))
 
     def _worker_spec(self, plan: Plan, endpoint: Endpoint, generation: int) -> WorkerSpec:
         options = self._options
@@ -352,6 +355,7 @@ class Run:
             ),
             memory=options.memory,
             generation=generation,
+            max_rate=options.max_rate,
             storage=self._storage,
             links=self._folder.links,
         )

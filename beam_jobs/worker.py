@@ -6,6 +6,7 @@ import functools
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Self
 
 from beam_jobs import progress, stop_request
@@ -17,6 +18,7 @@ from beam_jobs.manifest import Row
 from beam_jobs.memory import Allowance
 from beam_jobs.parts import Outcome
 from beam_jobs.plan import Plan, RunFolder
+from beam_jobs.rate_limit import rate_limit
 from beam_jobs.source_outage import SourceCheck
 from serving.client.client_options import Endpoint
 from serving.client.predict_client import PredictClient
@@ -54,9 +56,15 @@ class WorkerSpec:
     memory: Allowance = Allowance()
     """What the worker's process may take."""
     generation: int = 0
+    max_rate: float | None = None
+    """Requests a second that all workers of the run may make together."""
     storage: StorageOptions = StorageOptions()
     links: Links | None = None
     """New links to the images."""
+
+
+def _at_once() -> None:
+    """The turn of a request where there is no limit."""
 
 
 class ChunkWorker:
@@ -83,7 +91,14 @@ class ChunkWorker:
         self._told, self._telling = (0, 0), threading.Lock()
         retry = spec.retry.by_many(spec.chunk.requests_in_flight)
         with contextlib.ExitStack() as opened:
-            client = PredictClient(spec.endpoint, retry=retry, stop=stop_request.STOP, retried=transient_in_time)
+            turn: Callable[[], object] = _at_once
+            if spec.max_rate is not None:
+                workers = self._folder.workers_folder(spec.plan)
+                limit = opened.enter_context(rate_limit(spec.max_rate, self._folder.storage, workers))
+                turn = functools.partial(limit.turn, stop_request.STOP)
+            client = PredictClient(
+                spec.endpoint, retry=retry, stop=stop_request.STOP, retried=transient_in_time, turn=turn
+            )
             opened.callback(client.close)
             opened.enter_context(stop_request.closed_on_stop(client.close))
             self._client = client

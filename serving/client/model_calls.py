@@ -40,7 +40,7 @@ from serving.network.protos import prediction_pb2 as pb
 from serving.network.protos import tensor_codec
 from serving.network.proxy import Proxy
 from serving.network.retry import Retrier, RetryPolicy, repeat_rejected, transient
-from serving.network.sans_io import Call, Operation, Work
+from serving.network.sans_io import PREDICT, Call, Operation, Work
 from serving.network.tls_probe import speaks_tls
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -183,7 +183,7 @@ class ModelCalls:
             raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
         request = b"".join(pieces)
         del pieces
-        reply = yield from self._call("PredictionService/Predict", request, pb.PredictResponse)
+        reply = yield from self._call(PREDICT, request, pb.PredictResponse)
         self._check_version(reply.model_spec.version.value)
         return {name: self._unpack(name, reply.outputs) for name in outputs or reply.outputs}
 

@@ -29,6 +29,7 @@ class PredictClient:
         retry: RetryPolicy | None = None,
         stop: threading.Event | None = None,
         retried: Callable[[BaseException], bool] = transient,
+        turn: Callable[[], object] = lambda: None,
     ) -> None:
         """Opens no connection yet.
 
@@ -37,10 +38,11 @@ class PredictClient:
           retry: patience, deadline and budget.
           stop: when set, ends waits between retries.
           retried: says which errors of a call are retried, such as `serving.network.retry.transient_in_time`.
+          turn: called before each request for predictions, repeated ones too; may wait, as a limit of requests does.
         """
         self.endpoint = endpoint
         policy, route = retry or RetryPolicy(), Route(endpoint)
-        self._channel = BlockingChannel(route, policy.deadline_s, stop)
+        self._channel = BlockingChannel(route, policy.deadline_s, stop, turn)
         self.calls = ModelCalls(endpoint, policy, self._channel.is_connected, route.proxy, stop=stop, retried=retried)
 
     def __enter__(self) -> Self:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -91,6 +92,19 @@ def test_each_chunk_has_its_part_and_each_image_is_asked_once(
     run(spec, cluster)
     assert_complete(spec)
     assert len(set(model.asked)) == len(model.asked) == COUNT
+
+
+def test_workers_keep_to_one_rate(cluster: Cluster, spec: WorkerSpec, model: ModelServer) -> None:
+    """The server sees it."""
+    asked: list[float] = []
+    model.step = lambda files: asked.append(time.monotonic())
+    cluster.start_worker()
+    cluster.start_worker()
+    run(dataclasses.replace(spec, max_rate=2.0), cluster)
+    assert_complete(spec)
+    assert len(asked) == COUNT / spec.chunk.batch_size
+    slowest_first_request_s = 1.5
+    assert max(asked) - min(asked) >= (len(asked) - 2) / 2 - slowest_first_request_s
 
 
 def test_a_killed_workers_chunks_are_done_by_one_that_comes_later(
