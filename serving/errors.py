@@ -52,6 +52,7 @@ FlowImagesError                 every error that is meant for a user
     ├── Forbidden               the user has no right to do this [k8s.deploy.cluster_errors]
     ├── Foreign                 an object of this name belongs to somebody else [k8s.deploy.cluster_errors] (2)
     ├── Unreachable             (75)
+    ├── StillThere              the command ends, what it applied goes on [k8s.deploy.cluster_errors]
     └── Conflict                the object has changed, or others hold fields of it [k8s.deploy.cluster_errors]
 
 Messages name options as fields in backticks, as Python spells them: `batch_size`, or `tls.ca` for a field of a field.

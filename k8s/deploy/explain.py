@@ -1,5 +1,6 @@
 """Says in words why a pod does not run or has ended, from the API's own objects as plain dicts."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def pod_problem(pod: Object, events: Iterable[Object] = ()) -> str | None:
     if status.get("phase") == "Pending":
         warnings = [e.get("message", "") for e in events if e.get("type") == "Warning"]
         return f"{name} does not start: {warnings[-1]}" if warnings else _runs_first(pod)
-    return None
+    return _not_ready(pod)
 
 
 def exit_code(pod: Object) -> int:
@@ -86,6 +87,18 @@ def rollout_state(deployment: Object) -> tuple[bool, str]:
     return done, f"{counts[0]}/{wanted} new, {counts[1]} ready, {counts[2]} in all"
 
 
+def lacks_pods(job: Object) -> bool:
+    """Whether a Job that runs has fewer pods than it would have if none were refused."""
+    spec, status = job["spec"], job.get("status", {})
+    left = spec.get("completions", 1) - (status.get("succeeded") or 0)
+    return job_state(job)[0] == "running" and (status.get("active") or 0) < min(spec.get("parallelism", 1), left)
+
+
+def may_pass(refusal: str) -> bool:
+    """Whether pods that are refused now may be taken later, without a change of what was applied."""
+    return "exceeded quota" in refusal or "no PriorityClass" in refusal
+
+
 def rollout_problem(deployment: Object) -> str | None:
     """Why a rollout can't come to its end by itself, or None."""
     if (deployment.get("status", {}).get("observedGeneration") or 0) < deployment["metadata"].get("generation", 0):
@@ -105,7 +118,9 @@ def refused_pods(events: Sequence[Object]) -> str | None:
 
 
 def _reason(said: Object) -> str:
-    return str(said.get("message") or said.get("reason") or "the cluster does not say why")
+    text = str(said.get("message") or said.get("reason") or "the cluster does not say why")
+    # Each try makes up a new name for the pod, and would be news.
+    return re.sub(r'^(Error creating: )?pods "[^"]*" is forbidden: ', "", text)
 
 
 def _runs_first(pod: Object) -> str | None:
@@ -113,15 +128,33 @@ def _runs_first(pod: Object) -> str | None:
     for each in pod.get("status", {}).get("initContainerStatuses") or []:
         if "running" in each.get("state", {}) and each["name"] not in beside:
             name = pod["metadata"]["name"]
-            return f"{name} has not begun: {each['name']} comes first, see `kubectl logs {name} -c {each['name']}`"
+            return f"{name} has not begun: {each['name']} comes first, see {_log(pod, each['name'])}"
     return None
 
 
+def _not_ready(pod: Object) -> str | None:
+    asked = {c["name"] for c in pod["spec"].get("containers") or [] if "readinessProbe" in c}
+    for each in pod.get("status", {}).get("containerStatuses") or []:
+        if each["name"] in asked and "running" in each.get("state", {}) and not each.get("ready"):
+            name = pod["metadata"]["name"]
+            return f"{name} runs, and has no model that can be asked yet, see {_log(pod, each['name'])}"
+    return None
+
+
+def _log(pod: Object, container: str) -> str:
+    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
+    return f"`kubectl {f'-n {namespace} ' if namespace else ''}logs {name} -c {container}`"
+
+
 def _scheduling(message: str) -> str:
-    if "nvidia.com/gpu" in message:
-        return f"no node has a free GPU ({message})"
     if "PersistentVolumeClaim" in message:
         return f"its volume isn't there; `kubectl describe pvc` says why ({message})"
+    # What nodes lack comes first: other nodes of the same cluster may be kept for GPUs by a taint.
+    lacking = sorted(set(re.findall(r"Insufficient ([\w./-]*\w)", message)))
+    if "nvidia.com/gpu" in lacking:
+        return f"no node has a free GPU ({message})"
+    if lacking:
+        return f"no node that it fits has enough {' and '.join(lacking)} free ({message})"
     if "node affinity/selector" in message or "untolerated taint" in message:
         return f"no node fits its selector or taints ({message})"
     return message
