@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from serving.errors import EXIT_RESUMABLE
+
 Object = dict[str, Any]
 
 EXIT_CODES = {
@@ -18,6 +20,8 @@ EXIT_CODES = {
 }
 FINAL_EXIT_CODES = (1, 2, 3, 4)
 """Exit codes that a retry would not change, and that end a Job at once."""
+WAITS = "wait-for-model"
+"""The container of a prediction pod that waits for a server; when it gives up, the Job fails."""
 
 
 def condition(obj: Object, kind: str, status: str = "True") -> Object | None:
@@ -37,7 +41,7 @@ def pod_problem(pod: Object, events: Iterable[Object] = ()) -> str | None:
         return f"{name} was evicted from its node: {status.get('message', '')}".rstrip(": ")
     if unscheduled := condition(pod, "PodScheduled", "False"):
         return f"{name} has no node yet: {_scheduling(unscheduled.get('message', ''))}"
-    for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+    for each in _statuses(pod):
         if problem := _container_problem(pod, each):
             return f"{name}: {problem}"
     if status.get("phase") == "Failed":  # Without a container that says why: e.g. the node had no room after all.
@@ -50,7 +54,7 @@ def pod_problem(pod: Object, events: Iterable[Object] = ()) -> str | None:
 
 def exit_code(pod: Object) -> int:
     """What the pod's containers ended with, 0 if none failed."""
-    states = [each.get("state", {}) for each in pod.get("status", {}).get("containerStatuses") or []]
+    states = [each.get("state", {}) for each in _statuses(pod)]
     return max((state["terminated"]["exitCode"] for state in states if "terminated" in state), default=0)
 
 
@@ -183,8 +187,15 @@ def _ended(pod: Object, name: str, terminated: Object) -> str | None:
     if terminated.get("reason") == "OOMKilled":
         limit = _memory_limit(pod, name)
         return f"{name} ran out of memory and was killed: raise its limit of {limit} (resources.limits.memory)"
+    if (name, code) == (WAITS, EXIT_RESUMABLE):
+        return "no server has loaded the model in time; `flow-images deploy status` says what is in its way"
     words = EXIT_CODES.get(code, terminated.get("message") or terminated.get("reason") or "unknown")
     return f"{name} ended with exit code {code} ({words})"
+
+
+def _statuses(pod: Object) -> list[Object]:
+    status = pod.get("status", {})
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
 def _memory_limit(pod: Object, name: str) -> str:

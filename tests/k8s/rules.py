@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from serving.network.retry import RetryPolicy
 from tests.k8s.builds import Object
 
 Rule = Callable[[list[Object]], Iterator[str]]
@@ -78,7 +79,7 @@ OTHERS = [
     {"app": "shop"},
     {"app.kubernetes.io/name": "serving", "app.kubernetes.io/part-of": "shop"},
     *({"app.kubernetes.io/name": name} for name in ("serving", "predict", "train", "files")),
-    {"flow-images/reaches-internet": "true", "flow-images/uses-bucket": "true"},
+    {"flow-images/reaches-internet": "true", "flow-images/uses-bucket": "true", "flow-images/asks-models": "true"},
 ]
 """Labels of pods that are not ours, some of them much like ours."""
 
@@ -270,21 +271,30 @@ def jobs(objects: list[Object]) -> Iterator[str]:
             yield f"Job {name}: an eviction must not count as a failure, and must be looked at first"
         (main,) = spec["template"]["spec"]["containers"]
         ends: set[int] = set()
+        waits: set[int] = set()
         for entry in policy:
             codes = entry.get("onExitCodes", {})
-            if entry["action"] == "FailJob":
-                ends |= set(codes.get("values", []))
-            if codes and (codes["operator"], codes.get("containerName")) != ("In", main["name"]):
+            if codes.get("containerName") == "wait-for-model":
+                waits |= set(codes["values"])
+            elif codes and (codes["operator"], codes.get("containerName")) != ("In", main["name"]):
                 yield f"Job {name}: exit codes of {codes.get('containerName')} instead of {main['name']}"
+            elif entry["action"] == "FailJob":
+                ends |= set(codes.get("values", []))
         kind = main["args"][0]
         if ends != RERUN_WONT_HELP[kind]:
             yield f"Job {name}: fails at once on {sorted(ends)}, not on {sorted(RERUN_WONT_HELP[kind])}"
+        if not spec.get("activeDeadlineSeconds"):
+            yield f"Job {name}: waits for ever where its image can't be pulled"
         if not spec.get("ttlSecondsAfterFinished"):
             yield f"Job {name}: is never cleaned up"
         if kind == "predict":
             shards = [a.rpartition("/")[2] for a in main["args"] if a.startswith("--shard=")]
             if spec.get("completionMode") != "Indexed" or shards != [str(spec["completions"])]:
                 yield f"Job {name}: {spec.get('completions')} pods for {shards} shards"
+            if waits != {2, 75}:
+                yield f"Job {name}: waits again and again for a server that never comes"
+            if spec.get("maxFailedIndexes") != 0:
+                yield f"Job {name}: goes on although an index has failed for good"
             if "backoffLimitPerIndex" not in spec or "backoffLimit" in spec:
                 yield f"Job {name}: one unlucky index spends the retries of all"
         if kind == "train" and not any(a.startswith("--version=") for a in main["args"]):
@@ -300,6 +310,8 @@ def drains(objects: list[Object]) -> Iterator[str]:
             text = " ".join(container.get("args", []))
             ages = [int(n) / 1000 for n in re.findall(r"grpc\.max_connection_age(?:_grace)?_ms=(\d+)", text)]
             sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            if len(ages) == 2 and ages[1] < RetryPolicy().deadline_s:
+                yield f"{name}: cuts off requests after {ages[1]} s that may take {RetryPolicy().deadline_s} s"
             # gRPC spreads the age by a tenth either way.
             if len(ages) != 2 or sleep < ages[0] * 1.1 + ages[1]:
                 yield f"{name}: ends {sleep} s after it left the Services, its connections live {ages}"

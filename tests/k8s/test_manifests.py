@@ -135,7 +135,10 @@ WRONG: dict[str, Callable[[list[Object]], object]] = {
     "gpu request": lambda o: _serving(o)["resources"]["limits"].update({"nvidia.com/gpu": "1"}),
     "restart": lambda o: _job(o, "train")["template"]["spec"].update(restartPolicy="OnFailure"),
     "75 fails": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"][1]["onExitCodes"].update(values=[1, 2, 75]),
-    "1 retried": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(),
+    "1 retried": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(1),
+    "wait retried": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(2),
+    "no deadline": lambda o: _job(o, "predict").pop("activeDeadlineSeconds"),
+    "failed index": lambda o: _job(o, "predict").pop("maxFailedIndexes"),
     "eviction counts": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(0),
     "shards": lambda o: _job(o, "predict").update(completions=5),
     "shared retries": lambda o: _job(o, "predict").update(backoffLimit=6),
@@ -143,7 +146,10 @@ WRONG: dict[str, Callable[[list[Object]], object]] = {
     "no version": lambda o: _container(o, "Job", "train")["args"].pop(),
     "no drain": lambda o: _serving(o).pop("lifecycle"),
     "short grace": lambda o: one(o, "Deployment", "serving")["spec"]["template"]["spec"].update(
-        terminationGracePeriodSeconds=35
+        terminationGracePeriodSeconds=80
+    ),
+    "short request": lambda o: _serving(o)["args"].append(
+        _serving(o)["args"].pop().replace("age_grace_ms=60000", "age_grace_ms=15000")
     ),
     "status as readiness": lambda o: _serving(o)["readinessProbe"].update(
         httpGet={"path": "/v1/models/dogs", "port": "rest"}, exec={}
@@ -201,7 +207,6 @@ def test_only_prediction_reaches_the_port_that_can_load_models() -> None:
         for source in rule["from"]
     ]
     assert opened == [
-        {"podSelector": {"matchLabels": {**OURS, "app.kubernetes.io/name": "predict"}}},
         {"podSelector": {"matchLabels": {"flow-images/asks-models": "true"}}},
     ]
     deny = one(policies, "NetworkPolicy", "default-deny")["spec"]
@@ -225,6 +230,43 @@ def test_every_pod_of_ours_is_shut_and_others_only_in_a_namespace_of_our_own(tmp
     # What makes the namespace comes with it, and nowhere else.
     assert not rules.named(shared, "Namespace")
     assert rules.named(own, "Namespace")
+
+
+def _may_connect(objects: list[Object], here: dict[str, str], there: dict[str, str], port: int) -> bool:
+    """Whether the network policies let a pod with these labels open a connection to another one in the namespace."""
+
+    def opens(direction: str, own: dict[str, str], other: dict[str, str]) -> bool:
+        ours = [
+            policy["spec"]
+            for policy in rules.named(objects, "NetworkPolicy").values()
+            if direction in policy["spec"]["policyTypes"] and rules.takes(policy["spec"]["podSelector"], own)
+        ]
+        key, peers = ("egress", "to") if direction == "Egress" else ("ingress", "from")
+        return not ours or any(
+            port in [p["port"] for p in rule["ports"]] and rules.takes(peer["podSelector"], other)
+            for spec in ours
+            for rule in spec.get(key, [])
+            for peer in rule[peers]
+            if set(peer) == {"podSelector"}
+        )
+
+    return opens("Egress", here, there) and opens("Ingress", there, here)
+
+
+@pytest.mark.parametrize(("folder", "more"), [("overlays/local", []), ("base", ["network-policies"])])
+def test_the_label_opens_the_way_to_the_servers_at_both_ends(folder: str, more: list[str], tmp_path: Path) -> None:
+    objects = compose(tmp_path, folder, more)
+    serving, predict = (
+        one(objects, kind, name)["spec"]["template"]["metadata"]["labels"]
+        for kind, name in (("Deployment", "serving"), ("Job", "predict"))
+    )
+    asks = {"flow-images/asks-models": "true"}
+    for port in (8500, 8501):
+        for labels in (predict, {"app": "shop", **asks}, {**OURS, **asks}):
+            assert _may_connect(objects, labels, serving, port)
+        for labels in ({"app": "shop"}, OURS, {**OURS, "app.kubernetes.io/name": "train"}):
+            assert not _may_connect(objects, labels, serving, port)
+    assert not _may_connect(objects, predict, serving, 22)
 
 
 def _linter(name: str) -> str:

@@ -61,6 +61,15 @@ def test_what_is_wrong_with_a_pod_is_said(status: dict[str, Any], words: str) ->
     assert words in problem
 
 
+def test_a_server_that_never_came_is_what_the_pod_ended_of() -> None:
+    first = {"name": explain.WAITS, "state": {"terminated": {"exitCode": 75}}}
+    pod = _pod({"phase": "Failed", "initContainerStatuses": [first]})
+    assert explain.pod_problem(pod) == (
+        "p-0-x: no server has loaded the model in time; `flow-images deploy status` says what is in its way"
+    )
+    assert explain.exit_code(pod) == 75
+
+
 def test_a_healthy_or_leaving_pod_has_no_problem() -> None:
     state = {"running": {"startedAt": "now"}}
     assert (
