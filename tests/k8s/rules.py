@@ -74,6 +74,8 @@ def takes(selector: Object, labels: dict[str, str]) -> bool:
     )
 
 
+BY_ROLE = ("workload-identity", "asks-models", "internet")
+"""Policies for pods that carry a label for what they do, which may be none: without Jobs, or without a bucket."""
 OTHERS = [
     {},
     {"app": "shop"},
@@ -168,7 +170,7 @@ def selectors(objects: list[Object]) -> Iterator[str]:
     for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
         for name, o in named(objects, kind).items():
             wanted = o["spec"][key].get("matchLabels", {})
-            if name != "workload-identity" and not any(selects(wanted, given) for given in labels):
+            if name not in BY_ROLE and not any(selects(wanted, given) for given in labels):
                 yield f"{kind} {name}: selects no pod"
     for name, o in named(objects, "HorizontalPodAutoscaler").items():
         target = named(objects, o["spec"]["scaleTargetRef"]["kind"]).get(o["spec"]["scaleTargetRef"]["name"])
@@ -285,7 +287,8 @@ def jobs(objects: list[Object]) -> Iterator[str]:
             yield f"Job {name}: fails at once on {sorted(ends)}, not on {sorted(RERUN_WONT_HELP[kind])}"
         if not spec.get("activeDeadlineSeconds"):
             yield f"Job {name}: waits for ever where its image can't be pulled"
-        if not spec.get("ttlSecondsAfterFinished"):
+        reconciled = "kustomize.toolkit.fluxcd.io/force" in job["metadata"].get("annotations", {})
+        if reconciled == bool(spec.get("ttlSecondsAfterFinished")):
             yield f"Job {name}: is never cleaned up"
         if kind == "predict":
             shards = [a.rpartition("/")[2] for a in main["args"] if a.startswith("--shard=")]
