@@ -12,15 +12,18 @@ import apache_beam as beam
 import grpc
 import numpy as np
 import pytest
+from apache_beam.io import WriteToText
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
+from dask.distributed import Client
 
-from flow_images.beam import Classify, TFServingModelHandler, classify, shared_in_process
+from flow_images.beam import Classify, DaskRunner, TFServingModelHandler, classify, shared_in_process
 from flow_images.classification import Classification
 from serving.errors import ContractError, ServerUnavailable, UsageError
 from serving.network.protos import prediction_pb2 as pb
+from tests.beam_jobs.dask.clusters import Cluster
 from tests.conftest import IMAGE_SIZE, MODEL_NAME
 from tests.e2e.test_predict import plain_loop
 from tests.faults.front import Front
@@ -87,6 +90,28 @@ def test_each_path_comes_out_once_as_a_plain_loop_gives_it(
     assert len(failures) == len(broken)
     assert all(len(one.top) == 5 for one in predictions)
     assert all(one.verdict == "rejected" and one.message for one in failures)
+
+
+def test_on_dask_each_path_comes_out_once_too(
+    server: str, paths: tuple[list[str], dict[str, str]], tmp_path: Path
+) -> None:
+    """In bundles, on two workers."""
+    whole, broken = paths
+    (tmp_path / "cluster").mkdir()
+    with Cluster(tmp_path / "cluster") as cluster, Client(cluster.address) as client:
+        for _ in range(2):
+            cluster.start_worker()
+        with beam.Pipeline(runner=DaskRunner(client, partition_size=9)) as p:
+            results = p | beam.Create([*whole, *broken]) | Classify(server, MODEL_NAME, wire="encoded")
+            results.predictions | beam.Map(lambda one: one.image) | WriteToText(f"{tmp_path}/predicted")
+            failed = results.failures | "Failed" >> beam.Map(lambda one: f"{one.image} {one.reason}")
+            failed | "Write failed" >> WriteToText(f"{tmp_path}/failed")
+    predicted, failed = (
+        sorted(line for file in tmp_path.glob(f"{name}-*") for line in file.read_text().splitlines())
+        for name in ("predicted", "failed")
+    )
+    assert predicted == whole
+    assert failed == sorted(f"{path} {reason}" for path, reason in broken.items())
 
 
 def test_a_url_that_cannot_be_read_is_a_failure_and_costs_the_others_nothing(
