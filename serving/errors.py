@@ -7,6 +7,8 @@ drawn twice. A class that only one package raises is defined there; its module i
 
 FlowImagesError                 every error that is meant for a user
 ├── UsageError                  a wrong option, path or file: the message names it and the fix; nothing was done (2)
+│   └── VersionExists           it is never overwritten [serving.model_store.publish] (2)
+│       └── AlreadyPublished    of the same images and options [trainer.training_run] (2)
 ├── ContractError               the model's contract is missing, unknown or not kept by the server
 ├── ServingError                a call to a server failed: `code` is gRPC's status, `target` the address asked
 │   ├── InvalidRequest          it would be refused again: wrong input, or an image that breaks the graph
@@ -52,6 +54,7 @@ FlowImagesError                 every error that is meant for a user
     ├── Forbidden               the user has no right to do this [k8s.deploy.cluster_errors]
     ├── Foreign                 an object of this name belongs to somebody else [k8s.deploy.cluster_errors] (2)
     ├── Unreachable             (75)
+    ├── StillThere              the command ends, what it applied goes on [k8s.deploy.cluster_errors]
     └── Conflict                the object has changed, or others hold fields of it [k8s.deploy.cluster_errors]
 
 Messages name options as fields in backticks, as Python spells them: `batch_size`, or `tls.ca` for a field of a field.

@@ -21,6 +21,8 @@ from trainer.images.split import Split
 
 IMAGES_FILE = "training_images.csv"
 _LIBRARIES = ("flow-images", "tensorflow", "tf-keras", "tensorflow-hub", "numpy")
+_PLACES = ("model_store", "report", "tensorboard", "work_folder")
+"""Options that say where something is written, and change nothing of the model."""
 _COLUMNS = ("path", "label", "split", "digest")
 
 
@@ -77,6 +79,11 @@ class TrainingRecord(pydantic.BaseModel):
     """How long each step took."""
 
     @property
+    def inputs(self) -> dict[str, Any]:
+        """What it was made of, as far as that is known before a training."""
+        return _inputs(self.options, self.data_digest, self.split_digest)
+
+    @property
     def blessed_by(self) -> tuple[str, ...]:
         """Names of the gates that it passed."""
         return tuple(gate.name for gate in self.gates if gate.passed)
@@ -104,8 +111,22 @@ def origin(command: str, options: Options) -> dict[str, Any]:
         "command": command_line(command, options),
         "code": _commit(),
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
-        "options": {name: _told(getattr(options, name)) for name in option_fields(type(options))},
+        "options": _options(options),
     }
+
+
+def inputs(options: Options, data_digest: str, split_digest: str) -> dict[str, Any]:
+    """What a training with these options would be made of: compare with `TrainingRecord.inputs`."""
+    return _inputs(json.loads(json.dumps(_options(options))), data_digest, split_digest)
+
+
+def _options(options: Options) -> dict[str, Any]:
+    return {name: _told(getattr(options, name)) for name in option_fields(type(options))}
+
+
+def _inputs(options: Mapping[str, Any], data_digest: str, split_digest: str) -> dict[str, Any]:
+    kept = {name: value for name, value in options.items() if name not in _PLACES}
+    return {"options": kept, "data_digest": data_digest, "split_digest": split_digest}
 
 
 def command_line(command: str, options: Options) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     options_metavar="(--labels CSV | --folder FOLDER) --model-store FOLDER --name NAME [OPTIONS]",
     notes={
         "Exit codes": {
-            "0": "published",
+            "0": "published, now or by the same training before",
             "1": "failed",
             "2": "wrong usage",
             "4": "a gate failed: reported, not published",
@@ -46,13 +46,17 @@ def train(job: TrainJob) -> None:
     The model is published as STORE/NAME/VERSION, whole, with its labels and preprocessing inside, and with report.html.
     With a gate, a model that fails it is reported and not published.
     """
-    from trainer.training_run import TrainingRun
+    from trainer.training_run import AlreadyPublished, TrainingRun
 
     with progress_bar() as progress:
         run = TrainingRun(job, progress)
         with stoppable(lambda: _interrupted(run), run.discard), run:
             try:
                 model = run.run()
+            except AlreadyPublished as there:
+                progress.close()
+                say(printable(str(there)), as_is=True)
+                return
             except NotBlessed:
                 progress.close()
                 _print_evaluation(run)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from serving.console.terminal import printable
 from serving.errors import FlowImagesError, NotBlessed, UsageError
-from serving.model_store.publish import Publication, check_publication
+from serving.model_store.publish import Publication, VersionExists, check_publication
 from serving.model_store.versions import REPORT_FILE, TRAINING_FILE
 from serving.process.temporary_files import check_temporary_files, explaining_full_temporary_files
 from serving.process.tensorflow_import import import_tensorflow
@@ -91,6 +91,10 @@ class _Measured:
     suspects: "list[Suspect]"
 
 
+class AlreadyPublished(VersionExists):
+    """The version that is there was made of the same images with the same options, as by an earlier try."""
+
+
 class TrainingRun:
     """One training. A context manager that removes temporary files."""
 
@@ -161,6 +165,7 @@ class TrainingRun:
         """Reads, trains, measures, judges and publishes.
 
         Raises:
+          AlreadyPublished: the version is there, and made of the same.
           UsageError: wrong input; nothing was published.
           NotBlessed: the model failed a gate; its report was written, and nothing was published.
           Resumable: something that the training needs is away or full.
@@ -170,7 +175,7 @@ class TrainingRun:
             check_temporary_files()
             with self._timed("data"):
                 data = self._read_data()
-            self._target = self._find_target()
+            self._target = self._find_target(data)
             with self._timed("loading"):
                 module = self._load_module()
             trained = self._train(data, module)
@@ -201,10 +206,15 @@ class TrainingRun:
         groups = read_groups(self._copies.file("groups", job.groups), class_names(split.training)) if job.groups else {}
         return _Data(checked, split, groups)
 
-    def _find_target(self) -> Publication:
+    def _find_target(self, data: _Data) -> Publication:
         job = self._job
+        store = self._stores.writable(job.model_store)
         with reporting(f"waiting for {printable(job.model_store)}", self._note):
-            target = Publication(job.model_store, job.name, job.version, self._stores.writable(job.model_store))
+            try:
+                target = Publication(job.model_store, job.name, job.version, store)
+            except VersionExists as there:
+                self._compare_inputs(f"{job.model_store.rstrip('/')}/{job.name}/{job.version}", data)
+                raise VersionExists(f"{there}. It was not made of these images with these options") from there
             higher = target.higher()
         if higher is not None:
             self._note(
@@ -212,6 +222,22 @@ class TrainingRun:
                 "servers, and predictions that bring their own, take the highest unless they are told a version"
             )
         return target
+
+    def _compare_inputs(self, version: str, data: _Data) -> None:
+        """Raises AlreadyPublished if a version was made of the images and options of this training."""
+        from trainer.lineage import inputs
+        from trainer.published_models import find_version
+
+        try:
+            record = find_version(version, self._stores(version)).record
+        except UsageError:  # it has no model
+            return
+        split_digest = data.split.digest(data.checked.digests)
+        if record is not None and record.inputs == inputs(self._job, data.checked.digest, split_digest):
+            raise AlreadyPublished(
+                f"{printable(version)} exists already, made of the same images with the same options; nothing was "
+                "trained"
+            )
 
     def _load_module(self) -> "HubModule":
         self._progress.begin("loading the hub module")

@@ -112,3 +112,4 @@ def apply_and_wait(
             follower.job(job)
         if deployment:
             follower.rollout(deployment)
+    say(f"done: {what} is {'complete' if job else 'ready'}")

@@ -35,6 +35,10 @@ class Unreachable(DeployError, Resumable):
         super().__init__(message, exit_code)
 
 
+class StillThere(DeployError):
+    """The command ends, and what it has applied goes on in the cluster."""
+
+
 class Conflict(DeployError):
     """The object is not as it was when it was read, or others manage fields that would be changed."""
 

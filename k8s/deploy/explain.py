@@ -1,7 +1,10 @@
 """Says in words why a pod does not run or has ended, from the API's own objects as plain dicts."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from serving.errors import EXIT_RESUMABLE
 
 Object = dict[str, Any]
 
@@ -17,6 +20,8 @@ EXIT_CODES = {
 }
 FINAL_EXIT_CODES = (1, 2, 3, 4)
 """Exit codes that a retry would not change, and that end a Job at once."""
+WAITS = "wait-for-model"
+"""The container of a prediction pod that waits for a server; when it gives up, the Job fails."""
 
 
 def condition(obj: Object, kind: str, status: str = "True") -> Object | None:
@@ -36,7 +41,7 @@ def pod_problem(pod: Object, events: Iterable[Object] = ()) -> str | None:
         return f"{name} was evicted from its node: {status.get('message', '')}".rstrip(": ")
     if unscheduled := condition(pod, "PodScheduled", "False"):
         return f"{name} has no node yet: {_scheduling(unscheduled.get('message', ''))}"
-    for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+    for each in _statuses(pod):
         if problem := _container_problem(pod, each):
             return f"{name}: {problem}"
     if status.get("phase") == "Failed":  # Without a container that says why: e.g. the node had no room after all.
@@ -44,12 +49,12 @@ def pod_problem(pod: Object, events: Iterable[Object] = ()) -> str | None:
     if status.get("phase") == "Pending":
         warnings = [e.get("message", "") for e in events if e.get("type") == "Warning"]
         return f"{name} does not start: {warnings[-1]}" if warnings else _runs_first(pod)
-    return None
+    return _not_ready(pod)
 
 
 def exit_code(pod: Object) -> int:
     """What the pod's containers ended with, 0 if none failed."""
-    states = [each.get("state", {}) for each in pod.get("status", {}).get("containerStatuses") or []]
+    states = [each.get("state", {}) for each in _statuses(pod)]
     return max((state["terminated"]["exitCode"] for state in states if "terminated" in state), default=0)
 
 
@@ -86,6 +91,18 @@ def rollout_state(deployment: Object) -> tuple[bool, str]:
     return done, f"{counts[0]}/{wanted} new, {counts[1]} ready, {counts[2]} in all"
 
 
+def lacks_pods(job: Object) -> bool:
+    """Whether a Job that runs has fewer pods than it would have if none were refused."""
+    spec, status = job["spec"], job.get("status", {})
+    left = spec.get("completions", 1) - (status.get("succeeded") or 0)
+    return job_state(job)[0] == "running" and (status.get("active") or 0) < min(spec.get("parallelism", 1), left)
+
+
+def may_pass(refusal: str) -> bool:
+    """Whether pods that are refused now may be taken later, without a change of what was applied."""
+    return "exceeded quota" in refusal or "no PriorityClass" in refusal
+
+
 def rollout_problem(deployment: Object) -> str | None:
     """Why a rollout can't come to its end by itself, or None."""
     if (deployment.get("status", {}).get("observedGeneration") or 0) < deployment["metadata"].get("generation", 0):
@@ -105,7 +122,9 @@ def refused_pods(events: Sequence[Object]) -> str | None:
 
 
 def _reason(said: Object) -> str:
-    return str(said.get("message") or said.get("reason") or "the cluster does not say why")
+    text = str(said.get("message") or said.get("reason") or "the cluster does not say why")
+    # Each try makes up a new name for the pod, and would be news.
+    return re.sub(r'^(Error creating: )?pods "[^"]*" is forbidden: ', "", text)
 
 
 def _runs_first(pod: Object) -> str | None:
@@ -113,15 +132,33 @@ def _runs_first(pod: Object) -> str | None:
     for each in pod.get("status", {}).get("initContainerStatuses") or []:
         if "running" in each.get("state", {}) and each["name"] not in beside:
             name = pod["metadata"]["name"]
-            return f"{name} has not begun: {each['name']} comes first, see `kubectl logs {name} -c {each['name']}`"
+            return f"{name} has not begun: {each['name']} comes first, see {_log(pod, each['name'])}"
     return None
 
 
+def _not_ready(pod: Object) -> str | None:
+    asked = {c["name"] for c in pod["spec"].get("containers") or [] if "readinessProbe" in c}
+    for each in pod.get("status", {}).get("containerStatuses") or []:
+        if each["name"] in asked and "running" in each.get("state", {}) and not each.get("ready"):
+            name = pod["metadata"]["name"]
+            return f"{name} runs, and has no model that can be asked yet, see {_log(pod, each['name'])}"
+    return None
+
+
+def _log(pod: Object, container: str) -> str:
+    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
+    return f"`kubectl {f'-n {namespace} ' if namespace else ''}logs {name} -c {container}`"
+
+
 def _scheduling(message: str) -> str:
-    if "nvidia.com/gpu" in message:
-        return f"no node has a free GPU ({message})"
     if "PersistentVolumeClaim" in message:
         return f"its volume isn't there; `kubectl describe pvc` says why ({message})"
+    # What nodes lack comes first: other nodes of the same cluster may be kept for GPUs by a taint.
+    lacking = sorted(set(re.findall(r"Insufficient ([\w./-]*\w)", message)))
+    if "nvidia.com/gpu" in lacking:
+        return f"no node has a free GPU ({message})"
+    if lacking:
+        return f"no node that it fits has enough {' and '.join(lacking)} free ({message})"
     if "node affinity/selector" in message or "untolerated taint" in message:
         return f"no node fits its selector or taints ({message})"
     return message
@@ -150,8 +187,15 @@ def _ended(pod: Object, name: str, terminated: Object) -> str | None:
     if terminated.get("reason") == "OOMKilled":
         limit = _memory_limit(pod, name)
         return f"{name} ran out of memory and was killed: raise its limit of {limit} (resources.limits.memory)"
+    if (name, code) == (WAITS, EXIT_RESUMABLE):
+        return "no server has loaded the model in time; `flow-images deploy status` says what is in its way"
     words = EXIT_CODES.get(code, terminated.get("message") or terminated.get("reason") or "unknown")
     return f"{name} ended with exit code {code} ({words})"
+
+
+def _statuses(pod: Object) -> list[Object]:
+    status = pod.get("status", {})
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
 def _memory_limit(pod: Object, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Self
 
 from k8s.deploy import explain, left_behind
 from k8s.deploy.cluster import Cluster, Log, Object
-from k8s.deploy.cluster_errors import DeployError, Unreachable
+from k8s.deploy.cluster_errors import DeployError, StillThere, Unreachable
 from k8s.deploy.ownership import PART_OF
 from serving.errors import EXIT_FAILED, EXIT_NOT_BLESSED, EXIT_OVER_LIMIT, EXIT_RESUMABLE, EXIT_USAGE
 
@@ -74,7 +74,7 @@ class Follower:
             if waits_for is None:
                 return
             if self._end is not None and time.monotonic() > self._end:
-                raise DeployError(f"the time-out has passed: {waits_for}; nothing was stopped, so look again later")
+                raise StillThere(f"the time-out has passed: {waits_for}")
             time.sleep(POLL_S)
 
     def _look_at_job(self, name: str) -> str | None:
@@ -84,8 +84,8 @@ class Follower:
         state, words = explain.job_state(job)
         self._once(f"job/{name} {state}: {words}")
         self._problems(pods)
-        if state == "running" and not pods and (refused := explain.refused_pods(self._cluster.events_of(job))):
-            raise DeployError(f"job/{name}: {refused}")
+        if explain.lacks_pods(job) and (refused := explain.refused_pods(self._cluster.events_of(job))):
+            self._refused(f"job/{name}", refused, final=not pods)
         if state in ("complete", "failed"):
             self._finish_logs()
         if state == "failed":
@@ -100,11 +100,16 @@ class Follower:
             return None
         self._problems(self._pods(f"app.kubernetes.io/name={name},{PART_OF}"))
         if stuck := explain.rollout_problem(deployment):
-            raise DeployError(f"deployment/{name}: {stuck}")
+            self._refused(f"deployment/{name}", stuck, final=True)
         return (
             f"deployment/{name} is not there yet ({words}); a pod becomes ready once it has loaded a model: "
             f"`kubectl -n {self._cluster.namespace} logs deployment/{name}`"
         )
+
+    def _refused(self, what: str, why: str, *, final: bool) -> None:
+        if final and not explain.may_pass(why):
+            raise StillThere(f"{what}: {why}")
+        self._once(f"  {what}: {why}; the cluster tries again")
 
     def _pods(self, selector: str) -> list[Object]:
         pods = self._cluster.all("v1", "Pod", label_selector=selector)

@@ -7,7 +7,7 @@ from types import FrameType
 
 import click
 
-from k8s.deploy.cluster_errors import DeployError, Unreachable
+from k8s.deploy.cluster_errors import DeployError, StillThere, Unreachable
 
 
 class Remains:
@@ -30,7 +30,7 @@ class _Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def explaining_remains(remains: Remains) -> Iterator[None]:
-    """Turns a signal, or a cluster that gives no answer, into an error that also says what remains.
+    """Adds what remains to a signal, a cluster that gives no answer, and the end of waiting for what goes on.
 
     To be entered in the main thread.
     """
@@ -46,8 +46,8 @@ def explaining_remains(remains: Remains) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)  # So that a second signal can't suppress the message.
         number = stopped.args[0] if stopped.args else signal.SIGINT
         raise DeployError(f"interrupted: {remains.words}", 128 + number) from stopped
-    except Unreachable as error:
-        raise Unreachable(f"{error}; {remains.words}") from error
+    except (StillThere, Unreachable) as error:
+        raise type(error)(f"{error}; {remains.words}") from error
     finally:
         for number in ours:
             signal.signal(number, before[number])

@@ -64,9 +64,10 @@ def predict(options: DeployPredictOptions, more: tuple[str, ...]) -> None:
     values = {
         "INPUT": options.listed_input,
         "OUTPUT": options.output,
+        "MODEL_NAME": options.model_name,
         "SERVER": options.server,
         "WIRE": options.wire,
         "BATCH_SIZE": None if options.batch_size is None else str(options.batch_size),
     }
-    objects = submit.predict(options.folder, options.namespace, name, options.model_name, values, options.shards, more)
+    objects = submit.predict(options.folder, options.namespace, name, values, options.shards, more)
     apply_and_wait(objects, options, job=name, again=f"--job-name={name}")

@@ -34,7 +34,7 @@ def _overview(cluster: "Cluster") -> Iterator[str]:
     for job in cluster.all("batch/v1", "Job", label_selector=PART_OF):
         state, words = explain.job_state(job)
         yield f"job/{job['metadata']['name']} {state}: {words}"
-        if state == "running" and (refused := explain.refused_pods(cluster.events_of(job))):
+        if explain.lacks_pods(job) and (refused := explain.refused_pods(cluster.events_of(job))):
             yield f"  {refused}"
     for pod in cluster.all("v1", "Pod", label_selector=PART_OF):
         if problem := explain.pod_problem(pod, cluster.events_of(pod)):

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from k8s.deploy import overlay
 from k8s.deploy.cluster_errors import DeployError
+from k8s.deploy.explain import WAITS
 from k8s.deploy.overlay import Change, Object
 from serving.errors import EXIT_USAGE
 
-_POD = "/spec/template/spec"
+_POD_PATH = ("spec", "template", "spec")
+_POD = "/" + "/".join(_POD_PATH)
 
 
 def utc_seconds() -> int:
@@ -19,25 +21,21 @@ def utc_seconds() -> int:
 
 
 def train(
-    folder: Path,
-    namespace: str | None,
-    model_name: str | None,
-    options: Mapping[str, str | None],
-    arguments: Sequence[str],
+    folder: Path, namespace: str | None, options: Mapping[str, str | None], arguments: Sequence[str]
 ) -> list[Object]:
     """The training Job and what it needs, named after the version that it publishes."""
     current = overlay.build(folder)
+    job = overlay.find(current, "Job", "train")
     values = _given(options)
-    patch = _job_patch("train", f"train-{values['VERSION']}", [_append(argument) for argument in arguments])
-    change = Change(namespace=namespace, options={**_named(model_name), "train-options": values}, patches=[patch])
-    return overlay.only(overlay.changed(folder, current, change), "train")
+    operations = [_append(argument) for argument in arguments]
+    patches = [_own_values(job, values), _job_patch("train", f"train-{values['VERSION']}", operations)]
+    return overlay.only(overlay.changed(folder, current, Change(namespace=namespace, patches=patches)), "train")
 
 
 def predict(
     folder: Path,
     namespace: str | None,
     name: str,
-    model_name: str | None,
     options: Mapping[str, str | None],
     shards: int | None,
     arguments: Sequence[str],
@@ -45,19 +43,14 @@ def predict(
     """The prediction Job and what it needs, with as many pods as shards."""
     current = overlay.build(folder)
     job = overlay.find(current, "Job", "predict")
-    pod = overlay.part(job, "spec", "template", "spec")
     values = _given(options)
     operations = [_append(argument) for argument in arguments]
     if shards is not None:
-        operations += _shards(overlay.part(job, "spec", "template", "spec", "containers", 0, "args"), shards)
+        operations += _shards(overlay.part(job, *_POD_PATH, "containers", 0, "args"), shards)
     if "SERVER" in values:
-        operations += _no_wait(pod)
-    change = Change(
-        namespace=namespace,
-        options={**_named(model_name), "predict-options": values},
-        patches=[_job_patch("predict", name, operations)],
-    )
-    return overlay.only(overlay.changed(folder, current, change), "predict")
+        operations += _no_wait(job)
+    patches = [_own_values(job, values), _job_patch("predict", name, operations)]
+    return overlay.only(overlay.changed(folder, current, Change(namespace=namespace, patches=patches)), "predict")
 
 
 def serve(
@@ -67,7 +60,7 @@ def serve(
     current = overlay.build(folder)
     config = overlay.part(overlay.find(current, "ConfigMap", "serving-config"), "data", "models.config")
     operations: list[Object] = []
-    options = _named(model_name)
+    options = {"model": {"MODEL_NAME": model_name}} if model_name else {}
     if replicas is not None:
         operations.append({"op": "add", "path": "/spec/replicas", "value": replicas})
     if overlay.has(current, "ConfigMap", "serving-sync"):
@@ -79,10 +72,6 @@ def serve(
         patches=[_patch("Deployment", "serving", operations)] if operations else [],
     )
     return overlay.only(overlay.changed(folder, current, change), "serving")
-
-
-def _named(model_name: str | None) -> dict[str, dict[str, str]]:
-    return {"model": {"MODEL_NAME": model_name}} if model_name else {}
 
 
 def _given(options: Mapping[str, str | None]) -> dict[str, str]:
@@ -102,6 +91,31 @@ def _patch(kind: str, name: str, operations: Sequence[Object]) -> Object:
     return {"target": {"kind": kind, "name": name}, "patch": json.dumps(operations)}
 
 
+def _own_values(job: Object, values: Mapping[str, str]) -> Object:
+    """Puts values into a Job itself: they come before its ConfigMaps', and go with it, as ConfigMaps would not."""
+    pod = overlay.part(job, *_POD_PATH)
+    containers = {
+        kind: [
+            {"name": c["name"], "env": [{"name": k, "value": _literal(values[k]), "valueFrom": None} for k in used]}
+            for c in pod.get(kind, [])
+            if (used := [key for key in values if any(f"$({key})" in word for word in c.get("args", []))])
+        ]
+        for kind in ("initContainers", "containers")
+    }
+    template = {"spec": {kind: changed for kind, changed in containers.items() if changed}}
+    patch = {
+        "apiVersion": job["apiVersion"],
+        "kind": "Job",
+        "metadata": {"name": job["metadata"]["name"]},
+        "spec": {"template": template},
+    }
+    return {"patch": json.dumps(patch)}
+
+
+def _literal(value: str) -> str:
+    return value.replace("$", "$$")  # Kubernetes would put variables into it.
+
+
 def _job_patch(job: str, name: str, operations: Sequence[Object]) -> Object:
     rename = {"op": "replace", "path": "/metadata/name", "value": name}
     return {**_patch("Job", job, [rename, *operations]), "options": {"allowNameChange": True}}
@@ -118,9 +132,13 @@ def _shards(args: Sequence[str], shards: int) -> list[Object]:
     return counts + [{"op": "replace", "path": f"{_POD}/containers/0/args/{i}", "value": value} for i in places]
 
 
-def _no_wait(pod: Object) -> list[Object]:
-    """What waits for our own server has nothing to wait for when another one is asked."""
-    first = [container["name"] for container in pod.get("initContainers", [])]
-    if "wait-for-model" not in first:
-        return []
-    return [{"op": "remove", "path": f"{_POD}/initContainers/{first.index('wait-for-model')}"}]
+def _no_wait(job: Object) -> list[Object]:
+    """What waits for our own server, and its failures, have no use when another one is asked."""
+    waits = [container["name"] == WAITS for container in overlay.part(job, *_POD_PATH).get("initContainers", [])]
+    rules = job["spec"].get("podFailurePolicy", {}).get("rules", [])
+    fails = [rule.get("onExitCodes", {}).get("containerName") == WAITS for rule in rules]
+    return [
+        {"op": "remove", "path": f"{path}/{found.index(True)}"}
+        for path, found in ((f"{_POD}/initContainers", waits), ("/spec/podFailurePolicy/rules", fails))
+        if any(found)
+    ]

@@ -55,8 +55,9 @@ def train(options: DeployTrainOptions, more: tuple[str, ...]) -> None:
         "IMAGES": options.images,
         "HUB_MODEL": options.hub_model,
         "MODEL_STORE": options.model_store,
+        "MODEL_NAME": options.name,
         "EPOCHS": None if options.epochs is None else str(options.epochs),
         "VERSION": str(version),
     }
-    objects = submit.train(options.folder, options.namespace, options.name, values, more)
+    objects = submit.train(options.folder, options.namespace, values, more)
     apply_and_wait(objects, options, job=f"train-{version}", again=f"--version={version}")

@@ -42,6 +42,10 @@ class PublishedElsewhere(Resumable):
     """Two publish one version at the same moment, and this one gave way."""
 
 
+class VersionExists(UsageError):
+    """The version is there; none is overwritten."""
+
+
 class Publication:
     """A version that is to be published: asked for before training, so that no hours are spent for nothing."""
 
@@ -55,7 +59,8 @@ class Publication:
           storage: the one that holds the store.
 
         Raises:
-          UsageError: the version exists, the name or number can't be served, or the store can't be written.
+          VersionExists: it is there already.
+          UsageError: the name or number can't be served, or the store can't be written.
           DiskFull, StorageUnavailable: the store is full, or can't be reached.
         """
         check_publication(store, name)
@@ -70,7 +75,7 @@ class Publication:
             self._place.check_writable()
             self.number = self._next() if number is None else number
             if not self._may_rise and self._place.is_taken(self.number):
-                raise UsageError(self._exists())
+                raise VersionExists(self._exists())
 
     @property
     def path(self) -> str:
@@ -130,7 +135,7 @@ class Publication:
                 if self._may_rise:
                     self.number += 1
                 elif self._place.is_taken(self.number):
-                    raise UsageError(self._exists())
+                    raise VersionExists(self._exists())
                 else:
                     raise PublishedElsewhere(
                         f"{printable(self.path)}: somebody else began to publish this version at the same time; repeat "

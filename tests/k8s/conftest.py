@@ -111,12 +111,13 @@ def manifests(tmp_path: Path) -> Manifests:
         folder = tmp_path / f"manifests-{uuid.uuid4().hex[:6]}"
         compose(folder, f"overlays/{overlay}", [])
         written = yaml.safe_load((folder / "kustomization.yaml").read_text())
+        spec = patch or {}
         told = {f"test.flow-images/{key.replace('_', '-')}": value for key, value in annotations.items()}
         change: Object = {
             "apiVersion": "apps/v1" if kind == "Deployment" else "batch/v1",
             "kind": kind,
             "metadata": {"name": name},
-            "spec": {**(patch or {}), "template": {"metadata": {"annotations": told}}},
+            "spec": {**spec, "template": {**spec.get("template", {}), "metadata": {"annotations": told}}},
         }
         written["patches"] = [{"patch": yaml.safe_dump(change)}]
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(written))

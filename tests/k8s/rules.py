@@ -74,6 +74,8 @@ def takes(selector: Object, labels: dict[str, str]) -> bool:
     )
 
 
+BY_ROLE = ("workload-identity", "asks-models", "internet")
+"""Policies for pods that carry a label for what they do, which may be none: without Jobs, or without a bucket."""
 OTHERS = [
     {},
     {"app": "shop"},
@@ -168,7 +170,7 @@ def selectors(objects: list[Object]) -> Iterator[str]:
     for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
         for name, o in named(objects, kind).items():
             wanted = o["spec"][key].get("matchLabels", {})
-            if name != "workload-identity" and not any(selects(wanted, given) for given in labels):
+            if name not in BY_ROLE and not any(selects(wanted, given) for given in labels):
                 yield f"{kind} {name}: selects no pod"
     for name, o in named(objects, "HorizontalPodAutoscaler").items():
         target = named(objects, o["spec"]["scaleTargetRef"]["kind"]).get(o["spec"]["scaleTargetRef"]["name"])
@@ -271,21 +273,31 @@ def jobs(objects: list[Object]) -> Iterator[str]:
             yield f"Job {name}: an eviction must not count as a failure, and must be looked at first"
         (main,) = spec["template"]["spec"]["containers"]
         ends: set[int] = set()
+        waits: set[int] = set()
         for entry in policy:
             codes = entry.get("onExitCodes", {})
-            if entry["action"] == "FailJob":
-                ends |= set(codes.get("values", []))
-            if codes and (codes["operator"], codes.get("containerName")) != ("In", main["name"]):
+            if codes.get("containerName") == "wait-for-model":
+                waits |= set(codes["values"])
+            elif codes and (codes["operator"], codes.get("containerName")) != ("In", main["name"]):
                 yield f"Job {name}: exit codes of {codes.get('containerName')} instead of {main['name']}"
+            elif entry["action"] == "FailJob":
+                ends |= set(codes.get("values", []))
         kind = main["args"][0]
         if ends != RERUN_WONT_HELP[kind]:
             yield f"Job {name}: fails at once on {sorted(ends)}, not on {sorted(RERUN_WONT_HELP[kind])}"
-        if not spec.get("ttlSecondsAfterFinished"):
+        if not spec.get("activeDeadlineSeconds"):
+            yield f"Job {name}: waits for ever where its image can't be pulled"
+        reconciled = "kustomize.toolkit.fluxcd.io/force" in job["metadata"].get("annotations", {})
+        if reconciled == bool(spec.get("ttlSecondsAfterFinished")):
             yield f"Job {name}: is never cleaned up"
         if kind == "predict":
             shards = [a.rpartition("/")[2] for a in main["args"] if a.startswith("--shard=")]
             if spec.get("completionMode") != "Indexed" or shards != [str(spec["completions"])]:
                 yield f"Job {name}: {spec.get('completions')} pods for {shards} shards"
+            if waits != {2, 75}:
+                yield f"Job {name}: waits again and again for a server that never comes"
+            if spec.get("maxFailedIndexes") != 0:
+                yield f"Job {name}: goes on although an index has failed for good"
             if "backoffLimitPerIndex" not in spec or "backoffLimit" in spec:
                 yield f"Job {name}: one unlucky index spends the retries of all"
         if kind == "train" and not any(a.startswith("--version=") for a in main["args"]):

@@ -108,11 +108,14 @@ def test_train_waits_and_shows_the_log(team: Team, run: Deploy) -> None:
     job = team.get("job", "train-7")
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["args"][-1] == "--seed=1"
-    options = team.get("configmap", container["envFrom"][0]["configMapRef"]["name"])["data"]
-    assert (options["VERSION"], options["EPOCHS"], options["HUB_MODEL"]) == ("7", "2", "/hub")
-    assert options["LABELS"] == "/images/labels.csv"
+    own = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert (own["VERSION"], own["EPOCHS"], own["HUB_MODEL"]) == ("7", "2", "/hub")
     # Only what training needs was sent.
     assert team.get("deployments") == []
+    ours = ("configmaps", "-l", "app.kubernetes.io/part-of=flow-images")
+    before = team.kubectl("get", *ours)
+    assert run("train", "--version=8", "--timeout=180").exit_code == 0
+    assert len(team.kubectl("get", *ours).splitlines()) == len(before.splitlines()), "each Job leaves ConfigMaps"
     # The same version again is the same Job, and changes nothing.
     uid = job["metadata"]["uid"]
     again = run("train", "--version=7", "--epochs=2", "--hub-model=/hub", "--timeout=180", "--", "--seed=1")
@@ -210,10 +213,42 @@ def test_refused_pods_are_explained(team: Team, run: Deploy, manifests: Manifest
     assert result.exit_code == 1
     assert "job/train-1: its pods are refused:" in result.stderr
     assert "runAsNonRoot" in result.stderr
+    assert f"`kubectl -n {team.namespace} delete job train-1` removes it" in result.stderr
     # What was said of that Job isn't held against a new one of the same name.
     team.kubectl("delete", "job", "train-1")
     again = run("train", "--version=1", "--timeout=180")
     assert again.exit_code == 0, again.output
+
+
+def test_a_job_whose_pods_have_no_room_is_waited_for(team: Team, run: Deploy) -> None:
+    team.kubectl("create", "quota", "none", "--hard=pods=0")
+    early = run("predict", "--shards=2", "--job-name=p", "--timeout=5")
+    assert early.exit_code == 1
+    assert "job/p: its pods are refused: exceeded quota: none" in early.stdout
+    assert early.stdout.count("exceeded quota") == 1
+    assert "the time-out has passed: job/p is running (0/2 done, 0 active); job/p goes on in namespace" in early.stderr
+    assert f"`kubectl -n {team.namespace} delete job p` removes it" in early.stderr
+    assert "its pods are refused: exceeded quota: none" in run("status").output
+    team.kubectl("delete", "quota", "none")
+    on = run("predict", "--shards=2", "--job-name=p", "--timeout=180")
+    assert on.exit_code == 0, on.output
+    assert on.stdout.endswith("done: job/p is complete\n")
+
+
+def test_a_priority_class_may_still_be_made(team: Team, run: Deploy, manifests: Manifests) -> None:
+    folder = manifests("local", "Job", "train", {"template": {"spec": {"priorityClassName": "flow-images-later"}}})
+    early = run("train", f"--manifests={folder}", "--version=1", "--timeout=5")
+    assert early.exit_code == 1
+    assert "job/train-1: its pods are refused: no PriorityClass with name flow-images-later was found" in early.stdout
+    assert "job/train-1 goes on in namespace" in early.stderr
+
+
+def test_a_server_without_a_model_is_seen_in_status(team: Team, run: Deploy, manifests: Manifests) -> None:
+    folder = manifests("local", "Deployment", "serving", ready="never")
+    assert run("serve", f"--manifests={folder}", "--timeout=5").exit_code == 1
+    status = run("status").output
+    assert "runs, and has no model that can be asked yet, see `kubectl -n" in status
+    assert "0 ready" in status
 
 
 def test_rollback_serves_one_version_and_serve_the_newest_again(team: Team, run: Deploy) -> None:

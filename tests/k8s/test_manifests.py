@@ -44,6 +44,7 @@ def combinations() -> list[list[str]]:
     """The components of everything that a team may combine."""
     additions = [list(c) for n in range(len(ADDITIONS) + 1) for c in itertools.combinations(ADDITIONS, n)]
     additions += [["own-namespace"], [*ADDITIONS, "own-namespace"]]
+    additions += [["no-jobs"], [*ADDITIONS, "no-jobs"], ["replaced-jobs"]]
     return [
         [*store, *server, *more]
         for store in STORES
@@ -135,7 +136,10 @@ WRONG: dict[str, Callable[[list[Object]], object]] = {
     "gpu request": lambda o: _serving(o)["resources"]["limits"].update({"nvidia.com/gpu": "1"}),
     "restart": lambda o: _job(o, "train")["template"]["spec"].update(restartPolicy="OnFailure"),
     "75 fails": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"][1]["onExitCodes"].update(values=[1, 2, 75]),
-    "1 retried": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(),
+    "1 retried": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(1),
+    "wait retried": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(2),
+    "no deadline": lambda o: _job(o, "predict").pop("activeDeadlineSeconds"),
+    "failed index": lambda o: _job(o, "predict").pop("maxFailedIndexes"),
     "eviction counts": lambda o: _job(o, "predict")["podFailurePolicy"]["rules"].pop(0),
     "shards": lambda o: _job(o, "predict").update(completions=5),
     "shared retries": lambda o: _job(o, "predict").update(backoffLimit=6),
@@ -264,6 +268,21 @@ def test_the_label_opens_the_way_to_the_servers_at_both_ends(folder: str, more: 
         for labels in ({"app": "shop"}, OURS, {**OURS, "app.kubernetes.io/name": "train"}):
             assert not _may_connect(objects, labels, serving, port)
     assert not _may_connect(objects, predict, serving, 22)
+
+
+def test_for_a_reconciler_there_are_no_jobs_or_such_as_it_may_replace(tmp_path: Path) -> None:
+    for overlay_name in OVERLAYS:
+        whole = build(K8S / "overlays" / overlay_name)
+        servers = compose(tmp_path / "servers" / overlay_name, f"overlays/{overlay_name}", ["no-jobs"])
+        jobs = [o for o in whole if o["kind"] == "Job"]
+        assert len(jobs) == 2
+        assert servers == [o for o in whole if o not in jobs]
+        replaced = compose(tmp_path / "replaced" / overlay_name, f"overlays/{overlay_name}", ["replaced-jobs"])
+        for job in (o for o in replaced if o["kind"] == "Job"):
+            assert job["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Force=true,Replace=true"
+            assert job["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/force"] == "enabled"
+            assert "ttlSecondsAfterFinished" not in job["spec"]
+        assert [o for o in replaced if o["kind"] != "Job"] == [o for o in whole if o["kind"] != "Job"]
 
 
 def _linter(name: str) -> str:

@@ -132,6 +132,24 @@ def test_what_cannot_be_used_stops_or_is_left_out(drawn: Path, flags: list[objec
     assert "Left out: 2" in (tmp_path / "models" / "textures" / "5" / "report.html").read_text()
 
 
+def test_the_same_training_again_finds_its_version_and_succeeds(flags: list[object], tmp_path: Path) -> None:
+    first = run(*flags, "--epochs", 1)
+    assert first.exception is None, first.output
+    version = tmp_path / "models" / "textures" / "5"
+    before = {path: path.stat().st_mtime_ns for path in version.rglob("*")}
+    again = run(*flags, "--epochs", 1, "--report", tmp_path / "elsewhere")
+    assert again.exception is None, again.output
+    assert (
+        f"{version} exists already, made of the same images with the same options; nothing was trained" in again.stdout
+    )
+    assert {path: path.stat().st_mtime_ns for path in version.rglob("*")} == before
+    other = run(*flags, "--epochs", 2)
+    assert isinstance(other.exception, UsageError)
+    assert other.exception.exit_code == 2
+    assert "exists already" in str(other.exception)
+    assert "not made of these images with these options" in str(other.exception)
+
+
 def test_an_existing_version_is_refused_before_anything_is_trained(flags: list[object], tmp_path: Path) -> None:
     (tmp_path / "models" / "textures" / "5").mkdir(parents=True)
     done = run(*flags)

@@ -23,6 +23,12 @@ def _waiting(reason: str, message: str = "because", **more: Any) -> dict[str, An
     return {"phase": "Pending", "containerStatuses": [{"name": "predict", "image": "i:1", "state": state, **more}]}
 
 
+KEPT_FOR_GPUS = (
+    "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 2 node(s) had untolerated taint "
+    "{nvidia.com/gpu: present}. preemption: 0/3 nodes are available: 1 No preemption victims found."
+)
+
+
 def _unscheduled(message: str) -> dict[str, Any]:
     return {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": message}]}
 
@@ -43,7 +49,8 @@ def _unscheduled(message: str) -> dict[str, Any]:
         (_unscheduled("0/3 nodes are available: 3 Insufficient nvidia.com/gpu."), "no node has a free GPU"),
         (_unscheduled("pod has unbound immediate PersistentVolumeClaims"), "its volume isn't there"),
         (_unscheduled("1 node(s) had untolerated taint {a: b}"), "no node fits its selector or taints"),
-        (_unscheduled("0/1 nodes are available: 1 Insufficient cpu."), "1 Insufficient cpu"),
+        (_unscheduled("0/1 nodes are available: 1 Insufficient cpu."), "no node that it fits has enough cpu free"),
+        (_unscheduled(KEPT_FOR_GPUS), "no node that it fits has enough cpu and memory free"),
         ({"phase": "Failed", "reason": "Evicted", "message": "low on disk"}, "was evicted from its node: low on disk"),
         ({"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no GPU"}, "p-0-x failed: no GPU"),
     ],
@@ -52,6 +59,15 @@ def test_what_is_wrong_with_a_pod_is_said(status: dict[str, Any], words: str) ->
     problem = explain.pod_problem(_pod(status))
     assert problem is not None
     assert words in problem
+
+
+def test_a_server_that_never_came_is_what_the_pod_ended_of() -> None:
+    first = {"name": explain.WAITS, "state": {"terminated": {"exitCode": 75}}}
+    pod = _pod({"phase": "Failed", "initContainerStatuses": [first]})
+    assert explain.pod_problem(pod) == (
+        "p-0-x: no server has loaded the model in time; `flow-images deploy status` says what is in its way"
+    )
+    assert explain.exit_code(pod) == 75
 
 
 def test_a_healthy_or_leaving_pod_has_no_problem() -> None:
@@ -64,6 +80,42 @@ def test_a_healthy_or_leaving_pod_has_no_problem() -> None:
     leaving = _pod(_ended(143))
     leaving["metadata"]["deletionTimestamp"] = "now"
     assert explain.pod_problem(leaving) is None
+
+
+def test_a_server_without_a_model_is_pointed_to_its_log() -> None:
+    status: dict[str, Any] = {"name": "predict", "ready": False, "state": {"running": {}}}
+    pod = _pod({"phase": "Running", "containerStatuses": [status]})
+    assert explain.pod_problem(pod) is None  # Nobody asks it.
+    pod["spec"]["containers"][0]["readinessProbe"] = {}
+    pod["metadata"]["namespace"] = "pets"
+    told = "p-0-x runs, and has no model that can be asked yet, see `kubectl -n pets logs p-0-x -c predict`"
+    assert explain.pod_problem(pod) == told
+    status["ready"] = True
+    assert explain.pod_problem(pod) is None
+
+
+def test_what_refuses_pods_may_pass_or_not() -> None:
+    def refused(why: str) -> str:
+        said = {"reason": "FailedCreate", "message": f'Error creating: pods "p-0-x7fk2" is forbidden: {why}'}
+        return str(explain.refused_pods([said]))
+
+    quota = refused("exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2")
+    assert quota.startswith("its pods are refused: exceeded quota: small")
+    assert explain.may_pass(quota)
+    assert explain.may_pass(refused("no PriorityClass with name flow-images-batch was found"))
+    assert not explain.may_pass(refused('violates PodSecurity "restricted:latest": runAsNonRoot != true'))
+    assert not explain.may_pass(refused("failed quota: small: must specify limits.cpu for: predict"))
+
+
+def test_a_job_lacks_pods_as_long_as_it_has_fewer_than_it_could() -> None:
+    def lacks(**status: Any) -> bool:
+        return explain.lacks_pods({"spec": {"completions": 4, "parallelism": 2}, "status": status})
+
+    assert lacks()
+    assert lacks(active=1, succeeded=2)
+    assert not lacks(active=2)
+    assert not lacks(active=1, succeeded=3)
+    assert not lacks(conditions=[{"type": "Failed", "status": "True"}])
 
 
 def test_a_pod_that_hangs_is_explained_by_its_last_warning() -> None:
