@@ -285,6 +285,26 @@ def test_for_a_reconciler_there_are_no_jobs_or_such_as_it_may_replace(tmp_path: 
         assert [o for o in replaced if o["kind"] != "Job"] == [o for o in whole if o["kind"] != "Job"]
 
 
+def test_the_patches_of_the_docs_fit_the_manifests(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (K8S.parent / "docs/kubernetes.md").read_text(), re.DOTALL)
+    patched = [block for block in map(yaml.safe_load, blocks) if "patches" in block and "kind" not in block]
+    assert len(patched) == 2
+    for number, block in enumerate(patched):
+        folder = tmp_path / str(number)
+        before = compose(folder, "overlays/local", [])
+        written = yaml.safe_load((folder / "kustomization.yaml").read_text())
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump({**written, **block}))
+        for patch in block["patches"]:
+            kinds, names = (patch["target"].get(key, ".*") for key in ("kind", "name"))
+            meant = [
+                (o, after)
+                for o, after in zip(before, build(folder), strict=True)
+                if re.fullmatch(kinds, o["kind"]) and re.fullmatch(names, o["metadata"]["name"])
+            ]
+            assert len(meant) > 1
+            assert all(o != after for o, after in meant)
+
+
 def _linter(name: str) -> str:
     path = CACHE / "bin" / name
     if not path.exists():
