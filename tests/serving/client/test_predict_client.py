@@ -127,7 +127,7 @@ def test_embeddings_of_shared_batches_stand_in_their_rows(
     files = [path.read_bytes() for path in sorted((drawn / "train").iterdir())[:12]]
     with (
         EmbeddedServer(str(model_store), model_name=MODEL_NAME, enable_batching=True, strict=True) as batching,
-        PredictClient(Endpoint(address=batching.address, model_name=MODEL_NAME), retry=ONCE) as client,
+        PredictClient(Endpoint(address=batching.address, model_name=MODEL_NAME)) as client,
         ThreadPoolExecutor(6) as threads,
     ):
         predictor = ImagePredictor(client, contract, "encoded", embeddings=True)
