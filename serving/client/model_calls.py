@@ -180,12 +180,23 @@ class ModelCalls:
           Transient: still failing after `RetryPolicy.patience_s`, or the retry budget is spent.
         """
         outputs = [outputs] if isinstance(outputs, str) else outputs
+        return (yield from self.send(self.request(inputs, signature=signature, outputs=outputs), outputs))
+
+    def request(self, inputs: Mapping[str, tensor_codec.Value], *, signature: str, outputs: Sequence[str]) -> bytes:
+        """The message by which `predict` asks. It ends with the numbers of the last input.
+
+        Raises:
+          RequestTooLarge: it would be over gRPC's limit.
+          UsageError: an input that can't be sent.
+        """
         rest = pb.PredictRequest(model_spec=self._spec(signature), output_filter=outputs)
         pieces = [rest.SerializeToString(), *chain.from_iterable(starmap(_input_entry, inputs.items()))]
         if sum(map(len, pieces)) > MAX_MESSAGE_BYTES:
             raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
-        request = b"".join(pieces)
-        del pieces
+        return b"".join(pieces)
+
+    def send(self, request: bytes, outputs: Sequence[str]) -> Operation[dict[str, Array]]:
+        """The answer to a `request`; raises what `predict` does."""
         reply = yield from self._call("PredictionService/Predict", request, pb.PredictResponse, self._turn)
         self._check_version(reply.model_spec.version.value)
         return {name: self._unpack(name, reply.outputs) for name in outputs or reply.outputs}
