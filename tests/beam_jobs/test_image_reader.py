@@ -24,6 +24,8 @@ class Store:
     def __init__(self, sizes: Sequence[int], *, tells: bool = True) -> None:
         self.sizes = list(sizes)
         self.reads: list[tuple[int, int]] = []
+        self.many = 50
+        self.many_were_read = threading.Event()
         self._tells = tells
         self._lock = threading.Lock()
 
@@ -31,6 +33,8 @@ class Store:
         number = int(path)
         with self._lock:
             self.reads.append((number, limit))
+            if len(self.reads) == self.many:
+                self.many_were_read.set()
         if self.sizes[number] > limit:
             raise TooLarge(self.sizes[number]) if self._tells else TooLarge
         return b"x" * self.sizes[number]
@@ -106,10 +110,9 @@ def test_files_wait_as_such_and_are_decoded_shortly_before_their_turn() -> None:
     store, decoder = Store([SMALL] * 100), Decoder()
     reader = ImageReader(read_row(store.read, 64 * MIB), decoder, READERS, DECODED_ROOM, DECODED)
     rows = ((number, Row(str(number), SMALL)) for number in range(100))
-    prepared = reader.prepare(rows, 50)
+    prepared = reader.prepare(rows, store.many)
     next(prepared)
-    while len(store.reads) < 50:
-        pass
+    assert store.many_were_read.wait(60)
     reader.close()
     assert 1 <= decoder.decoded <= 1 + DECODED_ROOM.decoded // DECODED
 

@@ -80,7 +80,7 @@ def test_small_images_take_little_as_float32(address: str, place: Path, tmp_path
     noise = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
     Image.fromarray(noise).save(place / "small.jpg", quality=60)
     found = peak(address, place, tmp_path, 600, "--signature", "float32", image="small.jpg")
-    assert found < (350 + 50 * max(0, usable_cpus() - 2)) * 10**6
+    assert found < (400 + 50 * max(0, usable_cpus() - 2)) * 10**6  # 330 on two; 500 where decoded images wait
 
 
 def test_images_that_can_not_fit_are_rejected_by_that_flag(address: str, place: Path, tmp_path: Path) -> None:
