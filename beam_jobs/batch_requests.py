@@ -31,6 +31,9 @@ class Predictor(Protocol):
     def predict(self, images: Sequence[Payload]) -> Scores:
         """Scores n ≥ 1 images in one call; raises ServingError, and DeadlineExceeded at the first miss."""
 
+    def pack(self, images: Sequence[Payload]) -> Sequence[Payload]:
+        """The same n ≥ 1 images, as they are best kept until they are scored, together or apart."""
+
 
 @options_class
 class ChunkOptions(Throughput):
@@ -62,6 +65,18 @@ _LARGEST_BATCH = re.compile(r"larger than maximum input batch size (\d+)")
 
 class _TooSlow(Exception):
     """A request misses its deadline although the server answers others."""
+
+
+class _Images(list[Prepared]):
+    """Images that were packed together for their request."""
+
+    def __init__(self, images: Sequence[Prepared] = (), payloads: Sequence[Payload] = ()) -> None:
+        super().__init__(images)
+        self.payloads = payloads
+
+
+def _payloads(images: Sequence[Prepared]) -> list[Payload]:
+    return [one.payload for one in images if one.payload is not None]
 
 
 class Scorer:
@@ -104,13 +119,13 @@ class Scorer:
         """Requests that were repeated after a missed deadline."""
         return self._retrier.retries
 
-    def answer(self, batch: Sequence[Prepared]) -> list[Outcome]:
-        """The outcomes of a batch, in its order.
+    def answer(self, batch: list[Prepared]) -> list[Outcome]:
+        """The outcomes of a batch, in its order. Its images are exchanged for those that lie in their request.
 
         Raises:
           ServingError: the server can't be asked at all, or refuses what it answered before.
         """
-        images = [one for one in batch if one.payload is not None]
+        images = self._packed(batch)
         known = {one.row: one.outcome for one in batch if one.outcome}
         doubted = self._doubt.is_set()
         known |= {outcome.row: outcome for outcome in (self._score(images) if images else ())}
@@ -118,6 +133,16 @@ class Scorer:
             again = [one for one in images if known[one.row].reason == _REFUSED]
             known |= {one.row: self._score_alone(one, None) for one in again}
         return [known[one.row] for one in batch]
+
+    def _packed(self, batch: list[Prepared]) -> "_Images":
+        """The images of a batch, which has no others any more."""
+        places = [place for place, one in enumerate(batch) if one.payload is not None]
+        if not places:
+            return _Images()
+        payloads = self._predictor.pack(_payloads([batch[place] for place in places]))
+        for place, payload in zip(places, payloads, strict=True):
+            batch[place] = batch[place]._replace(payload=payload)
+        return _Images([batch[place] for place in places], payloads)
 
     def _score(self, images: Sequence[Prepared], misses: int | None = None) -> list[Outcome]:
         """Asks once; a refused request is halved, as any of its images may be the cause, or none."""
@@ -147,7 +172,8 @@ class Scorer:
 
     def _note_answer(self, images: Sequence[Prepared]) -> None:
         if self._answered is None or images[0].bytes < self._answered.bytes:  # a small one is quick to ask about again
-            self._answered = images[0]
+            payload = images[0].payload  # a copy, as it would keep the whole message
+            self._answered = images[0]._replace(payload=payload.copy() if isinstance(payload, np.ndarray) else payload)
         if 2 * len(images) > self._largest:
             self._slow_batches = 0
 
@@ -164,11 +190,12 @@ class Scorer:
           DeadlineExceeded: so it did for the whole patience, and the server answered nothing else, either.
         """
         count = 0
+        payloads = images.payloads if isinstance(images, _Images) else _payloads(images)
 
         def once() -> Scores:
             nonlocal count
             try:
-                return self._predictor.predict([one.payload for one in images if one.payload is not None])
+                return self._predictor.predict(payloads)
             except DeadlineExceeded as error:
                 count += self._server_answers()
                 if count >= misses:

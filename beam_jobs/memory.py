@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serving.errors import UsageError
+from serving.process.cpus import usable_cpus
 
 MIB = 1024 * 1024
 CHUNKS_AT_ONCE = 2
@@ -16,9 +17,13 @@ CHUNKS_AT_ONCE = 2
 a store's latency is hidden."""
 LARGEST_BATCH = 128 * MIB
 """Bytes of a request of several images, however much memory there is: a server holds a few copies of each."""
-_ENOUGH_ASKING = 64 * MIB
+_ENOUGH_ASKING, _ENOUGH_A_PROCESSOR = 64 * MIB, 16 * MIB
 """Bytes that requests of decoded images take in each chunk, however much memory there is: one request of the largest
-usual ones (32 images of 224 pixels as float32), three of smaller ones."""
+usual ones (32 images of 224 pixels as float32), three of smaller ones. With few processors images come slowly, and
+requests that are half as large cost no more."""
+_AHEAD_A_PROCESSOR = 2
+"""Images that are decoded ahead in each chunk, however much memory there is: one under way, and one that is done. The
+next batch is there already, so these only smooth what comes."""
 _GROWTH = 96 * MIB
 """What a process takes beyond what it had before the first image and what is counted: gRPC's buffers, outcomes, and
 memory that its allocator keeps."""
@@ -58,7 +63,9 @@ class Room(NamedTuple):
     peeking: int
     """Files that are read at the first attempt, as they are small, and wait for their turn."""
     reading: int
-    """Larger files that are read, and what waits to be sent."""
+    """Larger files that are read, and what waits to be decoded or sent."""
+    decoded: int
+    """Images that are decoded before their batch begins."""
     batch: int
     """Images of a request; a single one may have more."""
     asking: int
@@ -99,19 +106,23 @@ def divide(allowance: Allowance, taken: int, *, readers: int, decoded_bytes: int
             image=unit,
             peeking=unit,
             reading=2 * unit,
+            decoded=0,
             batch=min(unit // 2, LARGEST_BATCH),
             asking=3 * unit,
             decoding=0,
         )
     decoding = free * 5 // 8
-    unit = (free - decoding) // CHUNKS_AT_ONCE // 8  # 1 + 3 + 1 + 3
+    unit = (free - decoding) // CHUNKS_AT_ONCE // 9  # 1 + 3 + 1 + 1 + 3
+    enough = min(_ENOUGH_ASKING, usable_cpus() * _ENOUGH_A_PROCESSOR)
+    asking = min(3 * unit, max(enough, 3 * decoded_bytes))
     return Room(
         limit=spent + free,
         image=3 * unit // 2,
         peeking=unit,
         reading=3 * unit,
-        batch=min(unit, LARGEST_BATCH),
-        asking=min(3 * unit, max(_ENOUGH_ASKING, 3 * decoded_bytes)),
+        decoded=min(unit, _AHEAD_A_PROCESSOR * usable_cpus() * decoded_bytes),
+        batch=min(unit, LARGEST_BATCH, asking // 3),
+        asking=asking,
         decoding=decoding,
     )
 
@@ -120,7 +131,7 @@ def _least(decoded_bytes: int | None) -> int:
     """Free bytes with which a file of a megabyte, or one decoded image, passes through all steps."""
     if decoded_bytes is None:
         return 15 * CHUNKS_AT_ONCE * MIB // 2
-    return 8 * CHUNKS_AT_ONCE * max(decoded_bytes, MIB) * 8 // 3
+    return 9 * CHUNKS_AT_ONCE * max(decoded_bytes, MIB) * 8 // 3
 
 
 def show(amount: int) -> str:

@@ -6,7 +6,6 @@ import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Self
 
 from beam_jobs import progress, stop_request
@@ -63,10 +62,6 @@ class WorkerSpec:
     """New links to the images."""
 
 
-def _at_once() -> None:
-    """The turn of a request where there is no limit."""
-
-
 class ChunkWorker:
     """Works through chunks, also a few at once in several threads. A context manager."""
 
@@ -91,7 +86,7 @@ class ChunkWorker:
         self._told, self._telling = (0, 0), threading.Lock()
         retry = spec.retry.by_many(spec.chunk.requests_in_flight)
         with contextlib.ExitStack() as opened:
-            turn: Callable[[], object] = _at_once
+            turn = None
             if spec.max_rate is not None:
                 workers = self._folder.workers_folder(spec.plan)
                 limit = opened.enter_context(rate_limit(spec.max_rate, self._folder.storage, workers))

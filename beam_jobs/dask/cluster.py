@@ -69,7 +69,7 @@ class DaskCluster:
             raise
         except KilledWorker as error:
             raise FlowImagesError(
-                f"{error.allowed_failures + 1} Dask workers died one after the other at the same chunk: for want of "
+                f"a chunk is given up, as {error.allowed_failures + 1} of Dask's workers died at it: for want of "
                 "memory, probably; give each worker more, or less `max_memory`"
             ) from error
         except (CancelledError, OSError) as error:

@@ -19,7 +19,7 @@ import grpc.aio
 from serving.client.client_options import Endpoint, bearer_token
 from serving.errors import ClientClosed, UsageError
 from serving.network.proxy import Proxy, goes_direct, proxy_for
-from serving.network.sans_io import PREDICT, Call, Join, Pause, Step
+from serving.network.sans_io import Call, Join, Pause, Step
 from serving.process.forks import check_not_forked, threads_start
 
 MAX_MESSAGE_BYTES = 2**31 - 1
@@ -77,20 +77,13 @@ class Route:
 class BlockingChannel:
     """Performs the steps of operations in the caller's thread. Safe to use from several threads."""
 
-    def __init__(
-        self,
-        route: Route,
-        deadline_s: float,
-        stop: threading.Event | None = None,
-        turn: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, route: Route, deadline_s: float, stop: threading.Event | None = None) -> None:
         """Opens no connection yet.
 
         Args:
           route: the way to the server.
           deadline_s: seconds that a call may take.
           stop: when set, ends pauses.
-          turn: called before each request for predictions; may wait.
 
         Raises:
           UsageError: see `serving.process.forks`.
@@ -99,7 +92,6 @@ class BlockingChannel:
         self._route = route
         self._deadline_s = deadline_s
         self._stop = stop or threading.Event()
-        self._turn = turn
         self._closed = False
         if route.credentials is None:
             self._channel = grpc.insecure_channel(route.target, route.options)
@@ -127,8 +119,6 @@ class BlockingChannel:
         method = self._methods.get(call.method)
         if method is None:
             method = self._methods[call.method] = self._channel.unary_unary(_path(call.method))
-        if call.method == PREDICT:
-            self._turn()
         try:
             return method(call.request, timeout=self._deadline_s, metadata=self._route.metadata)
         except (grpc.RpcError, ValueError) as error:

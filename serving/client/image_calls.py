@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,14 @@ class Scores(NamedTuple):
     """bool [n]: False where the server could not decode the image, whose row then means nothing."""
     embeddings: Array | None = None
     """float32 [n, width], the layer before the head; None where it was not asked for."""
+
+
+class PackedImages(list[Payload]):
+    """Images as they lie in the message of their request, so that a batch is in memory once and not twice."""
+
+    def __init__(self, images: Sequence[Payload], request: bytes) -> None:
+        super().__init__(images)
+        self.request = request
 
 
 class ImageCalls:
@@ -74,11 +83,25 @@ class ImageCalls:
         files = [place for place, image in enumerate(images) if isinstance(image, bytes)]
         if self._of_files and files:
             return (yield from self._ask_apart(self._of_files, files, images))
-        batch = self._signature.batch or len(images)
+        batch = self._signature.batch
+        if batch is None:
+            return (yield from self._ask(images))
         parts = []
         for start in range(0, len(images), batch):
             parts.append((yield from self._ask(images[start : start + batch])))
         return _joined(parts)
+
+    def pack(self, images: Sequence[Payload]) -> Sequence[Payload]:
+        """The same images, packed if they can be; to `predict` these again, no message is made again."""
+        if self.wire == "encoded" or self._signature.batch or any(isinstance(image, bytes) for image in images):
+            return images
+        try:
+            request = self._request(images)
+        except InvalidRequest:  # which `predict` will say
+            return images
+        shape = (len(images), *self._shape)
+        numbers = np.frombuffer(request, self.wire, offset=len(request) - prod(shape) * np.dtype(self.wire).itemsize)
+        return PackedImages(list(numbers.reshape(shape)), request)
 
     def _ask_apart(self, of_files: "ImageCalls", files: Sequence[int], images: Sequence[Payload]) -> Operation[Scores]:
         """Asks about the files among some images, and about the others."""
@@ -92,12 +115,10 @@ class ImageCalls:
     def _ask(self, images: Sequence[Payload]) -> Operation[Scores]:
         """One request; it is filled up with its last image where the model takes so many and no fewer."""
         signature = self._signature
-        wanted = [name for name in (signature.output, signature.ok, signature.embeddings) if name]
-        sent = [*images, *[images[-1]] * ((signature.batch or 0) - len(images))]
-        answer = yield from self._calls.predict(
-            {signature.input: self._batch(sent)}, signature=signature.name, outputs=wanted
-        )
-        outputs, rows, labels = answer[signature.output], len(sent), len(self.contract.labels)
+        request = images.request if isinstance(images, PackedImages) else self._request(images)
+        answer = yield from self._calls.send(request, self._wanted)
+        rows, labels = signature.batch or len(images), len(self.contract.labels)
+        outputs = answer[signature.output]
         if outputs.ndim != 2 or len(outputs) != rows or outputs.dtype.kind != "f":
             raise self._malformed(signature.output, outputs, f"floats [{rows}, {labels}]")
         if (outputs.shape[1], labels) == (1, 2):
@@ -113,6 +134,16 @@ class ImageCalls:
             raise self._malformed(signature.ok or "", ok, f"bool [{rows}]")
         embeddings = self._embeddings(answer[signature.embeddings], rows) if signature.embeddings else None
         return _rows(Scores(probabilities, ok, embeddings), slice(len(images)))
+
+    @property
+    def _wanted(self) -> list[str]:
+        signature = self._signature
+        return [name for name in (signature.output, signature.ok, signature.embeddings) if name]
+
+    def _request(self, images: Sequence[Payload]) -> bytes:
+        signature = self._signature
+        sent = [*images, *[images[-1]] * ((signature.batch or 0) - len(images))]
+        return self._calls.request({signature.input: self._batch(sent)}, signature=signature.name, outputs=self._wanted)
 
     def _embeddings(self, found: Array, rows: int) -> Array:
         width = self.contract.embeddings.width if self.contract.embeddings else 0
@@ -199,6 +230,10 @@ class ImagePredictor:
     def predict(self, images: Sequence[Payload]) -> Scores:
         """See `ImageCalls.predict`."""
         return self.run(self.calls.predict(images))
+
+    def pack(self, images: Sequence[Payload]) -> Sequence[Payload]:
+        """See `ImageCalls.pack`."""
+        return self.calls.pack(images)
 
     def check_golden(self) -> float:
         """See `ImageCalls.check_golden`."""

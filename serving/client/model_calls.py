@@ -40,7 +40,7 @@ from serving.network.protos import prediction_pb2 as pb
 from serving.network.protos import tensor_codec
 from serving.network.proxy import Proxy
 from serving.network.retry import Retrier, RetryPolicy, repeat_rejected, transient
-from serving.network.sans_io import PREDICT, Call, Operation, Work
+from serving.network.sans_io import Call, Operation, Work
 from serving.network.tls_probe import speaks_tls
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -101,6 +101,7 @@ class ModelCalls:
         *,
         stop: threading.Event | None = None,
         retried: Callable[[BaseException], bool] = transient,
+        turn: Callable[[], object] | None = None,
     ) -> None:
         """Asks nothing yet.
 
@@ -111,7 +112,9 @@ class ModelCalls:
           proxy: that the channel goes through.
           stop: when set, ends retries.
           retried: says which errors of a call are retried, such as `serving.network.retry.transient_in_time`.
+          turn: called before each try of a request for predictions; may wait.
         """
+        self._turn = turn
         self.endpoint = endpoint
         self._policy = policy
         self._is_connected = is_connected
@@ -177,13 +180,24 @@ class ModelCalls:
           Transient: still failing after `RetryPolicy.patience_s`, or the retry budget is spent.
         """
         outputs = [outputs] if isinstance(outputs, str) else outputs
+        return (yield from self.send(self.request(inputs, signature=signature, outputs=outputs), outputs))
+
+    def request(self, inputs: Mapping[str, tensor_codec.Value], *, signature: str, outputs: Sequence[str]) -> bytes:
+        """The message by which `predict` asks. It ends with the numbers of the last input.
+
+        Raises:
+          RequestTooLarge: it would be over gRPC's limit.
+          UsageError: an input that can't be sent.
+        """
         rest = pb.PredictRequest(model_spec=self._spec(signature), output_filter=outputs)
         pieces = [rest.SerializeToString(), *chain.from_iterable(starmap(_input_entry, inputs.items()))]
         if sum(map(len, pieces)) > MAX_MESSAGE_BYTES:
             raise RequestTooLarge("the request is over gRPC's 2 GiB: use a smaller batch", self.endpoint.address)
-        request = b"".join(pieces)
-        del pieces
-        reply = yield from self._call(PREDICT, request, pb.PredictResponse)
+        return b"".join(pieces)
+
+    def send(self, request: bytes, outputs: Sequence[str]) -> Operation[dict[str, Array]]:
+        """The answer to a `request`; raises what `predict` does."""
+        reply = yield from self._call("PredictionService/Predict", request, pb.PredictResponse, self._turn)
         self._check_version(reply.model_spec.version.value)
         return {name: self._unpack(name, reply.outputs) for name in outputs or reply.outputs}
 
@@ -285,11 +299,18 @@ class ModelCalls:
             spec.version.value = self.endpoint.version
         return spec
 
-    def _call(self, method: str, request: bytes, reply: type[Reply]) -> Operation[Reply]:
-        return self._try(lambda: self._once(method, request, reply))
+    def _call(
+        self, method: str, request: bytes, reply: type[Reply], turn: Callable[[], object] | None = None
+    ) -> Operation[Reply]:
+        return self._try(lambda: self._once(method, request, reply), turn)
 
-    def _try(self, call: Callable[[], Operation[T]]) -> Operation[T]:
-        return self._retrier.repeat(call) if self._retries_calls else self._retrier.once(call)
+    def _try(self, call: Callable[[], Operation[T]], turn: Callable[[], object] | None = None) -> Operation[T]:
+        def attempt() -> Operation[T]:
+            if turn:
+                yield Work(turn, waits=True)  # before the user is told that a call takes long
+            return (yield from self._retrier.once(call))
+
+        return self._retrier.repeat_all(attempt) if self._retries_calls else attempt()
 
     def _once(self, method: str, request: bytes, reply: type[Reply]) -> Operation[Reply]:
         try:

@@ -29,7 +29,7 @@ class PredictClient:
         retry: RetryPolicy | None = None,
         stop: threading.Event | None = None,
         retried: Callable[[BaseException], bool] = transient,
-        turn: Callable[[], object] = lambda: None,
+        turn: Callable[[], object] | None = None,
     ) -> None:
         """Opens no connection yet.
 
@@ -38,12 +38,14 @@ class PredictClient:
           retry: patience, deadline and budget.
           stop: when set, ends waits between retries.
           retried: says which errors of a call are retried, such as `serving.network.retry.transient_in_time`.
-          turn: called before each request for predictions, repeated ones too; may wait, as a limit of requests does.
+          turn: called before each try of a request for predictions; may wait, as a limit of requests does.
         """
         self.endpoint = endpoint
         policy, route = retry or RetryPolicy(), Route(endpoint)
-        self._channel = BlockingChannel(route, policy.deadline_s, stop, turn)
-        self.calls = ModelCalls(endpoint, policy, self._channel.is_connected, route.proxy, stop=stop, retried=retried)
+        self._channel = BlockingChannel(route, policy.deadline_s, stop)
+        self.calls = ModelCalls(
+            endpoint, policy, self._channel.is_connected, route.proxy, stop=stop, retried=retried, turn=turn
+        )
 
     def __enter__(self) -> Self:
         return self

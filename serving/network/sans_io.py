@@ -11,15 +11,12 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-PREDICT = "PredictionService/Predict"
-"""The method that asks for predictions."""
-
 
 class Call(NamedTuple):
     """A call to the server; its result is the answer's bytes."""
 
     method: str
-    """Service and method, such as `PREDICT`."""
+    """Service and method, such as `PredictionService/Predict`."""
     request: bytes
 
 

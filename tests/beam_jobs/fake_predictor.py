@@ -25,6 +25,9 @@ class FakePredictor:
         self.sizes: list[int] = []
         self._lock = threading.Lock()
 
+    def pack(self, images: Sequence[Payload]) -> Sequence[Payload]:
+        return images
+
     def predict(self, images: Sequence[Payload]) -> Scores:
         first = [bytes(image)[:1] for image in images]
         with self._lock:

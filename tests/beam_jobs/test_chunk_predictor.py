@@ -1,11 +1,18 @@
 """One chunk with a fake model: every row gets one outcome, whatever the server does."""
 
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.chunk_predictor import ChunkOptions, ChunkPredictor
+from beam_jobs.image_reader import Read
 from beam_jobs.manifest import Row
+from serving.client.image_calls import Scores
 from serving.images.encoder import Payload
 from tests.beam_jobs.fake_predictor import ROOM, FakePredictor, outcomes, verdicts
 
@@ -28,6 +35,33 @@ def test_a_row_that_trips_a_library_up_fails_alone() -> None:
         found = list(chunk.outcomes(rows))
     assert verdicts(found) == "pfp"
     assert found[1].message == "string index out of range"
+
+
+def test_images_are_not_held_beside_the_message_that_they_are_packed_into() -> None:
+    decoded: list[weakref.ref[np.ndarray[Any, Any]]] = []
+
+    def encode(data: bytes) -> Payload:
+        image = np.full(100, data[0], np.uint8)
+        decoded.append(weakref.ref(image))
+        return image
+
+    class Packs(FakePredictor):
+        def pack(self, images: Sequence[Payload]) -> Sequence[Payload]:
+            return list(np.stack([np.asarray(image) for image in images]))
+
+        def predict(self, images: Sequence[Payload]) -> Scores:
+            held.append(sum(image() is not None for image in decoded))
+            return super().predict(images)
+
+    held: list[int] = []
+    options = ChunkOptions(batch_size=4, requests_in_flight=1)
+    room = ROOM._replace(decoded=100)
+    rows = [(i, Row(name)) for i, name in enumerate("abcdefghijkl")]
+    read: Read[Row] = lambda row, _: row.path.encode()  # noqa: E731
+    with ChunkPredictor(read, encode, Packs(), options, room, decoded_bytes=100) as chunk:
+        assert verdicts(list(chunk.outcomes(rows))) == "p" * 12
+    assert len(held) == 3
+    assert held[-1] == 0  # nothing is prepared any more, and of its own none is left
 
 
 def test_rejected_images_do_not_shrink_the_batches_of_others() -> None:

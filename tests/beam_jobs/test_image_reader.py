@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from beam_jobs.image_reader import ImageReader, Prepared, read_row
 from beam_jobs.manifest import Row
 from beam_jobs.memory import MIB, Allowance, divide
+from serving.images.encoder import Payload
 from serving.images.limits import ImageRejected
 from serving.storage.local_file import TooLarge
 
@@ -81,6 +83,44 @@ def test_a_file_over_the_users_limit_is_rejected_by_that_flag() -> None:
     (one,) = prepare(Store([3 * MIB]), [None], max_bytes=2 * MIB)
     assert one.outcome
     assert "over the limit of 2,097,152 bytes (`max_image_bytes`)" in one.outcome.message
+
+
+SMALL, DECODED = 100, 200_000
+DECODED_ROOM = divide(Allowance(2048 * MIB), 64 * MIB, readers=READERS, decoded_bytes=DECODED)
+
+
+class Decoder:
+    """Makes arrays of one size, whose numbers are the file's own length."""
+
+    def __init__(self) -> None:
+        self.decoded = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, data: bytes) -> Payload:
+        with self._lock:
+            self.decoded += 1
+        return np.full(DECODED // 4, len(data), np.float32)
+
+
+def test_files_wait_as_such_and_are_decoded_shortly_before_their_turn() -> None:
+    store, decoder = Store([SMALL] * 100), Decoder()
+    reader = ImageReader(read_row(store.read, 64 * MIB), decoder, READERS, DECODED_ROOM, DECODED)
+    rows = ((number, Row(str(number), SMALL)) for number in range(100))
+    prepared = reader.prepare(rows, 50)
+    next(prepared)
+    while len(store.reads) < 50:
+        pass
+    reader.close()
+    assert 1 <= decoder.decoded <= 1 + DECODED_ROOM.decoded // DECODED
+
+
+def test_small_and_large_files_are_decoded_in_their_order() -> None:
+    sizes = [SMALL, DECODED + 1, 3 * MIB, SMALL, DECODED - 1, 2 * SMALL] * 5
+    reader = ImageReader(read_row(Store(sizes).read, 64 * MIB), Decoder(), READERS, DECODED_ROOM, DECODED)
+    found = list(reader.prepare([(number, Row(str(number))) for number in range(len(sizes))], 8))
+    reader.close()
+    assert [(one.row, one.bytes) for one in found] == [(number, DECODED) for number in range(len(sizes))]
+    assert [int(np.asarray(one.payload)[0]) for one in found] == sizes
 
 
 def test_a_file_that_is_not_there_is_the_images_fault() -> None:

@@ -95,7 +95,8 @@ def test_the_shares_are_the_whole_and_hold_one_largest_image(
     limit: int, taken: int, readers: int, decoded_bytes: int | None
 ) -> None:
     room = divide(Allowance(limit), taken, readers=readers, decoded_bytes=decoded_bytes)
-    chunk = room.peeking + room.reading + room.asking + room.batch + (room.image if decoded_bytes is None else 0)
+    chunk = room.peeking + room.reading + room.decoded + room.asking + room.batch
+    chunk += room.image if decoded_bytes is None else 0
     assert taken + room.decoding + 2 * chunk < limit
     assert 2 * room.image <= room.reading
     assert 3 * (room.image if decoded_bytes is None else decoded_bytes) <= room.asking

@@ -49,11 +49,11 @@ def address(place: Path) -> Iterator[str]:
         yield running.address
 
 
-def peak(address: str, place: Path, folder: Path, images: int, *flags: str) -> int:
+def peak(address: str, place: Path, folder: Path, images: int, *flags: str, image: str = "large.jpg") -> int:
     """Most bytes that the job's process had in memory at once."""
     (folder / "in").mkdir()
     for number in range(images):
-        (folder / "in" / f"{number:04}.jpg").symlink_to(place / "large.jpg")
+        (folder / "in" / f"{number:04}.jpg").symlink_to(place / image)
     files = ("--labels", place / "labels.txt", "--input", folder / "in", "--output", folder / "out")
     return peak_memory("--server", address, "--model-name", "model", "--image-size", "224", *files, *flags)
 
@@ -74,6 +74,13 @@ def test_large_images_take_little_although_there_is_much(address: str, place: Pa
     """Each of them takes 36 MB while it is decoded, so only as many are decoded at once as there are processors."""
     found = peak(address, place, tmp_path, 30, "--signature", "uint8", "--max-memory", "8GiB")
     assert found < (512 + 64 * usable_cpus()) * 2**20
+
+
+def test_small_images_take_little_as_float32(address: str, place: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
+    Image.fromarray(noise).save(place / "small.jpg", quality=60)
+    found = peak(address, place, tmp_path, 600, "--signature", "float32", image="small.jpg")
+    assert found < (350 + 50 * max(0, usable_cpus() - 2)) * 10**6
 
 
 def test_images_that_can_not_fit_are_rejected_by_that_flag(address: str, place: Path, tmp_path: Path) -> None:

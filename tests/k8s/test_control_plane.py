@@ -2,13 +2,15 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.k8s.builds import K8S, build, one
+from tests.k8s.builds import K8S, build, compose, one
 from tests.k8s.cluster.control_plane import ControlPlane
 from tests.k8s.conftest import Deploy, Manifests, Team
 
@@ -98,6 +100,45 @@ def test_pods_that_may_more_than_ours_are_refused(team: Team) -> None:
         _set(wrong, path, value)
         with pytest.raises(RuntimeError, match=f'violates PodSecurity "restricted:latest":.*{why}'):
             team.kubectl(*create, stdin=yaml.safe_dump(wrong))
+
+
+def _kustomization(team: Team, folder: Path, components: Sequence[str], tag: str) -> str:
+    """The overlay `local` in the team's namespace with one more component, and another tag of all images."""
+    compose(folder, "base", ["single-node", "embedded-server", "network-policies", *components])
+    written = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    images = [{"name": f"flow-images/{name}", "newTag": tag} for name in ("trainer", "predict", "server")]
+    (folder / "kustomization.yaml").write_text(
+        yaml.safe_dump({**written, "images": images, "namespace": team.namespace})
+    )
+    return str(folder)
+
+
+def test_servers_alone_are_applied_again_and_again_and_upgraded(team: Team, tmp_path: Path) -> None:
+    old, new = (_kustomization(team, tmp_path / tag, ["no-jobs"], tag) for tag in ("1.0.0", "2.0.0"))
+    for folder in (old, new, old):
+        team.kubectl("apply", "-k", folder)
+        assert team.kubectl("diff", "-k", folder) == ""  # kubectl ends with 1 where there is a difference
+        deployment = team.get("deployment", "serving")
+        image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+        assert image == f"flow-images/server:{Path(folder).name}"
+        team.kubectl("apply", "-k", folder)
+        assert team.get("deployment", "serving")["metadata"]["generation"] == deployment["metadata"]["generation"]
+
+
+def test_a_reconciler_may_replace_the_jobs(team: Team, tmp_path: Path) -> None:
+    old, new = (_kustomization(team, tmp_path / tag, ["replaced-jobs"], tag) for tag in ("1.0.0", "2.0.0"))
+    team.kubectl("apply", "-k", old)
+    team.kubectl("wait", "--for=condition=Complete", "job/train", "job/predict", "--timeout=180s")
+    before = {job["metadata"]["name"]: job["metadata"]["uid"] for job in team.get("jobs")}
+    team.kubectl("apply", "-k", old, "--force")  # as Flux does
+    assert {job["metadata"]["name"]: job["metadata"]["uid"] for job in team.get("jobs")} == before
+    with pytest.raises(RuntimeError, match="field is immutable"):
+        team.kubectl("apply", "-k", new)
+    team.kubectl("apply", "-k", new, "--force")
+    after = {job["metadata"]["name"]: job["metadata"]["uid"] for job in team.get("jobs")}
+    assert after.keys() == before.keys()
+    assert not set(after.values()) & set(before.values())
+    team.kubectl("wait", "--for=condition=Complete", "job/train", "job/predict", "--timeout=180s")
 
 
 def test_train_waits_and_shows_the_log(team: Team, run: Deploy) -> None:

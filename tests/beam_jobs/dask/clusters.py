@@ -43,10 +43,15 @@ class Cluster:
             process.kill()
             process.wait()
 
-    def start_scheduler(self) -> None:
-        """Starts it on the cluster's port, and waits until it listens."""
+    def start_scheduler(self, *, allowed_failures: int = 3) -> None:
+        """Starts it on the cluster's port, and waits until it listens.
+
+        Args:
+          allowed_failures: workers that may die at a task before it is given up.
+        """
         command = ["scheduler", "--host", self.address, "--no-show"]
-        self.scheduler = self._start([*command, *self._flags], self._path, {})
+        more = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(allowed_failures)}
+        self.scheduler = self._start([*command, *self._flags], self._path, more)
         wait_for_port(self._port)
 
     def start_worker(

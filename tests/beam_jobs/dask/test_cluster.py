@@ -19,7 +19,7 @@ from beam_jobs.dask.cluster import ClusterUnavailable
 from beam_jobs.pipeline import run_pipeline
 from beam_jobs.stop_request import Interrupted
 from beam_jobs.worker import WorkerSpec
-from serving.errors import EXIT_RESUMABLE, ServerUnavailable, UsageError
+from serving.errors import EXIT_RESUMABLE, FlowImagesError, ServerUnavailable, UsageError
 from serving.network.retry import RetryPolicy
 from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.dask.clusters import Cluster, only
@@ -119,6 +119,26 @@ def test_a_killed_workers_chunks_are_done_by_one_that_comes_later(
     held.go_on.set()
     cluster.start_worker()
     ended.result(120)
+    assert_complete(spec)
+
+
+def test_a_chunk_at_which_workers_die_is_given_up(cluster: Cluster, spec: WorkerSpec, held: Held) -> None:
+    assert cluster.scheduler
+    cluster.scheduler.kill()
+    cluster.scheduler.wait()
+    cluster.start_scheduler(allowed_failures=0)
+    worker = cluster.start_worker()
+    ended = started(lambda: run(dataclasses.replace(spec, retry=RetryPolicy(patience_s=60)), cluster))
+    assert held.reached.wait(60)
+    worker.kill()
+    with pytest.raises(FlowImagesError, match="a chunk is given up, as 1 of Dask's workers died at it"):
+        ended.result(60)
+
+
+def test_bundles_of_several_chunks(cluster: Cluster, spec: WorkerSpec) -> None:
+    flags = ["--runner=DaskRunner", f"--dask_client_address={cluster.address}", "--dask_npartitions=2"]
+    cluster.start_worker()
+    run_pipeline(spec, ALL, parse_beam_flags(flags))
     assert_complete(spec)
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from serving.client.client_options import Endpoint, TlsOptions, bearer_token
 from serving.client.discovery import discover
-from serving.client.image_calls import ImagePredictor
+from serving.client.image_calls import ImagePredictor, PackedImages
 from serving.client.model_overrides import ModelOverrides
 from serving.client.predict_client import PredictClient
 from serving.contract import Embeddings, Golden, ModelContract
@@ -26,7 +26,7 @@ from serving.errors import (
     ServingError,
     UsageError,
 )
-from serving.images.encoder import make_encoder
+from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import ImageLimits
 from serving.images.wire import WIRES, Wire
 from serving.network.retry import RetryPolicy
@@ -127,7 +127,7 @@ def test_embeddings_of_shared_batches_stand_in_their_rows(
     files = [path.read_bytes() for path in sorted((drawn / "train").iterdir())[:12]]
     with (
         EmbeddedServer(str(model_store), model_name=MODEL_NAME, enable_batching=True, strict=True) as batching,
-        PredictClient(Endpoint(address=batching.address, model_name=MODEL_NAME), retry=ONCE) as client,
+        PredictClient(Endpoint(address=batching.address, model_name=MODEL_NAME)) as client,
         ThreadPoolExecutor(6) as threads,
     ):
         predictor = ImagePredictor(client, contract, "encoded", embeddings=True)
@@ -150,6 +150,32 @@ def test_embeddings_of_files_among_arrays_stand_in_their_rows(
     assert arrays is not None
     assert mixed is not None
     np.testing.assert_allclose(mixed, arrays[::-1], atol=1e-3)
+
+
+@pytest.mark.parametrize("wire", ["float32", "uint8"])
+def test_packed_images_are_the_same_together_and_apart(
+    client: PredictClient, contract: ModelContract, drawn: Path, wire: Wire
+) -> None:
+    encode = make_encoder(contract.preprocessing, wire, ImageLimits())
+    images = [encode(path.read_bytes()) for path in sorted((drawn / "train").iterdir())[:5]]
+    predictor = ImagePredictor(client, contract, wire)
+    packed = predictor.pack(images)
+    assert isinstance(packed, PackedImages)
+    np.testing.assert_array_equal(packed, images)
+    expected = predictor.predict(images).probabilities
+    np.testing.assert_allclose(predictor.predict(packed).probabilities, expected, atol=1e-5)
+    apart = [predictor.predict(part).probabilities for part in (packed[:2], packed[2:])]
+    np.testing.assert_allclose(np.concatenate(apart), expected, atol=1e-3)
+
+
+def test_what_can_not_be_packed_is_left_as_it_is(client: PredictClient, contract: ModelContract) -> None:
+    predictor = ImagePredictor(client, contract, "float32")
+    wrong: list[Payload] = [np.zeros((2, 2, 3), np.float32)]
+    mixed = [b"file", *wrong]
+    assert predictor.pack(mixed) is mixed
+    assert predictor.pack(wrong) is wrong
+    with pytest.raises(InvalidRequest, match="nothing was sent"):
+        predictor.predict(wrong)
 
 
 def test_embeddings_of_another_width_are_refused(client: PredictClient, contract: ModelContract) -> None:
@@ -274,7 +300,7 @@ import sys
 sys.modules["tensorflow"] = None
 from serving.client.predict_client import PredictClient
 from serving.client.client_options import Endpoint
-from serving.client.image_calls import ImagePredictor
+from serving.client.image_calls import ImagePredictor, PackedImages
 client = PredictClient(Endpoint(address="{server}", model_name="{MODEL_NAME}"))
 scores = ImagePredictor(client, client.contract(), "encoded").predict([open("{image}", "rb").read()])
 print(scores.probabilities.tolist())
