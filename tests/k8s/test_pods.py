@@ -6,11 +6,15 @@ The tests of this file follow each other on one cluster, as its users' days do: 
 """
 
 import csv
+import http.server
 import json
 import os
 import random
 import socket
+import struct
 import sys
+import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -285,6 +289,7 @@ def test_a_version_that_is_not_there_replaces_no_server(site: Site) -> None:
     result = site.deploy("rollback", f"--manifests={site.overlay}", "--version=99", "--timeout=30")
     assert result.exit_code == 1
     assert "a pod becomes ready once it has loaded a model" in result.output
+    assert "runs, and has no model that can be asked yet" in site.deploy("status").output
     ready = {
         p["metadata"]["name"]
         for p in site.get("pods", "-l", "app.kubernetes.io/name=serving")
@@ -314,6 +319,72 @@ def test_running_out_of_memory_is_called_so(site: Site, tmp_path: Path) -> None:
 
 def _resources(memory: str) -> dict[str, Any]:
     return {"requests": {"cpu": "100m", "memory": memory}, "limits": {"memory": memory}}
+
+
+@pytest.fixture
+def hub(site: Site, tmp_path: Path) -> Iterator[int]:
+    """A hub's port on the node's address; it is overloaded, then resets a connection, and then has a module."""
+    archive = tmp_path / "module.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(site.own / "images/hub", ".")
+    faults = ["503", "reset"]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            match faults.pop(0) if faults else None:
+                case None:
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(archive.stat().st_size))
+                    self.end_headers()
+                    self.wfile.write(archive.read_bytes())
+                case "reset":
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                case status:
+                    self.send_error(int(status))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer((ADDRESS, 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+    assert faults == []
+
+
+def test_blips_of_dns_and_of_the_hub_do_not_fail_a_training(site: Site, hub: int) -> None:
+    url = f"http://hub.{NAMESPACE}.svc.cluster.local:{hub}/module.tar.gz"
+    begun = site.submit("train", "--version=4", "--name=blips", f"--hub-model={url}", "--no-wait")
+    assert begun.exit_code == 0, begun.output
+    # Nobody knows that name yet.
+    site.until("a pod has given up", lambda: site.get("job", "train-4")["status"].get("failed", 0) >= 1)
+    assert "ended with exit code 75 (stopped, and is resumed by a retry)" in site.deploy("status").output
+    site.node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_named("hub", ADDRESS, hub)))
+    site.finish("train-4")
+    assert (site.volumes["models"] / "blips/4" / MODEL_FILE).exists()
+
+
+def _named(name: str, address: str, port: int) -> list[dict[str, Any]]:
+    """A name in the cluster for an address outside it."""
+    metadata = {"name": name, "namespace": NAMESPACE}
+    ports = [{"port": port}]
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"clusterIP": "None", "ports": ports},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {**metadata, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": ports,
+            "endpoints": [{"addresses": [address]}],
+        },
+    ]
 
 
 def test_wrong_usage_fails_at_once(site: Site) -> None:

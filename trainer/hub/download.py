@@ -253,16 +253,23 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
         if so_far > most:
             raise UsageError(f"{name} is not a module's archive: unpacked it is above {most:,} bytes")
 
-    def counted(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        count(member.size)
-        return tarfile.data_filter(member, path)  # no absolute paths, no links out of the folder
-
+    # By hand: the filters of `tarfile` are missing in Python 3.11.2, which is Debian 12's.
     try:
         with tarfile.open(archive) as members:
-            members.extractall(folder, filter=counted)
+            for member in members:
+                path = (folder / member.name).resolve()
+                if not path.is_relative_to(folder.resolve()):
+                    raise UsageError(f"{name}: {printable(member.name)} in the archive leads outside its folder")
+                data = members.extractfile(member)  # of a link, that of the file that it leads to
+                (path.parent if data else path).mkdir(parents=True, exist_ok=True)
+                if data:
+                    with data, path.open("wb") as file:
+                        while block := data.read(_BLOCK):
+                            count(len(block))
+                            file.write(block)
             while members.fileobj and (rest := members.fileobj.read(_BLOCK)):  # to the end, where gzip's checksum is
                 count(len(rest))
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{name} is not a module's archive, or is not whole: {reason}") from error
 

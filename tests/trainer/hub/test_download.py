@@ -219,6 +219,11 @@ def test_archives_that_are_none_or_reach_out_are_refused_and_not_kept(
         members.add(tmp_path / "model", "../escaped")
     with pytest.raises(UsageError, match="outside"):
         downloaded(f"{site}/evil", Progress())
+    (tmp_path / "out").symlink_to("/etc/hostname")
+    with tarfile.open(archive, "w:gz") as members:
+        members.add(tmp_path / "out", "saved_model.pb")
+    with pytest.raises(UsageError, match="is not whole"):
+        downloaded(f"{site}/link", Progress())
     with tarfile.open(archive, "w:gz") as members:
         members.add(archive.parent, "no-model", recursive=False)
     with pytest.raises(UsageError, match=r"no saved_model\.pb in the archive"):
