@@ -530,7 +530,7 @@ def test_run_inference_fails_when_the_server_goes_away(small_server: str) -> Non
         front.refusals = ((grpc.StatusCode.UNAVAILABLE, "gone"),)
         with pytest.raises(Exception, match="UNAVAILABLE: gone; tried for"):
             infer(TFServingModelHandler(front.address, "m", batch_size=2, **BRIEF), rows(10))
-    assert front.asked > 4
+    assert front.asked > 3  # once more, at least
 
 
 @pytest.mark.parametrize(

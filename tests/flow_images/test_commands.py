@@ -116,7 +116,7 @@ UNDERSTOOD: dict[str, Callable[[Sequence[str]], None]] = {
     "kubectl": _kubectl,
     "pytest": _pytest,
     **dict.fromkeys(("curl", "echo", "export", "uvicorn"), _only_its_syntax),
-    **dict.fromkeys(("done", "for", "gcloud", "kind", "tensorflow_model_server"), _only_its_syntax),
+    **dict.fromkeys(("dask", "done", "for", "gcloud", "kind", "tensorflow_model_server"), _only_its_syntax),
 }
 
 

@@ -132,7 +132,7 @@ def test_the_course_is_drawn_and_told_with_its_pauses_and_repetitions(tmp_path: 
     images = [Image(f"{number:02}.png", [0.75, 0.25]) for number in range(40)]
     start = 1796000000.0
     works = [ChunkWork(start + 20 * number + 36_000 * (number > 2), 20, 8, number == 1, 0) for number in range(5)]
-    output = complete(tmp_path / "out", images, ["cat", "dog"], chunk_rows=4, works=works)
+    output = complete(tmp_path / "out", images, ["cat", "dog"], chunk_rows=8, works=works)
     page = Reader(written(output))
     told = "40 images in 100.0 s: 0.4 a second while somebody worked. 1 request to the server was repeated."
     assert told in page.text
