@@ -64,7 +64,7 @@ class LiveWorkers:
         """The newest beat of each other process."""
         found: dict[str, int] = {}
         for info in self._storage.walk(self._folder):
-            name = _NAME.fullmatch(info.path.rsplit("/", 1)[-1])
+            name = _NAME.fullmatch(info.name)
             if name and name["worker"] != self._me:
                 found[name["worker"]] = max(int(name["beat"]), found.get(name["worker"], 0))
         return found

@@ -77,7 +77,7 @@ class Parts:
 
     def done(self, generation: int) -> set[int]:
         """Chunks that are done in a generation."""
-        names = [_NAME.fullmatch(_last(info)) for info in self.storage.walk(self.folder)]
+        names = [_NAME.fullmatch(info.name) for info in self.storage.walk(self.folder)]
         return {int(name["chunk"]) for name in names if name and int(name["generation"]) == generation}
 
     def write(self, generation: int, chunk: int, outcomes: Sequence[Outcome], work: ChunkWork | None = None) -> bool:
@@ -102,7 +102,7 @@ class Parts:
 
     def works(self) -> list[ChunkWork]:
         """How each chunk was worked through, in no order; parts of the first release don't tell."""
-        found = together(self._work, (info for info in self.storage.walk(self.folder) if _NAME.fullmatch(_last(info))))
+        found = together(self._work, (info for info in self.storage.walk(self.folder) if _NAME.fullmatch(info.name)))
         return [work for work in found if work]
 
     def _work(self, info: FileInfo) -> ChunkWork | None:
@@ -188,10 +188,6 @@ def _written(outcome: Outcome) -> Sequence[Any]:
 
 _ALWAYS = Outcome._fields.index("stamp")
 _NAME = re.compile(r"(?P<generation>\d+)-(?P<chunk>\d+)\.jsonl")
-
-
-def _last(info: FileInfo) -> str:
-    return info.path.rsplit("/", 1)[-1]
 
 
 def _name(generation: int, chunk: int) -> str:

@@ -10,7 +10,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from beam_jobs.live_workers import GONE_AFTER_S, PERIOD_S, LiveWorkers
 from serving.storage.base import Storage
@@ -60,6 +59,9 @@ class RateLimit:
           rate: requests a second of all processes together.
           workers: those processes.
         """
+        self.users = 0
+        self.left = time.monotonic()
+        """When the last user left."""
         self._share = Share(rate)
         self._workers = workers
         self._turns, self._lock = threading.Lock(), threading.Lock()
@@ -108,14 +110,7 @@ class RateLimit:
                 self._failure = error
 
 
-class _Used(NamedTuple):
-    limit: RateLimit
-    users: int
-    until: float
-    """When it may be closed if it has no users."""
-
-
-_limits: dict[str, _Used] = {}
+_limits: dict[str, RateLimit] = {}
 _lock = threading.Lock()
 
 
@@ -126,17 +121,16 @@ def rate_limit(rate: float, storage: Storage, folder: str) -> Iterator[RateLimit
     It lives on for a while after its last user, as a runner may make a new worker for each chunk.
     """
     with _lock:
-        used = _limits.get(folder)
-        if used is None or used.limit.failed:
-            used = _Used(RateLimit(rate, LiveWorkers(storage, folder)), 0, 0.0)
-        _limits[folder] = used._replace(users=used.users + 1)
+        limit = _limits.get(folder)
+        if limit is None or limit.failed:
+            limit = _limits[folder] = RateLimit(rate, LiveWorkers(storage, folder))
+        limit.users += 1
     try:
-        yield used.limit
+        yield limit
     finally:
         with _lock:
-            if folder in _limits:
-                left = _limits[folder].users - 1
-                _limits[folder] = _limits[folder]._replace(users=left, until=time.monotonic() + _LINGER_S)
+            limit.users -= 1
+            limit.left = time.monotonic()
         later = threading.Timer(_LINGER_S, close_unused)
         later.daemon = True
         later.start()
@@ -145,8 +139,10 @@ def rate_limit(rate: float, storage: Storage, folder: str) -> Iterator[RateLimit
 def close_unused(folder: str | None = None) -> None:
     """Closes limits that nobody has used for a while; that of a folder now, at the end of a run in this process."""
     with _lock:
-        now = time.monotonic()
-        unused = [name for name, used in _limits.items() if not used.users and (name == folder or used.until <= now)]
-        closing = [_limits.pop(name).limit for name in unused]
+        long_ago = time.monotonic() - _LINGER_S
+        unused = [
+            name for name, limit in _limits.items() if not limit.users and (name == folder or limit.left <= long_ago)
+        ]
+        closing = [_limits.pop(name) for name in unused]
     for limit in closing:
         limit.close()

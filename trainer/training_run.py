@@ -17,7 +17,7 @@ from serving.model_store.publish import Publication, VersionExists, check_public
 from serving.model_store.versions import REPORT_FILE, TRAINING_FILE
 from serving.process.temporary_files import check_temporary_files, explaining_full_temporary_files
 from serving.process.tensorflow_import import import_tensorflow
-from serving.storage.base import scheme, shown
+from serving.storage.base import join, scheme, shown
 from serving.storage.disk import check_can_write
 from serving.storage.stores import Stores
 from trainer.hub.handle import check_hub_handle
@@ -213,7 +213,7 @@ class TrainingRun:
             try:
                 target = Publication(job.model_store, job.name, job.version, store)
             except VersionExists as there:
-                self._compare_inputs(f"{job.model_store.rstrip('/')}/{job.name}/{job.version}", data)
+                self._compare_inputs(join(job.model_store, job.name, str(job.version)), data)
                 raise VersionExists(f"{there}. It was not made of these images with these options") from there
             higher = target.higher()
         if higher is not None:

@@ -60,10 +60,7 @@ class DaskCluster:
           FlowImagesError: what a worker raised.
         """
         try:
-            while not self._has_ended(result):
-                stop_request.raise_if_stopped()
-                if not self._has_workers():
-                    stop_request.STOP.wait(_EVERY_S)
+            self._wait_until_ended(result)
             self.client.gather(result.futures)
         except (KeyboardInterrupt, FlowImagesError):
             raise
@@ -72,15 +69,28 @@ class DaskCluster:
                 f"a chunk is given up, as {error.allowed_failures + 1} of Dask's workers died at it: for want of "
                 "memory, probably; give each worker more, or less `max_memory`"
             ) from error
-        except (CancelledError, OSError) as error:
-            stop_request.raise_if_stopped()
-            raise ClusterUnavailable(f"the Dask scheduler {self._where} went away") from error
+        except CancelledError as error:
+            raise self._scheduler_gone() from error
         except Exception:
             self._check_versions()  # those of a worker that has come since
             raise
         finally:
             with contextlib.suppress(Exception):
                 self.client.cancel(result.futures)
+
+    def _wait_until_ended(self, result: DaskRunnerResult) -> None:
+        """Returns when a pipeline is complete or has failed; nothing that a worker raises comes out here."""
+        try:
+            while not self._has_ended(result):
+                stop_request.raise_if_stopped()
+                if not self._has_workers():
+                    stop_request.STOP.wait(_EVERY_S)
+        except OSError as error:
+            raise self._scheduler_gone() from error
+
+    def _scheduler_gone(self) -> ClusterUnavailable:
+        stop_request.raise_if_stopped()  # a stop ends its calls, too
+        return ClusterUnavailable(f"the Dask scheduler {self._where} went away")
 
     def _has_ended(self, result: DaskRunnerResult) -> bool:
         try:

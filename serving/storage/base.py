@@ -21,6 +21,11 @@ class FileInfo(NamedTuple):
     path: str
     size: int | None
 
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rsplit("/", 1)[-1]
+
 
 Stamp = Mapping[str, str]
 """What changes when a file does: its `size`, `time` and `etag`, as far as its store tells."""

@@ -1,5 +1,6 @@
 """The limit of requests holds for all processes together, whenever they come, go or sleep."""
 
+import contextlib
 import heapq
 import multiprocessing
 import threading
@@ -138,6 +139,22 @@ def test_a_folder_that_cannot_be_used_ends_the_wait(tmp_path: Path) -> None:
     with rate_limit(5, Disk(), f"{tmp_path}/file/workers") as limit, pytest.raises((OSError, StorageError)):
         limit.turn(threading.Event())
     close_unused(f"{tmp_path}/file/workers")
+
+
+def test_who_leaves_a_limit_that_failed_leaves_the_new_one_to_its_users(tmp_path: Path) -> None:
+    folder = tmp_path / "workers"
+    folder.write_text("in the way")
+    with contextlib.ExitStack() as stack:
+        failed = stack.enter_context(rate_limit(5, Disk(), str(folder)))
+        with pytest.raises((OSError, StorageError)):
+            failed.turn(threading.Event())
+        folder.unlink()
+        with rate_limit(5, Disk(), str(folder)) as new:
+            stack.close()
+            close_unused(str(folder))
+            with rate_limit(5, Disk(), str(folder)) as same:
+                assert same is new
+    close_unused(str(folder))
 
 
 def test_a_stop_ends_the_wait(tmp_path: Path) -> None:

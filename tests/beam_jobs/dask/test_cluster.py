@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+import apache_beam as beam
 import dask.config
 import grpc
 import pytest
@@ -15,7 +16,8 @@ from dask.distributed import Client
 
 from beam_jobs import stop_request
 from beam_jobs.beam_flags import parse_beam_flags
-from beam_jobs.dask.cluster import ClusterUnavailable
+from beam_jobs.dask.cluster import ClusterUnavailable, dask_cluster
+from beam_jobs.dask.dask_runner import DaskRunner
 from beam_jobs.pipeline import run_pipeline
 from beam_jobs.stop_request import Interrupted
 from beam_jobs.worker import WorkerSpec
@@ -210,6 +212,20 @@ def test_an_error_comes_back_as_the_worker_raised_it(cluster: Cluster, spec: Wor
     with pytest.raises(ServerUnavailable, match="going away") as error:
         run(spec, cluster)
     assert error.value.target == model.address
+
+
+def _fail(_: object) -> None:
+    raise OSError("the worker's own disk")
+
+
+def test_an_error_of_a_workers_system_is_not_taken_for_the_schedulers(cluster: Cluster) -> None:
+    cluster.start_worker()
+    flags = ["--runner=DaskRunner", f"--dask_client_address={cluster.address}"]
+    with dask_cluster(parse_beam_flags(flags), patience_s=60) as connected:
+        pipeline = beam.Pipeline(runner=DaskRunner(connected.client))
+        pipeline | beam.Create([1]) | beam.Map(_fail)
+        with pytest.raises(OSError, match="the worker's own disk"):
+            connected.wait(pipeline.run())
 
 
 def test_a_wrong_address_is_told(spec: WorkerSpec) -> None:
