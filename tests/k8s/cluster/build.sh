@@ -3,7 +3,8 @@
 #
 #   tests/k8s/cluster/build.sh control-plane   etcd, API server, controllers, scheduler, kwok (6 to 12 minutes on 2 cores)
 #   tests/k8s/cluster/build.sh linters         hadolint, kubernetes-validate, checkov, each in a venv of its own
-#   tests/k8s/cluster/build.sh node            Debian packages of a real node and of image building (root)
+#   tests/k8s/cluster/build.sh node            Debian packages of a real node and of image building (root), and
+#                                              kube-router, which enforces network policies
 #   tests/k8s/cluster/build.sh                 all of them
 #
 # Everything comes by name and version from package registries. FLOW_IMAGES_K8S moves the folder.
@@ -11,6 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${FLOW_IMAGES_K8S:-${XDG_CACHE_HOME:-$HOME/.cache}/flow-images-k8s}
 kwok_version=v0.7.0
+router_version=v2.1.0
 mkdir -p "$cache/bin"
 
 # Runs a build step unless it was done with the same inputs: once NAME INPUTS-KEY COMMAND...
@@ -30,10 +32,10 @@ build_kube() {
   (cd "$here/kube" && CGO_ENABLED=0 nice -n 10 go build -mod=readonly -trimpath -o "$cache/bin/kube" -ldflags \
     "-s -w -X $at.gitVersion=$version -X $at.gitMajor=1 -X $at.gitMinor=$minor -X k8s.io/client-go/pkg/version.gitVersion=$version" .)
 }
-build_kwok() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "sigs.k8s.io/kwok/cmd/kwok@$kwok_version"; }
+go_install() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "$1"; }
 control_plane() {
   once kube "$(cat "$here"/kube/* | sha256sum | cut -c1-16)" build_kube
-  once kwok "$kwok_version" build_kwok
+  once kwok "$kwok_version" go_install "sigs.k8s.io/kwok/cmd/kwok@$kwok_version"
 }
 
 pip_tool() { # NAME REQUIREMENT: a venv of its own, its command linked into bin
@@ -49,11 +51,12 @@ linters() {
 debian_packages() {
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    buildah conntrack containerd containernetworking-plugins debootstrap gcc iproute2 iptables libc6-dev nftables openssl runc >/dev/null
+    buildah conntrack containerd containernetworking-plugins debootstrap gcc iproute2 ipset iptables libc6-dev nftables openssl runc >/dev/null
 }
 node() {
   local operator=dask-kubernetes==2026.3.0
   once node "$(sed -n '/^debian_packages/,/^}/p' "$0" | sha256sum | cut -c1-16)" debian_packages
+  once kube-router "$router_version" go_install "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@$router_version"
   once kopf "$operator" pip_tool kopf "$operator"  # Dask's operator is its plugin.
 }
 
@@ -62,5 +65,5 @@ control-plane) control_plane ;;
 linters) linters ;;
 node) node ;;
 all) linters; control_plane; node ;;
-*) sed -n '2,9p' "$0"; exit 2 ;;
+*) sed -n '2,10p' "$0"; exit 2 ;;
 esac
