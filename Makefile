@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-fast test-faults test-k8s check format install hooks protos docs-tables docs-samples lock clean
+.PHONY: demo test test-fast test-faults test-k8s cluster check format install hooks protos docs-tables docs-samples lock clean
 
 install: $(STAMP)
 	@echo "Installed. Next: . $(BIN)/activate, then flow-images --help; or make demo"
@@ -45,6 +45,10 @@ test-faults: $(STAMP)
 # Builds a real control plane and a real node from package registries (once, as root), and runs the tests on them.
 test-k8s: $(STAMP)
 	tests/k8s/run.sh
+
+# The tests' own cluster of one real node, for trying things by hand (as root), until Ctrl-C.
+cluster: $(STAMP)
+	@tests/k8s/cluster/by_hand.sh
 
 # Runs the formatter, the linter and the type checker before each commit.
 hooks: $(STAMP)

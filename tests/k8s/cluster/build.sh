@@ -24,7 +24,9 @@ once() {
   echo "$key" >"$stamp"
 }
 
+needs() { command -v "$1" >/dev/null || { echo "build.sh: $2 is missing: \`$1\` is not on the PATH" >&2; exit 2; }; }
 build_kube() {
+  needs go "Go, which builds Kubernetes from its source,"
   local version minor at=k8s.io/component-base/version
   version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' "$here/kube/go.mod")
   minor=$(cut -d. -f2 <<<"$version")
@@ -32,7 +34,10 @@ build_kube() {
   (cd "$here/kube" && CGO_ENABLED=0 nice -n 10 go build -mod=readonly -trimpath -o "$cache/bin/kube" -ldflags \
     "-s -w -X $at.gitVersion=$version -X $at.gitMajor=1 -X $at.gitMinor=$minor -X k8s.io/client-go/pkg/version.gitVersion=$version" .)
 }
-go_install() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "$1"; }
+go_install() {
+  needs go "Go, which builds ${1##*/} from its source,"
+  GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "$1"
+}
 control_plane() {
   once kube "$(cat "$here"/kube/* | sha256sum | cut -c1-16)" build_kube
   once kwok "$kwok_version" go_install "sigs.k8s.io/kwok/cmd/kwok@$kwok_version"
@@ -49,6 +54,7 @@ linters() {
 }
 
 debian_packages() {
+  needs apt-get "Debian's or Ubuntu's package manager"
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     buildah conntrack containerd containernetworking-plugins debootstrap gcc iproute2 ipset iptables libc6-dev nftables openssl runc >/dev/null
