@@ -66,6 +66,7 @@ WHOLE = (
     "trainer/test_head.py",
     "trainer/test_model.py",
     "trainer/test_models_command.py",
+    "trainer/test_older_tensorflow.py",
     "trainer/test_signals.py",
     "trainer/test_strategy.py",
     "trainer/test_tensorboard.py",
