@@ -51,7 +51,11 @@ debian_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     buildah conntrack containerd containernetworking-plugins debootstrap gcc iproute2 iptables libc6-dev nftables openssl runc >/dev/null
 }
-node() { once node "$(sed -n '/^debian_packages/,/^}/p' "$0" | sha256sum | cut -c1-16)" debian_packages; }
+node() {
+  local operator=dask-kubernetes==2026.3.0
+  once node "$(sed -n '/^debian_packages/,/^}/p' "$0" | sha256sum | cut -c1-16)" debian_packages
+  once kopf "$operator" pip_tool kopf "$operator"  # Dask's operator is its plugin.
+}
 
 case ${1:-all} in
 control-plane) control_plane ;;
