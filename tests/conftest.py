@@ -38,6 +38,7 @@ WHOLE = (
     "faults",
     "flow_images",
     "k8s",
+    "serving/client/test_image_calls.py",
     "serving/console/test_streams.py",
     "serving/images/test_header.py",
     "serving/images/test_preprocessing.py",

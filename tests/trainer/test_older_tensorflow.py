@@ -36,7 +36,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
     "lossless": {"format": "webp", "lossless": True},
 }
 _UNDECODED = {"2.19.1": ("webp", "lossless")}
-"""What a version can't decode, and says so. TensorFlow has had WebP since 2.20; before, they are not `ok`."""
+"""What a version can't decode, and says so; clients send it as PNG (`serving.images.as_png`)."""
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
