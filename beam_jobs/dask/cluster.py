@@ -18,6 +18,8 @@ from beam_jobs.dask.dask_runner import split_options
 from serving.errors import FlowImagesError, Transient, UsageError
 
 _EVERY_S = 0.5
+_ATTEMPT_S = 5.0
+"""Seconds for one attempt to connect, where the options don't say: a stop is noticed after each."""
 _SAME = ("flow-images", "apache-beam", "dask", "distributed", "cloudpickle")
 """Distributions that client, scheduler and workers must have in the same version: they pickle things for each other."""
 
@@ -148,19 +150,31 @@ def _minor(python: str | None) -> str:
 def dask_cluster(options: PipelineOptions, patience_s: float) -> Iterator[DaskCluster]:
     """The cluster that Beam's options name, with the connection closed at the end.
 
+    Args:
+      options: those of Dask among them.
+      patience_s: seconds to go on while there is no scheduler, and then while there is no worker.
+
     Raises:
-      UsageError: the address is none.
-      ClusterUnavailable: its scheduler does not answer.
+      UsageError: the address is none, or versions differ.
+      ClusterUnavailable: no scheduler answered, or no worker came in time.
+      Interrupted: a stop was requested.
     """
-    connection: dict[str, Any] = split_options(options)[1]
+    connection: dict[str, Any] = {"timeout": _ATTEMPT_S, **split_options(options)[1]}
     where = str(connection.get("address") or connection.get("scheduler_file"))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VersionMismatchWarning)  # DaskCluster looks itself
-            client = Client(**connection, set_as_default=False)
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        raise UsageError(f"{where} is no Dask scheduler: give it as tcp://HOST:8786 or tls://HOST:8786") from error
-    except OSError as error:
-        raise ClusterUnavailable(f"the Dask scheduler {where} does not answer: {error}") from error
-    with contextlib.closing(client):
+    with contextlib.closing(_connect(connection, where, patience_s)) as client:
         yield DaskCluster(client, where, patience_s)
+
+
+def _connect(connection: Mapping[str, Any], where: str, patience_s: float) -> Client:
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", VersionMismatchWarning)  # DaskCluster looks itself
+                return Client(**connection, set_as_default=False)
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            raise UsageError(f"{where} is no Dask scheduler: give it as tcp://HOST:8786 or tls://HOST:8786") from error
+        except OSError as error:
+            stop_request.raise_if_stopped()
+            if time.monotonic() > until:
+                raise ClusterUnavailable(f"the Dask scheduler {where} does not answer: {error}") from error

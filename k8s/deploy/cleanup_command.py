@@ -15,12 +15,12 @@ from serving.console.option_flags import option_flags
 if TYPE_CHECKING:
     from k8s.deploy.cluster import Cluster, Object
 
+_RUNS = [("kubernetes.dask.org/v1", "DaskCluster"), ("apps/v1", "Deployment"), ("v1", "Pod")]
 _DEPLOYED = [
+    *_RUNS,
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
-    ("apps/v1", "Deployment"),
     ("policy/v1", "PodDisruptionBudget"),
     ("v1", "Service"),
-    ("v1", "Pod"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("v1", "ConfigMap"),
     ("v1", "ServiceAccount"),
@@ -40,7 +40,7 @@ class DeployCleanupOptions(ClusterOptions, group="Cluster"):
 def cleanup(options: DeployCleanupOptions) -> None:
     """Delete finished Jobs, or all that was deployed.
 
-    When no server, Job or pod of ours is left, what they needed goes, too: policies, options and accounts.
+    When no server, Job, Dask cluster or pod of ours is left, what they needed goes, too.
     """
     from k8s.deploy import changes, explain
     from k8s.deploy.cluster_errors import Forbidden
@@ -57,7 +57,7 @@ def cleanup(options: DeployCleanupOptions) -> None:
             if everything:
                 raise
             found = {}
-        if everything or not any(found.get(kind) for kind in (("apps/v1", "Deployment"), ("v1", "Pod"))):
+        if everything or not any(found.get(kind) for kind in _RUNS):
             gone += [(version, kind, obj) for (version, kind), objects in found.items() for obj in objects]
     if options.volumes:
         claim = ("v1", "PersistentVolumeClaim")
@@ -73,5 +73,5 @@ def cleanup(options: DeployCleanupOptions) -> None:
 
 def _ours(cluster: "Cluster", api_version: str, kind: str) -> "list[Object]":
     """What carries our label, and has no owner with which it goes."""
-    found = cluster.all(api_version, kind, label_selector=PART_OF)
+    found = cluster.all(api_version, kind, label_selector=PART_OF) if cluster.knows(api_version, kind) else []
     return [obj for obj in found if not obj["metadata"].get("ownerReferences")]

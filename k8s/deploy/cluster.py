@@ -103,6 +103,11 @@ class Cluster:
             found: Object = self._resource(api_version, kind).get(name=name, namespace=self.namespace).to_dict()
             return found
 
+    def knows(self, api_version: str, kind: str) -> bool:
+        """Whether there can be such objects: those of an operator that isn't installed can't."""
+        with self._translated(f"look for {kind}"):
+            return bool(self._dynamic.resources.search(api_version=api_version, kind=kind))
+
     def all(self, api_version: str, kind: str, **selectors: str) -> list[Object]:
         """Objects of the namespace, by label_selector or field_selector."""
         with self._translated(f"list {kind}"):
@@ -147,9 +152,8 @@ class Cluster:
             with self._translated(f"look for {kind}"):
                 return self._dynamic.resources.get(api_version=api_version, kind=kind)
         except ResourceNotFoundError as error:
-            raise DeployError(
-                f"{self.where} knows no {kind} {api_version}: it needs Kubernetes 1.34 or newer"
-            ) from error
+            needs = "the Dask operator" if "dask" in api_version else "Kubernetes 1.34 or newer"
+            raise DeployError(f"{self.where} knows no {kind} {api_version}: it needs {needs}") from error
 
     @contextlib.contextmanager
     def _translated(self, action: str) -> Iterator[None]:

@@ -42,7 +42,9 @@ class DeployPredictOptions(ApplyOptions, group="Speed"):
     wire: Wire | None = option("How images are sent.", default=None)
     # The bounds are those of `predict` itself.
     batch_size: int | None = option("Images in one request.", default=None, least=1, most=4096)
-    shards: int | None = option("How many pods share the work.", default=None, least=1, most=100_000)
+    shards: int | None = option(
+        "How many pods, or workers of a Dask cluster, share the work.", default=None, least=1, most=100_000
+    )
 
 
 @click.command(

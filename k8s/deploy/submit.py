@@ -13,6 +13,7 @@ from serving.errors import EXIT_USAGE
 
 _POD_PATH = ("spec", "template", "spec")
 _POD = "/" + "/".join(_POD_PATH)
+_DASK = "--runner=DaskRunner"
 
 
 def utc_seconds() -> int:
@@ -27,7 +28,7 @@ def train(
     current = overlay.build(folder)
     job = overlay.find(current, "Job", "train")
     values = _given(options)
-    operations = [_append(argument) for argument in arguments]
+    operations = _inserted(overlay.part(job, *_POD_PATH, "containers", 0, "args"), arguments)
     patches = [_own_values(job, values), _job_patch("train", f"train-{values['VERSION']}", operations)]
     return overlay.only(overlay.changed(folder, current, Change(namespace=namespace, patches=patches)), "train")
 
@@ -40,16 +41,20 @@ def predict(
     shards: int | None,
     arguments: Sequence[str],
 ) -> list[Object]:
-    """The prediction Job and what it needs, with as many pods as shards."""
+    """The prediction Job and what it needs, with as many pods, or Dask workers, as shards."""
     current = overlay.build(folder)
     job = overlay.find(current, "Job", "predict")
     values = _given(options)
-    operations = [_append(argument) for argument in arguments]
-    if shards is not None:
-        operations += _shards(overlay.part(job, *_POD_PATH, "containers", 0, "args"), shards)
+    told = overlay.part(job, *_POD_PATH, "containers", 0, "args")
+    operations = _inserted(told, arguments)
+    workers: list[Object] = []
+    if shards is not None and _DASK in told:
+        workers = _workers(current, shards)
+    elif shards is not None:
+        operations += _shards(told, shards)
     if "SERVER" in values:
         operations += _no_wait(job)
-    patches = [_own_values(job, values), _job_patch("predict", name, operations)]
+    patches = [_own_values(job, values), _job_patch("predict", name, operations), *workers]
     return overlay.only(overlay.changed(folder, current, Change(namespace=namespace, patches=patches)), "predict")
 
 
@@ -121,8 +126,23 @@ def _job_patch(job: str, name: str, operations: Sequence[Object]) -> Object:
     return {**_patch("Job", job, [rename, *operations]), "options": {"allowNameChange": True}}
 
 
-def _append(argument: str) -> Object:
-    return {"op": "add", "path": f"{_POD}/containers/0/args/-", "value": _text(argument)}
+def _inserted(told: Sequence[str], arguments: Sequence[str]) -> list[Object]:
+    """Puts arguments before Beam's, which come after `--`."""
+    place = told.index("--") if "--" in told else len(told)
+    path = f"{_POD}/containers/0/args"
+    return [
+        {"op": "add", "path": f"{path}/{place + i}", "value": _text(argument)} for i, argument in enumerate(arguments)
+    ]
+
+
+def _workers(current: Sequence[Object], count: int) -> list[Object]:
+    for kind, name, path in (
+        ("Deployment", "dask-worker", "/spec/replicas"),
+        ("DaskCluster", "dask", "/spec/worker/replicas"),
+    ):
+        if overlay.has(current, kind, name):
+            return [_patch(kind, name, [{"op": "add", "path": path, "value": count}])]
+    raise DeployError("the Dask cluster of these manifests is not theirs: leave `shards` out", EXIT_USAGE)
 
 
 def _shards(args: Sequence[str], shards: int) -> list[Object]:

@@ -18,8 +18,8 @@ from k8s.images.engine import CONTAINERFILE, ENGINES, Engine, find
 from serving.errors import FlowImagesError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = {"trainer": "trainer", "predict": "predict", "server": "serve"}
-"""The stages of the Containerfile, and the extra of our distribution that each installs."""
+IMAGES = {"trainer": "trainer", "predict": "predict,dask", "server": "serve"}
+"""The stages of the Containerfile, and the extras of our distribution that each installs."""
 WITH_EXTRAS = ("trainer", "predict")
 """The images that read and write buckets themselves."""
 OURS = "flow-images"

@@ -35,6 +35,17 @@ def workloads(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
     for o in objects:
         if template := o.get("spec", {}).get("template"):
             yield o["metadata"]["name"], o, template
+        if o["kind"] == "DaskCluster":
+            yield from _dask_pods(o)
+
+
+def _dask_pods(cluster: Object) -> Iterator[tuple[str, Object, Object]]:
+    """The pods that the Dask operator makes for a cluster, with the labels that it adds."""
+    name = cluster["metadata"]["name"]
+    for component in ("scheduler", "worker"):
+        spec = cluster["spec"][component]
+        added = {"dask.org/cluster-name": name, "dask.org/component": component}
+        yield f"{name}-{component}", cluster, {"metadata": {"labels": spec["metadata"]["labels"] | added}, **spec}
 
 
 def containers(template: Object) -> Iterator[Object]:
@@ -74,8 +85,8 @@ def takes(selector: Object, labels: dict[str, str]) -> bool:
     )
 
 
-BY_ROLE = ("workload-identity", "asks-models", "internet")
-"""Policies for pods that carry a label for what they do, which may be none: without Jobs, or without a bucket."""
+BY_ROLE = ("workload-identity", "asks-models", "internet", "dask-scheduler", "dask-workers", "uses-dask")
+"""Policies for pods of one role, which may be none: without Jobs, a bucket or Dask."""
 OTHERS = [
     {},
     {"app": "shop"},
@@ -292,7 +303,10 @@ def jobs(objects: list[Object]) -> Iterator[str]:
             yield f"Job {name}: is never cleaned up"
         if kind == "predict":
             shards = [a.rpartition("/")[2] for a in main["args"] if a.startswith("--shard=")]
-            if spec.get("completionMode") != "Indexed" or shards != [str(spec["completions"])]:
+            expected = (
+                [] if "--runner=DaskRunner" in main["args"] and spec["completions"] == 1 else [spec["completions"]]
+            )
+            if spec.get("completionMode") != "Indexed" or shards != [str(count) for count in expected]:
                 yield f"Job {name}: {spec.get('completions')} pods for {shards} shards"
             if waits != {2, 75}:
                 yield f"Job {name}: waits again and again for a server that never comes"
@@ -309,7 +323,7 @@ def drains(objects: list[Object]) -> Iterator[str]:
     """A server pod that ends has time to be left by every client."""
     for name, deployment in named(objects, "Deployment").items():
         pod = deployment["spec"]["template"]["spec"]
-        for container in pod["containers"]:
+        for container in (c for c in pod["containers"] if c["name"] == "serving"):
             text = " ".join(container.get("args", []))
             ages = [int(n) / 1000 for n in re.findall(r"grpc\.max_connection_age(?:_grace)?_ms=(\d+)", text)]
             sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)

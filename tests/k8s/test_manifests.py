@@ -45,6 +45,7 @@ def combinations() -> list[list[str]]:
     additions = [list(c) for n in range(len(ADDITIONS) + 1) for c in itertools.combinations(ADDITIONS, n)]
     additions += [["own-namespace"], [*ADDITIONS, "own-namespace"]]
     additions += [["no-jobs"], [*ADDITIONS, "no-jobs"], ["replaced-jobs"]]
+    additions += [["dask-job"], ["dask"], ["dask", *ADDITIONS, "replaced-jobs"], ["dask-operator", *ADDITIONS]]
     return [
         [*store, *server, *more]
         for store in STORES

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from serving.model_store.versions import MODEL_FILE
-from tests.k8s.builds import K8S, compose
+from tests.k8s.builds import CACHE, K8S, compose
 from tests.k8s.cluster.control_plane import free_ports
 from tests.k8s.cluster.node import ADDRESS, NAME, Node, missing
 from tests.k8s.command import Ran, deploy
@@ -392,6 +392,50 @@ def test_wrong_usage_fails_at_once(site: Site) -> None:
     assert result.exit_code == 2
     assert "ended with exit code 2 (wrong usage" in result.output
     assert len(site.get("pods", "-l", "batch.kubernetes.io/job-name=wrong")) <= 2
+
+
+def _with(site: Site, folder: Path, component: str) -> str:
+    """The site's overlay with one more component."""
+    compose(folder, os.path.relpath(site.overlay, K8S), [component])
+    return f"--manifests={folder}"
+
+
+def test_a_dask_cluster_predicts_and_a_killed_worker_costs_no_row(site: Site, many: str, tmp_path: Path) -> None:
+    overlay = _with(site, tmp_path / "dask", "dask")
+    run = ["--job-name=dask", "--shards=2", f"--input={many}", "--output=/output/dask", "--no-wait"]
+    begun = site.submit("predict", overlay, *run)
+    assert begun.exit_code == 0, begun.output
+    site.until("prediction has begun", lambda: _has_begun(site, "dask"))
+    workers = ("pods", "-l", "app.kubernetes.io/name=dask-worker")
+    victim = site.get(*workers)[0]["metadata"]["name"]
+    site.kubectl("exec", victim, "--", "sh", "-c", "kill -KILL -1 || true")
+    site.until("it is started again", lambda: any(_restarts(pod) for pod in site.get(*workers)))
+    site.finish("dask")
+    _complete(site, "dask", version=1)
+    assert site.get("job", "dask")["status"].get("failed", 0) == 0
+    site.kubectl("delete", "deployment", "dask-scheduler", "dask-worker")
+
+
+def _restarts(pod: Any) -> int:
+    return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
+
+
+def test_the_dask_operator_makes_the_same_cluster(site: Site, many: str, tmp_path: Path) -> None:
+    kopf = CACHE / "venv-kopf/bin/kopf"
+    (resources,) = kopf.parents[1].glob("lib/python3*/site-packages/dask_kubernetes/operator/deployment/helm/*/crds")
+    # As its chart is installed: by the server, as a schema is too long for an annotation.
+    site.node.kubectl("apply", "--server-side", "-f", str(resources))
+    controller = ["run", "-m", "dask_kubernetes.operator.controller", "--all-namespaces"]
+    site.node.start("dask-operator", ["env", f"KUBECONFIG={site.node.admin}", str(kopf), *controller])
+    overlay = _with(site, tmp_path / "operator", "dask-operator")
+    run = ["--job-name=operated", "--shards=2", f"--input={many}", "--output=/output/operated"]
+    done = site.submit("predict", overlay, *run)
+    assert done.exit_code == 0, f"{done.output}\n{site.diagnosis()}"
+    _complete(site, "operated", version=1)
+    made = site.get("deployments", "-l", "dask.org/cluster-name=dask")
+    assert len([d for d in made if d["metadata"]["labels"]["dask.org/component"] == "worker"]) == 2
+    assert "daskcluster/dask deleted" in site.deploy("cleanup", "--all").output
+    site.until("the cluster is gone", lambda: not site.get("pods", "-l", "dask.org/cluster-name=dask"))
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ class Cluster:
         self.folder = folder
         self._flags = flags
         self._path = path
-        self._port = free_port()
-        self.address = f"{protocol}://127.0.0.1:{self._port}"
+        self.port = free_port()
+        self.address = f"{protocol}://127.0.0.1:{self.port}"
         self.scheduler: subprocess.Popen[bytes] | None = None
         self._all: list[subprocess.Popen[bytes]] = []
 
@@ -52,7 +52,7 @@ class Cluster:
         command = ["scheduler", "--host", self.address, "--no-show"]
         more = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(allowed_failures)}
         self.scheduler = self._start([*command, *self._flags], self._path, more)
-        wait_for_port(self._port)
+        wait_for_port(self.port)
 
     def start_worker(
         self, *, path: Sequence[str] | None = None, isolated: bool = False, environment: Mapping[str, str] | None = None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -257,3 +258,39 @@ def test_a_worker_without_our_packages_is_told(cluster: Cluster, spec: WorkerSpe
         UsageError, match=r"has no flow-images, no apache-beam: start .* flow-images\[predict,dask\] \d"
     ):
         run(spec, cluster)
+
+
+@pytest.fixture
+def no_scheduler(cluster: Cluster) -> Iterator[Callable[[], None]]:
+    """The cluster's scheduler is gone. Call it to wait until somebody has asked for one in vain."""
+    assert cluster.scheduler
+    cluster.scheduler.kill()
+    cluster.scheduler.wait()
+    with socket.create_server(("127.0.0.1", cluster.port), reuse_port=True) as closed:
+
+        def asked() -> None:
+            closed.settimeout(60)
+            closed.accept()[0].close()
+            closed.close()
+
+        yield asked
+
+
+def test_a_late_scheduler_is_waited_for(cluster: Cluster, spec: WorkerSpec, no_scheduler: Callable[[], None]) -> None:
+    ended = started(lambda: run(dataclasses.replace(spec, retry=RetryPolicy(patience_s=120)), cluster))
+    no_scheduler()
+    cluster.start_scheduler()
+    cluster.start_worker()
+    ended.result(120)
+    assert_complete(spec)
+
+
+def test_waiting_for_a_scheduler_can_be_stopped(
+    cluster: Cluster, spec: WorkerSpec, no_scheduler: Callable[[], None]
+) -> None:
+    ended = started(lambda: run(dataclasses.replace(spec, retry=RetryPolicy(patience_s=600)), cluster))
+    no_scheduler()
+    with stop_request.run_in_progress():
+        stop_request.request_stop()
+        with pytest.raises(Interrupted):
+            ended.result(60)

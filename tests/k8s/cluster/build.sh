@@ -55,8 +55,10 @@ debian_packages() {
 # A registry that images are pushed to.
 build_registry() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath "github.com/google/go-containerregistry/cmd/registry@$registry_version"; }
 node() {
-  once registry "$registry_version" build_registry
+  local operator=dask-kubernetes==2026.3.0
   once node "$(sed -n '/^debian_packages/,/^}/p' "$0" | sha256sum | cut -c1-16)" debian_packages
+  once registry "$registry_version" build_registry
+  once kopf "$operator" pip_tool kopf "$operator"  # Dask's operator is its plugin.
 }
 
 case ${1:-all} in

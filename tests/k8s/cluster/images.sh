@@ -68,7 +68,7 @@ build_project() {
       --isolation=chroot --layers -q --target "$1" --build-arg "BASE=$base" ${extras:+--build-arg "EXTRAS=$extras"} \
       -f "$folder/k8s/images/Containerfile" -t "$2" "$folder" >/dev/null
   }
-  for entry in predict predict:-s3:predict,s3 trainer server; do  # The first ones with the extras that they have anyway.
+  for entry in predict predict:-s3:predict,dask,s3 trainer server; do  # The first ones with the extras that they have anyway.
     IFS=: read -r target tag extras <<<"$entry"
     file=$target$tag
     [ "$(cat "$cache/images/$file.built" 2>/dev/null)" = "$sum" ] && { echo "$file: built already"; continue; }

@@ -107,6 +107,7 @@ class Node(ControlPlane):
             "tlsPrivateKeyFile": str(pki / "kubelet-server.key"),
             "containerRuntimeEndpoint": f"unix://{SOCKET}",
             "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{self.folder.parent.name}",  # As sandbox.sh has made it.
             "failCgroupV1": False,
             "failSwapOn": False,
             "oomScoreAdj": 0,

@@ -8,14 +8,24 @@ export FLOW_IMAGES_SANDBOX=${FLOW_IMAGES_SANDBOX:-$(mktemp -d -t flow-images-nod
 
 if [ "${1:-}" != --inside ]; then
   [ "$(id -u)" = 0 ] || { echo "sandbox.sh: needs root" >&2; exit 2; }
+  # Each node has control groups of its own, so that two on one machine don't touch each other's pods: below each
+  # controller's groups (version 1) or below the only ones (version 2).
+  group=$(basename "$FLOW_IMAGES_SANDBOX")
+  tops=(/sys/fs/cgroup)
+  [ -e /sys/fs/cgroup/cgroup.controllers ] || tops=(/sys/fs/cgroup/*/)
   clean() {
-    # The pods' groups are all empty now; a busy one is not ours.
-    for top in /sys/fs/cgroup/*/kubepods /sys/fs/cgroup/kubepods; do
-      [ ! -d "$top" ] || find "$top" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    for top in "${tops[@]}"; do
+      [ ! -d "$top/$group" ] || find "$top/$group" -depth -type d -exec rmdir {} + || true
     done
     rm -rf "$FLOW_IMAGES_SANDBOX"
   }
   trap clean EXIT
+  for top in "${tops[@]}"; do
+    mkdir "$top/$group"
+    for setting in cpus mems; do  # Nothing runs in a new group of version 1 before it has these.
+      [ ! -e "$top/cpuset.$setting" ] || cat "$top/cpuset.$setting" >"$top/$group/cpuset.$setting"
+    done
+  done
   unshare --net --mount --pid --fork --mount-proc --kill-child "$0" --inside "$@"
   exit
 fi

@@ -1,11 +1,12 @@
 """What the client makes of the manifests for each Job: values that are the Job's own."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.k8s.builds import Object, kubectl, one
+from tests.k8s.builds import Object, compose, kubectl, one
 from tests.k8s.command import deploy
 
 pytestmark = pytest.mark.skipif(kubectl() is None, reason="needs kubectl")
@@ -29,7 +30,8 @@ PREDICT = {
 
 
 def _built(*arguments: str) -> list[Object]:
-    result = deploy(*arguments, "--dry-run=client")
+    command, *flags = arguments
+    result = deploy(command, "--dry-run=client", *flags)
     assert result.exit_code == 0, result.output
     return list(yaml.safe_load_all(result.stdout))
 
@@ -63,3 +65,45 @@ def test_jobs_of_the_same_manifests_share_their_configmaps(command: str, other: 
 
     assert names() == names(*other)
     assert one(_built("train", "--version=7"), "Job", "train-7")
+
+
+@pytest.mark.parametrize(
+    ("component", "kind", "where"),
+    [("dask", "Deployment", "dask-worker"), ("dask-operator", "DaskCluster", "dask")],
+)
+def test_shards_are_the_workers_of_a_dask_cluster(tmp_path: Path, component: str, kind: str, where: str) -> None:
+    compose(tmp_path / "own", "overlays/local", [component])
+    objects = _built("predict", "-k", str(tmp_path / "own"), "--shards=7", "--job-name=p", "--", "--max-rejected=3")
+    spec = one(objects, kind, where)["spec"]
+    assert spec.get("worker", spec)["replicas"] == 7
+    job = one(objects, "Job", "p")["spec"]
+    assert (job["completions"], job["parallelism"]) == (1, 1)
+    args = job["template"]["spec"]["containers"][0]["args"]
+    # Beam's own flags stay last.
+    place = args.index("--")
+    assert args[place - 1] == "--max-rejected=3"
+    assert args[place + 1 :] == ["--runner=DaskRunner", "--dask_client_address=$(DASK_SCHEDULER)"]
+    assert not [arg for arg in args if arg.startswith("--shard=")]
+
+
+def test_the_workers_of_somebody_elses_dask_cluster_are_not_set(tmp_path: Path) -> None:
+    compose(tmp_path / "own", "overlays/local", ["dask-job"])
+    result = deploy("predict", "-k", str(tmp_path / "own"), "--shards=7", "--dry-run=client")
+    assert result.exit_code == 2
+    assert "leave --shards out" in result.output
+
+
+def test_dask_workers_are_made_like_the_prediction_pods(tmp_path: Path) -> None:
+    bucket = [
+        {"name": "bucket", "namespace": "flow-images", "literals": ["AWS_REGION=x"]},
+        {"name": "serving-sync", "namespace": "flow-images", "literals": ["MODEL_SOURCE=s3://b/models"]},
+    ]
+    objects = compose(tmp_path / "own", "base", ["bucket-s3", "dask"], bucket)
+    job = one(objects, "Job", "predict")["spec"]["template"]
+    worker = one(objects, "Deployment", "dask-worker")["spec"]["template"]
+    assert worker["metadata"]["labels"] == job["metadata"]["labels"] | {"app.kubernetes.io/name": "dask-worker"}
+    for field in ("volumes", "securityContext", "serviceAccountName"):
+        assert worker["spec"][field] == job["spec"][field]
+    (mine,), (theirs,) = worker["spec"]["containers"], job["spec"]["containers"]
+    for field in ("image", "envFrom", "volumeMounts", "resources", "securityContext"):
+        assert mine[field] == theirs[field]
