@@ -12,6 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${FLOW_IMAGES_K8S:-${XDG_CACHE_HOME:-$HOME/.cache}/flow-images-k8s}
 kwok_version=v0.7.0
+registry_version=v0.20.7
 mkdir -p "$cache/bin"
 
 # Runs a build step unless it was done with the same inputs: once NAME INPUTS-KEY COMMAND...
@@ -74,9 +75,12 @@ debian_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     buildah conntrack containerd containernetworking-plugins debootstrap gcc iproute2 iptables libc6-dev nftables openssl runc >/dev/null
 }
+# A registry that images are pushed to.
+build_registry() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath "github.com/google/go-containerregistry/cmd/registry@$registry_version"; }
 node() {
   local operator=dask-kubernetes==2026.3.0
   once node "$(sed -n '/^debian_packages/,/^}/p' "$0" | sha256sum | cut -c1-16)" debian_packages
+  once registry "$registry_version" build_registry
   once kopf "$operator" pip_tool kopf "$operator"  # Dask's operator is its plugin.
 }
 
