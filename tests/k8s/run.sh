@@ -44,7 +44,7 @@ obstacle_c() {
   local said
   if [ "$(id -u)" != 0 ]; then
     echo "it needs root"
-  elif [ ! -e "$cache/images/server.tar" ] || [ ! -x "$kube" ]; then
+  elif [ ! -e "$cache/images/server.tar" ] || [ ! -x "$kube" ] || [ ! -x "$cache/bin/kube-router" ]; then
     echo "no node is built: tests/k8s/run.sh builds it"
   elif ! said=$("$here/cluster/sandbox.sh" containerd --version 2>&1); then
     echo "this machine gives a node no room: ${said##*$'\n'}"
@@ -52,7 +52,7 @@ obstacle_c() {
     echo "its images could not be brought up to date in time: ${said##*$'\n'}"
   fi
 }
-run_c() { "$here/cluster/sandbox.sh" "$@" "$pytest" -m k8s tests/k8s/test_pods.py "${arguments[@]}"; }
+run_c() { "$here/cluster/sandbox.sh" "$@" "$pytest" -m k8s tests/k8s/test_network_policies.py tests/k8s/test_pods.py "${arguments[@]}"; }
 
 left() { echo $((within - SECONDS)); }
 tier() { # a|b|c NAME SECONDS-THAT-IT-TAKES-AT-LEAST

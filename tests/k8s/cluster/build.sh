@@ -3,7 +3,8 @@
 #
 #   tests/k8s/cluster/build.sh control-plane   etcd, API server, controllers, scheduler, kwok (6 to 12 minutes on 2 cores)
 #   tests/k8s/cluster/build.sh linters         hadolint, kubernetes-validate, checkov, each in a venv of its own
-#   tests/k8s/cluster/build.sh node            Debian packages of a real node and of image building (root)
+#   tests/k8s/cluster/build.sh node            Debian packages of a real node and of image building (root), and
+#                                              kube-router, which enforces network policies
 #   tests/k8s/cluster/build.sh                 all of them
 #
 # KUBERNETES=1.37.2 tests/k8s/cluster/build.sh control-plane builds another version than that of kube/go.mod, beside it.
@@ -13,6 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=${FLOW_IMAGES_K8S:-${XDG_CACHE_HOME:-$HOME/.cache}/flow-images-k8s}
 kwok_version=v0.7.0
 registry_version=v0.20.7
+router_version=v2.1.0
 mkdir -p "$cache/bin"
 
 # Runs a build step unless it was done with the same inputs: once NAME INPUTS-KEY COMMAND...
@@ -50,14 +52,14 @@ build_other_kube() { # VERSION FILE
   build_kube "$sources" "$2"
   rm -r "$sources"
 }
-build_kwok() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "sigs.k8s.io/kwok/cmd/kwok@$kwok_version"; }
+go_install() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "$1"; }
 control_plane() {
   if [ -n "${KUBERNETES:-}" ]; then
     once "kube-$KUBERNETES" "$KUBERNETES" build_other_kube "$KUBERNETES" "$cache/bin/kube-$KUBERNETES"
   else
     once kube "$(cat "$here"/kube/* | sha256sum | cut -c1-16)" build_kube "$here/kube" "$cache/bin/kube"
   fi
-  once kwok "$kwok_version" build_kwok
+  once kwok "$kwok_version" go_install "sigs.k8s.io/kwok/cmd/kwok@$kwok_version"
 }
 
 pip_tool() { # NAME REQUIREMENT: a venv of its own, its command linked into bin
@@ -73,14 +75,13 @@ linters() {
 debian_packages() {
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    buildah conntrack containerd containernetworking-plugins debootstrap gcc iproute2 iptables libc6-dev nftables openssl runc >/dev/null
+    buildah conntrack containerd containernetworking-plugins debootstrap gcc iproute2 ipset iptables libc6-dev nftables openssl runc >/dev/null
 }
-# A registry that images are pushed to.
-build_registry() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath "github.com/google/go-containerregistry/cmd/registry@$registry_version"; }
 node() {
   local operator=dask-kubernetes==2026.3.0
   once node "$(sed -n '/^debian_packages/,/^}/p' "$0" | sha256sum | cut -c1-16)" debian_packages
-  once registry "$registry_version" build_registry
+  once registry "$registry_version" go_install "github.com/google/go-containerregistry/cmd/registry@$registry_version"
+  once kube-router "$router_version" go_install "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@$router_version"
   once kopf "$operator" pip_tool kopf "$operator"  # Dask's operator is its plugin.
 }
 
@@ -89,5 +90,5 @@ control-plane) control_plane ;;
 linters) linters ;;
 node) node ;;
 all) linters; control_plane; node ;;
-*) sed -n '2,10p' "$0"; exit 2 ;;
+*) sed -n '2,12p' "$0"; exit 2 ;;
 esac
