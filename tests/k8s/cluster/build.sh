@@ -90,5 +90,5 @@ control-plane) control_plane ;;
 linters) linters ;;
 node) node ;;
 all) linters; control_plane; node ;;
-*) sed -n '2,12p' "$0"; exit 2 ;;
+*) sed -n '2,11p' "$0"; exit 2 ;;
 esac
