@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from k8s.images.checkout import Commit, commit, copy_context
@@ -114,6 +115,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--extras", default="", help="Of trainer and predict, for buckets, such as gcs; they end their tag, too.")
     add("--engine", choices=list(ENGINES), help="The one to take, instead of the first that works.")
     add("--base", help="The base image instead of the Containerfile's, with or without @sha256:…")
+    add(
+        "--keep", action="store_true", help="Name what was installed, too, so that a prune leaves it for the next time."
+    )
     add("--sboms", type=Path, default=Path("dist/sbom"), help="The folder for lists of packages (SPDX).")
     parsed = parser.parse_args(list(own))
     parsed.more = more
@@ -160,7 +164,6 @@ def run(options: argparse.Namespace, root: Path) -> None:
     say(f"Building with {engine.name} on {'@'.join(base)}.")
     if at.is_dirty:
         say(f"The checkout has changes that are in no commit: the images' revision is {at.revision}.")
-    built = []
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         copy_context(root, context)
@@ -168,12 +171,20 @@ def run(options: argparse.Namespace, root: Path) -> None:
             values = {"EXTRAS": ",".join([IMAGES[image], *wanted.extras_of(image)])}
             if options.base:
                 values["BASE"] = options.base
-            more, named = options.more, wanted.name(image)
-            engine.build(context, image, named, values=values, labels=labels(at, base), epoch=at.time, more=more)
+            build = partial(engine.build, context, values=values, epoch=at.time, more=options.more)
+            if options.keep:
+                build(
+                    f"build-{image}", "-".join([f"localhost/build-{image}:latest", *wanted.extras_of(image)]), labels={}
+                )
+            build(image, wanted.name(image), labels=labels(at, base))
             sbom = root / options.sboms / f"{image}-{wanted.tag_of(image)}.spdx.json"
             sbom.parent.mkdir(parents=True, exist_ok=True)
-            engine.copy_from(named, SBOM, sbom)
-            built.append(Built(image, engine.size(named), engine.push(named) if options.push else None))
+            engine.copy_from(wanted.name(image), SBOM, sbom)
+    # Nothing is pushed before all are built.
+    names = {image: wanted.name(image) for image in wanted.images}
+    built = [
+        Built(image, engine.size(name), engine.push(name) if options.push else None) for image, name in names.items()
+    ]
     width = max(len(wanted.name(one.image)) for one in built)
     for one in built:
         say(f"{wanted.name(one.image):{width}}  {one.size:>8}  {one.digest or ''}".rstrip())

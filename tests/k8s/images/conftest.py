@@ -20,7 +20,7 @@ BASE_DIGEST = "sha256:" + "0" * 64
 STAGES = "".join(
     f'FROM scratch AS {stage}\nLABEL org.opencontainers.image.title="{stage}"\nARG EXTRAS\nCOPY README.md /\n'
     "COPY k8s/sbom.spdx.json /usr/share/sbom/flow-images.spdx.json\n"
-    for stage in ("trainer", "predict", "server")
+    for stage in ("build-server", "trainer", "predict", "server")
 )
 
 

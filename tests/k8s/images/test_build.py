@@ -157,6 +157,11 @@ class TestBuilding:
         second = yaml.safe_load(printed.out)["images"][0]["digest"]
         assert registry.labels("server", second)["org.opencontainers.image.base.digest"] == digest
 
+    def test_what_was_installed_has_a_name_if_it_is_to_be_kept(self, checkout: Path) -> None:
+        assert main(["server", "--engine=buildah", "--keep"], checkout) == 0
+        done = subprocess.run(["buildah", "images", "--format={{.Name}}"], capture_output=True, text=True, check=True)
+        assert {"localhost/build-server", "docker.io/flow-images/server"} <= set(done.stdout.split())
+
     def test_a_base_that_is_nowhere_is_one_line(
         self, checkout: Path, registry: Registry, capfd: pytest.CaptureFixture[str]
     ) -> None:
