@@ -18,6 +18,7 @@ OF_MANY = {
         "test_control_plane",  # the client and the manifests on a real control plane
         "test_manifests",  # YAML has no module
         "test_serving_pod",
+        "test_network_policies",  # who reaches whom on a real node
         "test_others",  # among other people's objects
         "test_pods",  # on a real node
     },

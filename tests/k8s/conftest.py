@@ -1,4 +1,4 @@
-"""Fixtures of tier (b): one control plane a session, one namespace a test, and the command as users call it."""
+"""Fixtures of tiers (b) and (c): one control plane or node a session, and in (b) one namespace a test."""
 
 import json
 import threading
@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from tests.k8s.answers import Answers
-from tests.k8s.builds import K8S, Object, compose
-from tests.k8s.cluster.control_plane import KUBE, KWOK, ControlPlane, wait_until
+from tests.k8s.builds import K8S, KUBE, Object, compose
+from tests.k8s.cluster.control_plane import KWOK, ControlPlane, wait_until
+from tests.k8s.cluster.node import Node
 from tests.k8s.command import Ran, deploy
 
 Deploy = Callable[..., Ran]
@@ -26,6 +27,13 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         pytest.skip("no control plane is built: tests/k8s/cluster/build.sh control-plane")
     with ControlPlane(tmp_path_factory.mktemp("plane") / "cluster") as running:
         running.add_fake_nodes()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """A cluster of one real node, for the tests that sandbox.sh runs."""
+    with Node() as running:
         yield running
 
 

@@ -25,10 +25,10 @@ import yaml
 
 from serving.model_store.versions import MODEL_FILE
 from tests.k8s.builds import CACHE, K8S, compose
-from tests.k8s.cluster.control_plane import free_ports
-from tests.k8s.cluster.node import ADDRESS, NAME, Node, missing
+from tests.k8s.cluster.node import PUBLIC_ADDRESS, Node, missing
 from tests.k8s.command import Ran, deploy
 from tests.k8s.inputs import draw, draw_images, make_hub_module
+from tests.k8s.local import CLASSES, NAMESPACE, VOLUMES, add_volumes, write_overlay
 
 pytestmark = [
     pytest.mark.k8s,
@@ -36,8 +36,6 @@ pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=missing() or ""),
 ]
 
-NAMESPACE = "flow-images"
-CLASSES = {"cyan": (0, 200, 200), "magenta": (200, 0, 200), "yellow": (200, 200, 0)}
 NEW = 60
 MANY = 3000
 LARGE = (2400, 1800)
@@ -48,7 +46,7 @@ class Site:
 
     def __init__(self, node: Node, folder: Path) -> None:
         self.node = node
-        self.volumes = {name: folder / "volumes" / name for name in ("images", "models", "output")}
+        self.volumes = {name: folder / "volumes" / name for name in VOLUMES}
         self.own = folder / "own"
         self.overlay = folder / "overlay"
 
@@ -104,64 +102,13 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with Node() as node:
-        folder = node.folder / "site"
-        made = Site(node, folder)
-        for place in made.volumes.values():
-            place.mkdir(parents=True)
-        draw_images(made.own / "images", CLASSES, each=20)
-        make_hub_module(made.own / "images/hub")
-        _overlay(made.overlay)
-        node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_volumes(made.volumes)))
-        yield made
-
-
-def _overlay(folder: Path) -> None:
-    """The overlay `local`, with small images and few epochs."""
-    compose(folder, "overlays/local", [])
-    written = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    train = {"HUB_MODEL": "/images/hub", "EPOCHS": "15"}
-    options = [{"name": "train-options", "values": train}, {"name": "predict-options", "values": {"BATCH_SIZE": "16"}}]
-    written["configMapGenerator"] = [
-        {
-            "name": o["name"],
-            "namespace": NAMESPACE,
-            "behavior": "merge",
-            "literals": [f"{key}={value}" for key, value in o["values"].items()],  # type: ignore[attr-defined]
-        }
-        for o in options
-    ]
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(written))
-
-
-def _volumes(folders: dict[str, Path]) -> list[dict[str, Any]]:
-    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NAME]}]}
-    storage = {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "manual", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-        "provisioner": "kubernetes.io/no-provisioner",
-    }
-    return [
-        storage,
-        *(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {"name": claim},
-                "spec": {
-                    "capacity": {"storage": "1Gi"},
-                    "accessModes": ["ReadWriteOnce"],
-                    "storageClassName": "manual",
-                    "claimRef": {"namespace": NAMESPACE, "name": claim},
-                    "local": {"path": str(folder)},
-                    "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
-                },
-            }
-            for claim, folder in folders.items()
-        ),
-    ]
+def site(node: Node) -> Site:
+    made = Site(node, node.folder / "site")
+    add_volumes(node, made.volumes)
+    draw_images(made.own / "images", CLASSES, each=20)
+    make_hub_module(made.own / "images/hub")
+    write_overlay(made.overlay)
+    return made
 
 
 def test_one_apply_trains_serves_and_predicts(site: Site) -> None:
@@ -323,7 +270,7 @@ def _resources(memory: str) -> dict[str, Any]:
 
 @pytest.fixture
 def hub(site: Site, tmp_path: Path) -> Iterator[int]:
-    """A hub's port on the node's address; it is overloaded, then resets a connection, and then has a module."""
+    """A hub's port on the internet; it is overloaded, then resets a connection, and then has a module."""
     archive = tmp_path / "module.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
         file.add(site.own / "images/hub", ".")
@@ -346,7 +293,8 @@ def hub(site: Site, tmp_path: Path) -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer((ADDRESS, 0), Handler) as server:
+    # Without TLS, but on the one port that the policies leave open.
+    with http.server.ThreadingHTTPServer((PUBLIC_ADDRESS, 443), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
@@ -360,7 +308,7 @@ def test_blips_of_dns_and_of_the_hub_do_not_fail_a_training(site: Site, hub: int
     # Nobody knows that name yet.
     site.until("a pod has given up", lambda: site.get("job", "train-4")["status"].get("failed", 0) >= 1)
     assert "ended with exit code 75 (stopped, and is resumed by a retry)" in site.deploy("status").output
-    site.node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_named("hub", ADDRESS, hub)))
+    site.node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(_named("hub", PUBLIC_ADDRESS, hub)))
     site.finish("train-4")
     assert (site.volumes["models"] / "blips/4" / MODEL_FILE).exists()
 
@@ -440,13 +388,12 @@ def test_the_dask_operator_makes_the_same_cluster(site: Site, many: str, tmp_pat
 
 @pytest.fixture
 def store(site: Site) -> Any:
-    """An S3 on the node's address, with the images and the first model."""
+    """An S3 on the internet, with the images and the first model; as the hub, without TLS."""
     boto3 = pytest.importorskip("boto3")
-    (port,) = free_ports(ADDRESS, 1)
-    site.node.start("s3", [sys.executable, "-m", "moto.server", "-H", ADDRESS, "-p", str(port)])
+    site.node.start("s3", [sys.executable, "-m", "moto.server", "-H", PUBLIC_ADDRESS, "-p", "443"])
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=f"http://{ADDRESS}:{port}", **keys)
-    site.until("S3 answers", lambda: _answers(ADDRESS, port))
+    client = boto3.client("s3", endpoint_url=f"http://{PUBLIC_ADDRESS}:443", **keys)
+    site.until("S3 answers", lambda: _answers(PUBLIC_ADDRESS, 443))
     client.create_bucket(Bucket="bucket")
     for image in (site.volumes["images"] / "photos").iterdir():
         client.upload_file(str(image), "bucket", f"photos/{image.name}")

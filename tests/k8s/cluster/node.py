@@ -1,17 +1,18 @@
-"""One real node: containerd, runc, kubelet, kube-proxy and CoreDNS, inside what sandbox.sh has made."""
+"""One real node, inside what sandbox.sh has made: containerd, runc, kubelet, kube-proxy, CoreDNS, network policies."""
 
 import json
 import os
 import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from tests.k8s.builds import CACHE
-from tests.k8s.cluster.control_plane import KUBE, POD_ADDRESSES, ControlPlane
+from tests.k8s.builds import CACHE, KUBE
+from tests.k8s.cluster.control_plane import POD_ADDRESSES, SERVICE_ADDRESSES, ControlPlane
 
 ADDRESS = "10.10.0.1"
+PUBLIC_ADDRESS = "203.0.113.1"
+IDENTITY_ADDRESS = "169.254.169.254"
 NAME = "node"
+ROUTER = CACHE / "bin/kube-router"
 SOCKET = "/run/containerd/containerd.sock"
 IMAGES = ("pause", "trainer", "predict", "predict-s3", "server")
 
@@ -35,16 +36,63 @@ oom_score = 0
       runtime_type = "io.containerd.runc.v2"
 """
 
+# As clusters have it: a pod behind a Service, so that network policies bear on it.
+_DNS_ADDRESS = "10.96.0.10"
 _DNS = """
-.:53 {{
-  bind {address}
-  errors
-  ready 127.0.0.1:8181
-  kubernetes cluster.local {{
-    kubeconfig {kubeconfig}
-  }}
-  cache 1
-}}
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: dns, namespace: kube-system}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {{name: dns}}
+rules:
+- {{apiGroups: [""], resources: [services, pods, namespaces], verbs: [list, watch]}}
+- {{apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: dns}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: dns}}
+subjects: [{{kind: ServiceAccount, name: dns, namespace: kube-system}}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: dns, namespace: kube-system}}
+data:
+  Corefile: |
+    .:53 {{
+      errors
+      ready
+      kubernetes cluster.local
+      cache 1
+    }}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: kube-dns, namespace: kube-system}}
+spec:
+  clusterIP: {address}
+  selector: {{k8s-app: kube-dns}}
+  ports: [{{name: dns, port: 53, protocol: UDP}}, {{name: dns-tcp, port: 53, protocol: TCP}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: dns, namespace: kube-system, labels: {{k8s-app: kube-dns}}}}
+spec:
+  serviceAccountName: dns
+  dnsPolicy: Default
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: dns
+    image: localhost/pause:1
+    command: [/kube, dns, -conf, /etc/dns/Corefile]
+    securityContext: {{runAsUser: 0}}
+    readinessProbe: {{httpGet: {{path: /ready, port: 8181}}, periodSeconds: 1}}
+    volumeMounts: [{{name: kube, mountPath: /kube}}, {{name: config, mountPath: /etc/dns}}]
+  volumes:
+  - {{name: kube, hostPath: {{path: {kube}, type: File}}}}
+  - {{name: config, configMap: {{name: dns}}}}
 """
 
 
@@ -52,8 +100,8 @@ def missing() -> str | None:
     """Why there can be no node here, if so."""
     if "FLOW_IMAGES_SANDBOX" not in os.environ:
         return "runs by tests/k8s/cluster/sandbox.sh only"
-    if not KUBE.exists():
-        return "no control plane is built: tests/k8s/cluster/build.sh"
+    if not (KUBE.exists() and ROUTER.exists()):
+        return "no control plane or no network policies are built: tests/k8s/cluster/build.sh"
     if absent := [n for n in IMAGES if not (CACHE / f"images/{n}.tar").exists()]:
         return f"no image {', '.join(absent)}: tests/k8s/cluster/images.sh"
     return None
@@ -113,7 +161,7 @@ class Node(ControlPlane):
             "oomScoreAdj": 0,
             "makeIPTablesUtilChains": False,
             "clusterDomain": "cluster.local",
-            "clusterDNS": [self.address],
+            "clusterDNS": [_DNS_ADDRESS],
             "resolvConf": "",
             "syncFrequency": "10s",
             "imageGCHighThresholdPercent": 100,
@@ -148,23 +196,32 @@ class Node(ControlPlane):
         path = self.folder / "proxy.json"
         path.write_text(json.dumps(config))
         self._component("proxy", f"--config={path}")
-        rights = ["--verb=list,watch", "--resource=services,pods,namespaces,endpointslices.discovery.k8s.io"]
-        self.kubectl("create", "clusterrole", "dns", *rights)
-        self.kubectl("create", "clusterrolebinding", "dns", "--clusterrole=dns", "--user=dns")
-        corefile = self.folder / "Corefile"
-        corefile.write_text(_DNS.format(address=self.address, kubeconfig=self.kubeconfig("dns", "dns")))
-        self._component("dns", "-conf", str(corefile))
-        self.wait_until("cluster DNS ready", _dns_ready)
+        self._enforce_network_policies()
+        self.kubectl("apply", "-f", "-", stdin=_DNS.format(address=_DNS_ADDRESS, kube=KUBE))
+        self.kubectl("-n", "kube-system", "wait", "--for=condition=Ready", "pod/dns", "--timeout=120s")
+
+    def _enforce_network_policies(self) -> None:
+        rights = (
+            "pods,namespaces,nodes,services,endpoints,endpointslices.discovery.k8s.io,networkpolicies.networking.k8s.io"
+        )
+        self.kubectl("create", "clusterrole", "firewall", "--verb=get,list,watch", f"--resource={rights}")
+        self.kubectl("create", "clusterrolebinding", "firewall", "--clusterrole=firewall", "--user=firewall")
+        self.start(
+            "firewall",
+            [
+                str(ROUTER),
+                f"--kubeconfig={self.kubeconfig('firewall', 'firewall')}",
+                f"--hostname-override={NAME}",
+                f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
+                "--run-firewall=true",
+                "--run-router=false",
+                "--run-service-proxy=false",
+                "--run-loadbalancer=false",
+                "--health-port=0",
+            ],
+        )
 
 
 def _ctr(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["ctr", "--address", SOCKET, "--namespace", "k8s.io", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
-
-
-def _dns_ready() -> bool:
-    try:
-        with urllib.request.urlopen("http://127.0.0.1:8181/ready", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False

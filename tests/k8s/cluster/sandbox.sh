@@ -50,6 +50,8 @@ done
 ip link set lo up
 ip link add node0 type bridge
 ip address add 10.10.0.1/24 dev node0
+# What stands for the internet, and for the service by which clouds hand out identities.
+for address in 203.0.113.1 169.254.169.254; do ip address add "$address/32" dev node0; done
 ip link set node0 up
 ip route add default via 10.10.0.254 dev node0  # Leads nowhere, but the node's own address is found by it.
 echo 1 >/proc/sys/net/ipv4/ip_forward
