@@ -47,7 +47,7 @@ class Engine:
             raise EngineFailed(f"no answer in {within_s:.0f} s") from None
         if done.returncode:
             lines = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-            raise EngineFailed(lines[-1])
+            raise EngineFailed(lines[-1].removeprefix("Error: "))
         return done.stdout
 
     def digest_of_base(self, base: str) -> str:

@@ -20,6 +20,7 @@ BASE_DIGEST = "sha256:" + "0" * 64
 STAGES = "".join(
     f'FROM scratch AS {stage}\nLABEL org.opencontainers.image.title="{stage}"\nARG EXTRAS\nCOPY README.md /\n'
     "COPY k8s/sbom.spdx.json /usr/share/sbom/flow-images.spdx.json\n"
+    'CMD ["/none"]\n'
     for stage in ("build-server", "trainer", "predict", "server")
 )
 
@@ -62,14 +63,21 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def buildah(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It works here, and what it builds is gone afterwards."""
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What buildah and podman build is gone afterwards."""
     (tmp_path / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/storage"\nrunroot = "{tmp_path}/storage-run"\n'
     )
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
-    if obstacle := Buildah().obstacle():
+
+
+@pytest.fixture
+def buildah(storage: None) -> Buildah:
+    """It works here."""
+    engine = Buildah()
+    if obstacle := engine.obstacle():
         pytest.skip(f"buildah {obstacle}: tests/k8s/cluster/build.sh node")
+    return engine
 
 
 class Registry:
@@ -91,15 +99,20 @@ class Registry:
         return dict(config["config"]["Labels"])
 
 
+def without_tls(address: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tells buildah and podman that this registry speaks none."""
+    (folder / "registries.conf").write_text(f'[[registry]]\nlocation = "{address}"\ninsecure = true\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))
+
+
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """It speaks no TLS, and engines are told so."""
+    """It holds nothing at first."""
     program = shutil.which("registry", path=f"{CACHE / 'bin'}:{os.environ['PATH']}")
     if not program:
         pytest.skip("no registry is built: tests/k8s/cluster/build.sh node")
     running = Registry(free_port())
-    (tmp_path / "registries.conf").write_text(f'[[registry]]\nlocation = "{running.address}"\ninsecure = true\n')
-    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "registries.conf"))
+    without_tls(running.address, tmp_path, monkeypatch)
     with open(tmp_path / "registry.log", "wb") as log:
         process = subprocess.Popen([program, "-port", running.address.split(":")[1]], stdout=log, stderr=log)
     try:

@@ -1,4 +1,4 @@
-"""Buildah is real, with a storage of its own; docker and podman are scripts that say what they would be told."""
+"""Buildah and podman are real in `TestReal`, with a storage of their own; before it, scripts stand for engines."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ import pytest
 
 from k8s.images.engine import Buildah, Engine, EngineFailed, Podman, find
 from serving.errors import UsageError
-from tests.k8s.images.conftest import Registry
+from tests.k8s.answers import Answers
+from tests.k8s.images.conftest import Registry, without_tls
 
 NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
 DIGEST = "sha256:" + "1" * 64
@@ -134,14 +135,22 @@ def test_docker_copies_a_file_out_of_an_image_without_running_it(programs: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("buildah")
-class TestBuildah:
-    """It builds, pushes and copies for real."""
+class TestReal:
+    """Buildah, and podman where it is installed, build, push and copy for real."""
 
-    def test_an_image_that_is_pushed_is_the_one_that_was_built(self, checkout: Path, registry: Registry) -> None:
+    @pytest.fixture(params=[Buildah, Podman])
+    def engine(self, request: pytest.FixtureRequest, storage: None) -> Engine:
+        engine: Engine = request.param()
+        if obstacle := engine.obstacle():
+            pytest.skip(f"{engine.name} {obstacle}")
+        return engine
+
+    def test_an_image_that_is_pushed_is_the_one_that_was_built(
+        self, engine: Engine, checkout: Path, registry: Registry
+    ) -> None:
         name = f"{registry.address}/team/predict:1"
-        Buildah().build(checkout, "predict", name, values={"EXTRAS": ""}, labels={"a": "b c"}, epoch=1700000000)
-        digest = Buildah().push(name)
+        engine.build(checkout, "predict", name, values={"EXTRAS": ""}, labels={"a": "b c"}, epoch=1700000000)
+        digest = engine.push(name)
         manifest = registry.get("team/predict/manifests/1")
         done = subprocess.run(["sha256sum"], input=manifest, capture_output=True, check=True)
         assert digest == f"sha256:{done.stdout.decode().split()[0]}"
@@ -149,27 +158,37 @@ class TestBuildah:
         assert labels["a"] == "b c"
         assert labels["org.opencontainers.image.title"] == "predict"
 
-    def test_the_same_input_gives_the_same_image(self, checkout: Path, registry: Registry) -> None:
+    def test_the_same_input_gives_the_same_image(self, engine: Engine, checkout: Path, registry: Registry) -> None:
         digests = set()
         for name in ("once", "again"):
             image = f"{registry.address}/team/{name}:1"
-            Buildah().build(checkout, "server", image, values={}, labels={}, epoch=1700000000, more=["--no-cache"])
+            engine.build(checkout, "server", image, values={}, labels={}, epoch=1700000000, more=["--no-cache"])
             os.utime(checkout / "README.md")
-            digests.add(Buildah().push(image))
+            digests.add(engine.push(image))
         assert len(digests) == 1
 
-    def test_a_file_of_an_image(self, checkout: Path, tmp_path: Path) -> None:
-        Buildah().build(checkout, "server", "localhost/server:1", values={}, labels={}, epoch=1)
-        Buildah().copy_from("localhost/server:1", "/README.md", tmp_path / "copied")
+    def test_a_file_of_an_image(self, engine: Engine, checkout: Path, tmp_path: Path) -> None:
+        engine.build(checkout, "server", "localhost/server:1", values={}, labels={}, epoch=1)
+        engine.copy_from("localhost/server:1", "/README.md", tmp_path / "copied")
         assert (tmp_path / "copied").read_text() == "README.md\n"
-        assert Buildah().size("localhost/server:1").endswith(("B", "bytes"))
-        assert Buildah().digest_of_base("localhost/server:1").startswith("sha256:")
+        assert engine.size("localhost/server:1").endswith(("B", "bytes"))
+        assert engine.digest_of_base("localhost/server:1").startswith("sha256:")
 
-    def test_a_build_that_fails(self, checkout: Path) -> None:
-        with pytest.raises(EngineFailed, match=r"buildah did not build localhost/no:1 \(exit code \d+\)"):
-            Buildah().build(checkout, "nothing", "localhost/no:1", values={}, labels={}, epoch=1)
+    def test_a_build_that_fails(self, engine: Engine, checkout: Path) -> None:
+        with pytest.raises(EngineFailed, match=rf"{engine.name} did not build localhost/no:1 \(exit code \d+\)"):
+            engine.build(checkout, "nothing", "localhost/no:1", values={}, labels={}, epoch=1)
 
-    def test_a_registry_that_is_not_there(self, checkout: Path) -> None:
-        Buildah().build(checkout, "server", "localhost:1/team/server:1", values={}, labels={}, epoch=1)
+    def test_a_registry_that_is_not_there(self, engine: Engine, checkout: Path) -> None:
+        engine.build(checkout, "server", "localhost:1/team/server:1", values={}, labels={}, epoch=1)
         with pytest.raises(EngineFailed, match=r"localhost:1/team/server:1 was built, and can't be pushed: .*refused"):
-            Buildah().push("localhost:1/team/server:1")
+            engine.push("localhost:1/team/server:1")
+
+    def test_a_registry_that_wants_a_login(
+        self, engine: Engine, checkout: Path, answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers.status = 401
+        address = answers.url.removeprefix("http://")
+        without_tls(address, tmp_path, monkeypatch)
+        engine.build(checkout, "server", f"{address}/server:1", values={}, labels={}, epoch=1)
+        with pytest.raises(EngineFailed, match=rf"authentication required.*`{engine.name} login {address}`"):
+            engine.push(f"{address}/server:1")
