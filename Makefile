@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-fast test-faults test-k8s cluster check format install hooks protos docs-tables docs-samples lock clean
+.PHONY: demo test test-fast test-faults test-k8s cluster images check format install hooks protos docs-tables docs-samples lock clean
 
 install: $(STAMP)
 	@echo "Installed. Next: . $(BIN)/activate, then flow-images --help; or make demo"
@@ -49,6 +49,13 @@ test-k8s: $(STAMP)
 # The tests' own cluster of one real node, for trying things by hand (as root), until Ctrl-C.
 cluster: $(STAMP)
 	@tests/k8s/cluster/by_hand.sh
+
+# make images REGISTRY=registry.example/team PUSH=1 EXTRAS=gcs TAG=1.2.3 ENGINE=podman BASE=python:3.11-slim-bookworm
+#   IMAGES='predict server' BUILD_ARGS='--network=host': docs/kubernetes.md, "Images". It needs no installation.
+images:
+	@$(PYTHON) -m k8s.images.build $(IMAGES) $(if $(REGISTRY),--registry '$(REGISTRY)') \
+	  $(if $(filter-out 0 no,$(PUSH)),--push) $(if $(EXTRAS),--extras '$(EXTRAS)') $(if $(TAG),--tag '$(TAG)') \
+	  $(if $(ENGINE),--engine '$(ENGINE)') $(if $(BASE),--base '$(BASE)') $(if $(BUILD_ARGS),-- $(BUILD_ARGS))
 
 # Runs the formatter, the linter and the type checker before each commit.
 hooks: $(STAMP)

@@ -50,6 +50,7 @@ FlowImagesError                 every error that is meant for a user
 ├── NotClassified               an image has no label; raised by `Classification.raise_for_reason` alone
 ├── NameLeadsOut                an object's name leads out of the folder it is copied to [serving.storage.transfer]
 ├── BrokenPart                  a part of a run was changed after it was written [beam_jobs.parts]
+├── EngineFailed                docker, podman or buildah did not do what it was asked [k8s.images.engine]
 └── DeployError                 the cluster refuses, or something is missing there [k8s.deploy.cluster_errors]
     ├── Forbidden               the user has no right to do this [k8s.deploy.cluster_errors]
     ├── Foreign                 an object of this name belongs to somebody else [k8s.deploy.cluster_errors] (2)

@@ -32,6 +32,7 @@ OF_MANY = {
         "server/test_stopping",  # signals at every moment
     },
     "trainer": {
+        "test_older_tensorflow",  # what is exported, in the versions of TensorFlow Serving's images
         "test_signals",  # the commands at each stage
     },
 }

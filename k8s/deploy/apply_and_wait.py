@@ -13,7 +13,7 @@ from k8s.plain_lines import say
 from serving.console.option_fields import option, options_class
 
 if TYPE_CHECKING:
-    from k8s.deploy.cluster import Object
+    from k8s.deploy.cluster import Cluster, Object
 
 
 @options_class
@@ -65,8 +65,10 @@ def apply_and_wait(
     job: str | None = None,
     deployment: str | None = None,
     again: str | None = None,
-) -> None:
+) -> "Cluster | None":
     """Applies the objects, and waits for the Job or the Deployment among them.
+
+    Returns the cluster where that is complete or ready; None where it wasn't waited for.
 
     Args:
       objects: of the manifests.
@@ -79,7 +81,7 @@ def apply_and_wait(
         import yaml
 
         click.echo(yaml.safe_dump_all(objects), nl=False)
-        return
+        return None
     from k8s.deploy import changes
     from k8s.deploy.follow import Follower
 
@@ -98,7 +100,7 @@ def apply_and_wait(
     for line in changes.send(cluster, steps, dry_run=options.dry_run == "server"):
         say(line)
     if options.dry_run == "server":
-        return
+        return None
     remains.words = f"{what} goes on in namespace {cluster.namespace}; " + (
         f"the same command with {again} waits on, `flow-images deploy suspend{flags} {job}` stops it, "
         f"`kubectl -n {cluster.namespace} delete job {job}` removes it"
@@ -106,10 +108,11 @@ def apply_and_wait(
         else f"the same command waits on, `flow-images deploy cleanup --all{flags}` removes all that was deployed"
     )
     if not options.wait:
-        return
+        return None
     with Follower(cluster, say, timeout_s=options.timeout) as follower:
         if job:
             follower.job(job)
         if deployment:
             follower.rollout(deployment)
     say(f"done: {what} is {'complete' if job else 'ready'}")
+    return cluster

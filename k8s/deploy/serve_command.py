@@ -43,9 +43,10 @@ def apply_server(options: ServedModelOptions, *, version: int | None = None, rep
       version: the one to serve alone; None for the newest, and the one before it.
       replicas: how many servers; None for the manifests' number.
     """
-    from k8s.deploy import submit
+    from k8s.deploy import prune, submit
 
     objects = submit.serve(
         options.folder, options.namespace, version=version, model_name=options.model_name, replicas=replicas
     )
-    apply_and_wait(objects, options, deployment="serving")
+    if cluster := apply_and_wait(objects, options, deployment="serving"):
+        prune.prune_server_options(cluster)

@@ -12,6 +12,7 @@ from serving.client.predict_client import PredictClient
 from serving.client.scores import activate
 from serving.contract import Golden, ModelContract, golden_distance, golden_key
 from serving.errors import ContractError, InvalidRequest, MalformedAnswer
+from serving.images.as_png import as_png, is_webp
 from serving.images.encoder import Payload, make_encoder
 from serving.images.limits import ImageLimits
 from serving.images.wire import Wire
@@ -61,6 +62,7 @@ class ImageCalls:
         self._calls = calls
         self._signature = contract.signature(wire, embeddings=embeddings)
         self._shape = (contract.preprocessing.height, contract.preprocessing.width, 3)
+        self._takes_webp = True  # until a server decodes one as a PNG only
         takes_files = wire != "encoded" and contract.takes_any_file
         self._of_files = ImageCalls(calls, contract, "encoded", embeddings=embeddings) if takes_files else None
 
@@ -83,6 +85,33 @@ class ImageCalls:
         files = [place for place, image in enumerate(images) if isinstance(image, bytes)]
         if self._of_files and files:
             return (yield from self._ask_apart(self._of_files, files, images))
+        if self.wire != "encoded":
+            return (yield from self._ask_in_batches(images))
+        if not self._takes_webp:
+            images = yield Work(lambda: [self._file_to_send(image) for image in images])
+        scores = yield from self._ask_in_batches(images)
+        return (yield from self._without_webp(images, scores))
+
+    def _file_to_send(self, image: Payload) -> Payload:
+        return (isinstance(image, bytes) and is_webp(image) and as_png(image)) or image
+
+    def _without_webp(self, images: Sequence[Payload], scores: Scores) -> Operation[Scores]:
+        """Asks again about each WebP that was not decoded, as a PNG: an older server decodes no WebP."""
+        refused = [place for place, image in enumerate(images) if not scores.ok[place] and is_webp(image)]
+        if not refused:
+            return scores
+        made: list[Payload] = yield Work(lambda: [self._file_to_send(images[place]) for place in refused])
+        changed = [place for place, image in zip(refused, made, strict=True) if not is_webp(image)]
+        if not changed:
+            return scores
+        again = yield from self._ask_in_batches([image for image in made if not is_webp(image)])
+        self._takes_webp = self._takes_webp and not again.ok.any()
+        order = np.arange(len(images))
+        order[changed] = len(images) + np.arange(len(changed))
+        return _rows(_joined([scores, again]), order)
+
+    def _ask_in_batches(self, images: Sequence[Payload]) -> Operation[Scores]:
+        """Requests of as many images as the model takes at once."""
         batch = self._signature.batch
         if batch is None:
             return (yield from self._ask(images))

@@ -115,7 +115,7 @@ UNDERSTOOD: dict[str, Callable[[Sequence[str]], None]] = {
     "docker": _docker,
     "kubectl": _kubectl,
     "pytest": _pytest,
-    **dict.fromkeys(("curl", "echo", "export", "uvicorn"), _only_its_syntax),
+    **dict.fromkeys(("cosign", "curl", "echo", "export", "uvicorn"), _only_its_syntax),
     **dict.fromkeys(("dask", "done", "for", "gcloud", "kind", "tensorflow_model_server"), _only_its_syntax),
 }
 

@@ -16,6 +16,9 @@ CACHE = Path(
 )
 """Where cluster/build.sh puts what it builds."""
 
+KUBE = CACHE / ("bin/kube" + (f"-{v}" if (v := os.environ.get("KUBERNETES")) else ""))
+"""Kubernetes' own parts in one program, of the version KUBERNETES, by default that of cluster/kube/go.mod."""
+
 Object = dict[str, Any]
 
 
@@ -23,8 +26,7 @@ def kubectl() -> list[str] | None:
     """The kubectl to call: the user's own, else the test cluster's."""
     if found := shutil.which("kubectl"):
         return [found]
-    built = CACHE / "bin/kube"
-    return [str(built), "kubectl"] if built.exists() else None
+    return [str(KUBE), "kubectl"] if KUBE.exists() else None
 
 
 def build(folder: Path) -> list[Object]:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from tests.k8s.answers import Answers
-from tests.k8s.builds import K8S, Object, compose
-from tests.k8s.cluster.control_plane import KUBE, KWOK, ControlPlane, wait_until
+from tests.k8s.builds import K8S, KUBE, Object, compose
+from tests.k8s.cluster.control_plane import KWOK, ControlPlane, wait_until
 from tests.k8s.cluster.node import Node
 from tests.k8s.command import Ran, deploy
 

@@ -4,6 +4,8 @@
 #   tests/k8s/run.sh            builds first (once, 15 to 25 minutes on two cores), then runs: 10 to 15 minutes
 #   tests/k8s/run.sh --cached   runs what is built, and only brings its images up to date with the checkout
 #
+# KUBERNETES=1.37.2 tests/k8s/run.sh does so with another version of Kubernetes than that of cluster/kube/go.mod.
+#
 # CI has run (a) by `make test`, and gives the rest of its time:
 #
 #   tests/k8s/run.sh --cached --tiers=bc --within=SECONDS
@@ -12,6 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 pytest=${PYTEST:-.venv/bin/pytest}
 cache=${FLOW_IMAGES_K8S:-${XDG_CACHE_HOME:-$HOME/.cache}/flow-images-k8s}
+kube=$cache/bin/kube${KUBERNETES:+-$KUBERNETES}
 FOR_EVER=86400
 build=1 tiers=abc within=$FOR_EVER said=()
 for argument; do
@@ -32,7 +35,7 @@ run_a() { "$@" "$pytest" tests/k8s -m "not k8s" "${arguments[@]}"; }
 
 build_b() { "$here/cluster/build.sh" control-plane; }
 obstacle_b() {
-  [ -x "$cache/bin/kube" ] && [ -x "$cache/bin/kwok" ] || echo "no control plane is built: tests/k8s/run.sh builds it"
+  [ -x "$kube" ] && [ -x "$cache/bin/kwok" ] || echo "no control plane is built: tests/k8s/run.sh builds it"
 }
 run_b() { "$@" "$pytest" -m k8s tests/k8s/test_control_plane.py tests/k8s/test_others.py "${arguments[@]}"; }
 
@@ -41,7 +44,7 @@ obstacle_c() {
   local said
   if [ "$(id -u)" != 0 ]; then
     echo "it needs root"
-  elif [ ! -e "$cache/images/server.tar" ] || [ ! -x "$cache/bin/kube" ] || [ ! -x "$cache/bin/kube-router" ]; then
+  elif [ ! -e "$cache/images/server.tar" ] || [ ! -x "$kube" ] || [ ! -x "$cache/bin/kube-router" ]; then
     echo "no node is built: tests/k8s/run.sh builds it"
   elif ! said=$("$here/cluster/sandbox.sh" containerd --version 2>&1); then
     echo "this machine gives a node no room: ${said##*$'\n'}"
@@ -50,8 +53,8 @@ obstacle_c() {
   fi
 }
 run_c() {
-  "$here/cluster/sandbox.sh" "$@" "$pytest" -m k8s tests/k8s/test_network_policies.py tests/k8s/test_pods.py "${arguments[@]}" &&
-    "$@" "$pytest" -m k8s tests/k8s/test_by_hand.py "${arguments[@]}"
+  local tests=(tests/k8s/test_by_hand.py tests/k8s/test_network_policies.py tests/k8s/test_pods.py)
+  "$here/cluster/sandbox.sh" "$@" "$pytest" -m k8s "${tests[@]}" "${arguments[@]}"
 }
 
 left() { echo $((within - SECONDS)); }

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -307,6 +308,21 @@ def test_rollback_serves_one_version_and_serve_the_newest_again(team: Team, run:
     again = run("serve", "--timeout=180")
     assert again.exit_code == 0, again.output + team.diagnosis()
     assert "latest { num_versions: 2 }" in policy()
+
+
+def test_options_of_earlier_servers_go_with_the_last_that_may_use_them(team: Team, run: Deploy) -> None:
+    def policies() -> list[str]:
+        maps = team.get("configmaps", "-l", "app.kubernetes.io/component=serving")
+        found = [re.search(r"specific { versions: (\d+) }|latest", m["data"]["models.config"]) for m in maps]
+        return sorted(match[1] or "latest" for match in found if match)
+
+    for earlier in (41, 42, 43):
+        assert run("rollback", f"--version={earlier}", "--timeout=180").exit_code == 0
+    assert run("serve", "--timeout=180").exit_code == 0
+    # As many as `revisionHistoryLimit` keeps.
+    team.until("the first is forgotten", lambda: len(team.get("replicasets")) == 3)
+    assert run("serve", "--timeout=180").exit_code == 0
+    assert policies() == ["42", "43", "latest"]
 
 
 def test_suspend_and_resume(team: Team, run: Deploy, manifests: Manifests) -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from tests.k8s import rules
 from tests.k8s.builds import CACHE, K8S, Object, build, compose, kubectl, one
+from tests.older_tensorflow import VERSIONS
 
 pytestmark = pytest.mark.skipif(kubectl() is None, reason="needs kubectl, or cluster/build.sh control-plane")
 
@@ -306,6 +307,16 @@ def test_the_patches_of_the_docs_fit_the_manifests(tmp_path: Path) -> None:
             assert all(o != after for o, after in meant)
 
 
+def test_exports_are_tested_with_the_tensorflow_of_each_server(tmp_path: Path) -> None:
+    pods = [
+        one(compose(tmp_path / kind, "base", components), "Deployment", "serving")["spec"]["template"]["spec"]
+        for kind, components in (("cpu", []), ("gpu", ["gpu"]))
+    ]
+    tags = [spec["containers"][0]["image"].removeprefix("tensorflow/serving:") for spec in pods]
+    assert {tag.removesuffix("-gpu") for tag in tags} <= set(VERSIONS)
+    assert [tag.endswith("-gpu") for tag in tags] == [False, True]
+
+
 def _linter(name: str) -> str:
     path = CACHE / "bin" / name
     if not path.exists():
@@ -324,9 +335,10 @@ def distinct(combined: dict[str, list[Object]], tmp_path_factory: pytest.TempPat
     return path
 
 
-def test_kubernetes_validate(distinct: Path) -> None:
+@pytest.mark.parametrize("version", ["1.34", "1.37"], ids=["the oldest", "the newest"])
+def test_kubernetes_validate(distinct: Path, version: str) -> None:
     tool = _linter("kubernetes-validate")
-    done = subprocess.run([tool, "-k", "1.34", "--strict", distinct], capture_output=True, text=True)
+    done = subprocess.run([tool, "-k", version, "--strict", distinct], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -169,6 +169,9 @@ COMMAND_MODULES = {
     "trainer/train_command.py",
 }
 MAY_HAVE_FLAGS = COMMAND_MODULES | {
+    "k8s/images/build.py",
+    "k8s/images/checkout.py",  # git's
+    "k8s/images/engine.py",  # docker's and its like
     "k8s/deploy/submit.py",  # writes a command line for a pod
     "beam_jobs/beam_flags.py",  # is about Beam's own
     "serving/console/flags_in_messages.py",  # is about flags

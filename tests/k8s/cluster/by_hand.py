@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from serving.process.tensorflow_import import import_tensorflow
-from tests.k8s.cluster.control_plane import KUBE
+from tests.k8s.builds import KUBE
 from tests.k8s.cluster.node import Node
 from tests.k8s.inputs import draw_images, make_hub_module
 from tests.k8s.local import CLASSES, VOLUMES, add_volumes, write_overlay

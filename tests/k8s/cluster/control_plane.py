@@ -14,10 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.k8s.builds import CACHE
+from tests.k8s.builds import CACHE, KUBE
 from tests.k8s.cluster.pki import Authority
 
-KUBE = CACHE / "bin/kube"
 KWOK = CACHE / "bin/kwok"
 HERE = Path(__file__).parent
 SERVICE_ADDRESSES = "10.96.0.0/16"

@@ -12,8 +12,11 @@ root=$(cd "$here/../../.." && pwd)
 cache=${FLOW_IMAGES_K8S:-${XDG_CACHE_HOME:-$HOME/.cache}/flow-images-k8s}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
 base=localhost/python:3.11-slim-bookworm
+python=${PYTHON:-python3}
 mkdir -p "$cache/images"
-b() { nice -n 10 buildah --root "$cache/storage" --runroot "$cache/storage-run" "$@"; }
+printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' "$cache/storage" "$cache/storage-run" >"$cache/storage.conf"
+export CONTAINERS_STORAGE_CONF=$cache/storage.conf BUILDAH_ISOLATION=chroot
+b() { nice -n 10 buildah "$@"; }
 
 export_image() { # NAME FILE
   rm -f "$cache/images/$2.tar"
@@ -38,46 +41,31 @@ build_pause() {
   folder=$(mktemp -d)
   gcc -Os -static -o "$folder/pause" "$here/pause.c"
   printf 'FROM scratch\nCOPY pause /pause\nUSER 65535:65535\nENTRYPOINT ["/pause"]\n' >"$folder/Containerfile"
-  b bud --isolation=chroot -q -t localhost/pause:1 "$folder" >/dev/null
+  b build -q -t localhost/pause:1 "$folder" >/dev/null
   export_image localhost/pause:1 pause
   rm -rf "$folder"
 }
 
-# The checkout's files as git knows them, so that no build output or secret gets in.
-context() {
-  local folder=$1
-  (cd "$root" && git ls-files -z --cached --others --exclude-standard -- pyproject.toml constraints.txt LICENSE README.md \
-    beam_jobs flow_images k8s serving trainer | while IFS= read -r -d '' f; do if [ -f "$f" ]; then printf '%s\0' "$f"; fi; done |
-    tar -c --null -T - | tar -x -C "$folder")
-}
-
 build_project() {
-  local args=() variable file target sum
+  local args=(--pull-never --quiet) variable file image extras tag sum
   folder=$(mktemp -d)
   trap 'rm -rf "$folder"' EXIT
-  context "$folder"
+  (cd "$root" && "$python" -c 'import sys, pathlib, k8s.images.checkout as c; c.copy_context(pathlib.Path("."), pathlib.Path(sys.argv[1]))' "$folder")
   sum=$(cd "$folder" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
   # pip's settings and certificates of this machine are there during the build, and not in the image.
-  while IFS= read -r variable; do args+=(--env "$variable"); done < <(env | grep -E '^PIP_(INDEX_URL|CERT|DEFAULT_TIMEOUT)=' || true)
+  while IFS= read -r variable; do args+=(--env "$variable" --unsetenv "${variable%%=*}"); done < <(env | grep -E '^PIP_(INDEX_URL|CERT|DEFAULT_TIMEOUT)=' || true)
   for file in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf; do
     [ ! -e "$file" ] || args+=(-v "$file:$file:ro")
   done
-  local entry extras tag
-  bud() { # STAGE NAME
-    b bud "${args[@]}" --unsetenv PIP_INDEX_URL --unsetenv PIP_CERT --unsetenv PIP_DEFAULT_TIMEOUT --pull-never \
-      --isolation=chroot --layers -q --target "$1" --build-arg "BASE=$base" ${extras:+--build-arg "EXTRAS=$extras"} \
-      -f "$folder/k8s/images/Containerfile" -t "$2" "$folder" >/dev/null
-  }
-  for entry in predict predict:-s3:predict,dask,s3 trainer server; do  # The first ones with the extras that they have anyway.
-    IFS=: read -r target tag extras <<<"$entry"
-    file=$target$tag
-    [ "$(cat "$cache/images/$file.built" 2>/dev/null)" = "$sum" ] && { echo "$file: built already"; continue; }
-    rm -f "$cache/images/$file.built"  # What is broken off half-way counts as nothing.
-    bud "build-$target" "localhost/build-$target:latest$tag"  # A name keeps what it has installed for the next time.
-    bud "$target" "docker.io/flow-images/$target:$version$tag"
-    export_image "docker.io/flow-images/$target:$version$tag" "$file"
-    echo "$sum" >"$cache/images/$file.built"
-    echo "$file: built"
+  for image in predict predict-s3 trainer server; do
+    [ "$(cat "$cache/images/$image.built" 2>/dev/null)" = "$sum" ] && { echo "$image: built already"; continue; }
+    rm -f "$cache/images/$image.built"  # What is broken off half-way counts as nothing.
+    extras=$(sed -n 's/^[^-]*-//p' <<<"$image") tag=docker.io/flow-images/${image%%-*}:$version${extras:+-$extras}
+    (cd "$root" && nice -n 10 "$python" -m k8s.images.build "${image%%-*}" --engine buildah --base "$base" --extras "$extras" --keep \
+      --sboms "$cache/images" -- "${args[@]}" >/dev/null)
+    export_image "$tag" "$image"
+    echo "$sum" >"$cache/images/$image.built"
+    echo "$image: built"
   done
   # What broken-off builds and older checkouts left behind: five gigabytes for each.
   b rm --all >/dev/null

@@ -5,8 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.k8s.builds import CACHE
-from tests.k8s.cluster.control_plane import KUBE, POD_ADDRESSES, SERVICE_ADDRESSES, ControlPlane
+from tests.k8s.builds import CACHE, KUBE
+from tests.k8s.cluster.control_plane import POD_ADDRESSES, SERVICE_ADDRESSES, ControlPlane
 
 ADDRESS = "10.10.0.1"
 PUBLIC_ADDRESS = "203.0.113.1"

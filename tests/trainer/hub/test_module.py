@@ -1,7 +1,5 @@
 """Modules of each kind: what they take and give is found, and not asked for."""
 
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -11,29 +9,16 @@ import tensorflow as tf
 import tf_keras
 
 from serving.errors import UsageError
+from tests.hub_modules import keras_3_module, tensorflow_1_module
 from trainer.hub.module import load_module
 
 IMAGES = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
-
-_KERAS_3 = """
-import sys
-import keras, numpy as np
-keras.utils.set_random_seed(0)
-images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
-layers = [keras.layers.Conv2D(6, 3, strides=2), keras.layers.BatchNormalization()]
-for kind, last in ("map", []), ("vector", [keras.layers.GlobalAveragePooling2D()]):
-    backbone = keras.Sequential([keras.Input((32, 32, 3)), *layers, *last])
-    backbone.export(f"{sys.argv[1]}/{kind}")
-    np.save(f"{sys.argv[1]}/{kind}.npy", np.asarray(backbone(images)))
-"""
 
 
 @pytest.fixture(scope="module")
 def keras_3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two backbones that Keras 3 exports, `map` and `vector`, and what they answer to IMAGES (.npy)."""
-    folder = tmp_path_factory.mktemp("keras3")
-    subprocess.run([sys.executable, "-c", _KERAS_3, str(folder)], check=True, capture_output=True)
-    return folder
+    return keras_3_module(tmp_path_factory.mktemp("keras3"))
 
 
 @pytest.mark.parametrize("kind", ["vector", "map"])
@@ -107,23 +92,13 @@ def test_a_module_for_one_image_at_a_time_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_module_of_tensorflow_1_is_a_frozen_one(tmp_path: Path) -> None:
-    v1, folder = tf.compat.v1, tmp_path / "m"
-    with tf.Graph().as_default(), v1.Session() as session:
-        images = v1.placeholder(tf.float32, [None, 32, 32, 3])
-        kernel = v1.get_variable("kernel", [3, 4], initializer=v1.ones_initializer())
-        features = tf.matmul(tf.reduce_mean(images, [1, 2]), kernel)
-        session.run(v1.global_variables_initializer())
-        signature = v1.saved_model.predict_signature_def({"images": images}, {"default": features})
-        builder = v1.saved_model.Builder(str(folder))
-        builder.add_meta_graph_and_variables(session, [], signature_def_map={"default": signature})
-        builder.save()
-    (folder / "tfhub_module.pb").write_bytes(b"\x08\x03")  # format 3, by which TF Hub knows them
-    module = load_module(str(folder))
+    folder = tensorflow_1_module(tmp_path / "m")
+    module = load_module(folder)
     assert (module.image_size, module.features) == (32, 4)
     expected = IMAGES.mean(axis=(1, 2)).sum(axis=1, keepdims=True).repeat(4, axis=1)
     np.testing.assert_allclose(module.layer(IMAGES), expected, rtol=1e-5)
     with pytest.raises(UsageError, match="has no weights that can be trained"):
-        load_module(str(folder), trainable=True)
+        load_module(folder, trainable=True)
 
 
 def test_a_module_in_a_bucket_has_the_digest_of_its_files(tmp_path: Path) -> None:
