@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test test-fast test-faults test-k8s images check format install hooks protos docs-tables docs-samples lock clean
+.PHONY: demo test test-fast test-faults test-k8s cluster images check format install hooks protos docs-tables docs-samples lock clean
 
 install: $(STAMP)
 	@echo "Installed. Next: . $(BIN)/activate, then flow-images --help; or make demo"
@@ -45,6 +45,10 @@ test-faults: $(STAMP)
 # Builds a real control plane and a real node from package registries (once, as root), and runs the tests on them.
 test-k8s: $(STAMP)
 	tests/k8s/run.sh
+
+# The tests' own cluster of one real node, for trying things by hand (as root), until Ctrl-C.
+cluster: $(STAMP)
+	@tests/k8s/cluster/by_hand.sh
 
 # make images REGISTRY=registry.example/team PUSH=1 EXTRAS=gcs TAG=1.2.3 ENGINE=podman BASE=python:3.11-slim-bookworm
 #   IMAGES='predict server' BUILD_ARGS='--network=host': docs/kubernetes.md, "Images". It needs no installation.

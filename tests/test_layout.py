@@ -15,6 +15,7 @@ OF_MANY = {
         "test_snippets",  # the code in the docs
     },
     "k8s": {
+        "test_by_hand",  # `make cluster`
         "test_control_plane",  # the client and the manifests on a real control plane
         "test_manifests",  # YAML has no module
         "test_serving_pod",

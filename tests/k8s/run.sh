@@ -52,7 +52,10 @@ obstacle_c() {
     echo "its images could not be brought up to date in time: ${said##*$'\n'}"
   fi
 }
-run_c() { "$here/cluster/sandbox.sh" "$@" "$pytest" -m k8s tests/k8s/test_network_policies.py tests/k8s/test_pods.py "${arguments[@]}"; }
+run_c() {
+  local tests=(tests/k8s/test_by_hand.py tests/k8s/test_network_policies.py tests/k8s/test_pods.py)
+  "$here/cluster/sandbox.sh" "$@" "$pytest" -m k8s "${tests[@]}" "${arguments[@]}"
+}
 
 left() { echo $((within - SECONDS)); }
 tier() { # a|b|c NAME SECONDS-THAT-IT-TAKES-AT-LEAST

@@ -26,7 +26,11 @@ once() {
   echo "$key" >"$stamp"
 }
 
+needs_go() { # FOR-WHAT
+  command -v go >/dev/null || { echo "build.sh: Go, which builds $1 from its source, is missing: \`go\` is not on the PATH" >&2; exit 2; }
+}
 build_kube() { # SOURCES FILE
+  needs_go Kubernetes
   local version minor at=k8s.io/component-base/version
   version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' "$1/go.mod")
   minor=$(cut -d. -f2 <<<"$version")
@@ -37,6 +41,7 @@ build_kube() { # SOURCES FILE
 # The same program of another version of Kubernetes: its own parts come with it, and of everything else what it asks for.
 build_other_kube() { # VERSION FILE
   local sources part
+  needs_go Kubernetes
   sources=$(mktemp -d)
   cp "$here"/kube/main.go "$sources"
   sed -e '/^replace (/,$d' -e "s|^\tk8s.io/kubernetes .*|\tk8s.io/kubernetes v$1|" \
@@ -52,7 +57,10 @@ build_other_kube() { # VERSION FILE
   build_kube "$sources" "$2"
   rm -r "$sources"
 }
-go_install() { GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "$1"; }
+go_install() {
+  needs_go "${1##*/}"
+  GOBIN=$cache/bin CGO_ENABLED=0 nice -n 10 go install -trimpath -ldflags '-s -w' "$1"
+}
 control_plane() {
   if [ -n "${KUBERNETES:-}" ]; then
     once "kube-$KUBERNETES" "$KUBERNETES" build_other_kube "$KUBERNETES" "$cache/bin/kube-$KUBERNETES"
@@ -73,6 +81,7 @@ linters() {
 }
 
 debian_packages() {
+  command -v apt-get >/dev/null || { echo "build.sh: a node is made of Debian's packages, and there is no \`apt-get\`" >&2; exit 2; }
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     buildah conntrack containerd containernetworking-plugins debootstrap gcc iproute2 ipset iptables libc6-dev nftables openssl runc >/dev/null

@@ -103,15 +103,10 @@ class ControlPlane:
         wait_until(what, checked, seconds)
 
     def stop(self) -> None:
-        """Ends what was started, the last first."""
+        """Kills what was started, the last first: nothing of it is kept, and the API server would wait for clients."""
         for _, process in reversed(self._running):
-            process.terminate()
-        for _, process in reversed(self._running):
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
         self._running.clear()
 
     def add_fake_nodes(self) -> None:

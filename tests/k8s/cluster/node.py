@@ -100,6 +100,11 @@ def missing() -> str | None:
     """Why there can be no node here, if so."""
     if "FLOW_IMAGES_SANDBOX" not in os.environ:
         return "runs by tests/k8s/cluster/sandbox.sh only"
+    return not_built()
+
+
+def not_built() -> str | None:
+    """What a node would lack, if anything."""
     if not (KUBE.exists() and ROUTER.exists()):
         return "no control plane or no network policies are built: tests/k8s/cluster/build.sh"
     if absent := [n for n in IMAGES if not (CACHE / f"images/{n}.tar").exists()]:

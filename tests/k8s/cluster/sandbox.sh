@@ -13,9 +13,15 @@ if [ "${1:-}" != --inside ]; then
   group=$(basename "$FLOW_IMAGES_SANDBOX")
   tops=(/sys/fs/cgroup)
   [ -e /sys/fs/cgroup/cgroup.controllers ] || tops=(/sys/fs/cgroup/*/)
+  network=$FLOW_IMAGES_SANDBOX/net  # By this file a command can join the network: nsenter --net=FILE COMMAND.
   clean() {
-    for top in "${tops[@]}"; do
-      [ ! -d "$top/$group" ] || find "$top/$group" -depth -type d -exec rmdir {} + || true
+    ! mountpoint -q "$network" || umount "$network"
+    local top tries
+    for tries in {1..100}; do  # Busy as long as a process of it is, which takes a moment to end.
+      for top in "${tops[@]}"; do
+        [ ! -d "$top/$group" ] || find "$top/$group" -depth -type d -exec rmdir {} + 2>/dev/null || { sleep 0.1; continue 2; }
+      done
+      break
     done
     rm -rf "$FLOW_IMAGES_SANDBOX"
   }
@@ -26,7 +32,8 @@ if [ "${1:-}" != --inside ]; then
       [ ! -e "$top/cpuset.$setting" ] || cat "$top/cpuset.$setting" >"$top/$group/cpuset.$setting"
     done
   done
-  unshare --net --mount --pid --fork --mount-proc --kill-child "$0" --inside "$@"
+  touch "$network"
+  unshare --net="$network" --mount --pid --fork --mount-proc --kill-child "$0" --inside "$@"
   exit
 fi
 shift
