@@ -10,9 +10,10 @@ import importlib.util
 import io
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from beam_jobs.beam_logging import own_logging
 from serving.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,13 +46,14 @@ def parse_beam_flags(flags: Sequence[str]) -> "PipelineOptions":
             f"unexpected argument {flags[0]!r}: a pattern goes in quotes (`inputs` 'photos/*.jpg'), each further input "
             "behind an `inputs` of its own, and Beam's own flags behind --"
         )
-    from apache_beam.options.pipeline_options import PipelineOptions
+    with own_logging():
+        from apache_beam.options.pipeline_options import PipelineOptions
 
     if any(flag.startswith(_FOR_DASK) or DASK_RUNNER in flag for flag in flags):
         _import_dask_options()
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), _own_logging():
+        with contextlib.redirect_stderr(said), own_logging():
             options = PipelineOptions(list(flags))
             unknown = _unknown_flags(options)
     except SystemExit as error:  # of Beam's parser; its message may show a secret
@@ -114,17 +116,6 @@ def _import_dask_options() -> None:
 def flag_names(flags: Sequence[str]) -> list[str]:
     """The flags without their values."""
     return [flag.split("=", 1)[0] for flag in flags if flag.startswith("-")]
-
-
-@contextlib.contextmanager
-def _own_logging() -> Iterator[None]:
-    """Keeps Beam from setting up the program's logging, which would go to what is stderr in the block, for good."""
-    handler = logging.NullHandler()
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
 
 
 class _Records(logging.Handler):

@@ -12,6 +12,7 @@ from typing import Any
 
 from beam_jobs import results, stop_request
 from beam_jobs.beam_flags import flag_names, parse_beam_flags, runs_here
+from beam_jobs.beam_logging import own_logging
 from beam_jobs.chunk_predictor import ChunkOptions
 from beam_jobs.chunk_size import chunk_rows
 from beam_jobs.finished import Finished, News, last_finished
@@ -373,7 +374,7 @@ class Run:
 
 def import_beam() -> None:
     """Imports what runs a pipeline, which takes seconds."""
-    with no_collection():
+    with no_collection(), own_logging():
         importlib.import_module("beam_jobs.pipeline")
 
 
