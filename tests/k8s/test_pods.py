@@ -359,7 +359,7 @@ def test_a_dask_cluster_predicts_and_a_killed_worker_costs_no_row(site: Site, ma
     site.kubectl("exec", victim, "--", "sh", "-c", "kill -KILL -1 || true")
     site.until("it is started again", lambda: any(_restarts(pod) for pod in site.get(*workers)))
     site.finish("dask")
-    _complete(site, "dask", version=1)
+    _complete(site, "dask", version=2)
     assert site.get("job", "dask")["status"].get("failed", 0) == 0
     site.kubectl("delete", "deployment", "dask-scheduler", "dask-worker")
 
@@ -379,7 +379,7 @@ def test_the_dask_operator_makes_the_same_cluster(site: Site, many: str, tmp_pat
     run = ["--job-name=operated", "--shards=2", f"--input={many}", "--output=/output/operated"]
     done = site.submit("predict", overlay, *run)
     assert done.exit_code == 0, f"{done.output}\n{site.diagnosis()}"
-    _complete(site, "operated", version=1)
+    _complete(site, "operated", version=2)
     made = site.get("deployments", "-l", "dask.org/cluster-name=dask")
     assert len([d for d in made if d["metadata"]["labels"]["dask.org/component"] == "worker"]) == 2
     assert "daskcluster/dask deleted" in site.deploy("cleanup", "--all").output
