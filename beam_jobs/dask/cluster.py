@@ -1,6 +1,7 @@
 """A Dask cluster while a run is on it: reached, checked, waited for, and told to stop."""
 
 import contextlib
+import ssl
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ import dask.distributed
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dask.dask_runner import DaskRunnerResult
 from dask.distributed import Client, KilledWorker
+from distributed.comm.core import FatalCommClosedError
 from distributed.versions import VersionMismatchWarning
 
 from beam_jobs import stop_request
@@ -155,7 +157,7 @@ def dask_cluster(options: PipelineOptions, patience_s: float) -> Iterator[DaskCl
       patience_s: seconds to go on while there is no scheduler, and then while there is no worker.
 
     Raises:
-      UsageError: the address is none, or versions differ.
+      UsageError: the address is none, certificates are refused, or versions differ.
       ClusterUnavailable: no scheduler answered, or no worker came in time.
       Interrupted: a stop was requested.
     """
@@ -175,6 +177,11 @@ def _connect(connection: Mapping[str, Any], where: str, patience_s: float) -> Cl
         except (ValueError, TypeError, FileNotFoundError) as error:
             raise UsageError(f"{where} is no Dask scheduler: give it as tcp://HOST:8786 or tls://HOST:8786") from error
         except OSError as error:
+            if isinstance(error.__cause__, ssl.SSLError) or isinstance(error, FatalCommClosedError):
+                raise UsageError(
+                    f"the Dask scheduler {where} and this side refuse each other's certificates: {error}"
+                ) from error
+            stop_request.STOP.wait(_EVERY_S)  # an attempt may fail at once
             stop_request.raise_if_stopped()
             if time.monotonic() > until:
                 raise ClusterUnavailable(f"the Dask scheduler {where} does not answer: {error}") from error

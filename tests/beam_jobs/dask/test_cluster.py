@@ -190,8 +190,9 @@ def _tasks(dask_scheduler: object) -> int:
     return len(dask_scheduler.tasks)  # type: ignore[attr-defined]
 
 
-def test_a_cluster_that_speaks_tls(spec: WorkerSpec, tmp_path: Path) -> None:
-    """Dask's own settings have the certificates of this side."""
+@pytest.fixture
+def tls_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler that speaks TLS; Dask's own settings have the certificates of this side."""
     authority = Authority(tmp_path / "certificates")
     cert = authority.issue("node", "node", hosts=("127.0.0.1",))
     key = cert.with_suffix(".key")
@@ -199,9 +200,30 @@ def test_a_cluster_that_speaks_tls(spec: WorkerSpec, tmp_path: Path) -> None:
     tls = {"ca-file": authority.certificate, "client.cert": cert, "client.key": key}
     settings = {f"distributed.comm.tls.{name}": str(path) for name, path in tls.items()}
     with dask.config.set(settings), Cluster(tmp_path, protocol="tls", flags=flags) as cluster:
-        cluster.start_worker()
-        run(spec, cluster)
+        yield cluster
+
+
+def test_a_cluster_that_speaks_tls(tls_cluster: Cluster, spec: WorkerSpec) -> None:
+    tls_cluster.start_worker()
+    run(spec, tls_cluster)
     assert_complete(spec)
+
+
+@pytest.mark.parametrize("whose", ["the scheduler's", "this side's"])
+def test_a_certificate_that_is_refused_is_not_waited_for(
+    tls_cluster: Cluster, spec: WorkerSpec, tmp_path: Path, whose: str
+) -> None:
+    other = Authority(tmp_path / "other")
+    cert = other.issue("node", "node", hosts=("127.0.0.1",))
+    settings = {
+        "the scheduler's": {"ca-file": other.certificate},
+        "this side's": {"client.cert": cert, "client.key": cert.with_suffix(".key")},
+    }[whose]
+    patient = dataclasses.replace(spec, retry=RetryPolicy(patience_s=600))
+    refused = r"scheduler tls://127\.0\.0\.1:\d+ and this side refuse each other's certificates"
+    config = {f"distributed.comm.tls.{name}": str(path) for name, path in settings.items()}
+    with dask.config.set(config), pytest.raises(UsageError, match=refused):
+        run(patient, tls_cluster)
 
 
 def test_an_error_comes_back_as_the_worker_raised_it(cluster: Cluster, spec: WorkerSpec, model: ModelServer) -> None:
