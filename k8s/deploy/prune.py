@@ -1,9 +1,8 @@
 """Deletes the ConfigMaps of earlier servers: each change of their options leaves one, as its name has a new hash."""
 
 import contextlib
+import json
 import re
-from collections.abc import Iterator
-from typing import Any
 
 from k8s.deploy import changes, ownership
 from k8s.deploy.cluster import Cluster, Object
@@ -11,7 +10,7 @@ from k8s.deploy.cluster_errors import Conflict, Forbidden
 from k8s.deploy.overlay import COMPONENT
 
 _USERS = [("apps/v1", "Deployment"), ("apps/v1", "ReplicaSet"), ("batch/v1", "Job"), ("v1", "Pod")]
-_HASHED = re.compile(r"-[a-z0-9]{10}")
+_GENERATED = re.compile(r".+-[a-z0-9]{10}")
 
 
 def prune_server_options(cluster: Cluster) -> None:
@@ -20,26 +19,20 @@ def prune_server_options(cluster: Cluster) -> None:
     Only what is older than what is in use: a newer one may be another client's, which is about to use it.
     """
     with contextlib.suppress(Forbidden, Conflict):
-        used = {text for kind in _USERS for obj in cluster.all(*kind) for text in _texts(obj.get("spec"))}
-        maps = [m for m in _generated(cluster) if ownership.is_ours(m)]
-        in_use = [m["metadata"]["creationTimestamp"] for m in maps if m["metadata"]["name"] in used]
-        for obj in maps:
-            if obj["metadata"]["name"] not in used and obj["metadata"]["creationTimestamp"] < max(in_use, default=""):
-                changes.delete(cluster, "v1", "ConfigMap", obj)
+        specs = json.dumps([obj.get("spec") for kind in _USERS for obj in cluster.all(*kind)])
+        selector = f"{ownership.PART_OF},{COMPONENT}=serving"
+        found = cluster.all("v1", "ConfigMap", label_selector=selector)
+        maps = {_name(m): m for m in found if _GENERATED.fullmatch(_name(m)) and ownership.is_ours(m)}
+        used = {name for name in maps if json.dumps(name) in specs}
+        newest_used = max((_made(maps[name]) for name in used), default="")
+        for name in maps.keys() - used:
+            if _made(maps[name]) < newest_used:
+                changes.delete(cluster, "v1", "ConfigMap", maps[name])
 
 
-def _generated(cluster: Cluster) -> Iterator[Object]:
-    for obj in cluster.all("v1", "ConfigMap", label_selector=f"{ownership.PART_OF},{COMPONENT}=serving"):
-        if _HASHED.search(obj["metadata"]["name"]):
-            yield obj
+def _name(obj: Object) -> str:
+    return str(obj["metadata"]["name"])
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
+def _made(obj: Object) -> str:
+    return str(obj["metadata"]["creationTimestamp"])

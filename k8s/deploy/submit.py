@@ -142,7 +142,10 @@ def _workers(current: Sequence[Object], count: int) -> list[Object]:
     ):
         if overlay.has(current, kind, name):
             return [_patch(kind, name, [{"op": "add", "path": path, "value": count}])]
-    raise DeployError("the Dask cluster of these manifests is not theirs: leave `shards` out", EXIT_USAGE)
+    raise DeployError(
+        "these manifests ask a Dask cluster that is not among them: leave `shards` out, and scale it yourself",
+        EXIT_USAGE,
+    )
 
 
 def _shards(args: Sequence[str], shards: int) -> list[Object]:

@@ -9,7 +9,6 @@ from serving.images.limits import ImageLimits, ImageRejected, inspect_image
 
 _MOST_MEMORY = 400_000_000
 """Bytes that decoding may take: enough for 16 million pixels."""
-_ORIENTATION = 0x0112
 _TURN = threading.Lock()  # several at once would take several times the memory
 
 
@@ -24,7 +23,7 @@ def as_png(data: bytes) -> bytes | None:
     Args:
       data: the file of a WebP.
     """
-    from PIL import Image
+    from PIL import ExifTags, Image
 
     from serving.images.decoder import decode, memory
 
@@ -39,6 +38,6 @@ def as_png(data: bytes) -> bytes | None:
         if pixels is None:
             return None
         exif, png = Image.Exif(), io.BytesIO()
-        exif[_ORIENTATION] = exif_orientation(data)
+        exif[ExifTags.Base.Orientation] = exif_orientation(data)
         Image.fromarray(pixels).save(png, "PNG", exif=exif, compress_level=1)
     return png.getvalue()

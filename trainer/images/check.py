@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from serving.console.terminal import printable
 from serving.errors import UsageError
@@ -37,8 +37,6 @@ _ENDINGS = {
 }
 _DRAFT = (128, 128)
 """A JPEG is decoded at the smallest size that is not below."""
-_ORIENTATION = 0x0112
-"""EXIF tag; 1 is upright."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def _look(path: str, limits: ImageLimits, progress: Progress) -> _Seen | Problem
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on sizes, which the limits are for, and on odd EXIF data
             with Image.open(io.BytesIO(data)) as image:
-                rotated = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+                rotated = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
                 image.draft("RGB", _DRAFT)
                 prints = fingerprint(image)
     except Exception as error:  # Pillow's decoders raise whatever they meet
