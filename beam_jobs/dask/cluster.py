@@ -17,7 +17,9 @@ from distributed.versions import VersionMismatchWarning
 
 from beam_jobs import stop_request
 from beam_jobs.dask.dask_runner import split_options
+from serving.console.waiting import Waiting
 from serving.errors import FlowImagesError, Transient, UsageError
+from serving.network.retry import Retrier, RetryPolicy
 
 _EVERY_S = 0.5
 _ATTEMPT_S = 5.0
@@ -49,8 +51,10 @@ class DaskCluster:
         self.client = client
         self._where = where
         self._patience_s = patience_s
-        self._worker_seen = time.monotonic()
+        self._worker_seen = started = time.monotonic()
+        waiting = Waiting(f"a worker of the Dask cluster {where}", patience_s)
         while not self._has_workers():
+            waiting.refused("there is none yet: start some", started)
             stop_request.STOP.wait(_EVERY_S)
             stop_request.raise_if_stopped()
         self._check_versions()
@@ -168,20 +172,24 @@ def dask_cluster(options: PipelineOptions, patience_s: float) -> Iterator[DaskCl
 
 
 def _connect(connection: Mapping[str, Any], where: str, patience_s: float) -> Client:
-    until = time.monotonic() + patience_s
-    while True:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", VersionMismatchWarning)  # DaskCluster looks itself
-                return Client(**connection, set_as_default=False)
-        except (ValueError, TypeError, FileNotFoundError) as error:
-            raise UsageError(f"{where} is no Dask scheduler: give it as tcp://HOST:8786 or tls://HOST:8786") from error
-        except OSError as error:
-            if isinstance(error.__cause__, ssl.SSLError) or isinstance(error, FatalCommClosedError):
-                raise UsageError(
-                    f"the Dask scheduler {where} and this side refuse each other's certificates: {error}"
-                ) from error
-            stop_request.STOP.wait(_EVERY_S)  # an attempt may fail at once
-            stop_request.raise_if_stopped()
-            if time.monotonic() > until:
-                raise ClusterUnavailable(f"the Dask scheduler {where} does not answer: {error}") from error
+    retry = Retrier(RetryPolicy(patience_s=patience_s), stop_request.STOP)
+    try:
+        return retry(lambda: _client(connection, where))
+    except ClusterUnavailable:
+        stop_request.raise_if_stopped()
+        raise
+
+
+def _client(connection: Mapping[str, Any], where: str) -> Client:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # DaskCluster looks itself
+            return Client(**connection, set_as_default=False)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise UsageError(f"{where} is no Dask scheduler: give it as tcp://HOST:8786 or tls://HOST:8786") from error
+    except OSError as error:
+        if isinstance(error.__cause__, ssl.SSLError) or isinstance(error, FatalCommClosedError):
+            raise UsageError(
+                f"the Dask scheduler {where} and this side refuse each other's certificates: {error}"
+            ) from error
+        raise ClusterUnavailable(f"the Dask scheduler {where} does not answer: {error}") from error

@@ -28,6 +28,7 @@ from tests.beam_jobs.conftest import COUNT
 from tests.beam_jobs.dask.clusters import Cluster, only
 from tests.beam_jobs.model_server import ModelServer, Refusal
 from tests.beam_jobs.runs import parts_of
+from tests.k8s.cluster.control_plane import wait_until
 from tests.k8s.cluster.pki import Authority
 
 ALL = [0, 1, 2, 3]
@@ -296,6 +297,21 @@ def no_scheduler(cluster: Cluster) -> Iterator[Callable[[], None]]:
             closed.close()
 
         yield asked
+
+
+def test_it_is_said_what_is_waited_for(
+    cluster: Cluster, spec: WorkerSpec, no_scheduler: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(text: str) -> bool:
+        return any(text in record.getMessage() for record in caplog.records)
+
+    ended = started(lambda: run(dataclasses.replace(spec, retry=RetryPolicy(patience_s=600)), cluster))
+    no_scheduler()
+    wait_until("the scheduler is missed", lambda: said(f"waiting up to 600 s: the Dask scheduler {cluster.address}"))
+    cluster.start_scheduler()
+    wait_until("a worker is missed", lambda: said(f"for a worker of the Dask cluster {cluster.address}: there is none"))
+    cluster.start_worker()
+    ended.result(120)
 
 
 def test_a_late_scheduler_is_waited_for(cluster: Cluster, spec: WorkerSpec, no_scheduler: Callable[[], None]) -> None:
